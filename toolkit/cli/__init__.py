@@ -1,0 +1,77 @@
+"""The command line: one module a command, imported only when that command is called."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from toolkit import __version__
+from toolkit.errors import ToolkitError
+
+COMMANDS = {
+    "fit": "Convert to the best file that fits a VRAM budget, and measure it.",
+    "convert": "Convert a Hugging Face checkpoint to GGUF in one pass.",
+    "quantize": "Requantize a GGUF file with a profile.",
+    "profiles": "List, show and check quantization profiles.",
+    "inspect": "Show what a GGUF file or a checkpoint holds.",
+}
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0  good
+  1  a measured result fails its threshold
+  2  usage, or input that cannot be used
+  3  nothing fits the budget
+  4  the machine lacks something (library, disk space, permission)
+  130  interrupted
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of a user's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"toolkit.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print names and summaries from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gguf-toolkit")
+def cli() -> None:
+    """From a Hugging Face checkpoint and a VRAM budget to a GGUF file that fits.
+
+    \b
+    Try it offline with the embedded model:
+      gguf-toolkit fit demo --vram 64MiB --ctx 512
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code."""
+    try:
+        code = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: nothing was left under the output's name", err=True)
+        sys.exit(130)
+    except ToolkitError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)

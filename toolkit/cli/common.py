@@ -1,0 +1,77 @@
+"""What every command shares: parameter types, the JSON envelope, and where messages go."""
+
+import json
+import math
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, TypeVar
+
+import click
+
+from toolkit import __version__
+from toolkit.errors import InputError
+from toolkit.units import parse_count, parse_size
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Parsed(click.ParamType):
+    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse text, and leave alone what is parsed already."""
+        if isinstance(value, int):
+            return value
+        try:
+            return self._parse(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = _Parsed("size", parse_size)
+COUNT = _Parsed("count", parse_count)
+
+
+def json_option(function: Function) -> Function:
+    """Add `--json`: one JSON document on stdout and nothing else there."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(function)
+
+
+def emit_json(schema: str, document: dict[str, Any]) -> None:
+    """Print a document with the keys that every document carries; NaN and infinities become null."""
+    envelope = {
+        "schema": f"gguf-toolkit/{schema}/1",
+        "toolkit_version": __version__,
+        "llama_cpp_python_version": installed_version("llama-cpp-python"),
+    }
+    click.echo(json.dumps(_finite(envelope | document), ensure_ascii=False, indent=2))
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return the installed version of a distribution, without importing it."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def note(message: str) -> None:
+    """Tell the user something on stderr."""
+    click.echo(message, err=True)
+
+
+def warn(message: str) -> None:
+    """Warn the user on stderr."""
+    click.echo(f"warning: {message}", err=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

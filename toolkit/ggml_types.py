@@ -1,0 +1,73 @@
+"""The tensor types of ggml: how many weights a block holds, and how many bytes it takes.
+
+Sizes: `ggml_type_traits` in ggml/src/ggml.c and ggml-common.h of llama.cpp (commit 0c1e570).
+"""
+
+from dataclasses import dataclass
+
+from toolkit.errors import ProfileError
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """A type that a tensor's elements are stored in."""
+
+    name: str
+    ggml_id: int
+    block_length: int
+    block_bytes: int
+
+    @property
+    def quantized(self) -> bool:
+        """Tell whether elements share a block, as opposed to standing for themselves."""
+        return self.block_length > 1
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the average number of bits per element."""
+        return 8 * self.block_bytes / self.block_length
+
+    def holds_rows_of(self, row_length: int) -> bool:
+        """Tell whether a row of `row_length` elements is a whole number of blocks."""
+        return row_length % self.block_length == 0
+
+    def row_bytes(self, row_length: int) -> int:
+        """Return the bytes of a row of `row_length` elements, which must be whole blocks."""
+        if not self.holds_rows_of(row_length):
+            raise ValueError(f"a row of {row_length} elements is not a whole number of {self.name} blocks")
+        return row_length // self.block_length * self.block_bytes
+
+    def tensor_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes of a tensor of `shape` (row length last)."""
+        rows = 1
+        for length in shape[:-1]:
+            rows *= length
+        return rows * self.row_bytes(shape[-1])
+
+
+_TABLE = (
+    ("F32", 0, 1, 4), ("F16", 1, 1, 2), ("Q4_0", 2, 32, 18), ("Q4_1", 3, 32, 20), ("Q5_0", 6, 32, 22),
+    ("Q5_1", 7, 32, 24), ("Q8_0", 8, 32, 34), ("Q2_K", 10, 256, 84), ("Q3_K", 11, 256, 110),
+    ("Q4_K", 12, 256, 144), ("Q5_K", 13, 256, 176), ("Q6_K", 14, 256, 210), ("IQ2_XXS", 16, 256, 66),
+    ("IQ2_XS", 17, 256, 74), ("IQ3_XXS", 18, 256, 98), ("IQ1_S", 19, 256, 50), ("IQ4_NL", 20, 32, 18),
+    ("IQ3_S", 21, 256, 110), ("IQ2_S", 22, 256, 82), ("IQ4_XS", 23, 256, 136), ("I8", 24, 1, 1),
+    ("I16", 25, 1, 2), ("I32", 26, 1, 4), ("I64", 27, 1, 8), ("F64", 28, 1, 8), ("IQ1_M", 29, 256, 56),
+    ("BF16", 30, 1, 2), ("TQ1_0", 34, 256, 54), ("TQ2_0", 35, 256, 66), ("MXFP4", 39, 32, 17),
+)  # fmt: skip
+
+TYPES: dict[str, TensorType] = {name: TensorType(name, *rest) for name, *rest in _TABLE}
+TYPES_BY_ID: dict[int, TensorType] = {type_.ggml_id: type_ for type_ in TYPES.values()}
+
+F32, F16, BF16, Q8_0 = TYPES["F32"], TYPES["F16"], TYPES["BF16"], TYPES["Q8_0"]
+FLOAT_TYPES = (F32, F16, BF16)
+
+
+def tensor_type(name: str) -> TensorType:
+    """Return the type of that name, in any case.
+
+    Raises ProfileError if there is none.
+    """
+    found = TYPES.get(name.upper())
+    if found is None:
+        raise ProfileError(f"{name!r} is not a tensor type; known: {', '.join(TYPES)}")
+    return found
