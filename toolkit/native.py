@@ -58,7 +58,12 @@ def base() -> Any:
     library.ggml_quantize_init.argtypes = [ctypes.c_int]
     library.ggml_validate_row_data.restype = ctypes.c_bool
     library.ggml_validate_row_data.argtypes = [ctypes.c_int, pointer, size]
-    for name in ("ggml_bf16_to_fp32_row", "ggml_fp16_to_fp32_row", "ggml_fp32_to_fp16_row", "ggml_fp32_to_bf16_row_ref"):
+    for name in (
+        "ggml_bf16_to_fp32_row",
+        "ggml_fp16_to_fp32_row",
+        "ggml_fp32_to_fp16_row",
+        "ggml_fp32_to_bf16_row_ref",
+    ):
         function = getattr(library, name)
         function.restype, function.argtypes = None, [pointer, pointer, count]
     return library

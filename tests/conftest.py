@@ -1,0 +1,51 @@
+"""Fixtures that several test modules share."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from checkpoints import write_checkpoint
+
+from toolkit.convert import write_gguf
+from toolkit.hf_source import source_from_checkpoint
+from toolkit.quant_profile import load_profile
+from toolkit.tensor_plan import plan_conversion
+
+
+@pytest.fixture(scope="session")
+def kit_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give a function that writes a case of the kit, once a session; treat the directory as read-only."""
+    root = tmp_path_factory.mktemp("kit")
+    return cache(lambda case: write_checkpoint(case, root))
+
+
+@pytest.fixture(scope="session")
+def converted(
+    kit_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """Give a function that converts a case of the kit with a profile, once a session."""
+    root = tmp_path_factory.mktemp("converted")
+
+    @cache
+    def convert(case: str, profile: str) -> Path:
+        path = root / f"{case}.{profile}.gguf"
+        plan = plan_conversion(source_from_checkpoint(kit_checkpoint(case)), load_profile(profile))
+        write_gguf(plan, path)
+        assert path.stat().st_size == plan.file_bytes
+        return path
+
+    return convert
+
+
+@pytest.fixture
+def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a function that runs the real command in a process of its own."""
+
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "toolkit", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=120, **options)  # type: ignore[call-overload]
+
+    return run

@@ -1,0 +1,44 @@
+"""The architectures that convert: one file a family in this folder, found by its `ARCHITECTURES`."""
+
+import difflib
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from toolkit.architectures.base import Architecture
+from toolkit.errors import ConfigError
+from toolkit.model_config import ModelConfig
+
+
+@cache
+def known_architectures() -> tuple[Architecture, ...]:
+    """Return every architecture, in the order of their files."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return tuple(architecture for module in modules for architecture in getattr(module, "ARCHITECTURES", ()))
+
+
+def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...]]:
+    """Return the architecture of a config, and notes on how it was found.
+
+    The class named in `architectures` decides; `model_type` where no class is named.
+
+    Raises ConfigError if it is unknown; the message lists the known ones and names the nearest.
+    """
+    by_class = {name: known for known in known_architectures() for name in known.hf_classes}
+    by_type = {name: known for known in known_architectures() for name in known.model_types}
+    classes = config.get("architectures") or []
+    named = classes[0] if isinstance(classes, list) and classes else None
+    model_type = config.get("model_type")
+    if named in by_class:
+        return by_class[named], ()
+    if named is None and model_type in by_type:
+        found = by_type[model_type]
+        return found, (
+            f"config.json names no architecture; taken as {found.hf_classes[0]} from model_type {model_type!r}",
+        )
+    raise ConfigError(_unknown(str(named or model_type), list(by_class)))
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"architecture {name} is not supported; the nearest is {nearest[0]}; known: {', '.join(sorted(known))}"

@@ -1,0 +1,15 @@
+"""Mistral: Llama's tensors and graph under another class, with its own defaults."""
+
+from dataclasses import replace
+
+from toolkit.architectures.llama import LLAMA
+
+MISTRAL = replace(
+    LLAMA,
+    hf_classes=("MistralForCausalLM",),
+    model_types=("mistral",),
+    defaults={key: value for key, value in LLAMA.defaults.items() if key != "head_dim"}
+    | {"num_key_value_heads": 8, "max_position_embeddings": 131072},
+)
+
+ARCHITECTURES = (MISTRAL,)

@@ -1,0 +1,139 @@
+"""A Hugging Face checkpoint directory: its config and its tensors, indexed but not read."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import CheckpointError
+from toolkit.json_files import read_json_object
+from toolkit.safetensors_reader import StoredTensor, read_safetensors
+
+INDEX = "model.safetensors.index.json"
+ADAPTER_MARKS = ("adapter_config.json", "adapter_model.safetensors")
+_SHARD = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_NOT_YET = (
+    ("*.bin", "PyTorch .bin weights"),
+    ("*.pt", "PyTorch .pt weights"),
+    ("*.pth", "PyTorch .pth weights"),
+    ("*.msgpack", "Flax weights"),
+    ("*.h5", "TensorFlow weights"),
+    ("*.gguf", "a GGUF file (give its path, and use `quantize`)"),
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint directory; `config` is config.json as it stands."""
+
+    directory: Path
+    config: dict[str, Any]
+    tensors: dict[str, StoredTensor]
+    notes: tuple[str, ...] = ()
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """Index a checkpoint; memory-maps its safetensors files and reads their headers only.
+
+    Raises CheckpointError if files are missing, truncated or malformed, or of a kind that is not supported.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory} is not a directory; give a Hugging Face checkpoint directory, or `demo`")
+    config_file = directory / "config.json"
+    if not config_file.is_file():
+        raise CheckpointError(_no_config(directory))
+    config = read_json_object(config_file)
+    index_file = directory / INDEX
+    if index_file.is_file():
+        tensors, notes = _read_indexed(directory, index_file)
+    else:
+        tensors, notes = _read_all(directory)
+    return Checkpoint(directory, config, tensors, notes)
+
+
+def _no_config(directory: Path) -> str:
+    if any((directory / mark).is_file() for mark in ADAPTER_MARKS):
+        base = _adapter_base(directory)
+        return f"{directory} is a LoRA adapter of {base}, not a model: merge it into its base first (merge_and_unload)"
+    return f"{directory} has no config.json; it is not a Hugging Face checkpoint directory"
+
+
+def _adapter_base(directory: Path) -> str:
+    file = directory / ADAPTER_MARKS[0]
+    base = read_json_object(file).get("base_model_name_or_path") if file.is_file() else None
+    return base if isinstance(base, str) else "an unnamed model"
+
+
+def _read_indexed(directory: Path, index_file: Path) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+    weight_map = read_json_object(index_file).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise CheckpointError(f"{INDEX} has no weight_map of tensor names to file names")
+    files = sorted(set(weight_map.values()))
+    _refuse_missing(directory, files, weight_map)
+    tensors = _read_files([directory / file for file in files])
+    lost = [name for name, file in weight_map.items() if name not in tensors]
+    if lost:
+        raise CheckpointError(
+            f"{INDEX} places {lost[0]} in {weight_map[lost[0]]}, which does not hold it ({len(lost)} in all)"
+        )
+    ignored = sorted(file.name for file in directory.glob("*.safetensors") if file.name not in files)
+    return tensors, _ignored_note(ignored, "the index does not name them")
+
+
+def _refuse_missing(directory: Path, files: list[str], weight_map: dict[str, str]) -> None:
+    for file in files:
+        if Path(file).name != file:
+            raise CheckpointError(f"{INDEX} names {file!r}, which is outside the checkpoint directory")
+    missing = [file for file in files if not (directory / file).is_file()]
+    if missing:
+        count = sum(file in missing for file in weight_map.values())
+        raise CheckpointError(
+            f"{INDEX} names {', '.join(missing)}, absent from {directory}: {count} tensors are missing; download the rest"
+        )
+
+
+def _read_all(directory: Path) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+    candidates = sorted(directory.glob("*.safetensors"))
+    files = [file for file in candidates if _SHARD.fullmatch(file.name)] or [
+        file for file in candidates if file.name not in ADAPTER_MARKS
+    ]
+    if not files:
+        raise CheckpointError(_no_weights(directory))
+    _refuse_gaps(files)
+    ignored = [file.name for file in candidates if file not in files]
+    return _read_files(files), _ignored_note(ignored, "model*.safetensors stands beside them")
+
+
+def _no_weights(directory: Path) -> str:
+    for pattern, what in _NOT_YET:
+        found = sorted(directory.glob(pattern))
+        if found:
+            return f"{directory} holds {what} ({found[0].name}) and no *.safetensors, which is all that can be read"
+    return f"{directory} has no *.safetensors file"
+
+
+def _refuse_gaps(files: list[Path]) -> None:
+    numbered = [match for file in files if (match := re.fullmatch(r"model-(\d+)-of-(\d+)\.safetensors", file.name))]
+    if not numbered:
+        return
+    total = int(numbered[0][2])
+    present = {int(match[1]) for match in numbered}
+    missing = [number for number in range(1, min(total, 100_000) + 1) if number not in present]
+    if missing:
+        raise CheckpointError(f"shard {missing[0]} of {total} is missing beside {files[0].name}: download the rest")
+
+
+def _read_files(files: list[Path]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        for name, tensor in read_safetensors(file).items():
+            if name in tensors:
+                raise CheckpointError(f"{name} stands in both {tensors[name].file.name} and {file.name}")
+            tensors[name] = tensor
+    if not tensors:
+        raise CheckpointError(f"{files[0].name} holds no tensors")
+    return tensors
+
+
+def _ignored_note(files: list[str], why: str) -> tuple[str, ...]:
+    return (f"ignored {', '.join(files)}: {why}",) if files else ()

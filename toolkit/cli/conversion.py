@@ -1,0 +1,200 @@
+"""What `convert` and `quantize` share: their options, their dry run, and what they report."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import Function, emit_json, note, warn
+
+if TYPE_CHECKING:
+    from toolkit.model_source import ModelSource
+    from toolkit.tensor_plan import ConversionPlan
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """The options that both commands take."""
+
+    profile: str
+    imatrix: Path | None
+    tensor_types: tuple[str, ...]
+    dry_run: bool
+    force: bool
+    allow_nan: bool
+    threads: int | None
+    verbose: bool
+    as_json: bool
+
+
+_OPTIONS = (
+    click.option(
+        "--profile", "-p", default="q4_k_m", show_default=True, help="Profile name or file; see `profiles list`."
+    ),
+    click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix (GGUF or legacy .dat)."),
+    click.option(
+        "--tensor-type",
+        "tensor_types",
+        multiple=True,
+        metavar="PATTERN=TYPE",
+        help="Type for tensors that match; repeatable.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Print types, sizes and bits per weight; write nothing."),
+    click.option("--force", is_flag=True, help="Replace an existing output."),
+    click.option("--allow-nan", is_flag=True, help="Go on although weights are NaN or infinite."),
+    click.option("--threads", "-t", type=click.IntRange(min=1), help="Worker threads; default: physical cores."),
+    click.option("--verbose", "-v", is_flag=True, help="Say what was left out and ignored."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+)
+
+
+def conversion_options(function: Function) -> Function:
+    """Add the options of a ConversionRequest to a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def run_conversion(source: "ModelSource", output: Path | None, request: ConversionRequest) -> None:
+    """Plan, then (unless it is a dry run) write, and report.
+
+    `output` is a file, a folder for a file of the default name, or None for the current folder.
+    """
+    plan = _plan(source, request)
+    for message in (*source.warnings, *_fallback_warning(plan)):
+        warn(message)
+    if request.verbose:
+        for message in source.notes:
+            note(message)
+    if request.dry_run:
+        _report(plan, None, 0.0, request)
+        return
+    path = output_path(output, source.name, plan.profile.name)
+    _refuse_split_name(path)
+    started = time.perf_counter()
+    _write(plan, path, request)
+    _report(plan, path, time.perf_counter() - started, request)
+
+
+def output_path(output: Path | None, stem: str, profile_name: str) -> Path:
+    """Return the output's path; the default name is the ecosystem's `Name-5M-Q4_K_M.gguf`."""
+    default = f"{stem}-{profile_name}.gguf"
+    if output is None:
+        return Path(default)
+    return output / default if output.is_dir() else output
+
+
+def _refuse_split_name(path: Path) -> None:
+    import re
+
+    from toolkit.errors import InputError
+
+    if re.search(r"-\d{5}-of-\d{5}\.gguf$", path.name):
+        raise InputError(f"{path.name} is the name of one of several split files, but one whole file would be written")
+
+
+def _plan(source: "ModelSource", request: ConversionRequest) -> "ConversionPlan":
+    from toolkit.imatrix import check_against, read_imatrix
+    from toolkit.quant_profile import load_profile, parse_override
+    from toolkit.tensor_plan import plan_conversion
+
+    profile = load_profile(request.profile)
+    imatrix = read_imatrix(request.imatrix) if request.imatrix else None
+    if imatrix is not None:
+        for message in check_against(imatrix, [(tensor.name, tensor.shape) for tensor in source.tensors]):
+            warn(message)
+    return plan_conversion(source, profile, imatrix, [parse_override(text) for text in request.tensor_types])
+
+
+def _fallback_warning(plan: "ConversionPlan") -> tuple[str, ...]:
+    if not plan.fallback_share:
+        return ()
+    count = sum(tensor.fallback_from is not None for tensor in plan.tensors)
+    return (
+        f"{count} tensors ({plan.fallback_share:.0%} of the weights) have rows that {plan.profile.name}'s types cannot hold "
+        f"and got a fallback type; {plan.bits_per_weight:.2f} bits per weight in all",
+    )
+
+
+def _write(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> None:
+    from toolkit.cli.progress import progress_bar
+    from toolkit.convert import ConversionOptions, write_gguf
+    from toolkit.file_check import check_loads
+
+    with progress_bar(path.name, sum(tensor.n_bytes for tensor in plan.tensors)) as advance:
+        options = ConversionOptions(request.threads, request.force, request.allow_nan, advance, check_loads)
+        write_gguf(plan, path, options)
+
+
+def _report(plan: "ConversionPlan", path: Path | None, seconds: float, request: ConversionRequest) -> None:
+    if request.as_json:
+        emit_json("convert", document(plan, path, seconds))
+        return
+    if path is None:
+        _print_tensors(plan)
+    _print_summary(plan)
+    if path is not None:
+        from toolkit.units import format_duration
+
+        click.echo(f"wrote {path} in {format_duration(seconds)}")
+
+
+def document(plan: "ConversionPlan", path: Path | None, seconds: float) -> dict[str, Any]:
+    """Return the JSON document of a conversion; `output` is null for a dry run."""
+    return {
+        "output": None if path is None else str(path),
+        "profile": plan.profile.name,
+        "file_bytes": plan.file_bytes,
+        "bits_per_weight": plan.bits_per_weight,
+        "fallback_share": plan.fallback_share,
+        "seconds": seconds,
+        "tensors": [
+            {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
+            for tensor in plan.tensors
+        ],
+    }
+
+
+def _print_tensors(plan: "ConversionPlan") -> None:
+    from toolkit.units import format_size
+
+    rows = [
+        (tensor.name, " x ".join(map(str, tensor.shape)), _type_name(tensor), format_size(tensor.n_bytes))
+        for tensor in plan.tensors
+    ]
+    print_table(("tensor", "shape", "type", "bytes"), rows, right=(3,))
+
+
+def _type_name(tensor: Any) -> str:
+    return tensor.type.name + (f" (for {tensor.fallback_from.name})" if tensor.fallback_from else "")
+
+
+def _print_summary(plan: "ConversionPlan") -> None:
+    from toolkit.units import format_count, format_size
+
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for tensor in plan.tensors:
+        groups[tensor.type.name].append(tensor)
+    total = sum(tensor.n_bytes for tensor in plan.tensors)
+    rows = [
+        (name, str(len(group)), format_size(size := sum(tensor.n_bytes for tensor in group)), f"{size / total:.1%}")
+        for name, group in sorted(groups.items(), key=lambda item: -sum(tensor.n_bytes for tensor in item[1]))
+    ]
+    print_table(("type", "tensors", "bytes", "share"), rows, right=(1, 2, 3))
+    weights = sum(tensor.n_weights for tensor in plan.tensors)
+    click.echo(
+        f"{plan.profile.name}: {format_size(plan.file_bytes)} ({format_count(plan.file_bytes)} bytes), "
+        f"{format_count(weights)} parameters, {plan.bits_per_weight:.2f} bits per weight"
+    )
+
+
+def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
+    """Print aligned columns on stdout; those in `right` are aligned to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    align: Callable[[int, str], str] = lambda i, cell: cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])  # noqa: E731
+    for row in (header, *rows):
+        click.echo("  ".join(align(i, cell) for i, cell in enumerate(row)).rstrip())

@@ -1,0 +1,33 @@
+"""`convert`: a Hugging Face checkpoint to GGUF, in one pass."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit convert ./SmolLM2-135M-Instruct --profile q4_k_m
+  gguf-toolkit convert ./model out.gguf -p q5_k_m --tensor-type 'ffn_down=q6_k'
+  gguf-toolkit convert ./model --dry-run
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("source", metavar="SRC")
+@click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
+@click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@conversion_options
+def command(source: str, output: Path | None, pre: str | None, **options: Any) -> None:
+    """Convert the checkpoint SRC (a directory, or `demo`) to the GGUF file OUT in one pass.
+
+    Without OUT the file is called after the model, size and profile, in the current folder. No intermediate file is
+    written, and no tensor is ever held whole in memory.
+    """
+    from toolkit.demo import checkpoint_directory
+    from toolkit.hf_source import source_from_checkpoint
+
+    run_conversion(source_from_checkpoint(checkpoint_directory(source), pre), output, ConversionRequest(**options))

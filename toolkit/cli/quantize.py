@@ -1,0 +1,29 @@
+"""`quantize`: a GGUF file to another mixture of types, through the same pipeline as `convert`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+
+EXAMPLE = """
+\b
+Example:
+  gguf-toolkit quantize model-BF16.gguf model-Q4_K_M.gguf --profile q4_k_m
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("source", metavar="IN.gguf", type=click.Path(path_type=Path))
+@click.argument("output", metavar="[OUT.gguf]", required=False, type=click.Path(path_type=Path))
+@click.option("--allow-requantize", is_flag=True, help="Accept a file that is at 4 bits or less already.")
+@conversion_options
+def command(source: Path, output: Path | None, allow_requantize: bool, **options: Any) -> None:
+    """Requantize IN.gguf (one file, or any of llama.cpp's split files) to OUT.gguf."""
+    from toolkit.errors import InputError
+    from toolkit.gguf_source import source_from_gguf
+
+    if output is not None and output.exists() and output.samefile(source):
+        raise InputError(f"{output} is the input itself; name another output")
+    run_conversion(source_from_gguf(source, allow_requantize=allow_requantize), output, ConversionRequest(**options))

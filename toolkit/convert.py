@@ -1,0 +1,141 @@
+"""Carry out a conversion plan: rows in, converted rows out, each at its place in the file."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy
+
+from toolkit import quantizer
+from toolkit.devices import physical_cores
+from toolkit.errors import TensorError
+from toolkit.gguf_layout import Layout
+from toolkit.output_file import WorkFile, whole_or_absent
+from toolkit.rows import Bytes, row_count
+from toolkit.tensor_plan import ConversionPlan, TensorPlan
+
+WEIGHTS_PER_BLOCK = 1 << 20
+"""4 MiB as float32: large against the cost of a call, small against memory"""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    """How a conversion is carried out; none of this changes a byte of its output."""
+
+    threads: int | None = None
+    force: bool = False
+    allow_nan: bool = False
+    progress: Progress = lambda _written_bytes: None
+    check: Callable[[Path], None] = lambda _work_file: None
+    """called with the complete file before it gets its name; raises to refuse it"""
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """A range of rows of one tensor, within one expert, and where its output belongs."""
+
+    plan: TensorPlan
+    start: int
+    stop: int
+    offset: int
+
+
+def write_gguf(plan: ConversionPlan, output: Path, options: ConversionOptions | None = None) -> None:
+    """Write the planned file under `output`, whole or not at all.
+
+    Memory: a few blocks of WEIGHTS_PER_BLOCK float32 weights a thread, whatever the model.
+
+    Raises TensorError for weights that are not finite, InputError or OutputError if the output cannot be written.
+    """
+    options = options or ConversionOptions()
+    quantizer.prepare({tensor.type for tensor in plan.tensors})
+    with whole_or_absent(output, plan.file_bytes, force=options.force) as work:
+        _write_tensors(plan, work, options)
+        work.write(0, plan.layout.header)
+        options.check(work.path)
+
+
+def write_skeleton(plan: ConversionPlan, path: Path) -> None:
+    """Write the planned file without its weights: a sparse file that llama.cpp can be asked about.
+
+    Raises OSError if the file cannot be written.
+    """
+    with path.open("wb") as file:
+        file.write(plan.layout.header)
+        file.truncate(plan.file_bytes)
+
+
+def row_blocks(plans: tuple[TensorPlan, ...], layout: Layout) -> Iterator[RowBlock]:
+    """Cut every tensor into blocks of rows, none across the border between two experts."""
+    for plan, offset in zip(plans, layout.offsets, strict=True):
+        row_bytes = plan.type.row_bytes(plan.shape[-1])
+        step = max(1, WEIGHTS_PER_BLOCK // plan.shape[-1])
+        for matrix in range(0, row_count(plan.shape), plan.rows_per_matrix):
+            end = matrix + plan.rows_per_matrix
+            for start in range(matrix, end, step):
+                yield RowBlock(plan, start, min(start + step, end), offset + start * row_bytes)
+
+
+def _write_tensors(plan: ConversionPlan, work: WorkFile, options: ConversionOptions) -> None:
+    threads = options.threads or physical_cores()
+    blocks = row_blocks(plan.tensors, plan.layout)
+    with ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
+        running: set[Future[int]] = set()
+        try:
+            while True:
+                running |= {
+                    pool.submit(_convert, block, work, options.allow_nan)
+                    for block in islice(blocks, 2 * threads - len(running))
+                }
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                options.progress(sum(future.result() for future in done))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _convert(block: RowBlock, work: WorkFile, allow_nan: bool) -> int:
+    plan = block.plan
+    rows = plan.source.read_rows(block.start, block.stop)
+    if not allow_nan:
+        _refuse_not_finite(plan, rows)
+    importance = _importance_of(block)
+    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance)
+    if not allow_nan and converted is not rows:
+        _refuse_overflow(plan, converted)
+    work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
+    return converted.nbytes
+
+
+def _importance_of(block: RowBlock) -> quantizer.Floats | None:
+    if block.plan.importance is None:
+        return None
+    length = block.plan.shape[-1]
+    matrix = block.start // block.plan.rows_per_matrix
+    return block.plan.importance[matrix * length : (matrix + 1) * length]
+
+
+def _refuse_not_finite(plan: TensorPlan, rows: Bytes) -> None:
+    if quantizer.finite(rows, plan.source.type):
+        return
+    values = quantizer.to_float32(rows, plan.source.type)
+    n_nan, n_infinite = int(numpy.isnan(values).sum()), int(numpy.isinf(values).sum())
+    raise TensorError(
+        f"{plan.name} holds {n_nan} NaN and {n_infinite} infinite weights in one block of rows; "
+        "the checkpoint is damaged (--allow-nan goes on all the same)"
+    )
+
+
+def _refuse_overflow(plan: TensorPlan, converted: Bytes) -> None:
+    if quantizer.finite(converted, plan.type):
+        return
+    raise TensorError(
+        f"{plan.name} has weights too large for {plan.type.name} (beyond 65504, the largest f16); "
+        "use --profile bf16 or f32, or --tensor-type to keep this tensor in bf16"
+    )

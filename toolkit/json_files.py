@@ -1,0 +1,35 @@
+"""Read the JSON and text files of a checkpoint, whatever editor wrote them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import CheckpointError
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark.
+
+    Raises CheckpointError if the file is not UTF-8.
+    """
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CheckpointError(f"{path.name} is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path.name} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises CheckpointError if it is no JSON, or no object.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path.name} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path.name} holds a JSON {type(value).__name__}, expected an object")
+    return value

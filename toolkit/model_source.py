@@ -1,0 +1,38 @@
+"""A model as the pipeline sees it, whether it came from a Hugging Face checkpoint or from a GGUF file."""
+
+from dataclasses import dataclass
+
+from toolkit.gguf_format import Metadata
+from toolkit.quant_profile import ModelTraits
+from toolkit.rows import RowSource
+
+
+@dataclass(frozen=True)
+class SourceTensor:
+    """A tensor under its GGUF name; shape with the row length last."""
+
+    name: str
+    source: RowSource
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape, row length last."""
+        return self.source.shape
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Everything that a conversion needs to know of a model, with no weight read."""
+
+    name: str
+    """what output files are called after, without type and suffix"""
+    metadata: Metadata
+    """all keys but general.file_type"""
+    tensors: tuple[SourceTensor, ...]
+    traits: ModelTraits
+    keeps_types: bool
+    """True where a tensor that no profile quantizes stays as it is (GGUF), False where it is stored as the converter's
+    default (a checkpoint)"""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """what only --verbose says"""

@@ -1,0 +1,177 @@
+"""An output that is whole or absent.
+
+The bytes go to a work file beside the output and get the output's name only when they are complete and on the disk. The
+work file's name is short and says nothing of the output's, so that long names work; it starts with a mark of ours until
+the end, so that a killed run's leftover can be told from a user's file, and is removed by the next run.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+import psutil
+
+from toolkit.errors import InputError, OutputError
+from toolkit.units import format_size
+
+MARK = b"gguf-toolkit work file of process "
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class WorkFile:
+    """A file of known length that threads write to at any offset."""
+
+    def __init__(self, path: Path, n_bytes: int) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        self._lock = Lock()
+        self._reserve(n_bytes)
+        self.write(0, _mark()[:n_bytes])
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data` at `offset`.
+
+        Raises OSError, as the system does.
+        """
+        view = memoryview(data).cast("B")
+        while view:
+            written = self._write_some(offset, view)
+            offset, view = offset + written, view[written:]
+
+    def close(self) -> None:
+        """Bring everything to the disk."""
+        os.fsync(self._fd)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write_some(self, offset: int, view: memoryview) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._fd, view, offset)
+        with self._lock:  # Windows has no pwrite
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.write(self._fd, view)
+
+    def _reserve(self, n_bytes: int) -> None:
+        """Take the space now, so that a full disk is found before the work and not after it."""
+        if hasattr(os, "posix_fallocate") and n_bytes:
+            os.posix_fallocate(self._fd, 0, n_bytes)
+        else:
+            os.ftruncate(self._fd, n_bytes)
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Refuse an output that cannot be written, before any work is done for it.
+
+    Raises InputError if it exists and `force` is not set, OutputError if its folder is absent or not writable.
+    """
+    folder = output.parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist; create it first")
+    _check_length(output)
+    if output.is_dir():
+        raise InputError(f"{output} is a directory; name a file in it")
+    if output.exists() and not force:
+        raise InputError(f"{output} exists; give another name, or --force to replace it")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} is not writable; choose another output")
+
+
+@contextmanager
+def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Iterator[WorkFile]:
+    """Give a work file of `n_bytes`; when the block ends without an exception it becomes `output`, else it is removed.
+
+    Raises InputError or OutputError, also for a disk that is full.
+    """
+    check_output(output, force=force)
+    work = _create(output, n_bytes)
+    try:
+        yield work
+        work.close()
+        _publish(work.path, output, force=force)
+    except OSError as error:
+        raise _described(error, output, n_bytes) from error
+    finally:
+        work.abandon()
+        work.path.unlink(missing_ok=True)
+
+
+def _create(output: Path, n_bytes: int) -> WorkFile:
+    path = _work_path(output)
+    try:
+        return WorkFile(path, n_bytes)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            path.unlink(missing_ok=True)
+        raise _described(error, output, n_bytes) from error
+
+
+def _work_path(output: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(output.name)).hexdigest()[:8]
+    for number in range(100):
+        path = output.parent / f".gguf-{digest}-{number}.part"
+        if not path.exists():
+            return path
+        owner = _owner(path)
+        if owner is not None and not psutil.pid_exists(owner):
+            path.unlink()
+            return path
+        if owner is not None:
+            raise OutputError(f"process {owner} is writing {output.name} already; wait for it, or name another output")
+    raise OutputError(f"{output.parent} is full of files named .gguf-{digest}-*.part; remove them")
+
+
+def _owner(path: Path) -> int | None:
+    """Return the process that made a work file, or None if the file is not one of ours."""
+    with path.open("rb") as file:
+        head = file.read(len(MARK) + 20)
+    number = head.removeprefix(MARK).split(b"\n")[0]
+    return int(number) if head.startswith(MARK) and number.isdigit() else None
+
+
+def _mark() -> bytes:
+    return MARK + str(os.getpid()).encode() + b"\n"
+
+
+def _publish(work: Path, output: Path, *, force: bool) -> None:
+    if force:
+        os.replace(work, output)  # noqa: PTH105  Path.replace does the same; os.replace says that it overwrites
+    elif output.exists():
+        raise InputError(f"{output} appeared while it was being written; give --force to replace it")
+    else:
+        work.rename(output)
+    _sync_folder(output.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _check_length(output: Path) -> None:
+    limit = os.pathconf(output.parent, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    length = len(os.fsencode(output.name))
+    if length > limit:
+        raise InputError(f"the output's name has {length} bytes, more than the {limit} that this file system allows")
+
+
+def _described(error: OSError, output: Path, n_bytes: int) -> OutputError:
+    if error.errno in _NO_SPACE:
+        free = shutil.disk_usage(output.parent).free
+        return OutputError(
+            f"no space for {output.name}: needs {format_size(n_bytes)}, {format_size(free)} are free there"
+        )
+    return OutputError(f"cannot write {output}: {error.strerror or error}")

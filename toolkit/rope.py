@@ -1,0 +1,99 @@
+"""Rope scaling: what llama.cpp reads from metadata, and the frequency factors that it reads from a tensor."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import ConfigError
+from toolkit.gguf_format import Metadata, float32, string, uint32
+from toolkit.model_config import ModelConfig
+
+_YARN_EXTRAS = {
+    "extrapolation_factor": "yarn_ext_factor",
+    "attention_factor": "yarn_attn_factor",
+    "attn_factor": "yarn_attn_factor",
+    "beta_fast": "yarn_beta_fast",
+    "beta_slow": "yarn_beta_slow",
+}
+
+
+def rope_metadata(config: ModelConfig, architecture: str) -> Metadata:
+    """Return `*.rope.*` keys for the types default, linear, yarn and llama3.
+
+    Raises ConfigError for another type, or for one whose parameters are missing.
+    """
+    rope = config["rope"]
+    prefix = f"{architecture}.rope"
+    metadata: Metadata = {}
+    scaling = rope["rope_type"]
+    if scaling in ("linear", "yarn"):
+        metadata[f"{prefix}.scaling.type"] = string(scaling)
+        metadata[f"{prefix}.scaling.factor"] = float32(_number(rope, "factor"))
+    if scaling == "yarn":
+        original = rope.get("original_max_position_embeddings", config.get("max_position_embeddings"))
+        metadata[f"{prefix}.scaling.original_context_length"] = uint32(int(original))
+        for key, name in _YARN_EXTRAS.items():
+            if key in rope:
+                metadata.setdefault(f"{prefix}.scaling.{name}", float32(_number(rope, key)))
+    metadata[f"{prefix}.freq_base"] = float32(rope_theta(config))
+    return metadata
+
+
+def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
+    """Refuse a rope type that the architecture does not know; dropping one would ruin long contexts in silence.
+
+    Raises ConfigError.
+    """
+    scaling = config["rope"]["rope_type"]
+    if scaling not in supported:
+        raise ConfigError(
+            f"config.json: rope type {scaling!r} is not supported here; supported: {', '.join(supported)}"
+        )
+
+
+def rope_theta(config: ModelConfig) -> float:
+    """Return the base of the rope frequencies: the config's, else the class default."""
+    theta = config["rope"].get("rope_theta")
+    return (
+        config.number("rope_theta")
+        if theta is None or isinstance(theta, list)
+        else _number(config["rope"], "rope_theta")
+    )
+
+
+def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[numpy.float32] | None:
+    """Return float32 [head_dim / 2], what llama.cpp divides each rope frequency by; None unless the type is llama3.
+
+    Frequencies whose wavelength is short against the original context stay, long ones are divided by `factor`, and
+    those between are blended (`_compute_llama3_parameters` of transformers; computed in float32 as llama.cpp's
+    converter does).
+    """
+    rope = config["rope"]
+    if str(rope["rope_type"]).lower() != "llama3":
+        return None
+    factor, low, high, original = (
+        _number(rope, key, default)
+        for key, default in (
+            ("factor", 8.0),
+            ("low_freq_factor", 1.0),
+            ("high_freq_factor", 4.0),
+            ("original_max_position_embeddings", 8192),
+        )
+    )
+    exponents = numpy.arange(0, head_dim, 2, dtype=numpy.float32) / numpy.float32(head_dim)
+    frequencies = numpy.float32(1.0) / numpy.float32(rope_theta(config)) ** exponents
+    wavelengths = numpy.float32(2 * math.pi) / frequencies
+    smooth = (numpy.float32(original) / wavelengths - numpy.float32(low)) / numpy.float32(high - low)
+    blended = 1 / ((1 - smooth) / numpy.float32(factor) + smooth)
+    factors = numpy.where(wavelengths < original / high, 1, numpy.where(wavelengths > original / low, factor, blended))
+    return factors.astype(numpy.float32)
+
+
+def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = rope.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"config.json: {key} of the rope scaling is {value!r}, expected a number")
+    return float(value)

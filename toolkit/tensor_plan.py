@@ -1,0 +1,109 @@
+"""The middle of the toolkit: a conversion is a list of tensor plans. Making it reads no weight."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import ImatrixError
+from toolkit.ggml_types import FLOAT_TYPES, TensorType
+from toolkit.gguf_format import Metadata, uint32
+from toolkit.gguf_layout import Layout, lay_out
+from toolkit.imatrix import Imatrix
+from toolkit.model_source import ModelSource
+from toolkit.quant_profile import QuantProfile, TypeChoice, TypeOverride, assign_types
+from toolkit.rows import RowSource, row_count
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor of the output: its name, where its rows come from, and what they become."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+    source: RowSource
+    importance: NDArray[numpy.float32] | None = None
+    """float32 [matrices * row length]: the weight of every column's error, for each expert in turn"""
+    fallback_from: TensorType | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes of the tensor's data."""
+        return self.type.tensor_bytes(self.shape)
+
+    @property
+    def n_weights(self) -> int:
+        """Return the number of weights."""
+        return row_count(self.shape) * self.shape[-1]
+
+    @property
+    def rows_per_matrix(self) -> int:
+        """Return the rows that share one slice of the importance matrix: those of one expert."""
+        return self.shape[-2] if len(self.shape) > 1 else 1
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """All that a GGUF file will hold, and where."""
+
+    profile: QuantProfile
+    metadata: Metadata
+    tensors: tuple[TensorPlan, ...]
+    layout: Layout
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the size of the file to the byte."""
+        return self.layout.file_bytes
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the bits of tensor data per weight."""
+        return 8 * sum(plan.n_bytes for plan in self.tensors) / sum(plan.n_weights for plan in self.tensors)
+
+    @property
+    def fallback_share(self) -> float:
+        """Return the share of weights whose type is not the one that the profile asks for, 0 to 1."""
+        fallen = sum(plan.n_weights for plan in self.tensors if plan.fallback_from is not None)
+        return fallen / sum(plan.n_weights for plan in self.tensors)
+
+
+def plan_conversion(
+    source: ModelSource,
+    profile: QuantProfile,
+    imatrix: Imatrix | None = None,
+    overrides: Sequence[TypeOverride] = (),
+) -> ConversionPlan:
+    """Return the plan of a conversion.
+
+    Raises ProfileError for overrides that match nothing, ImatrixError if a tensor's type needs an importance matrix that
+    is not given.
+    """
+    shapes = [(tensor.name, tensor.shape) for tensor in source.tensors]
+    choices = assign_types(profile, shapes, source.traits, imatrix is not None, overrides)
+    plans = tuple(
+        _plan(tensor.name, tensor.source, choices[tensor.name], imatrix, keeps_types=source.keeps_types)
+        for tensor in source.tensors
+    )
+    _require_importance(profile, plans, choices)
+    metadata = source.metadata | {"general.file_type": uint32(profile.file_type)}
+    return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans))
+
+
+def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: Imatrix | None, *, keeps_types: bool) -> TensorPlan:
+    type_ = rows.type if keeps_types and not choice.quantizable else choice.type
+    takes_importance = imatrix is not None and type_ not in FLOAT_TYPES
+    importance = imatrix.entries.get(name) if imatrix is not None and takes_importance else None
+    return TensorPlan(name, rows.shape, type_, rows, importance, choice.fallback_from)
+
+
+def _require_importance(profile: QuantProfile, plans: Sequence[TensorPlan], choices: dict[str, TypeChoice]) -> None:
+    lacking = [plan for plan in plans if choices[plan.name].needs_imatrix and plan.importance is None]
+    if lacking:
+        first = lacking[0]
+        raise ImatrixError(
+            f"{profile.name} stores {first.name} as {first.type.name}, which needs an importance matrix "
+            f"({len(lacking)} tensors lack one): give --imatrix FILE, or --tensor-type '{first.name}=q4_k'"
+        )
