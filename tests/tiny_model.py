@@ -20,12 +20,16 @@ class TinyShape:
     add_bos: bool = True
 
 
-def write_tiny_model(path: Path, shape: TinyShape = TinyShape(), bad_tensor: str | None = None) -> Path:
-    """Write the model; the tensor called `bad_tensor` gets one NaN."""
+def write_tiny_model(
+    path: Path, shape: TinyShape = TinyShape(), bad_tensor: str | None = None, without: str | None = None
+) -> Path:
+    """Write the model; the tensor called `bad_tensor` gets one NaN, the one called `without` is left out."""
     writer = gguf.GGUFWriter(str(path), "llama")
     _write_metadata(writer, shape)
     random = numpy.random.default_rng(7)
     for name, dimensions in _tensors(shape, len(vocabulary())).items():
+        if name == without:
+            continue
         values = numpy.ones(dimensions) if "norm" in name else random.normal(0, 0.05, dimensions)
         if name == bad_tensor:
             values.flat[5] = numpy.nan

@@ -1,0 +1,53 @@
+"""A llama.cpp RPC device in a process of its own, and a process that runs a model on it.
+
+A registered device stays for as long as its process lives, and a server that goes away takes its clients along; so
+neither may happen in the process of the tests.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.stand_in import LOOPBACK, free_port, wait_until_listening
+
+_SERVE = "import sys; from toolkit.stand_in import serve; serve(sys.argv[1], 1)"
+_EVALUATE = """
+import json, os, sys
+from pathlib import Path
+from toolkit.runtime import LlamaRuntime, RuntimeSettings
+from toolkit.stand_in import add_rpc_device
+endpoint, model, layers, tokens = sys.argv[1:]
+device = add_rpc_device(endpoint)
+settings = RuntimeSettings(n_gpu_layers=int(layers), devices=(device.pointer,), n_threads=1)
+with LlamaRuntime(Path(model), settings) as runtime:
+    print(json.dumps(runtime.evaluate(json.loads(tokens), slice(None)).tolist()))
+"""
+_ROOT = Path(__file__).parent.parent
+
+
+@contextmanager
+def loopback_device() -> Iterator[str]:
+    """Serve this machine's CPU as a device, and give its endpoint."""
+    endpoint = f"{LOOPBACK}:{free_port()}"
+    server = subprocess.Popen([sys.executable, "-c", _SERVE, endpoint], stdout=subprocess.DEVNULL, cwd=_ROOT)
+    try:
+        wait_until_listening(endpoint)
+        yield endpoint
+    finally:
+        server.kill()
+        server.wait()
+
+
+def evaluate_on(endpoint: str, model: Path, n_gpu_layers: int, tokens: Sequence[int]) -> NDArray[numpy.float32]:
+    """Return the logits [n, n_vocab] of tokens with that many layers on the device at `endpoint`."""
+    arguments = [endpoint, str(model), str(n_gpu_layers), json.dumps(list(tokens))]
+    command = [sys.executable, "-c", _EVALUATE, *arguments]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=_ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    return numpy.array(json.loads(done.stdout.splitlines()[-1]), numpy.float32)

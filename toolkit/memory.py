@@ -1,0 +1,223 @@
+"""How many bytes a model, its KV cache and its compute graph take on every device, asked of llama.cpp itself.
+
+The question is put to a child process that stays warm: native code that aborts costs one answer, not the program,
+and a device that stands in for a GPU is registered there and nowhere else.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from toolkit import errors
+from toolkit.errors import EnvironmentFaultError
+
+AskedDevice = Literal["auto", "gpu", "stand-in", "cpu"]
+FlashAttention = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class BufferBytes:
+    """What one buffer type of llama.cpp (`CPU`, `CPU_REPACK`, `CUDA0`) holds."""
+
+    name: str
+    device: str
+    on_host: bool
+    weights_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+
+
+@dataclass(frozen=True)
+class DeviceBytes:
+    """What one device holds; `buffers` are the same bytes by buffer type."""
+
+    name: str
+    on_host: bool
+    weights_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+    buffers: tuple[BufferBytes, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the sum of the three kinds."""
+        return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What every device holds, and which device answered (backends align and fuse differently)."""
+
+    devices: tuple[DeviceBytes, ...]
+    answered_by: str
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Return the bytes on devices with a memory of their own."""
+        return sum(device.total_bytes for device in self.devices if not device.on_host)
+
+    @property
+    def host_bytes(self) -> int:
+        """Return the bytes in the host's memory, as if no file were mapped."""
+        return sum(device.total_bytes for device in self.devices if device.on_host)
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What the memory depends on; `device` says whom to ask: `auto` is a GPU if there is one, else its stand-in."""
+
+    n_ctx: int
+    n_gpu_layers: int = 0
+    n_batch: int = 512
+    n_ubatch: int = 512
+    kv_type_k: str = "f16"
+    kv_type_v: str = "f16"
+    flash_attention: FlashAttention = "auto"
+    device: AskedDevice = "auto"
+
+
+def by_device(buffers: Iterable[BufferBytes], answered_by: str) -> Footprint:
+    """Return the footprint that these buffers make up, devices in order of appearance."""
+    grouped: dict[tuple[str, bool], list[BufferBytes]] = {}
+    for buffer in buffers:
+        grouped.setdefault((buffer.device, buffer.on_host), []).append(buffer)
+    return Footprint(tuple(_device(*key, group) for key, group in grouped.items()), answered_by)
+
+
+def _device(name: str, on_host: bool, buffers: list[BufferBytes]) -> DeviceBytes:
+    return DeviceBytes(
+        name,
+        on_host,
+        sum(buffer.weights_bytes for buffer in buffers),
+        sum(buffer.kv_cache_bytes for buffer in buffers),
+        sum(buffer.compute_bytes for buffer in buffers),
+        tuple(buffers),
+    )
+
+
+def probe(path: Path, settings: MemorySettings) -> Footprint:
+    """Return the footprint of one file; for several questions, keep a `MemoryProbe` open."""
+    with MemoryProbe() as memory_probe:
+        return memory_probe.probe(path, settings)
+
+
+class MemoryProbe:
+    """A warm child process that answers how much memory a GGUF file, or a skeleton of one, would take."""
+
+    def __init__(self, timeout_seconds: float = 600) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def probe(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Return the bytes that loading `path` with `settings` would take; nothing is allocated.
+
+        Raises GgufError if llama.cpp refuses the file, EnvironmentFaultError if it cannot answer.
+        """
+        return self._ask({"path": str(path), "settings": asdict(settings), "allocate": False})
+
+    def measure(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Return the bytes that are taken after `path` was loaded for real, and free them again."""
+        return self._ask({"path": str(path), "settings": asdict(settings), "allocate": True})
+
+    def close(self) -> None:
+        """End the child process; the next question starts another."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _ask(self, request: dict[str, Any]) -> Footprint:
+        if self._child is None:
+            self._child = _Child()
+        answer = self._child.ask(json.dumps(request), self._timeout_seconds)
+        if answer is None:
+            reason = self._child.last_words(self._timeout_seconds)
+            self.close()
+            raise EnvironmentFaultError(f"{request['path']}: its memory could not be told, llama.cpp {reason}")
+        return _parse(json.loads(answer))
+
+
+class _Child:
+    """The child process, and a thread that collects its answers so that waiting for one can end."""
+
+    def __init__(self) -> None:
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "toolkit.memory_probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            env=_child_environment(),
+            encoding="utf-8",
+        )
+        self._collector = threading.Thread(target=self._collect, daemon=True)
+        self._collector.start()
+
+    def ask(self, line: str, timeout_seconds: float) -> str | None:
+        """Return the answer to a request, None if there is none in time or ever."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            return self._answers.get(timeout=timeout_seconds)
+        except (BrokenPipeError, queue.Empty):
+            return None
+
+    def last_words(self, timeout_seconds: float) -> str:
+        """Return why there was no answer."""
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return f"gave no answer in {timeout_seconds:g} s"
+        self._messages.seek(0)
+        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
+        return f"ended with code {code}: {lines[-1] if lines else 'it left no message'}"
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._collector.join()
+        for stream in (self._process.stdin, self._process.stdout, self._messages):
+            if stream is not None:
+                # A request that the process did not live to read stays in the buffer.
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+
+def _child_environment() -> dict[str, str]:
+    package = str(Path(__file__).resolve().parent.parent)
+    paths = [package, os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [package]
+    # Without this, an abort starts a debugger if there is one.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1"}
+
+
+def _parse(answer: dict[str, Any]) -> Footprint:
+    if "error" in answer:
+        kind = getattr(errors, answer["kind"], EnvironmentFaultError)
+        raise kind(answer["error"])
+    return by_device((BufferBytes(**buffer) for buffer in answer["buffers"]), answer["answered_by"])

@@ -1,0 +1,314 @@
+"""Run a GGUF file with llama.cpp: tokens in, logits out.
+
+`Runtime` is what the measurements need; `LlamaRuntime` is llama-cpp-python's low-level interface behind it. Logits are
+kept only where they are asked for, one batch at a time.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.devices import physical_cores
+from toolkit.errors import DoesNotFitError, EnvironmentFaultError, GgufError, InputError, ToolkitError
+from toolkit.ggml_devices import offload_devices, start_backends
+from toolkit.ggml_types import tensor_type
+from toolkit.llama_batch import LlamaBatch
+from toolkit.llama_log import llama_log
+from toolkit.memory import BufferBytes, FlashAttention, Footprint, by_device
+from toolkit.memory_breakdown import read_memory_breakdown
+from toolkit.native import llama_cpp
+
+Logits = NDArray[numpy.float32]
+LAST = slice(-1, None)
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_OUT_OF_MEMORY = ("to allocate", "bad_alloc")
+_LOAD_INTO_BUFFERS, _MAP_FILE = 0, 1
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """How to load a model; `devices` are ggml_backend_dev_t pointers to offload to, None for all there are."""
+
+    n_ctx: int = 512
+    n_batch: int = 512
+    n_ubatch: int = 512
+    n_gpu_layers: int = 0
+    kv_type_k: str = "f16"
+    kv_type_v: str = "f16"
+    flash_attention: FlashAttention = "auto"
+    n_threads: int | None = None
+    use_mmap: bool = True
+    no_alloc: bool = False
+    devices: tuple[int, ...] | None = None
+
+
+class Runtime(Protocol):
+    """A loaded model with one sequence of tokens in its memory."""
+
+    @property
+    def n_ctx(self) -> int:
+        """Return how many tokens the sequence can hold."""
+        ...
+
+    @property
+    def n_vocab(self) -> int:
+        """Return the number of logits of a token."""
+        ...
+
+    @property
+    def bos_token(self) -> int | None:
+        """Return the token that the model wants at the beginning, None if it wants none."""
+        ...
+
+    def clear(self) -> None:
+        """Forget the sequence."""
+        ...
+
+    def feed(self, tokens: Sequence[int]) -> None:
+        """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
+        ...
+
+    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
+        """Append tokens; yield (index into tokens, logits [n, n_vocab]), each valid until the next one."""
+        ...
+
+
+def supports_offload() -> bool:
+    """Tell whether llama-cpp-python was built with a GPU backend that finds a GPU on this machine."""
+    return bool(llama_cpp().llama_supports_gpu_offload()) and bool(offload_devices())
+
+
+class LlamaRuntime:
+    """A model in llama.cpp; use it in a `with` statement, which frees it."""
+
+    def __init__(self, path: Path, settings: RuntimeSettings | None = None) -> None:
+        """Load the model.
+
+        Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice.
+        """
+        self.path = path
+        self.settings = settings or RuntimeSettings()
+        self._library = llama_cpp()
+        self._model: Any = None
+        self._vocab: Any = None
+        self._context: Any = None
+        self._memory: Any = None
+        self._batch: LlamaBatch | None = None
+        self._position = 0
+        start_backends()
+        llama_log().clear()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        library = self._library
+        parameters, self._devices = _model_parameters(self.settings)
+        self._model = library.llama_model_load_from_file(os.fsencode(self.path), parameters)
+        if not self._model:
+            raise refusal_of(self.path)
+        self._vocab = library.llama_model_get_vocab(self._model)
+        self._context = library.llama_init_from_model(self._model, _context_parameters(self.settings))
+        if not self._context:
+            raise refusal_of(self.path)
+        self._memory = library.llama_get_memory(self._context)
+        self._batch = LlamaBatch(self.settings.n_batch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model; nothing else may be called afterwards."""
+        batch, context, model = self._batch, self._context, self._model
+        self._batch = self._context = self._model = None
+        if batch is not None:
+            batch.close()
+        if context:
+            self._library.llama_free(context)
+        if model:
+            self._library.llama_model_free(model)
+
+    @property
+    def n_ctx(self) -> int:
+        """Return how many tokens the sequence can hold; llama.cpp rounds up what was asked for."""
+        return int(self._library.llama_n_ctx(self._context))
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Return the context length that the model was trained for."""
+        return int(self._library.llama_model_n_ctx_train(self._model))
+
+    @property
+    def n_layer(self) -> int:
+        """Return the number of repeating layers; full offload is one more."""
+        return int(self._library.llama_model_n_layer(self._model))
+
+    @property
+    def n_vocab(self) -> int:
+        """Return the number of tokens in the vocabulary."""
+        return int(self._library.llama_vocab_n_tokens(self._vocab))
+
+    @property
+    def add_bos(self) -> bool:
+        """Tell whether the model wants a beginning-of-sequence token before a text."""
+        return bool(self._library.llama_vocab_get_add_bos(self._vocab))
+
+    @property
+    def bos_token(self) -> int | None:
+        """Return that token, None if the model wants none."""
+        return int(self._library.llama_vocab_bos(self._vocab)) if self.add_bos else None
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Return the token ids of a text; special tokens written in it are plain text unless `parse_special`."""
+        data = text.encode("utf-8")
+        capacity = len(data) + 16
+        for _ in range(2):
+            buffer = (ctypes.c_int32 * capacity)()
+            count = self._library.llama_tokenize(
+                self._vocab, data, len(data), buffer, capacity, add_special, parse_special
+            )
+            if count >= 0:
+                return list(buffer[:count])
+            capacity = -count
+        raise ToolkitError(f"llama.cpp could not tokenize a text of {len(data):,} bytes")
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
+        ids = (ctypes.c_int32 * len(tokens))(*tokens)
+        capacity = 16 * len(tokens) + 16
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(capacity)
+            count = self._library.llama_detokenize(self._vocab, ids, len(tokens), buffer, capacity, False, special)
+            if count >= 0:
+                return buffer.raw[:count].decode("utf-8", "replace")
+            capacity = -count
+        raise ToolkitError(f"llama.cpp could not give the text of {len(tokens):,} tokens")
+
+    def clear(self) -> None:
+        """Forget the sequence."""
+        # Models without memory (encoders) have nothing to clear.
+        if self._memory:
+            self._library.llama_memory_clear(self._memory, False)
+        self._position = 0
+
+    def feed(self, tokens: Sequence[int]) -> None:
+        """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
+        wanted = _wanted(len(tokens), LAST)
+        for start, stop in self._spans(tokens):
+            self._decode(tokens[start:stop], wanted[start:stop])
+        self._library.llama_synchronize(self._context)
+
+    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
+        """Append tokens; yield (index into tokens, logits [n, n_vocab]), each a view valid until the next one."""
+        wanted = _wanted(len(tokens), logits_for)
+        for start, stop in self._spans(tokens):
+            self._decode(tokens[start:stop], wanted[start:stop])
+            indices = numpy.flatnonzero(wanted[start:stop])
+            if len(indices):
+                yield start + int(indices[0]), self._logits(len(indices))
+
+    def evaluate(self, tokens: Sequence[int], logits_for: slice = LAST) -> Logits:
+        """Append tokens to the sequence and return float32 [n, n_vocab]: a copy of the logits that were asked for."""
+        parts = [logits.copy() for _, logits in self.evaluate_batches(tokens, logits_for)]
+        return numpy.concatenate(parts) if parts else numpy.empty((0, self.n_vocab), numpy.float32)
+
+    def generate(self, prompt: str, n_tokens: int) -> str:
+        """Return what the model adds to a prompt when it takes the likeliest token at every step."""
+        self.clear()
+        pending = self.tokenize(prompt, parse_special=True)
+        produced: list[int] = []
+        while len(produced) < n_tokens:
+            token = int(self.evaluate(pending)[-1].argmax())
+            if self._library.llama_vocab_is_eog(self._vocab, token):
+                break
+            produced.append(token)
+            pending = [token]
+        return self.detokenize(produced)
+
+    def footprint(self) -> Footprint:
+        """Return the bytes that the model takes now on every device.
+
+        Raises EnvironmentFaultError if this build of llama.cpp does not tell.
+        """
+        return by_device(self.memory_buffers(), "this process")
+
+    def memory_buffers(self) -> tuple[BufferBytes, ...]:
+        """Return the same by buffer type."""
+        return read_memory_breakdown(self._context)
+
+    def _spans(self, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
+        if not tokens:
+            raise InputError("there are no tokens to evaluate")
+        if self._position + len(tokens) > self.n_ctx:
+            raise InputError(f"{self._position + len(tokens):,} tokens do not fit in a context of {self.n_ctx:,}")
+        step = self.settings.n_batch
+        return ((start, min(start + step, len(tokens))) for start in range(0, len(tokens), step))
+
+    def _decode(self, tokens: Sequence[int], wanted: NDArray[numpy.bool_]) -> None:
+        assert self._batch is not None
+        code = self._library.llama_decode(self._context, self._batch.fill(tokens, self._position, wanted))
+        if code != 0:
+            raise EnvironmentFaultError(
+                f"llama.cpp could not evaluate {len(tokens)} tokens at position {self._position} "
+                f"(code {code}): {llama_log().reason()}"
+            )
+        self._position += len(tokens)
+
+    def _logits(self, count: int) -> Logits:
+        pointer = self._library.llama_get_logits(self._context)
+        if not pointer:
+            raise InputError(f"{self.path.name} gives no logits; it is no model that predicts the next token")
+        return numpy.ctypeslib.as_array(pointer, shape=(count, self.n_vocab))
+
+
+def _wanted(count: int, logits_for: slice) -> NDArray[numpy.bool_]:
+    wanted = numpy.zeros(count, numpy.bool_)
+    wanted[logits_for] = True
+    return wanted
+
+
+def _model_parameters(settings: RuntimeSettings) -> tuple[Any, Any]:
+    parameters = llama_cpp().llama_model_default_params()
+    # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
+    mapped = settings.use_mmap and not settings.no_alloc
+    parameters.load_mode = _MAP_FILE if mapped else _LOAD_INTO_BUFFERS
+    parameters.no_alloc = settings.no_alloc
+    parameters.n_gpu_layers = settings.n_gpu_layers
+    devices = None
+    if settings.devices is not None:
+        devices = (ctypes.c_void_p * (len(settings.devices) + 1))(*settings.devices, None)
+        parameters.devices = ctypes.cast(devices, ctypes.c_void_p)
+    return parameters, devices
+
+
+def _context_parameters(settings: RuntimeSettings) -> Any:
+    parameters = llama_cpp().llama_context_default_params()
+    parameters.n_ctx = settings.n_ctx
+    parameters.n_batch, parameters.n_ubatch = settings.n_batch, settings.n_ubatch
+    parameters.n_threads = parameters.n_threads_batch = settings.n_threads or physical_cores()
+    parameters.type_k = tensor_type(settings.kv_type_k).ggml_id
+    parameters.type_v = tensor_type(settings.kv_type_v).ggml_id
+    parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
+    return parameters
+
+
+def refusal_of(path: Path) -> ToolkitError:
+    """Return the error for a model that did not load, by the reason that llama.cpp logged."""
+    reason = llama_log().reason()
+    if any(mark in reason for mark in _OUT_OF_MEMORY):
+        return DoesNotFitError(f"{path}: llama.cpp could not allocate memory for it: {reason}")
+    return GgufError(f"{path}: llama.cpp refuses to load it: {reason}")
