@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.gguf_format import Metadata, MetadataValue, ValueType
+from toolkit.json_files import read_json_object
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def general_metadata(directory: Path, architecture: str, count: ParameterCount) 
     card = gguf.Metadata.load(None, directory, None, count.total)
     if card.name is None:
         card.name = directory.name
+    if card.sampling_penalty_repeat is None:
+        card.sampling_penalty_repeat = _repetition_penalty(directory)
     if card.size_label is None and count.total > 0:
         card.size_label = gguf.size_label(count.total, count.shared, count.expert, count.n_expert)
     recorder = gguf.GGUFWriter(None, architecture)
@@ -52,6 +55,13 @@ def general_metadata(directory: Path, architecture: str, count: ParameterCount) 
     card.set_gguf_meta_model(recorder)
     stem = gguf.naming_convention(card.name, card.basename, card.finetune, card.version, card.size_label, None)
     return {key: _value(value) for key, value in recorder.kv_data[0].items()}, stem
+
+
+def _repetition_penalty(directory: Path) -> float | None:
+    """Return the penalty under the name that transformers gives it, which gguf 0.19 does not look for."""
+    file = directory / "generation_config.json"
+    value = read_json_object(file).get("repetition_penalty") if file.is_file() else None
+    return value if isinstance(value, int | float) else None
 
 
 def _value(recorded: object) -> MetadataValue:

@@ -6,6 +6,7 @@ library is found through the one that libllama linked. ctypes releases the inter
 
 import ctypes
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,10 +23,9 @@ def llama_cpp() -> ModuleType:
     Raises EnvironmentFaultError if it is missing or does not load.
     """
     try:
-        import llama_cpp as module
+        return import_module("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:
         raise EnvironmentFaultError(f"llama-cpp-python does not load ({error}); {INSTALL_HINT}") from error
-    return module
 
 
 def library_folder() -> Path:

@@ -15,7 +15,7 @@ from toolkit.units import parse_count, parse_size
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType):  # type: ignore[type-arg]  # older click is not generic
     def __init__(self, name: str, parse: Callable[[str], int]) -> None:
         self.name = name
         self._parse = parse

@@ -2,7 +2,6 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import Function, emit_json, note, warn
+from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from toolkit.model_source import ModelSource
-    from toolkit.tensor_plan import ConversionPlan
+    from toolkit.tensor_plan import ConversionPlan, TensorPlan
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,14 @@ def _print_tensors(plan: "ConversionPlan") -> None:
     print_table(("tensor", "shape", "type", "bytes"), rows, right=(3,))
 
 
-def _type_name(tensor: Any) -> str:
+def _type_name(tensor: "TensorPlan") -> str:
     return tensor.type.name + (f" (for {tensor.fallback_from.name})" if tensor.fallback_from else "")
 
 
 def _print_summary(plan: "ConversionPlan") -> None:
     from toolkit.units import format_count, format_size
 
-    groups: dict[str, list[Any]] = defaultdict(list)
+    groups: dict[str, list[TensorPlan]] = defaultdict(list)
     for tensor in plan.tensors:
         groups[tensor.type.name].append(tensor)
     total = sum(tensor.n_bytes for tensor in plan.tensors)
@@ -190,11 +190,3 @@ def _print_summary(plan: "ConversionPlan") -> None:
         f"{plan.profile.name}: {format_size(plan.file_bytes)} ({format_count(plan.file_bytes)} bytes), "
         f"{format_count(weights)} parameters, {plan.bits_per_weight:.2f} bits per weight"
     )
-
-
-def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
-    """Print aligned columns on stdout; those in `right` are aligned to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    align: Callable[[int, str], str] = lambda i, cell: cell.rjust(widths[i]) if i in right else cell.ljust(widths[i])  # noqa: E731
-    for row in (header, *rows):
-        click.echo("  ".join(align(i, cell) for i, cell in enumerate(row)).rstrip())
