@@ -1,0 +1,58 @@
+"""Sentencepiece-like vocabularies of which only tokenizer.json is there."""
+
+from pathlib import Path
+
+import pytest
+from tokenizer.kit_vocabularies import SCORES, TOKENS, TYPES, copied, edit, kit_request
+from tokenizer.vocabulary_file import loaded_vocabulary, write_vocabulary
+
+from toolkit.errors import TokenizerError
+from toolkit.tokenizer import Tokenizer, read_tokenizer
+from toolkit.tokenizer.vocabulary import TokenType
+
+
+def read(directory: Path, n_rows: int = 400) -> Tokenizer:
+    return read_tokenizer(kit_request("llama2", directory, n_embedding_rows=n_rows))
+
+
+def test_ids_are_those_of_the_sentencepiece_model(tmp_path: Path) -> None:
+    whole = read(copied("llama2", tmp_path / "whole"))
+    alone = read(copied("llama2", tmp_path / "alone", "tokenizer.model"))
+
+    assert alone.model == "llama"
+    assert alone.metadata[TOKENS] == whole.metadata[TOKENS]
+    assert alone.metadata[TYPES] == whole.metadata[TYPES]
+    assert alone.metadata.keys() == whole.metadata.keys()
+    assert set(alone.metadata[SCORES].value) == {-1000.0}
+
+
+def test_lost_scores_are_warned_of_and_the_vocabulary_loads(tmp_path: Path) -> None:
+    tokenizer = read(copied("llama2", tmp_path, "tokenizer.model"))
+
+    assert [warning for warning in tokenizer.warnings if "no tokenizer.model" in warning]
+    with loaded_vocabulary(write_vocabulary(tmp_path / "v.gguf", tokenizer.metadata)) as vocabulary:
+        assert vocabulary
+
+
+def test_added_tokens_keep_their_kind_and_rows_are_filled(tmp_path: Path) -> None:
+    directory = copied("llama2", tmp_path, "tokenizer.model")
+    added = [
+        {"id": 400, "content": "<|im_start|>", "special": False},
+        {"id": 401, "content": "▁▁▁", "special": False},
+        {"id": 402, "content": "<extra>", "special": True},
+        {"id": 399, "content": "marked", "special": True},
+    ]
+    edit(directory / "tokenizer.json", lambda content: content["added_tokens"].extend(added))
+
+    tokenizer = read(directory, 404)
+
+    kinds = dict(zip(tokenizer.metadata[TOKENS].value, tokenizer.metadata[TYPES].value, strict=True))
+    assert tokenizer.n_tokens == 404
+    assert kinds["<|im_start|>"] == kinds["<extra>"] == kinds["marked"] == TokenType.CONTROL
+    assert kinds["   "] == TokenType.USER_DEFINED
+    assert kinds["[PAD403]"] == TokenType.UNUSED
+
+
+def test_vocabulary_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"token 399 .* only 300 rows"):
+        read(copied("llama2", tmp_path, "tokenizer.model"), 300)

@@ -1,0 +1,52 @@
+"""A GGUF file that holds a vocabulary only, and llama.cpp's tokens of a text with it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType, GGUFWriter
+
+from toolkit import native
+from toolkit.gguf_format import Metadata
+
+SAMPLE = (
+    "I'll say: the café's 12345 naïve façades, 3.14159 — don't YOU'RE?!\n\n\tif (x >= 10) { return x_y[3]; }  \n"
+    "Größe über alles; Быстрая лиса 007; 我想在apple工作1314151天～ 日本語のテキスト。 안녕하세요 세계\n   \n"  # noqa: RUF001
+    "العربية १२३ 🚀🦙  ------======= !!!???   trailing   "
+)
+
+
+def write_vocabulary(path: Path, metadata: Metadata) -> Path:
+    writer = GGUFWriter(path, "llama")
+    for key, value in metadata.items():
+        item_type = None if value.item_type is None else GGUFValueType(value.item_type)
+        content: Any = list(value.value) if isinstance(value.value, tuple) else value.value
+        writer.add_key_value(key, content, GGUFValueType(value.type), item_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path
+
+
+@contextlib.contextmanager
+def loaded_vocabulary(path: Path) -> Iterator[Any]:
+    llama = native.llama_cpp()
+    parameters = llama.llama_model_default_params()
+    parameters.vocab_only = True
+    model = llama.llama_model_load_from_file(str(path).encode(), parameters)
+    assert model, f"llama.cpp does not load {path.name}"
+    try:
+        yield llama.llama_model_get_vocab(model)
+    finally:
+        llama.llama_model_free(model)
+
+
+def llama_ids(path: Path, text: str) -> list[int]:
+    """Return llama.cpp's tokens of a text in which special tokens are understood, without BOS and EOS."""
+    llama = native.llama_cpp()
+    data = text.encode("utf-8")
+    buffer = (llama.llama_token * (len(data) + 8))()
+    with loaded_vocabulary(path) as vocabulary:
+        count = llama.llama_tokenize(vocabulary, data, len(data), buffer, len(buffer), False, True)
+    return list(buffer[:count])

@@ -1,0 +1,141 @@
+"""From a checkpoint's tokenizer files to the `tokenizer.*` keys of a GGUF file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import TokenizerError
+from toolkit.gguf_format import Metadata, ValueType, array, boolean, string, uint32
+from toolkit.tokenizer.byte_level_bpe import read_byte_level_bpe
+from toolkit.tokenizer.chat_template import chat_template_metadata
+from toolkit.tokenizer.families import Family, family_metadata, family_of, llama_metadata, with_family_tokens
+from toolkit.tokenizer.files import TokenizerFiles, missing_tokenizer, open_tokenizer_files
+from toolkit.tokenizer.llama_hf import read_gemma4, read_llama_hf
+from toolkit.tokenizer.sentencepiece_model import read_sentencepiece
+from toolkit.tokenizer.slow_bpe import with_tokenizer_json
+from toolkit.tokenizer.special_tokens import SpecialTokens, read_special_tokens
+from toolkit.tokenizer.vocabulary import Vocabulary, distinct
+
+__all__ = ["Tokenizer", "TokenizerRequest", "read_tokenizer"]
+
+LLAMA_STYLES = ("sentencepiece", "llama_hf", "bpe")
+
+_ROLE_KEYS = {
+    "bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask", "eot": "eot",
+    "eom": "eom",
+}  # fmt: skip
+"""GGUF's spelling of a role; it has no key that llama.cpp's converter would write for `cls`."""
+_ADDED_ROLES = ("bos", "eos", "sep")
+
+
+@dataclass(frozen=True)
+class TokenizerRequest:
+    """What to read: a directory, its config.json (with `text_config` merged), and the number of embedding rows.
+
+    `styles` are tried in order; `pre` overrides the name of the BPE pre-tokenizer.
+    """
+
+    directory: Path
+    config: Mapping[str, Any]
+    n_embedding_rows: int
+    styles: tuple[str, ...] = LLAMA_STYLES
+    pre: str | None = None
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A vocabulary as GGUF metadata."""
+
+    metadata: Metadata
+    warnings: tuple[str, ...]
+    n_tokens: int
+    model: str
+
+
+def read_tokenizer(request: TokenizerRequest) -> Tokenizer:
+    """Return the vocabulary of a checkpoint, one token for each row of its embedding.
+
+    Raises TokenizerError if there is none, or it is not understood; InputError if a file is malformed.
+    """
+    files, slow_warnings = with_tokenizer_json(open_tokenizer_files(request.directory), request.config)
+    vocabulary = distinct(_read_vocabulary(files, request))
+    family = family_of(request.config)
+    special = with_family_tokens(read_special_tokens(files, request.config, vocabulary), family, files, vocabulary)
+    templates, template_warnings = chat_template_metadata(files)
+    return Tokenizer(
+        metadata={
+            **_vocabulary_metadata(vocabulary),
+            **_special_metadata(special),
+            **templates,
+            **_family_metadata(request, family, files, vocabulary),
+        },
+        warnings=(*slow_warnings, *vocabulary.warnings, *special.warnings, *template_warnings),
+        n_tokens=len(vocabulary.tokens),
+        model=vocabulary.model,
+    )
+
+
+def _read_vocabulary(files: TokenizerFiles, request: TokenizerRequest) -> Vocabulary:
+    for style in request.styles:
+        vocabulary = _read_style(style, files, request)
+        if vocabulary is not None:
+            _refuse_broken_text(vocabulary)
+            return vocabulary
+    raise missing_tokenizer(files)
+
+
+def _read_style(style: str, files: TokenizerFiles, request: TokenizerRequest) -> Vocabulary | None:
+    n_rows = request.n_embedding_rows
+    match style:
+        case "sentencepiece":
+            return read_sentencepiece(files, n_rows)
+        case "llama_hf":
+            return read_llama_hf(files, n_rows)
+        case "bpe":
+            return read_byte_level_bpe(files, n_rows, request.config, request.pre)
+        case "gemma4":
+            return read_gemma4(files, n_rows)
+    raise ValueError(f"no such style of vocabulary: {style}")
+
+
+def _refuse_broken_text(vocabulary: Vocabulary) -> None:
+    for index, token in enumerate(vocabulary.tokens):
+        try:
+            token.text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TokenizerError(f"token {index} is {token.text!r}, which is no Unicode text") from error
+
+
+def _vocabulary_metadata(vocabulary: Vocabulary) -> Metadata:
+    tokens = vocabulary.tokens
+    metadata: Metadata = {"tokenizer.ggml.model": string(vocabulary.model)}
+    if vocabulary.pre is not None:
+        metadata["tokenizer.ggml.pre"] = string(vocabulary.pre)
+    metadata["tokenizer.ggml.tokens"] = array(ValueType.STRING, (token.text for token in tokens))
+    if vocabulary.scored:
+        metadata["tokenizer.ggml.scores"] = array(ValueType.FLOAT32, (token.score for token in tokens))
+    metadata["tokenizer.ggml.token_type"] = array(ValueType.INT32, (int(token.type) for token in tokens))
+    if vocabulary.merges:
+        metadata["tokenizer.ggml.merges"] = array(ValueType.STRING, vocabulary.merges)
+    return metadata
+
+
+def _special_metadata(special: SpecialTokens) -> Metadata:
+    ids = {f"tokenizer.ggml.{key}_token_id": special.ids.get(role) for role, key in _ROLE_KEYS.items()}
+    adds = {f"tokenizer.ggml.add_{role}_token": special.adds.get(role) for role in _ADDED_ROLES}
+    flags = {
+        **adds,
+        "tokenizer.ggml.normalizer.lowercase": special.lowercase,
+        "tokenizer.ggml.normalizer.strip_accents": special.strip_accents,
+    }
+    return {key: uint32(index) for key, index in ids.items() if index is not None} | {
+        key: boolean(flag) for key, flag in flags.items() if flag is not None
+    }
+
+
+def _family_metadata(
+    request: TokenizerRequest, family: Family, files: TokenizerFiles, vocabulary: Vocabulary
+) -> Metadata:
+    llama = llama_metadata(files, request.config, len(vocabulary.tokens)) if request.styles == LLAMA_STYLES else {}
+    return llama | family_metadata(family, files, vocabulary)

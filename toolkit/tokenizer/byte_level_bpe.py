@@ -1,0 +1,83 @@
+"""Read a byte-level BPE vocabulary (GPT-2's kind): tokenizer.json, or vocab.json with merges.txt."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from toolkit.errors import TokenizerError
+from toolkit.tokenizer.added_tokens import gather_added_tokens
+from toolkit.tokenizer.bpe_model import too_few_rows, vocabulary_ids
+from toolkit.tokenizer.files import AddedToken, TokenizerFiles
+from toolkit.tokenizer.merges import read_merges
+from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer
+from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, added_token, padded
+
+
+def read_byte_level_bpe(
+    files: TokenizerFiles, n_rows: int, config: Mapping[str, Any], pre: str | None
+) -> Vocabulary | None:
+    """Return the vocabulary of tokenizer.json as model `gpt2`, or None if there is no such file.
+
+    Source: TextModel.get_vocab_base in llama.cpp's conversion/base.py.
+
+    Raises TokenizerError if it is of another kind, has no merges, or splits text in a way that llama.cpp does not know.
+    """
+    if files.tokenizer_json is None:
+        return None
+    kind = files.model.get("type", "BPE")
+    if kind != "BPE":
+        raise TokenizerError(
+            f"tokenizer.json holds a {kind} model, expected BPE; this kind of vocabulary is not supported"
+        )
+    merges = read_merges(files)
+    pre, pre_warnings = choose_pre_tokenizer(files.tokenizer_json, config, pre)
+    tokens, warnings = _tokens(files, n_rows)
+    return Vocabulary("gpt2", pre, tokens, scored=False, merges=merges, warnings=(*pre_warnings, *warnings))
+
+
+def _tokens(files: TokenizerFiles, n_rows: int) -> tuple[tuple[Token, ...], tuple[str, ...]]:
+    ids = vocabulary_ids(files.model)
+    tokens = {index: Token(text, TokenType.NORMAL) for text, index in ids.items()}
+    last = max(tokens)
+    if last >= n_rows:
+        raise too_few_rows(last, tokens[last].text, n_rows)
+    added = gather_added_tokens(files, ids)
+    warnings = (*_conflicts(added, tokens), *_beyond(added, n_rows))
+    tokens |= {token.id: added_token(_plain_text(token), token.special, 0.0) for token in added}
+    return tuple(padded(tokens, n_rows)), warnings
+
+
+def _conflicts(added: Iterable[AddedToken], tokens: Mapping[int, Token]) -> list[str]:
+    return [
+        f"token {token.id} is {tokens[token.id].text!r} in the vocabulary but {token.text!r} among the added tokens; "
+        "the added one is used"
+        for token in added
+        if token.id in tokens and tokens[token.id].text != token.text
+    ]
+
+
+def _beyond(added: Iterable[AddedToken], n_rows: int) -> list[str]:
+    beyond = [token for token in added if token.id >= n_rows]
+    if not beyond:
+        return []
+    first = f"{beyond[0].id} ({beyond[0].text!r})"
+    return [f"{len(beyond)} added token(s) from {first} on have no row in the embedding; left out"]
+
+
+def _plain_text(token: AddedToken) -> str:
+    """Return an added token as text: llama.cpp compares it with text, not with its byte-level spelling."""
+    alphabet = _byte_alphabet()
+    if token.normalized or token.text.isascii() or not all(letter in alphabet for letter in token.text):
+        return token.text
+    try:
+        return bytes(alphabet[letter] for letter in token.text).decode("utf-8")
+    except UnicodeDecodeError:
+        return token.text
+
+
+@cache
+def _byte_alphabet() -> dict[str, int]:
+    """Return GPT-2's spelling of bytes: printable ones stand for themselves, the others for letters from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

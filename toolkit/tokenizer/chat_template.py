@@ -1,0 +1,64 @@
+"""The chat templates of a checkpoint as metadata; they are copied, never run."""
+
+import re
+from typing import Any
+
+from toolkit.gguf_format import Metadata, ValueType, array, string
+from toolkit.json_files import read_json_object, read_text
+from toolkit.tokenizer.files import TokenizerFiles
+
+KEY = "tokenizer.chat_template"
+DEFAULT = "default"
+
+Templates = dict[str, str]
+
+
+def chat_template_metadata(files: TokenizerFiles) -> tuple[Metadata, tuple[str, ...]]:
+    """Return the keys of the chat templates, and any warnings.
+
+    tokenizer_config.json counts first, then chat_template.jinja with additional_chat_templates/, then
+    chat_template.json. Source: SpecialVocab in llama.cpp's gguf/vocab.py, GGUFWriter.add_chat_template.
+    """
+    declared, separate = _named(files.settings.get("chat_template")), _separate(files)
+    templates = declared or separate
+    warnings: tuple[str, ...] = ()
+    if declared and separate and declared.get(DEFAULT) != separate.get(DEFAULT):
+        warnings = (
+            "the chat template in tokenizer_config.json differs from the one in a file of its own; the former is used",
+        )
+    return _metadata(templates), warnings
+
+
+def _separate(files: TokenizerFiles) -> Templates:
+    jinja, as_json = files.path("chat_template.jinja"), files.path("chat_template.json")
+    if jinja.is_file():
+        additional = sorted(files.path("additional_chat_templates").glob("*.jinja"))
+        return {DEFAULT: _text(jinja)} | {path.stem: _text(path) for path in additional}
+    return _named(read_json_object(as_json).get("chat_template")) if as_json.is_file() else {}
+
+
+def _text(path: Any) -> str:
+    # As text files are read everywhere: one kind of line end.
+    return read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _named(value: Any) -> Templates:
+    """Return templates by name from a `chat_template`: one text, or a list of {"name", "template"}."""
+    if isinstance(value, str):
+        return {DEFAULT: value}
+    choices = [choice for choice in value if isinstance(choice, dict)] if isinstance(value, list) else []
+    return {
+        name: template
+        for choice in choices
+        if isinstance(name := choice.get("name"), str) and isinstance(template := choice.get("template"), str)
+    }
+
+
+def _metadata(templates: Templates) -> Metadata:
+    metadata: Metadata = {}
+    if DEFAULT in templates:
+        metadata[KEY] = string(templates[DEFAULT])
+    further = {re.sub("[^A-Za-z0-9]", "_", name): text for name, text in templates.items() if name not in ("", DEFAULT)}
+    if further:
+        metadata["tokenizer.chat_templates"] = array(ValueType.STRING, further)
+    return metadata | {f"{KEY}.{name}": string(text) for name, text in further.items()}

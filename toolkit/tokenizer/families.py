@@ -1,0 +1,109 @@
+"""What llama.cpp's converter does to the vocabularies of single families: the set_vocab methods of its conversion/.
+
+The tables hold data; the keys are class names as `architectures` in config.json has them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from toolkit.gguf_format import Metadata, boolean, uint32
+from toolkit.tokenizer.files import TokenizerFiles, tokenizer_json_added_tokens
+from toolkit.tokenizer.special_tokens import SpecialTokens
+from toolkit.tokenizer.vocabulary import Vocabulary
+
+ADD_SPACE_PREFIX = "tokenizer.ggml.add_space_prefix"
+ADD_BOS = "tokenizer.ggml.add_bos_token"
+
+_CODE_LLAMA_TOKENS = 32016
+_CODE_LLAMA_EOT = 32010
+_GRANITE_TOKENS = 49152
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family adds to its vocabulary.
+
+    `texts` and `ids` give roles that no file gives; `replaced_eos` is the EOS of its chat models; `space_prefix` is what
+    its sentencepiece vocabularies do, or where that is written.
+    """
+
+    texts: Mapping[str, str] | None = None
+    ids: Mapping[str, int] | None = None
+    replaced_eos: str | None = None
+    space_prefix: bool | str | None = None
+    overrides: Metadata | None = None
+
+
+_CONFIG = "tokenizer_config.json"
+_MODEL = "tokenizer.model"
+_GLM_MOE = Family(texts={"bos": "[gMASK]", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"})
+_ERNIE = Family(space_prefix=_CONFIG)
+_GEMMA = Family(space_prefix=False)
+
+FAMILIES: dict[str, Family] = {
+    "GemmaForCausalLM": Family(ids={"eot": 107}, space_prefix=False),
+    "Gemma2ForCausalLM": _GEMMA,
+    "Gemma3ForCausalLM": _GEMMA,
+    "Gemma3ForConditionalGeneration": _GEMMA,
+    "Gemma3nForCausalLM": _GEMMA,
+    "Gemma3nForConditionalGeneration": _GEMMA,
+    "Gemma4ForCausalLM": Family(space_prefix=False, overrides={ADD_BOS: boolean(True)}),
+    "Gemma4ForConditionalGeneration": Family(space_prefix=False, overrides={ADD_BOS: boolean(True)}),
+    "Glm4ForCausalLM": Family(
+        texts={"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "bos": "<|endoftext|>"}
+    ),
+    "Glm4MoeForCausalLM": _GLM_MOE,
+    "Glm4MoeLiteForCausalLM": _GLM_MOE,
+    "NemotronForCausalLM": Family(
+        overrides={"tokenizer.ggml.padding_token_id": uint32(0), "tokenizer.ggml.unknown_token_id": uint32(1)}
+    ),
+    "Ernie4_5ForCausalLM": _ERNIE,
+    "Ernie4_5_MoeForCausalLM": _ERNIE,
+    "InternLM2ForCausalLM": Family(replaced_eos="<|im_end|>", space_prefix=_MODEL),
+}
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """Return what the family of a config adds; nothing for most."""
+    names = config.get("architectures")
+    return FAMILIES.get(str(names[0]), Family()) if isinstance(names, list) and names else Family()
+
+
+def with_family_tokens(
+    special: SpecialTokens, family: Family, files: TokenizerFiles, vocabulary: Vocabulary
+) -> SpecialTokens:
+    """Return the special tokens with those that the family adds where the files give none."""
+    added = {token.text: token.id for token in tokenizer_json_added_tokens(files)}
+    by_text = {role: added[text] for role, text in (family.texts or {}).items() if text in added}
+    by_id = {role: index for role, index in (family.ids or {}).items() if index < len(vocabulary.tokens)}
+    ids = by_text | by_id | special.ids
+    replaced = [index for index, token in enumerate(vocabulary.tokens) if token.text == family.replaced_eos]
+    if replaced:
+        ids["eos"] = replaced[0]
+    return replace(special, ids=ids)
+
+
+def family_metadata(family: Family, files: TokenizerFiles, vocabulary: Vocabulary) -> Metadata:
+    """Return the keys that the family writes whatever the files say."""
+    prefix: Any = family.space_prefix
+    if prefix == _CONFIG:
+        prefix = files.settings.get("add_prefix_space")
+    elif prefix == _MODEL:
+        prefix = vocabulary.adds_space_prefix
+    written = {ADD_SPACE_PREFIX: boolean(prefix)} if prefix is not None and vocabulary.scored else {}
+    return written | (family.overrides or {})
+
+
+def llama_metadata(files: TokenizerFiles, config: Mapping[str, Any], n_tokens: int) -> Metadata:
+    """Return the keys that every model of Llama's family writes (LlamaModel.set_vocab)."""
+    metadata: Metadata = {}
+    prefix = files.settings.get("add_prefix_space")
+    if isinstance(prefix, bool):
+        metadata[ADD_SPACE_PREFIX] = boolean(prefix)
+    declared = config.get("vocab_size") or n_tokens
+    if declared == _CODE_LLAMA_TOKENS:
+        metadata["tokenizer.ggml.eot_token_id"] = uint32(_CODE_LLAMA_EOT)
+    if declared == _GRANITE_TOKENS:
+        metadata[ADD_BOS] = boolean(False)
+    return metadata

@@ -1,0 +1,138 @@
+"""Read a sentencepiece vocabulary: tokenizer.model, and the tokens that other files add to it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import TokenizerError
+from toolkit.tokenizer.files import (
+    AddedToken,
+    TokenizerFiles,
+    decoder_added_tokens,
+    refuse_lfs_pointer,
+    tokenizer_json_added_tokens,
+)
+from toolkit.tokenizer.vocabulary import ADDED_SCORE, Token, TokenType, Vocabulary, added_token, padded
+
+FILE = "tokenizer.model"
+
+
+def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
+    """Return the vocabulary of tokenizer.model with one token for each of `n_rows` rows, or None if there is no file.
+
+    Added tokens come from added_tokens.json, then tokenizer_config.json, then, for ids still free, tokenizer.json.
+    Source: TextModel._create_vocab_sentencepiece in llama.cpp's conversion/base.py, which ignores tokenizer.json.
+
+    Raises TokenizerError if the file is no sentencepiece model.
+    """
+    path = files.path(FILE)
+    if not path.is_file():
+        return None
+    model = _load(path)
+    slots = _Slots(dict(enumerate(_pieces(model))), n_rows)
+    slots.add_plain(files.added_tokens)
+    slots.add(decoder_added_tokens(files), "tokenizer_config.json")
+    slots.add_missing(tokenizer_json_added_tokens(files), "tokenizer.json")
+    return Vocabulary(
+        model="llama",
+        pre="default",
+        tokens=tuple(padded(slots.tokens, n_rows)),
+        scored=True,
+        adds_space_prefix=_adds_space_prefix(model),
+        warnings=slots.warnings(),
+    )
+
+
+class _Slots:
+    """Tokens by id while the files are laid over each other."""
+
+    def __init__(self, pieces: dict[int, Token], n_rows: int) -> None:
+        self.tokens = {index: piece for index, piece in pieces.items() if index < n_rows}
+        self._n_rows = n_rows
+        self._beyond = {index: piece.text for index, piece in pieces.items() if index >= n_rows}
+        self._conflicts: list[str] = []
+
+    def add_plain(self, ids: Mapping[str, int]) -> None:
+        """Lay added_tokens.json over the pieces; what repeats the piece of the same id keeps its type and score."""
+        for text, index in ids.items():
+            if index not in self.tokens or self.tokens[index].text != text:
+                self._put(index, Token(text, TokenType.USER_DEFINED, ADDED_SCORE), "added_tokens.json")
+
+    def add(self, added: Iterable[AddedToken], file: str) -> None:
+        """Lay the added tokens of a file over what is there."""
+        for token in added:
+            self._put(token.id, added_token(token.text, token.special), file)
+
+    def add_missing(self, added: Iterable[AddedToken], file: str) -> None:
+        """Take from a file only what the others lack; where it contradicts them, say so."""
+        for token in added:
+            known = self.tokens.get(token.id)
+            if known is None:
+                self.add([token], file)
+            elif not _same(known.text, token.text):
+                self._conflicts.append(f"{file} says that token {token.id} is {token.text!r}, but it is {known.text!r}")
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return one warning for each conflict, and one for all tokens without a row."""
+        if not self._beyond:
+            return tuple(self._conflicts)
+        index, text = min(self._beyond.items())
+        beyond = f"{len(self._beyond)} token(s) from {index} ({text!r}) on have no row in the embedding; left out"
+        return (*self._conflicts, beyond)
+
+    def _put(self, index: int, token: Token, file: str) -> None:
+        if index >= self._n_rows:
+            self._beyond[index] = token.text
+            return
+        before = self.tokens.get(index)
+        if before is not None and not _same(before.text, token.text):
+            self._conflicts.append(f"{file} makes token {index} {token.text!r}, which was {before.text!r} before")
+        self.tokens[index] = token
+
+
+def _same(text: str, other: str) -> bool:
+    return text.replace("▁", " ") == other.replace("▁", " ")
+
+
+def _load(path: Path) -> Any:
+    from sentencepiece import SentencePieceProcessor
+
+    refuse_lfs_pointer(path)
+    model = SentencePieceProcessor()
+    try:
+        model.LoadFromSerializedProto(path.read_bytes())
+    except (RuntimeError, UnicodeDecodeError) as error:
+        # The library names its own source file in the message, which helps nobody.
+        raise _not_sentencepiece(path) from error
+    return model
+
+
+def _pieces(model: Any) -> list[Token]:
+    try:
+        return [Token(model.id_to_piece(i), _type(model, i), model.get_score(i)) for i in range(model.vocab_size())]
+    except UnicodeDecodeError as error:
+        raise _not_sentencepiece(Path(FILE)) from error
+
+
+def _not_sentencepiece(path: Path) -> TokenizerError:
+    return TokenizerError(
+        f"{path.name} is no sentencepiece model (truncated, or of another kind); download it again, or remove it if "
+        "tokenizer.json describes the same vocabulary"
+    )
+
+
+def _type(model: Any, index: int) -> TokenType:
+    # A piece that was user-defined at training counts as NORMAL, as in llama.cpp's converter.
+    if model.is_unknown(index):
+        return TokenType.UNKNOWN
+    if model.is_control(index):
+        return TokenType.CONTROL
+    if model.is_unused(index):
+        return TokenType.UNUSED
+    return TokenType.BYTE if model.is_byte(index) else TokenType.NORMAL
+
+
+def _adds_space_prefix(model: Any) -> bool:
+    # The flag itself is in a part of the model that only protobuf reads; what it does can be seen.
+    pieces = model.encode("a", out_type=str)
+    return bool(pieces) and pieces[0].startswith("▁")
