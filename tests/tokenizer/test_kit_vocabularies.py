@@ -4,7 +4,7 @@ from tokenizer.kit_vocabularies import SOURCES, kit_request, tokenizer_differenc
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer import read_tokenizer
 
-# WordPiece (bert, nomic_bert) and Unigram (t5, xlm_roberta) vocabularies belong to encoders, which are not supported yet.
+# WordPiece (bert, nomic_bert) and Unigram (t5, xlm_roberta) vocabularies are not supported yet.
 NOT_SUPPORTED = {"bert", "nomic_bert", "t5", "xlm_roberta"}
 
 # The reference drops a list of EOS ids; the first of them is better than llama.cpp's default, which is BOS here.

@@ -24,8 +24,8 @@ _GRANITE_TOKENS = 49152
 class Family:
     """What a family adds to its vocabulary.
 
-    `texts` and `ids` give roles that no file gives; `replaced_eos` is the EOS of its chat models; `space_prefix` is what
-    its sentencepiece vocabularies do, or where that is written.
+    `texts` and `ids` give roles that no file gives; `replaced_eos` is the EOS of its chat models; `space_prefix` is
+    what its sentencepiece vocabularies do, or where that is written.
     """
 
     texts: Mapping[str, str] | None = None
