@@ -1,0 +1,174 @@
+"""What a model is, told from its metadata and the shapes and types of its tensors alone."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from toolkit.ggml_types import TensorType
+from toolkit.gguf_format import Metadata
+from toolkit.gguf_reader import GgufFile
+from toolkit.kv_cache import MAX_LAYERS, KvCache, ModelKeys, kv_cache
+from toolkit.quant_profile import FILE_TYPES
+from toolkit.rows import row_count
+
+_GUESSED_FILE_TYPE = 1024
+_TOKEN_ID = re.compile(r"tokenizer\.ggml\.(\w+?)_(?:token_)?id")
+
+DescribedTensor = tuple[str, tuple[int, ...], TensorType]
+"""name, shape (row length last), type"""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The least and the most of a value that may differ from layer to layer."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        """Return `8`, or `3..4`."""
+        return str(self.least) if self.least == self.most else f"{self.least}..{self.most}"
+
+
+@dataclass(frozen=True)
+class TypeShare:
+    """All tensors of one type."""
+
+    type: str
+    tensors: int
+    weights: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class SpecialToken:
+    """A token with a role; `text` is None where its id lies outside the vocabulary."""
+
+    role: str
+    id: int
+    text: str | None
+
+
+@dataclass(frozen=True)
+class VocabularySummary:
+    """The vocabulary and what belongs to it."""
+
+    size: int | None
+    model: str | None
+    pre: str | None
+    special_tokens: tuple[SpecialToken, ...]
+    chat_template_length: int | None
+    """characters; None where there is no template"""
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What a person wants to know of a model; None where a file does not say."""
+
+    architecture: str | None
+    name: str | None
+    kind: str | None
+    """`general.type`: model, adapter, imatrix, mmproj"""
+    file_type: str | None
+    quantization_version: int | None
+    parameters: int
+    tensor_count: int
+    tensor_bytes: int
+    bits_per_weight: float
+    types: tuple[TypeShare, ...]
+    """most bytes first"""
+    context_length: int | None
+    embedding_length: int | None
+    n_layer: int | None
+    n_head: Span | None
+    n_head_kv: Span | None
+    n_expert: int | None
+    n_expert_used: int | None
+    kv_cache: KvCache | None
+    vocabulary: VocabularySummary
+
+
+def summarize_gguf(file: GgufFile) -> ModelSummary:
+    """Return the summary of a GGUF file or of a set of split files."""
+    return summarize(file.metadata, [(name, rows.shape, rows.type) for name, rows in file.tensors.items()])
+
+
+def summarize(metadata: Metadata, tensors: Sequence[DescribedTensor]) -> ModelSummary:
+    """Return the summary of a model with this metadata and these tensors."""
+    keys = ModelKeys(metadata)
+    types = _types(tensors)
+    parameters, n_bytes = sum(share.weights for share in types), sum(share.n_bytes for share in types)
+    return ModelSummary(
+        architecture=keys.architecture or None,
+        name=keys.text("general.name"),
+        kind=keys.text("general.type"),
+        file_type=_file_type(keys),
+        quantization_version=keys.number("general.quantization_version"),
+        parameters=parameters,
+        tensor_count=len(tensors),
+        tensor_bytes=n_bytes,
+        bits_per_weight=8 * n_bytes / parameters if parameters else 0.0,
+        types=types,
+        context_length=keys.integer("context_length"),
+        embedding_length=keys.integer("embedding_length"),
+        n_layer=keys.integer("block_count"),
+        n_head=_span(keys, "attention.head_count"),
+        n_head_kv=_span(keys, "attention.head_count_kv") or _span(keys, "attention.head_count"),
+        n_expert=keys.integer("expert_count"),
+        n_expert_used=keys.integer("expert_used_count"),
+        kv_cache=kv_cache(keys),
+        vocabulary=_vocabulary(keys, tensors),
+    )
+
+
+def _types(tensors: Iterable[DescribedTensor]) -> tuple[TypeShare, ...]:
+    grouped: dict[TensorType, list[tuple[int, ...]]] = {}
+    for _, shape, type_ in tensors:
+        grouped.setdefault(type_, []).append(shape)
+    shares = [
+        TypeShare(
+            type=type_.name,
+            tensors=len(shapes),
+            weights=sum(row_count(shape) * shape[-1] for shape in shapes),
+            n_bytes=sum(type_.tensor_bytes(shape) for shape in shapes),
+        )
+        for type_, shapes in grouped.items()
+    ]
+    return tuple(sorted(shares, key=lambda share: (-share.n_bytes, share.type)))
+
+
+def _file_type(keys: ModelKeys) -> str | None:
+    number = keys.number("general.file_type")
+    if number is None:
+        return None
+    names = {value: name.removeprefix("MOSTLY_") for name, value in FILE_TYPES.items()}
+    return names.get(number & ~_GUESSED_FILE_TYPE, str(number))
+
+
+def _span(keys: ModelKeys, suffix: str) -> Span | None:
+    values = keys.each(suffix) or keys.per_layer(suffix, 1)
+    return Span(min(values), max(values)) if values and len(values) <= MAX_LAYERS else None
+
+
+def _vocabulary(keys: ModelKeys, tensors: Sequence[DescribedTensor]) -> VocabularySummary:
+    found = keys.metadata.get("tokenizer.ggml.tokens")
+    tokens = found.value if found is not None and isinstance(found.value, tuple) else ()
+    template = keys.text("tokenizer.chat_template")
+    return VocabularySummary(
+        size=len(tokens) or keys.integer("vocab_size") or _embedding_rows(tensors),
+        model=keys.text("tokenizer.ggml.model"),
+        pre=keys.text("tokenizer.ggml.pre"),
+        special_tokens=tuple(_special_tokens(keys, tokens)),
+        chat_template_length=None if template is None else len(template),
+    )
+
+
+def _embedding_rows(tensors: Iterable[DescribedTensor]) -> int | None:
+    return next((row_count(shape) for name, shape, _ in tensors if name == "token_embd.weight"), None)
+
+
+def _special_tokens(keys: ModelKeys, tokens: Sequence[object]) -> Iterable[SpecialToken]:
+    for key in keys.metadata:
+        match, number = _TOKEN_ID.fullmatch(key), keys.number(key)
+        if match and number is not None:
+            yield SpecialToken(match[1], number, str(tokens[number]) if 0 <= number < len(tokens) else None)
