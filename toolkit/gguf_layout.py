@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy
@@ -80,10 +81,21 @@ def encode(value: MetadataValue) -> bytes:
     if isinstance(value.value, tuple):
         if value.item_type is None:
             raise ValueError("an array without the type of its items")
-        encode_item = _encoder(value.item_type)
-        items = b"".join([encode_item(item) for item in value.value])
-        return struct.pack("<IQ", value.item_type, len(value.value)) + items
+        return struct.pack("<IQ", value.item_type, len(value.value)) + _items(value.item_type, value.value)
     return _encoder(value.type)(value.value)
+
+
+def _items(type_: ValueType, values: tuple[Scalar, ...]) -> bytes:
+    if type_ is ValueType.STRING:
+        return _strings(values)
+    encode_item = _encoder(type_)
+    return b"".join([encode_item(item) for item in values])
+
+
+@lru_cache(maxsize=8)
+def _strings(values: tuple[Scalar, ...]) -> bytes:
+    """Return an array of strings; kept, because every profile of a model repeats its vocabulary."""
+    return b"".join([_string(value) for value in values])
 
 
 def _encoder(type_: ValueType) -> Callable[[Scalar], bytes]:

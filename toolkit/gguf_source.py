@@ -62,11 +62,12 @@ def traits_from_metadata(metadata: Metadata) -> ModelTraits:
 
 
 def _integer(metadata: Metadata, key: str, default: int) -> int:
+    """Return a number, that of the first block where there is one a block, as llama.cpp's mixtures look at it."""
     found = metadata.get(key)
     if found is None:
         return default
-    values = found.value if isinstance(found.value, tuple) else (found.value,)
-    return max((int(value) for value in values if isinstance(value, int)), default=default)
+    first = next(iter(found.value), default) if isinstance(found.value, tuple) else found.value
+    return first if isinstance(first, int) else default
 
 
 def _types_of_few_bits(file: GgufFile) -> list[str]:

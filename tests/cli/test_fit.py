@@ -1,0 +1,113 @@
+"""The main job through the real command, on the embedded checkpoint."""
+
+import json
+
+import pytest
+
+QUICK = ("--ctx", "512", "--chunks", "4", "--json")
+
+
+def fit(run_command, folder, *options):
+    done = run_command("fit", "demo", "--out", folder, *QUICK, *options)
+    return done, json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def test_a_file_that_fits_is_made_loaded_and_measured(run_command, tmp_path):
+    done, report = fit(run_command, tmp_path, "--vram", "12MiB")
+    assert done.returncode == 0, done.stderr
+    output = tmp_path / "Demo-5.2M-Q8_0.gguf"
+    assert report["output"] == str(output)
+    assert output.stat().st_size == report["file_bytes"]
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+    chosen = report["choices"][0]
+    assert (chosen["profile"], chosen["n_gpu_layers"], chosen["fits"]) == ("Q8_0", 9, True)
+    on_gpu = [device for device in chosen["devices"] if device["budget_bytes"] == 12 << 20]
+    total = sum(on_gpu[0][key] for key in ("weights_bytes", "kv_cache_bytes", "compute_bytes"))
+    assert total == report["allocated_bytes"] == report["predicted_bytes"] <= 12 << 20
+    assert abs(report["perplexity_increase"]) < 0.01
+    assert report["perplexity"] == pytest.approx(report["baseline_perplexity"] * (1 + report["perplexity_increase"]))
+    assert report["generation_tokens_per_second"] > 0
+    assert report["llama_server"].split()[:3] == ["llama-server", "-m", str(output)]
+    assert report["measured_on"] in ("CPU", "GPU")
+
+
+def test_where_no_four_bits_fit_whole_q4_k_m_is_split(run_command, tmp_path):
+    _, report = fit(run_command, tmp_path, "--vram", "8MiB")
+    chosen = report["choices"][0]
+    assert chosen["profile"] == "Q4_K_M"
+    assert 0 < chosen["n_gpu_layers"] < 9
+
+
+def test_too_much_loss_backs_off_to_a_heavier_profile_and_says_so(run_command, tmp_path):
+    done, report = fit(
+        run_command, tmp_path, "--vram", "8MiB", "--margin", "0", "--prefer", "speed", "--max-ppl-increase", "2"
+    )
+    rejected = [entry["profile"] for entry in report["rejected"]]
+    assert rejected
+    assert all(entry["perplexity_increase"] > 0.02 for entry in report["rejected"])
+    assert "backing off to" in done.stderr
+    assert report["perplexity_increase"] <= 0.02
+    assert [path.name for path in tmp_path.iterdir()] == [report["output"].rpartition("/")[2]]
+
+
+def test_when_even_the_heaviest_profile_loses_too_much_it_fails_with_1(run_command, tmp_path):
+    done, report = fit(run_command, tmp_path, "--vram", "64MiB", "--max-ppl-increase", "0")
+    if done.returncode == 0:  # on this text, rounding to 8 bits happened to help
+        assert report["perplexity_increase"] <= 0
+        return
+    assert done.returncode == 1
+    assert "Q8_0, the heaviest profile that fits, raises the perplexity by" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fits_nowhere_stops_with_3_and_leaves_nothing(run_command, tmp_path):
+    done, _ = fit(run_command, tmp_path, "--vram", "1MiB")
+    assert done.returncode == 3
+    assert "error: nothing fits 1.00 MiB of VRAM at a context of 512" in done.stderr
+    assert "give more --vram or a shorter --ctx" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_for_people_names_the_flags_and_who_measured(run_command, tmp_path):
+    done = run_command("fit", "demo", "--vram", "12MiB", "--ctx", "512", "--chunks", "2", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "whole on the GPU",
+        "as predicted to the byte",
+        "perplexity",
+        "tokens/s",
+        "llama-server -m",
+        "llama_cpp.Llama(",
+    ):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--vram", "lots"), "'lots' is not a size; write it as 8GiB, 8G or 8192MiB"),
+        (("--vram", "8MiB", "--ctx", "-1"), "'-1' is not a number of tokens"),
+        (("--vram", "8MiB", "--text", "/nowhere.txt"), "/nowhere.txt"),
+        ((), "Missing option '--vram'"),
+    ],
+)
+def test_impossible_requests_are_refused_with_2(options, message, run_command, tmp_path):
+    done = run_command("fit", "demo", "--out", tmp_path, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_text_too_short_to_measure_is_refused(run_command, tmp_path):
+    (tmp_path / "short.txt").write_text("Hello.")
+    done = run_command(
+        "fit", "demo", "--vram", "12MiB", "--ctx", "512", "--text", tmp_path / "short.txt", "--out", tmp_path / "m.gguf"
+    )
+    assert done.returncode == 2
+    assert "tokens, but a window of" in done.stderr
+
+
+def test_a_context_beyond_the_trained_one_is_warned_of_and_goes_on(run_command, tmp_path):
+    done = run_command("fit", "demo", "--vram", "64MiB", "--ctx", "2k", "--chunks", "2", "--out", tmp_path, "--json")
+    assert done.returncode == 0
+    assert "--ctx 2,048 is beyond the 1,024 tokens that the model was trained for" in done.stderr
