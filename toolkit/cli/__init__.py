@@ -1,5 +1,6 @@
 """The command line: one module a command, imported only when that command is called."""
 
+import io
 import sys
 from importlib import import_module
 
@@ -61,6 +62,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with a documented code."""
+    _survive_narrow_consoles()
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
@@ -75,3 +77,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(141)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _survive_narrow_consoles() -> None:
+    """Let characters that a console cannot show come out escaped instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

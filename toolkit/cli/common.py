@@ -2,8 +2,8 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any, TypeVar
 
 import click
@@ -46,11 +46,23 @@ def emit_json(schema: str, document: dict[str, Any]) -> None:
         "toolkit_version": __version__,
         "llama_cpp_python_version": installed_version("llama-cpp-python"),
     }
-    click.echo(json.dumps(_finite(envelope | document), ensure_ascii=False, indent=2))
+    whole = _finite(envelope | document)
+    text = json.dumps(whole, ensure_ascii=False, indent=2)
+    click.echo(text if _stdout_can_say(text) else json.dumps(whole, indent=2))
+
+
+def _stdout_can_say(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def installed_version(distribution: str) -> str | None:
     """Return the installed version of a distribution, without importing it."""
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
