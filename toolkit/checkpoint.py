@@ -1,12 +1,13 @@
 """A Hugging Face checkpoint directory: its config and its tensors, indexed but not read."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import CheckpointError
-from toolkit.json_files import read_json_object
+from toolkit.json_files import read_json_object, refuse_lfs_pointer
 from toolkit.safetensors_reader import StoredTensor, read_safetensors
 
 INDEX = "model.safetensors.index.json"
@@ -24,12 +25,16 @@ _NOT_YET = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint directory; `config` is config.json as it stands."""
+    """A checkpoint directory; `config` is config.json as it stands.
+
+    `lost` are the tensors that the index places in a file which does not hold them: name -> file.
+    """
 
     directory: Path
     config: dict[str, Any]
     tensors: dict[str, StoredTensor]
     notes: tuple[str, ...] = ()
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -45,17 +50,20 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     config = read_json_object(config_file)
     index_file = directory / INDEX
     if index_file.is_file():
-        tensors, notes = _read_indexed(directory, index_file)
-    else:
-        tensors, notes = _read_all(directory)
-    return Checkpoint(directory, config, tensors, notes)
+        return _read_indexed(directory, config, index_file)
+    return _read_all(directory, config)
 
 
 def _no_config(directory: Path) -> str:
-    if any((directory / mark).is_file() for mark in ADAPTER_MARKS):
-        base = _adapter_base(directory)
-        return f"{directory} is a LoRA adapter of {base}, not a model: merge it into its base first (merge_and_unload)"
-    return f"{directory} has no config.json; it is not a Hugging Face checkpoint directory"
+    adapter = _adapter(directory)
+    return adapter or f"{directory} has no config.json; it is not a Hugging Face checkpoint directory"
+
+
+def _adapter(directory: Path) -> str | None:
+    if not any((directory / mark).is_file() for mark in ADAPTER_MARKS):
+        return None
+    base = _adapter_base(directory)
+    return f"{directory} is a LoRA adapter of {base}, not a model: merge it into its base first (merge_and_unload)"
 
 
 def _adapter_base(directory: Path) -> str:
@@ -64,20 +72,20 @@ def _adapter_base(directory: Path) -> str:
     return base if isinstance(base, str) else "an unnamed model"
 
 
-def _read_indexed(directory: Path, index_file: Path) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+def _read_indexed(directory: Path, config: dict[str, Any], index_file: Path) -> Checkpoint:
     weight_map = read_json_object(index_file).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+    if not isinstance(weight_map, dict) or not weight_map or not all(map(_is_file_name, weight_map.values())):
         raise CheckpointError(f"{INDEX} has no weight_map of tensor names to file names")
     files = sorted(set(weight_map.values()))
     _refuse_missing(directory, files, weight_map)
     tensors = _read_files([directory / file for file in files])
-    lost = [name for name, file in weight_map.items() if name not in tensors]
-    if lost:
-        raise CheckpointError(
-            f"{INDEX} places {lost[0]} in {weight_map[lost[0]]}, which does not hold it ({len(lost)} in all)"
-        )
+    lost = {name: file for name, file in weight_map.items() if name not in tensors}
     ignored = sorted(file.name for file in directory.glob("*.safetensors") if file.name not in files)
-    return tensors, _ignored_note(ignored, "the index does not name them")
+    return Checkpoint(directory, config, tensors, _ignored_note(ignored, "the index does not name them"), lost)
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
 
 
 def _refuse_missing(directory: Path, files: list[str], weight_map: dict[str, str]) -> None:
@@ -92,7 +100,7 @@ def _refuse_missing(directory: Path, files: list[str], weight_map: dict[str, str
         )
 
 
-def _read_all(directory: Path) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+def _read_all(directory: Path, config: dict[str, Any]) -> Checkpoint:
     candidates = sorted(directory.glob("*.safetensors"))
     files = [file for file in candidates if _SHARD.fullmatch(file.name)] or [
         file for file in candidates if file.name not in ADAPTER_MARKS
@@ -101,13 +109,18 @@ def _read_all(directory: Path) -> tuple[dict[str, StoredTensor], tuple[str, ...]
         raise CheckpointError(_no_weights(directory))
     _refuse_gaps(files)
     ignored = [file.name for file in candidates if file not in files]
-    return _read_files(files), _ignored_note(ignored, "model*.safetensors stands beside them")
+    notes = _ignored_note(ignored, "model*.safetensors stands beside them")
+    return Checkpoint(directory, config, _read_files(files), notes)
 
 
 def _no_weights(directory: Path) -> str:
+    adapter = _adapter(directory)
+    if adapter:
+        return adapter
     for pattern, what in _NOT_YET:
         found = sorted(directory.glob(pattern))
         if found:
+            refuse_lfs_pointer(found[0])
             return f"{directory} holds {what} ({found[0].name}) and no *.safetensors, which is all that can be read"
     return f"{directory} has no *.safetensors file"
 

@@ -11,6 +11,7 @@ import numpy
 from toolkit import quantizer
 from toolkit.devices import physical_cores
 from toolkit.errors import TensorError
+from toolkit.ggml_types import BF16
 from toolkit.gguf_layout import Layout
 from toolkit.output_file import WorkFile, whole_or_absent
 from toolkit.rows import Bytes, row_count
@@ -106,7 +107,8 @@ def _convert(block: RowBlock, work: WorkFile, allow_nan: bool) -> int:
     if not allow_nan:
         _refuse_not_finite(plan, rows)
     importance = _importance_of(block)
-    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance)
+    quiet = allow_nan and plan.source.type is plan.type is BF16
+    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
     if not allow_nan and converted is not rows:
         _refuse_overflow(plan, converted)
     work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
@@ -135,7 +137,8 @@ def _refuse_not_finite(plan: TensorPlan, rows: Bytes) -> None:
 def _refuse_overflow(plan: TensorPlan, converted: Bytes) -> None:
     if quantizer.finite(converted, plan.type):
         return
+    lost = int((~numpy.isfinite(quantizer.to_float32(converted, plan.type))).sum())
     raise TensorError(
-        f"{plan.name} has weights too large for {plan.type.name} (beyond 65504, the largest f16); "
-        "use --profile bf16 or f32, or --tensor-type to keep this tensor in bf16"
+        f"{plan.name} has weights too large for {plan.type.name}, whose numbers end at 65504: {lost} would become "
+        f"infinite in one block of rows; use --profile bf16 or f32, or --tensor-type '{plan.name}=bf16'"
     )

@@ -7,7 +7,7 @@ import numpy
 
 from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, dimensions
-from toolkit.checkpoint import Checkpoint, open_checkpoint
+from toolkit.checkpoint import INDEX, Checkpoint, open_checkpoint
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf_format import QUANTIZATION_VERSION, Metadata, float32, uint32
 from toolkit.model_card import count_parameters, general_metadata
@@ -17,9 +17,10 @@ from toolkit.quant_profile import ModelTraits
 from toolkit.rope import check_rope_type, rope_metadata
 from toolkit.rows import generated
 from toolkit.safetensors_reader import StoredTensor
-from toolkit.tensor_matching import match_tensors
+from toolkit.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.tensor_names import canonical_names
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
+from toolkit.units import format_size
 
 EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _QUANTIZED_NAMES = (
@@ -46,6 +47,7 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     config = config.with_defaults(architecture.defaults)
     _refuse_quantized(config, checkpoint)
     named = canonical_names(checkpoint.tensors)
+    _refuse_lost(checkpoint, architecture, config)
     stored, warnings = _one_output(named.tensors, config)
     config, vocabulary_warnings = _vocabulary_from_rows(config, stored)
     check_rope_type(config, architecture.rope_types)
@@ -65,7 +67,7 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
         tensors=tensors,
         traits=model_traits(architecture, config),
         keeps_types=False,
-        warnings=(*notes, *warnings, *vocabulary_warnings, *tokenizer.warnings, *_summary(named.left_out)),
+        warnings=(*notes, *warnings, *vocabulary_warnings, *tokenizer.warnings, *_summary(named.left_out, checkpoint)),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
     )
 
@@ -124,7 +126,7 @@ def _one_output(
     if not config.get("tie_word_embeddings", False) or OUTPUT not in tensors or EMBEDDING not in tensors:
         return tensors, ()
     kept = {name: tensor for name, tensor in tensors.items() if name != OUTPUT}
-    if numpy.array_equal(tensors[OUTPUT].data, tensors[EMBEDDING].data):
+    if _equal(tensors[OUTPUT], tensors[EMBEDDING]):
         return kept, ()
     return kept, (
         "lm_head.weight differs from model.embed_tokens.weight though tie_word_embeddings is true; "
@@ -132,9 +134,35 @@ def _one_output(
     )
 
 
+def _equal(one: StoredTensor, other: StoredTensor) -> bool:
+    """Compare in pieces: a vocabulary may take gigabytes."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    step = 1 << 24
+    return all(
+        numpy.array_equal(one.data[start : start + step], other.data[start : start + step])
+        for start in range(0, len(one.data), step)
+    )
+
+
+def _refuse_lost(checkpoint: Checkpoint, architecture: Architecture, config: ModelConfig) -> None:
+    """Refuse a tensor that the index promises and no shard holds, unless nothing would be made of it."""
+    tied = config.get("tie_word_embeddings", False)
+    lost = [
+        name
+        for name in checkpoint.lost
+        if not (tied and name.endswith(OUTPUT)) and why_dropped(architecture, name) is None
+    ]
+    if lost:
+        raise CheckpointError(
+            f"{INDEX} places {lost[0]} in {checkpoint.lost[lost[0]]}, which does not hold it ({len(lost)} in all)"
+        )
+
+
 def _vocabulary_from_rows(config: ModelConfig, tensors: dict[str, StoredTensor]) -> tuple[ModelConfig, tuple[str, ...]]:
     if EMBEDDING not in tensors:
         raise TensorError(f"{EMBEDDING} is missing; first tensors found: {', '.join(list(tensors)[:3])}")
+    refuse_empty(tensors[EMBEDDING])
     if len(tensors[EMBEDDING].shape) != 2:
         raise TensorError(f"{EMBEDDING} has shape {list(tensors[EMBEDDING].shape)}, expected [vocabulary, hidden_size]")
     rows, claimed = tensors[EMBEDDING].shape[0], config.get("vocab_size")
@@ -154,5 +182,12 @@ def _raw_text_config(checkpoint: Checkpoint) -> dict[str, object]:
     return checkpoint.config | (checkpoint.config.get("text_config") or {})
 
 
-def _summary(left_out: dict[str, str]) -> list[str]:
-    return [f"left out {count} tensors: {why}" for why, count in Counter(left_out.values()).items()]
+def _summary(left_out: dict[str, str], checkpoint: Checkpoint | None = None) -> list[str]:
+    """Say how many tensors were left out and why; of those that are weights, also how many bytes."""
+    sizes: Counter[str] = Counter()
+    for name, why in left_out.items():
+        sizes[why] += checkpoint.tensors[name].data.nbytes if checkpoint else 0
+    return [
+        f"left out {count} tensors{f' ({format_size(sizes[why])})' if sizes[why] else ''}: {why}"
+        for why, count in Counter(left_out.values()).items()
+    ]

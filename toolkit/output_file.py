@@ -1,14 +1,17 @@
 """An output that is whole or absent.
 
 The bytes go to a work file beside the output and get the output's name only when they are complete and on the disk. The
-work file's name is short and says nothing of the output's, so that long names work; it starts with a mark of ours until
-the end, so that a killed run's leftover can be told from a user's file, and is removed by the next run.
+work file's name is short and says nothing of the output's, so that long names work. It starts with a mark of ours, at the
+end with GGUF's, and the process that writes it holds a lock on it: so a killed run's leftover can be told from a user's
+file and from the work of a run that lives (also one in another container), and is removed by the next run.
 """
 
 import errno
 import hashlib
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +20,16 @@ from threading import Lock
 import psutil
 
 from toolkit.errors import InputError, OutputError
+from toolkit.gguf_format import MAGIC as GGUF_MAGIC
 from toolkit.units import format_size
+
+if sys.platform != "win32":
+    import fcntl
 
 MARK = b"gguf-toolkit work file of process "
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_WORK_NAME = re.compile(r"\.gguf-[0-9a-f]{8}-(\d+)-\d+\.part")
 
 
 class WorkFile:
@@ -30,8 +39,14 @@ class WorkFile:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         self._lock = Lock()
-        self._reserve(n_bytes)
-        self.write(0, _mark()[:n_bytes])
+        try:
+            _take_lock(self._fd)
+            self.write(0, _mark()[:n_bytes])
+            self._reserve(n_bytes)
+        except BaseException:
+            self.abandon()
+            path.unlink(missing_ok=True)
+            raise
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` at `offset`.
@@ -63,10 +78,16 @@ class WorkFile:
 
     def _reserve(self, n_bytes: int) -> None:
         """Take the space now, so that a full disk is found before the work and not after it."""
-        if hasattr(os, "posix_fallocate") and n_bytes:
-            os.posix_fallocate(self._fd, 0, n_bytes)
-        else:
-            os.ftruncate(self._fd, n_bytes)
+        try:
+            if hasattr(os, "posix_fallocate") and n_bytes:
+                os.posix_fallocate(self._fd, 0, n_bytes)
+                return
+        except OSError as error:
+            if error.errno not in _NO_FALLOCATE:
+                raise
+        if shutil.disk_usage(self.path.parent).free < n_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(self._fd, n_bytes)
 
 
 def check_output(output: Path, *, force: bool) -> None:
@@ -74,6 +95,35 @@ def check_output(output: Path, *, force: bool) -> None:
 
     Raises InputError if it exists and `force` is not set, OutputError if its folder is absent or not writable.
     """
+    try:
+        _check_place(output, force=force)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+@contextmanager
+def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Iterator[WorkFile]:
+    """Give a work file of `n_bytes`; when the block ends without an exception it becomes `output`, else it is removed.
+
+    Raises InputError or OutputError, also for a disk that is full.
+    """
+    check_output(output, force=force)
+    try:
+        work = WorkFile(_work_path(output), n_bytes)
+    except OSError as error:
+        raise _described(error, output, n_bytes) from error
+    try:
+        yield work
+        work.close()
+        _publish(work.path, output, force=force)
+    except OSError as error:
+        raise _described(error, output, n_bytes) from error
+    finally:
+        work.abandon()
+        work.path.unlink(missing_ok=True)
+
+
+def _check_place(output: Path, *, force: bool) -> None:
     folder = output.parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist; create it first")
@@ -86,56 +136,48 @@ def check_output(output: Path, *, force: bool) -> None:
         raise OutputError(f"the folder {folder} is not writable; choose another output")
 
 
-@contextmanager
-def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Iterator[WorkFile]:
-    """Give a work file of `n_bytes`; when the block ends without an exception it becomes `output`, else it is removed.
-
-    Raises InputError or OutputError, also for a disk that is full.
-    """
-    check_output(output, force=force)
-    work = _create(output, n_bytes)
-    try:
-        yield work
-        work.close()
-        _publish(work.path, output, force=force)
-    except OSError as error:
-        raise _described(error, output, n_bytes) from error
-    finally:
-        work.abandon()
-        work.path.unlink(missing_ok=True)
-
-
-def _create(output: Path, n_bytes: int) -> WorkFile:
-    path = _work_path(output)
-    try:
-        return WorkFile(path, n_bytes)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            path.unlink(missing_ok=True)
-        raise _described(error, output, n_bytes) from error
-
-
 def _work_path(output: Path) -> Path:
+    """Return a free name for a work file, after removing the leftovers of killed runs for the same output."""
     digest = hashlib.sha256(os.fsencode(output.name)).hexdigest()[:8]
-    for number in range(100):
-        path = output.parent / f".gguf-{digest}-{number}.part"
-        if not path.exists():
-            return path
-        owner = _owner(path)
-        if owner is not None and not psutil.pid_exists(owner):
-            path.unlink()
-            return path
-        if owner is not None:
-            raise OutputError(f"process {owner} is writing {output.name} already; wait for it, or name another output")
-    raise OutputError(f"{output.parent} is full of files named .gguf-{digest}-*.part; remove them")
+    for path in output.parent.glob(f".gguf-{digest}-*.part"):
+        _remove_leftover(path, output)
+    names = (f".gguf-{digest}-{os.getpid()}-{number}.part" for number in range(100))
+    free = next((name for name in names if not (output.parent / name).exists()), None)
+    if free is None:
+        raise OutputError(f"{output.parent} is full of files named .gguf-{digest}-*.part; remove them")
+    return output.parent / free
 
 
-def _owner(path: Path) -> int | None:
-    """Return the process that made a work file, or None if the file is not one of ours."""
-    with path.open("rb") as file:
-        head = file.read(len(MARK) + 20)
-    number = head.removeprefix(MARK).split(b"\n")[0]
-    return int(number) if head.startswith(MARK) and number.isdigit() else None
+def _remove_leftover(path: Path, output: Path) -> None:
+    name = _WORK_NAME.fullmatch(path.name)
+    if name is None or not path.is_file() or path.is_symlink():
+        return
+    with path.open("r+b") as file:
+        if not file.read(len(MARK)).startswith((MARK, GGUF_MAGIC)):
+            return
+        if not _owner_is_gone(file.fileno(), int(name[1])):
+            raise OutputError(
+                f"process {name[1]} is writing {output.name} already; wait for it, or name another output"
+            )
+    path.unlink(missing_ok=True)
+
+
+def _owner_is_gone(fd: int, owner: int) -> bool:
+    locked = _take_lock(fd)
+    return not psutil.pid_exists(owner) if locked is None else locked
+
+
+def _take_lock(fd: int) -> bool | None:
+    """Lock a work file for as long as it is open, and tell whether that worked; None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _mark() -> bytes:

@@ -31,12 +31,20 @@ class _TypeTraits(ctypes.Structure):
     )
 
 
-def convert_rows(rows: Bytes, source: TensorType, target: TensorType, importance: Floats | None = None) -> Bytes:
-    """Return uint8 [n, target row bytes] for uint8 [n, source row bytes]; equal types are not touched.
+def convert_rows(
+    rows: Bytes,
+    source: TensorType,
+    target: TensorType,
+    importance: Floats | None = None,
+    *,
+    copy_equal: bool = True,
+) -> Bytes:
+    """Return uint8 [n, target row bytes] for uint8 [n, source row bytes].
 
-    `importance` is float32 [row length], the weight of each column's error, or None.
+    `importance` is float32 [row length], the weight of each column's error, or None. Equal types are copied as they are;
+    without `copy_equal` they go through float32, which makes every NaN a quiet one and changes nothing else.
     """
-    if source is target:
+    if source is target and copy_equal:
         return rows
     return from_float32(to_float32(rows, source), target, importance)
 

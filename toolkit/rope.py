@@ -47,7 +47,16 @@ def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
 
     Raises ConfigError.
     """
-    scaling = config["rope"]["rope_type"]
+    rope = config["rope"]
+    nested = next((key for key, value in rope.items() if isinstance(value, dict)), None)
+    if nested is not None:
+        raise ConfigError(f"config.json: rope parameters of their own for {nested!r} are not supported here")
+    scaling = rope["rope_type"]
+    if scaling == "default" and "factor" in rope and rope["factor"] != 1:
+        raise ConfigError(
+            f"config.json: the rope scaling has a factor ({rope['factor']!r}) but no type that would use it; "
+            "add rope_type (linear, yarn, …), or remove the scaling"
+        )
     if scaling not in supported:
         raise ConfigError(
             f"config.json: rope type {scaling!r} is not supported here; supported: {', '.join(supported)}"
@@ -57,11 +66,10 @@ def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
 def rope_theta(config: ModelConfig) -> float:
     """Return the base of the rope frequencies: the config's, else the class default."""
     theta = config["rope"].get("rope_theta")
-    return (
-        config.number("rope_theta")
-        if theta is None or isinstance(theta, list)
-        else _number(config["rope"], "rope_theta")
-    )
+    if isinstance(theta, list):
+        model = config.get("model_type", "this model")
+        raise ConfigError(f"config.json: per-layer rope_theta is not supported for {model}")
+    return config.number("rope_theta") if theta is None else _number(config["rope"], "rope_theta")
 
 
 def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[numpy.float32] | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 
 from toolkit.errors import CheckpointError
+from toolkit.json_files import refuse_lfs_pointer
 from toolkit.rows import Bytes
 
 ITEM_BITS = {
@@ -20,7 +21,6 @@ ITEM_BITS = {
     "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
 }  # fmt: skip
 MAX_HEADER_BYTES = 100_000_000
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,8 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def lfs_pointer_size(path: Path) -> int | None:
-    """Return the size that a git-lfs pointer file stands for, or None if the file is no pointer."""
-    with path.open("rb") as file:
-        text = file.read(1024)
-    if not text.startswith(LFS_POINTER):
-        return None
-    sizes = [line.split()[1] for line in text.decode("ascii", "replace").splitlines() if line.startswith("size ")]
-    return int(sizes[0]) if sizes and sizes[0].isdecimal() else 0
-
-
 def _map(path: Path) -> Bytes:
-    pointed = lfs_pointer_size(path)
-    if pointed is not None:
-        raise CheckpointError(f"{path.name} is a git-lfs pointer to {pointed:,} bytes: run `git lfs pull`")
+    refuse_lfs_pointer(path)
     if path.stat().st_size < 8:
         raise CheckpointError(f"{path.name}: only {path.stat().st_size} bytes, too short for a safetensors header")
     with path.open("rb") as file:

@@ -29,8 +29,10 @@ class DoubleRows:
     def read_rows(self, start: int, stop: int) -> Bytes:
         """Return uint8 [stop - start, row length * 4], rounded to float32."""
         length = self.shape[-1]
-        doubles = self.data[start * length * 8 : stop * length * 8].view("<f8")
-        return doubles.astype("<f4").view(numpy.uint8).reshape(stop - start, length * 4)
+        doubles = numpy.ascontiguousarray(self.data[start * length * 8 : stop * length * 8]).view("<f8")
+        with numpy.errstate(over="ignore"):  # an infinity is refused later, by name
+            floats = doubles.astype("<f4")
+        return floats.view(numpy.uint8).reshape(stop - start, length * 4)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def match_tensors(
             found.append(SourceTensor(target, _source(rule, stored[name], config, lengths)))
         elif rule.is_required(config):
             raise TensorError(_missing(name, rule, config))
-    return Matching(tuple(found), _left_over(architecture, set(stored) - used))
+    return Matching(tuple(found), _left_over(architecture, {name: stored[name] for name in set(stored) - used}))
 
 
 def _instances(rules: tuple[TensorRule, ...], n_layer: int) -> Iterator[tuple[TensorRule, str, str]]:
@@ -102,12 +104,20 @@ def _source(rule: TensorRule, tensor: StoredTensor, config: ModelConfig, lengths
     return rule.transform(rows, config) if rule.transform else rows
 
 
-def _check_shape(rule: TensorRule, tensor: StoredTensor, lengths: Mapping[str, Dimension]) -> None:
+def refuse_empty(tensor: StoredTensor) -> None:
+    """Refuse a tensor without elements, which DeepSpeed leaves where it saved a partitioned model.
+
+    Raises TensorError.
+    """
     if 0 in tensor.shape:
         raise TensorError(
             f"{tensor.name} has shape {list(tensor.shape)}: no weights are stored; "
             "a ZeRO-3 checkpoint must be gathered first (zero_to_fp32.py)"
         )
+
+
+def _check_shape(rule: TensorRule, tensor: StoredTensor, lengths: Mapping[str, Dimension]) -> None:
+    refuse_empty(tensor)
     implied = tuple(lengths[name].length for name in rule.shape)
     if tensor.shape == implied:
         return
@@ -129,13 +139,18 @@ def _rows(tensor: StoredTensor) -> RowSource:
     )
 
 
-def _left_over(architecture: Architecture, names: set[str]) -> dict[str, str]:
+def why_dropped(architecture: Architecture, name: str) -> str | None:
+    """Return why an architecture leaves out a tensor of that name, or None if it does not."""
+    return next((why for pattern, why in architecture.dropped.items() if re.fullmatch(pattern, name)), None)
+
+
+def _left_over(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> dict[str, str]:
     left_out = {}
-    for name in sorted(names):
-        why = next((why for pattern, why in architecture.dropped.items() if re.fullmatch(pattern, name)), None)
+    for name, tensor in sorted(tensors.items()):
+        why = "empty, they hold no weights" if 0 in tensor.shape else why_dropped(architecture, name)
         if why is None:
             raise TensorError(
-                f"{name} has no place in the architecture {architecture.name} ({len(names)} tensors left over); "
+                f"{name} has no place in the architecture {architecture.name} ({len(tensors)} tensors left over); "
                 "nothing is dropped in silence"
             )
         left_out[name] = why

@@ -18,13 +18,8 @@ MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")
 _ADAPTER = re.compile(r"(.*)\.(base_layer|lora_[AB]|lora_embedding_[AB]|modules_to_save|original_module)\b.*")
 _LAYERS = re.compile(r"model\.layers\.(\d+)\.")
 
-_PREFIXES = (
-    ("model.language_model.", "lm_head."),
-    ("language_model.model.", "language_model.lm_head."),
-    ("model.", "lm_head."),
-    ("", "lm_head."),
-)
-"""The prefix of the decoder and that of the output, most specific first."""
+_EMBEDDING = re.compile(r"(.*\.)?embed_tokens\.weight")
+_OUTPUT = re.compile(r"(.*\.)?lm_head\.\w+")
 
 
 @dataclass(frozen=True)
@@ -38,13 +33,21 @@ class NamedTensors:
 def canonical_names(tensors: Mapping[str, StoredTensor]) -> NamedTensors:
     """Return the tensors of the language model under the names that architectures use.
 
-    Raises TensorError for an unmerged adapter.
+    The decoder's prefix is what stands before `embed_tokens`; all its tensors must have it.
+
+    Raises TensorError for an unmerged adapter, and for names of two styles side by side.
     """
     _refuse_adapters(tensors)
     left_out = {name: why for name in tensors if (why := _foreign(name)) is not None}
-    ours = {name: tensor for name, tensor in tensors.items() if name not in left_out}
-    decoder, output = _prefixes(ours)
-    renamed = {_rename(name, decoder, output): tensor for name, tensor in ours.items()}
+    decoder = _decoder_prefix(name for name in tensors if name not in left_out)
+    renamed: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        if name in left_out:
+            continue
+        canonical = _canonical(name, decoder)
+        if canonical in renamed:
+            raise TensorError(f"{name} and {renamed[canonical].name} are the same tensor in two styles of naming")
+        renamed[canonical] = tensor
     return NamedTensors(renamed, left_out)
 
 
@@ -70,14 +73,21 @@ def _foreign(name: str) -> str | None:
     return None
 
 
-def _prefixes(tensors: Mapping[str, StoredTensor]) -> tuple[str, str]:
-    for decoder, output in _PREFIXES:
-        if f"{decoder}embed_tokens.weight" in tensors:
-            return decoder, output
-    return "model.", "lm_head."
+def _decoder_prefix(names: Iterable[str]) -> str:
+    prefixes = sorted({match[1] or "" for name in names if (match := _EMBEDDING.fullmatch(name))}, key=len)
+    if len(prefixes) > 1:
+        first, second = (f"{prefix}embed_tokens.weight" for prefix in prefixes[:2])
+        raise TensorError(f"{first} and {second} are both there: tensors of two styles of naming, or of two models")
+    return prefixes[0] if prefixes else "model."
 
 
-def _rename(name: str, decoder: str, output: str) -> str:
-    if name.startswith(output):
-        return "lm_head." + name.removeprefix(output)
-    return "model." + name.removeprefix(decoder) if name.startswith(decoder) else name
+def _canonical(name: str, decoder: str) -> str:
+    if _OUTPUT.fullmatch(name):
+        return name[name.rindex("lm_head.") :]
+    bare = name.removeprefix(decoder)
+    style = re.match(r"(.*\.)?layers\.\d+\.", name)
+    if style and (style[1] or "") != decoder:
+        raise TensorError(
+            f"{name} is named otherwise than {decoder}embed_tokens.weight: tensors of two styles of naming are mixed"
+        )
+    return "model." + bare if name.startswith(decoder) else name

@@ -64,6 +64,7 @@ MLP_BIAS = (
 COMPUTED_BUFFERS = {
     r".*\.rotary_emb\.inv_freq": "rope frequencies, which llama.cpp computes itself",
     r".*\.attention\.(masked_)?bias": "the causal mask, which llama.cpp computes itself",
+    r".*\.position_ids": "positions, which llama.cpp counts itself",
 }
 
 

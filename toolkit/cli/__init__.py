@@ -1,13 +1,16 @@
 """The command line: one module a command, imported only when that command is called."""
 
 import io
+import os
+import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
 from toolkit import __version__
-from toolkit.errors import ToolkitError
+from toolkit.errors import EnvironmentFaultError, ToolkitError
 
 COMMANDS = {
     "fit": "Convert to the best file that fits a VRAM budget, and measure it.",
@@ -63,6 +66,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit with a documented code."""
     _survive_narrow_consoles()
+    _end_like_an_interrupt()
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
@@ -72,11 +76,30 @@ def main() -> None:
         click.echo("interrupted: nothing was left under the output's name", err=True)
         sys.exit(130)
     except ToolkitError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        _fail(_what_the_system_said(error), EnvironmentFaultError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"error: {' '.join(message.splitlines())}", err=True)
+    sys.exit(exit_code)
+
+
+def _what_the_system_said(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+def _end_like_an_interrupt() -> None:
+    """Let a request to end unwind as Ctrl-C does, so that no work file is left behind."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _survive_narrow_consoles() -> None:

@@ -30,4 +30,16 @@ def command(source: str, output: Path | None, pre: str | None, **options: Any) -
     from toolkit.demo import checkpoint_directory
     from toolkit.hf_source import source_from_checkpoint
 
-    run_conversion(source_from_checkpoint(checkpoint_directory(source), pre), output, ConversionRequest(**options))
+    directory = checkpoint_directory(source)
+    _keep_the_source(directory, output)
+    run_conversion(source_from_checkpoint(directory, pre), output, ConversionRequest(**options))
+
+
+def _keep_the_source(directory: Path, output: Path | None) -> None:
+    """Refuse to replace a file of the checkpoint, with --force too."""
+    from toolkit.errors import InputError
+
+    if output is None or output.suffix == ".gguf" or not output.is_file():
+        return
+    if any(output.samefile(file) for file in directory.glob("*")):
+        raise InputError(f"{output} is a file of the checkpoint that is being converted; name another output")
