@@ -6,6 +6,7 @@ from enum import IntEnum
 from functools import cache
 from typing import Any
 
+from toolkit.errors import InputError
 from toolkit.native import ggml_library, llama_cpp
 
 
@@ -78,6 +79,19 @@ def known_buffer_types() -> dict[int, BufferType]:
         for pointer in _buffer_types(device):
             found.setdefault(pointer, _describe_buffer_type(pointer, device))
     return found
+
+
+def buffer_type_pointer(name: str) -> int:
+    """Return the ggml_backend_buffer_type_t that a device allocates in by default, by its name (`CPU`, `CUDA0`).
+
+    Raises InputError if there is none of that name; the message lists those there are.
+    """
+    base = _base()
+    pointers = [base.ggml_backend_dev_buffer_type(device.pointer) for device in list_ggml_devices()]
+    named = {base.ggml_backend_buft_name(pointer).decode(): int(pointer) for pointer in reversed(pointers) if pointer}
+    if name not in named:
+        raise InputError(f"there is no buffer type {name!r} here; there are {', '.join(sorted(named))}")
+    return named[name]
 
 
 def _describe_buffer_type(pointer: int, device: GgmlDevice) -> BufferType:

@@ -10,12 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from toolkit.errors import EnvironmentFaultError, ToolkitError
+from toolkit.errors import EnvironmentFaultError, InputError, ToolkitError
 from toolkit.ggml_devices import GgmlDevice, offload_devices
 from toolkit.llama_log import llama_log
-from toolkit.memory import AskedDevice, MemorySettings
-from toolkit.runtime import LlamaRuntime, RuntimeSettings
-from toolkit.stand_in import stand_in_device
+from toolkit.memory import MemorySettings
+from toolkit.memory_load import LoadedModel
+from toolkit.stand_in import MAX_STAND_INS, add_rpc_devices, stand_in_devices
+
+RPC_WAIT_SECONDS = 3.0
 
 
 def main() -> None:
@@ -38,41 +40,39 @@ def _private_stdout() -> IO[str]:
 
 def _respond(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        return _answer(Path(request["path"]), MemorySettings(**request["settings"]), request["allocate"])
+        settings = MemorySettings.from_json(request["settings"])
+        return _answer(Path(request["path"]), settings, allocate=request["allocate"])
     except ToolkitError as error:
         return {"kind": type(error).__name__, "error": str(error)}
 
 
-def _answer(path: Path, settings: MemorySettings, allocate: bool) -> dict[str, Any]:
-    devices, answered_by = _devices(settings.device)
-    runtime_settings = RuntimeSettings(
-        n_ctx=settings.n_ctx,
-        n_batch=settings.n_batch,
-        n_ubatch=settings.n_ubatch,
-        n_gpu_layers=settings.n_gpu_layers,
-        kv_type_k=settings.kv_type_k,
-        kv_type_v=settings.kv_type_v,
-        flash_attention=settings.flash_attention,
-        use_mmap=False,
-        no_alloc=not allocate,
-        devices=tuple(device.pointer for device in devices),
-    )
-    with LlamaRuntime(path, runtime_settings) as runtime:
-        buffers = runtime.memory_buffers()
+def _answer(path: Path, settings: MemorySettings, *, allocate: bool) -> dict[str, Any]:
+    devices, answered_by = _devices(settings)
+    with LoadedModel(path, settings, devices, allocate=allocate) as model:
+        buffers = model.memory_buffers()
     return {"answered_by": answered_by, "buffers": [asdict(buffer) for buffer in buffers]}
 
 
-def _devices(asked: AskedDevice) -> tuple[tuple[GgmlDevice, ...], str]:
-    if asked == "cpu":
-        return (), "CPU"
-    gpus = () if asked == "stand-in" else offload_devices()
-    if gpus:
-        return gpus[:1], f"{gpus[0].name} ({gpus[0].description})"
-    if asked == "gpu":
+def _devices(settings: MemorySettings) -> tuple[tuple[GgmlDevice, ...], str]:
+    remote = tuple(device for endpoint in settings.rpc for device in add_rpc_devices(endpoint, RPC_WAIT_SECONDS))
+    if settings.device == "cpu":
+        return remote, _described(remote) if remote else "CPU"
+    gpus = () if settings.device == "stand-in" else offload_devices()
+    if settings.device == "gpu" and not gpus:
         raise EnvironmentFaultError(
             "llama-cpp-python sees no GPU here; reinstall it with your GPU's backend switched on"
         )
-    return (stand_in_device(),), "a stand-in for a GPU (llama.cpp's RPC device on this CPU)"
+    if gpus or (remote and settings.device == "auto"):
+        found = gpus[: settings.n_devices] + remote
+        return found, _described(found)
+    found = stand_in_devices()[: settings.n_devices] + remote
+    if len(found) < settings.n_devices + len(remote):
+        raise InputError(f"{settings.n_devices} GPUs are more than the {MAX_STAND_INS} that can be stood in for")
+    return found, "a stand-in for a GPU (llama.cpp's RPC device on this CPU)"
+
+
+def _described(devices: tuple[GgmlDevice, ...]) -> str:
+    return ", ".join(f"{device.name} ({device.description})" for device in devices)
 
 
 if __name__ == "__main__":

@@ -16,22 +16,27 @@ from toolkit.native import ggml_library
 
 LOOPBACK = "127.0.0.1"
 _WAIT_SECONDS = 30.0
+MAX_STAND_INS = 8
+"""llama.cpp takes up to 16 devices; who plans for more than this has them"""
 
 
 @cache
-def stand_in_device() -> GgmlDevice:
-    """Return the stand-in of this process, starting its server in a thread; it lasts as long as the process.
+def stand_in_devices() -> tuple[GgmlDevice, ...]:
+    """Return the stand-ins of this process, starting their server in a thread; they last as long as the process.
 
     Raises EnvironmentFaultError if llama-cpp-python was built without RPC, or the server does not start.
     """
     ggml_library("ggml-rpc")
     endpoint = f"{LOOPBACK}:{free_port()}"
-    threading.Thread(target=serve, args=(endpoint, 1), daemon=True).start()
-    return add_rpc_device(endpoint)
+    threading.Thread(target=serve, args=(endpoint, 1, MAX_STAND_INS), daemon=True).start()
+    return add_rpc_devices(endpoint)
 
 
-def serve(endpoint: str, n_threads: int) -> None:
-    """Serve this machine's CPU on `endpoint`; never returns unless it fails, and prints to the C library's stdout."""
+def serve(endpoint: str, n_threads: int, n_devices: int = 1) -> None:
+    """Serve this machine's CPU on `endpoint`, as many devices; prints to the C library's stdout.
+
+    It never returns unless it fails.
+    """
     rpc = ggml_library("ggml-rpc")
     rpc.ggml_backend_rpc_start_server.restype = None
     rpc.ggml_backend_rpc_start_server.argtypes = [
@@ -42,16 +47,22 @@ def serve(endpoint: str, n_threads: int) -> None:
         ctypes.c_void_p,
     ]
     cpu = next(device for device in list_ggml_devices() if device.kind == DeviceKind.CPU)
-    devices = (ctypes.c_void_p * 1)(cpu.pointer)
-    rpc.ggml_backend_rpc_start_server(endpoint.encode(), None, n_threads, 1, devices)
+    devices = (ctypes.c_void_p * n_devices)(*[cpu.pointer] * n_devices)
+    rpc.ggml_backend_rpc_start_server(endpoint.encode(), None, n_threads, n_devices, devices)
 
 
 def add_rpc_device(endpoint: str) -> GgmlDevice:
-    """Register the server at `endpoint` with ggml, waiting until it listens, and return its first device.
+    """Register the server at `endpoint` with ggml, and return its first device; see `add_rpc_devices`."""
+    return add_rpc_devices(endpoint)[0]
+
+
+@cache
+def add_rpc_devices(endpoint: str, wait_seconds: float = _WAIT_SECONDS) -> tuple[GgmlDevice, ...]:
+    """Register the server at `endpoint` with ggml, waiting until it listens, and return its devices.
 
     Raises EnvironmentFaultError if nobody listens: ggml itself would abort the process.
     """
-    wait_until_listening(endpoint)
+    wait_until_listening(endpoint, wait_seconds)
     rpc, base, ggml = ggml_library("ggml-rpc"), ggml_library("ggml-base"), ggml_library("ggml")
     rpc.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
     rpc.ggml_backend_rpc_add_server.argtypes = [ctypes.c_char_p]
@@ -59,12 +70,15 @@ def add_rpc_device(endpoint: str) -> GgmlDevice:
     ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
     base.ggml_backend_reg_dev_get.restype = ctypes.c_void_p
     base.ggml_backend_reg_dev_get.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    base.ggml_backend_reg_dev_count.restype = ctypes.c_size_t
+    base.ggml_backend_reg_dev_count.argtypes = [ctypes.c_void_p]
     list_ggml_devices()
     registry = rpc.ggml_backend_rpc_add_server(endpoint.encode())
     if not registry:
         raise EnvironmentFaultError(f"the RPC server at {endpoint} offers no device")
     ggml.ggml_backend_register(registry)
-    return describe_device(base.ggml_backend_reg_dev_get(registry, 0))
+    count = base.ggml_backend_reg_dev_count(registry)
+    return tuple(describe_device(base.ggml_backend_reg_dev_get(registry, index)) for index in range(count))
 
 
 def free_port() -> int:
@@ -74,13 +88,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_until_listening(endpoint: str) -> None:
+def wait_until_listening(endpoint: str, wait_seconds: float = _WAIT_SECONDS) -> None:
     """Return once somebody listens at `endpoint`.
 
-    Raises EnvironmentFaultError after half a minute.
+    Raises EnvironmentFaultError after `wait_seconds`.
     """
     host, _, port = endpoint.rpartition(":")
-    deadline = time.monotonic() + _WAIT_SECONDS
+    deadline = time.monotonic() + wait_seconds
     while True:
         try:
             socket.create_connection((host, int(port)), timeout=1).close()
