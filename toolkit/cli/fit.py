@@ -33,6 +33,9 @@ Examples:
     show_default=True,
     help="Where nothing of 4 bits or more fits whole: split Q4_K_M, take a smaller file, or split a larger one.",
 )
+@click.option("--profile", "-p", "profiles", multiple=True, help="Only this profile; repeatable, best first.")
+@click.option("--kv", type=click.Choice(["f16", "q8_0"]), help="Only this type of KV cache; default: f16 before q8_0.")
+@click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix (GGUF or legacy .dat).")
 @click.option("--max-ppl-increase", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Per cent.")
 @click.option(
     "--text", type=click.Path(path_type=Path), help="Evaluation text; default: a part of Python's own manual."
@@ -68,8 +71,9 @@ def command(source: str, **options: Any) -> None:
 
 def _request(model: "ModelSource", options: dict[str, Any]) -> "FitRequest":
     from toolkit.devices import list_gpus, read_ram
-    from toolkit.fit_plan import FitRequest
+    from toolkit.fit_plan import KV_TYPES, LADDER, FitRequest
     from toolkit.planner import Budget, Prefer
+    from toolkit.quant_profile import load_profile
     from toolkit.units import MIB, format_size
 
     vram, margin = options["vram"], options["margin"]
@@ -81,7 +85,14 @@ def _request(model: "ModelSource", options: dict[str, Any]) -> "FitRequest":
     trained = model.metadata.get(f"{model.traits.architecture}.context_length")
     if trained is not None and isinstance(trained.value, int) and options["n_ctx"] > trained.value:
         warn(f"--ctx {options['n_ctx']:,} is beyond the {trained.value:,} tokens that the model was trained for")
-    return FitRequest(Budget(vram, margin), options["n_ctx"], read_ram().available_bytes, Prefer(options["prefer"]))
+    return FitRequest(
+        Budget(vram, margin),
+        options["n_ctx"],
+        read_ram().available_bytes,
+        Prefer(options["prefer"]),
+        tuple(load_profile(name).name for name in options["profiles"]) or LADDER,
+        (options["kv"],) if options["kv"] else KV_TYPES,
+    )
 
 
 def _measure_options(options: dict[str, Any]) -> "MeasureOptions":
@@ -98,7 +109,8 @@ def _run(
     from toolkit.cli.progress import progress_bar
     from toolkit.convert import ConversionOptions
     from toolkit.file_check import check_loads
-    from toolkit.fit import Watcher, fit
+    from toolkit.fit import FitJob, Watcher, fit
+    from toolkit.imatrix import read_imatrix
     from toolkit.output_file import check_output
 
     def output_for(candidate: "Candidate") -> Path:
@@ -106,10 +118,11 @@ def _run(
         check_output(path, force=options["force"])
         return path
 
+    imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] else None
     largest = sum(tensor.source.type.tensor_bytes(tensor.shape) for tensor in model.tensors)
     with progress_bar("converting", largest) as advance:
         conversion = ConversionOptions(options["threads"], options["force"], progress=advance, check=check_loads)
-        return fit(model, request, measure, output_for, Watcher(note, conversion))
+        return fit(FitJob(model, request, measure, imatrix), output_for, Watcher(note, conversion))
 
 
 def document(result: "FitResult", request: "FitRequest") -> dict[str, Any]:
@@ -118,27 +131,27 @@ def document(result: "FitResult", request: "FitRequest") -> dict[str, Any]:
 
     from toolkit.launch import llama_arguments, llama_server_command
 
-    quality = result.quality
+    quality = result.trial.quality
     return {
         "output": str(result.launch.path),
         "seconds": result.seconds,
-        "choices": [_choice(candidate, request) for candidate in (result.chosen, *result.runners_up)],
+        "choices": [_choice(candidate, request) for candidate in (result.trial.candidate, *result.runners_up)],
         "rejected": [
-            {"profile": candidate.plan.profile.name, "perplexity_increase": increase}
-            for candidate, increase in result.rejected
+            {"profile": trial.candidate.plan.profile.name, "perplexity_increase": trial.quality.increase}
+            for trial in result.rejected
         ],
-        "answered_by": result.chosen.choice.split.footprint.answered_by,
-        "allocated_bytes": result.allocated.gpu_bytes,
-        "predicted_bytes": result.chosen.choice.split.footprint.gpu_bytes,
-        "file_bytes": result.chosen.plan.file_bytes,
-        "bits_per_weight": result.chosen.plan.bits_per_weight,
+        "answered_by": result.trial.candidate.choice.split.footprint.answered_by,
+        "allocated_bytes": result.trial.allocated.gpu_bytes,
+        "predicted_bytes": result.trial.candidate.choice.split.footprint.gpu_bytes,
+        "file_bytes": result.trial.candidate.plan.file_bytes,
+        "bits_per_weight": result.trial.candidate.plan.bits_per_weight,
         "perplexity": quality.file.perplexity,
         "standard_error": quality.file.standard_error,
         "tokens": quality.file.tokens,
         "baseline_perplexity": quality.baseline.perplexity,
         "perplexity_increase": quality.increase,
-        "measured_on": "GPU" if result.measured_on_gpu else "CPU",
-        **asdict(result.rates),
+        "measured_on": "GPU" if result.trial.measured_on_gpu else "CPU",
+        **asdict(result.trial.rates),
         "llama_server": llama_server_command(result.launch),
         "llama_cpp_python": llama_arguments(result.launch),
     }
@@ -193,7 +206,7 @@ def _print_report(result: "FitResult", request: "FitRequest") -> None:
 def _headline(result: "FitResult", request: "FitRequest") -> str:
     from toolkit.units import format_count, format_size
 
-    plan, split = result.chosen.plan, result.chosen.choice.split
+    plan, split = result.trial.candidate.plan, result.trial.candidate.choice.split
     layers = request_layers(result)
     where = "whole on the GPU" if split.fits_whole else f"{split.n_gpu_layers} of {layers} layers on the GPU"
     return (
@@ -204,7 +217,7 @@ def _headline(result: "FitResult", request: "FitRequest") -> str:
 
 def request_layers(result: "FitResult") -> int:
     """Return the number of layers that can be offloaded: all blocks, and the output."""
-    count = result.chosen.plan.metadata
+    count = result.trial.candidate.plan.metadata
     blocks = next(value.value for key, value in count.items() if key.endswith(".block_count"))
     return int(str(blocks)) + 1
 
@@ -213,7 +226,7 @@ def _print_memory(result: "FitResult", request: "FitRequest") -> None:
     from toolkit.cli.tables import print_table
     from toolkit.units import format_size
 
-    footprint = result.chosen.choice.split.footprint
+    footprint = result.trial.candidate.choice.split.footprint
     rows = [
         (
             "RAM" if device.on_host else "GPU",
@@ -226,7 +239,7 @@ def _print_memory(result: "FitResult", request: "FitRequest") -> None:
         for device in sorted(footprint.devices, key=lambda device: device.on_host)
     ]
     print_table(("memory", "weights", "KV cache", "compute", "total", "budget"), rows, right=(1, 2, 3, 4, 5))
-    allocated, predicted = result.allocated.gpu_bytes, footprint.gpu_bytes
+    allocated, predicted = result.trial.allocated.gpu_bytes, footprint.gpu_bytes
     verdict = "as predicted to the byte" if allocated == predicted else f"predicted {predicted:,}"
     click.echo(
         f"allocated on the GPU when loaded: {allocated:,} bytes, {verdict}; "
@@ -235,14 +248,14 @@ def _print_memory(result: "FitResult", request: "FitRequest") -> None:
 
 
 def _print_measurements(result: "FitResult") -> None:
-    quality, rates = result.quality, result.rates
+    quality, rates = result.trial.quality, result.trial.rates
     click.echo(
         f"perplexity {quality.file.perplexity:.4f} ± {quality.file.standard_error:.4f}, unquantized "
         f"{quality.baseline.perplexity:.4f}: {quality.increase:+.2%} on {quality.file.tokens:,} tokens"
     )
-    for candidate, increase in result.rejected:
-        click.echo(f"rejected {candidate.plan.profile.name}: perplexity {increase:+.2%}")
-    where = "GPU and CPU as planned" if result.measured_on_gpu else "CPU only: llama-cpp-python sees no GPU here"
+    for trial in result.rejected:
+        click.echo(f"rejected {trial.candidate.plan.profile.name}: perplexity {trial.quality.increase:+.2%}")
+    where = "GPU and CPU as planned" if result.trial.measured_on_gpu else "CPU only: llama-cpp-python sees no GPU here"
     click.echo(
         f"prompt {rates.prompt_tokens_per_second:.1f} ± {rates.prompt_tokens_per_second_stddev:.1f} tokens/s, "
         f"generation {rates.generation_tokens_per_second:.1f} ± {rates.generation_tokens_per_second_stddev:.1f} tokens/s ({where})"

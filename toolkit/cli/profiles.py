@@ -23,7 +23,16 @@ from toolkit.quant_profile.wording import describe_rule, number_ranges
 TYPICAL = "llama-2-7b"
 
 
-@click.group(name="profiles")
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit profiles list
+  gguf-toolkit profiles show q4_k_m --model llama-3-8b
+  gguf-toolkit profiles check mine.toml
+"""
+
+
+@click.group(name="profiles", epilog=EXAMPLE)
 def command() -> None:
     """List, show and check quantization profiles.
 
