@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.errors import CheckpointError
 from toolkit.json_files import read_json_object, refuse_lfs_pointer
-from toolkit.safetensors_reader import StoredTensor, read_safetensors
+from toolkit.safetensors_reader import read_safetensors
 
 INDEX = "model.safetensors.index.json"
 ADAPTER_MARKS = ("adapter_config.json", "adapter_model.safetensors")
@@ -32,7 +33,7 @@ class Checkpoint:
 
     directory: Path
     config: dict[str, Any]
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, CheckpointTensor]
     notes: tuple[str, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
 
@@ -136,8 +137,8 @@ def _refuse_gaps(files: list[Path]) -> None:
         raise CheckpointError(f"shard {missing[0]} of {total} is missing beside {files[0].name}: download the rest")
 
 
-def _read_files(files: list[Path]) -> dict[str, StoredTensor]:
-    tensors: dict[str, StoredTensor] = {}
+def _read_files(files: list[Path]) -> dict[str, CheckpointTensor]:
+    tensors: dict[str, CheckpointTensor] = {}
     for file in files:
         for name, tensor in read_safetensors(file).items():
             if name in tensors:

@@ -5,13 +5,13 @@ Format: 8 bytes little-endian header length, a JSON header {name: {dtype, shape,
 
 import json
 import mmap
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy
 
+from toolkit.checkpoint_tensor import StoredTensor
 from toolkit.errors import CheckpointError
 from toolkit.json_files import refuse_lfs_pointer
 from toolkit.rows import Bytes
@@ -21,18 +21,6 @@ ITEM_BITS = {
     "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4,
 }  # fmt: skip
 MAX_HEADER_BYTES = 100_000_000
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor of a checkpoint as it is stored: nothing is read until `data` is touched."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    data: Bytes
-    """uint8 [all bytes of the tensor], a view of the memory map"""
-    file: Path
 
 
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:
