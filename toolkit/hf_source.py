@@ -6,23 +6,23 @@ from pathlib import Path
 import numpy
 
 from toolkit.architectures import find_architecture
-from toolkit.architectures.base import Architecture, dimensions
+from toolkit.architectures.base import Architecture, Naming
+from toolkit.architectures.common_metadata import architecture_metadata
 from toolkit.checkpoint import INDEX, Checkpoint, open_checkpoint
+from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
-from toolkit.gguf_format import QUANTIZATION_VERSION, Metadata, float32, uint32
+from toolkit.gguf_format import QUANTIZATION_VERSION, Metadata, uint32
 from toolkit.model_card import count_parameters, general_metadata
 from toolkit.model_config import ModelConfig, normalise
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import ModelTraits
-from toolkit.rope import check_rope_type, rope_metadata
-from toolkit.rows import generated
-from toolkit.safetensors_reader import StoredTensor
+from toolkit.rope import check_rope_type
+from toolkit.rows import generated, row_count
 from toolkit.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.tensor_names import canonical_names
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
 from toolkit.units import format_size
 
-EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 _QUANTIZED_NAMES = (
     "qweight",
     "qzeros",
@@ -46,13 +46,13 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     architecture, notes = find_architecture(config)
     config = config.with_defaults(architecture.defaults)
     _refuse_quantized(config, checkpoint)
-    named = canonical_names(checkpoint.tensors)
+    named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
-    stored, warnings = _one_output(named.tensors, config)
-    config, vocabulary_warnings = _vocabulary_from_rows(config, stored)
+    stored, warnings = _one_output(named.tensors, config, architecture.naming)
+    config, vocabulary_warnings = _vocabulary_from_rows(config, stored, architecture.naming)
     check_rope_type(config, architecture.rope_types)
     architecture.check(config)
-    matching = match_tensors(architecture, config, stored, dimensions(config, config.integer("vocab_size")))
+    matching = match_tensors(architecture, config, stored)
     tensors = (*_generated(architecture, config), *matching.tensors)
     tokenizer = read_tokenizer(
         TokenizerRequest(
@@ -73,31 +73,17 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
 
 
 def model_metadata(architecture: Architecture, config: ModelConfig) -> Metadata:
-    """Return the `ARCHITECTURE.*` keys (`TextModel.set_gguf_parameters` of llama.cpp's converter)."""
-    name = architecture.name
-    metadata: Metadata = {
-        f"{name}.block_count": uint32(config.integer("num_hidden_layers")),
-        f"{name}.context_length": uint32(config.integer("max_position_embeddings")),
-        f"{name}.embedding_length": uint32(config.integer("hidden_size")),
-        f"{name}.feed_forward_length": uint32(config.integer("intermediate_size")),
-        f"{name}.attention.head_count": uint32(config.integer("num_attention_heads")),
-        f"{name}.attention.head_count_kv": uint32(config.integer("num_key_value_heads")),
-        f"{name}.attention.layer_norm_rms_epsilon": float32(config.number("rms_norm_eps")),
-    }
-    if config.get("head_dim") is not None:
-        metadata[f"{name}.attention.key_length"] = uint32(config.integer("head_dim"))
-        metadata[f"{name}.attention.value_length"] = uint32(config.integer("head_dim"))
-    metadata |= rope_metadata(config, name) | architecture.metadata(config)
-    return metadata | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
+    """Return the keys that describe the model itself."""
+    return architecture_metadata(architecture, config) | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
 
 
 def model_traits(architecture: Architecture, config: ModelConfig) -> ModelTraits:
     """Return what mixtures of quantization types depend on."""
     return ModelTraits(
         architecture=architecture.name,
-        n_layer=config.integer("num_hidden_layers"),
-        n_head=config.integer("num_attention_heads"),
-        n_head_kv=config.integer("num_key_value_heads"),
+        n_layer=architecture.block_count(config),
+        n_head=int(config.get("num_attention_heads", 0)),
+        n_head_kv=int(config.get("num_key_value_heads", config.get("num_attention_heads", 0))),
         n_expert=int(config.get("num_local_experts", 0)),
     )
 
@@ -120,28 +106,33 @@ def _refuse_quantized(config: ModelConfig, checkpoint: Checkpoint) -> None:
 
 
 def _one_output(
-    tensors: dict[str, StoredTensor], config: ModelConfig
-) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+    tensors: dict[str, CheckpointTensor], config: ModelConfig, naming: Naming
+) -> tuple[dict[str, CheckpointTensor], tuple[str, ...]]:
     """Leave out an lm_head that tied embeddings replace, as transformers does when it loads such a checkpoint."""
-    if not config.get("tie_word_embeddings", False) or OUTPUT not in tensors or EMBEDDING not in tensors:
+    output, embedding = naming.output_tensor, naming.embedding_tensor
+    if not config.get("tie_word_embeddings", False) or output not in tensors or embedding not in tensors:
         return tensors, ()
-    kept = {name: tensor for name, tensor in tensors.items() if name != OUTPUT}
-    if _equal(tensors[OUTPUT], tensors[EMBEDDING]):
+    kept = {name: tensor for name, tensor in tensors.items() if name != output}
+    if _equal(tensors[output], tensors[embedding]):
         return kept, ()
     return kept, (
-        "lm_head.weight differs from model.embed_tokens.weight though tie_word_embeddings is true; "
+        f"{output} differs from {embedding} though tie_word_embeddings is true; "
         "the embedding is used for the output, as transformers does",
     )
 
 
-def _equal(one: StoredTensor, other: StoredTensor) -> bool:
+def _equal(one: CheckpointTensor, other: CheckpointTensor) -> bool:
     """Compare in pieces: a vocabulary may take gigabytes."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    step = 1 << 24
+    first, second = one.rows(), other.rows()
+    count = row_count(one.shape)
+    step = max(1, (1 << 22) // max(1, one.shape[-1]))
     return all(
-        numpy.array_equal(one.data[start : start + step], other.data[start : start + step])
-        for start in range(0, len(one.data), step)
+        numpy.array_equal(
+            first.read_rows(start, min(start + step, count)), second.read_rows(start, min(start + step, count))
+        )
+        for start in range(0, count, step)
     )
 
 
@@ -151,7 +142,7 @@ def _refuse_lost(checkpoint: Checkpoint, architecture: Architecture, config: Mod
     lost = [
         name
         for name in checkpoint.lost
-        if not (tied and name.endswith(OUTPUT)) and why_dropped(architecture, name) is None
+        if not (tied and name.endswith(architecture.naming.output_tensor)) and why_dropped(architecture, name) is None
     ]
     if lost:
         raise CheckpointError(
@@ -159,13 +150,17 @@ def _refuse_lost(checkpoint: Checkpoint, architecture: Architecture, config: Mod
         )
 
 
-def _vocabulary_from_rows(config: ModelConfig, tensors: dict[str, StoredTensor]) -> tuple[ModelConfig, tuple[str, ...]]:
-    if EMBEDDING not in tensors:
-        raise TensorError(f"{EMBEDDING} is missing; first tensors found: {', '.join(list(tensors)[:3])}")
-    refuse_empty(tensors[EMBEDDING])
-    if len(tensors[EMBEDDING].shape) != 2:
-        raise TensorError(f"{EMBEDDING} has shape {list(tensors[EMBEDDING].shape)}, expected [vocabulary, hidden_size]")
-    rows, claimed = tensors[EMBEDDING].shape[0], config.get("vocab_size")
+def _vocabulary_from_rows(
+    config: ModelConfig, tensors: dict[str, CheckpointTensor], naming: Naming
+) -> tuple[ModelConfig, tuple[str, ...]]:
+    name = naming.embedding_tensor
+    if name not in tensors:
+        raise TensorError(f"{name} is missing; first tensors found: {', '.join(list(tensors)[:3])}")
+    embedding = tensors[name]
+    refuse_empty(embedding)
+    if len(embedding.shape) != 2:
+        raise TensorError(f"{name} has shape {list(embedding.shape)}, expected [vocabulary, hidden_size]")
+    rows, claimed = embedding.shape[0], config.get("vocab_size")
     if rows == claimed:
         return config, ()
     reconciled = ModelConfig({**config.values, "vocab_size": rows}, config.defaults)
@@ -186,7 +181,7 @@ def _summary(left_out: dict[str, str], checkpoint: Checkpoint | None = None) -> 
     """Say how many tensors were left out and why; of those that are weights, also how many bytes."""
     sizes: Counter[str] = Counter()
     for name, why in left_out.items():
-        sizes[why] += checkpoint.tensors[name].data.nbytes if checkpoint else 0
+        sizes[why] += checkpoint.tensors[name].n_bytes if checkpoint else 0
     return [
         f"left out {count} tensors{f' ({format_size(sizes[why])})' if sizes[why] else ''}: {why}"
         for why, count in Counter(left_out.values()).items()

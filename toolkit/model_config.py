@@ -13,11 +13,19 @@ from toolkit.errors import ConfigError
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "num_hidden_layers": ("n_layers", "n_layer", "num_layers"),
-    "hidden_size": ("n_embd", "dim"),
+    "hidden_size": ("n_embd", "dim", "d_model"),
     "intermediate_size": ("n_inner", "hidden_dim"),
     "num_attention_heads": ("n_heads", "n_head"),
-    "num_key_value_heads": ("n_kv_heads",),
-    "max_position_embeddings": ("n_ctx", "n_positions", "max_length", "max_sequence_length", "model_max_length"),
+    "num_key_value_heads": ("n_kv_heads", "n_head_kv", "num_kv_heads"),
+    "max_position_embeddings": (
+        "n_ctx",
+        "n_positions",
+        "max_length",
+        "max_sequence_length",
+        "max_seq_len",
+        "seq_length",
+        "model_max_length",
+    ),
     "rms_norm_eps": (
         "norm_eps",
         "rms_norm_epsilon",
@@ -26,8 +34,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "layer_norm_epsilon",
         "layer_norm_eps",
     ),
-    "layer_norm_eps": ("layer_norm_epsilon", "norm_epsilon"),
+    "layer_norm_eps": ("layer_norm_epsilon", "norm_epsilon", "norm_eps"),
     "rope_theta": ("rotary_emb_base", "global_rope_theta"),
+    "rope_local_base_freq": ("local_rope_theta", "rope_local_theta", "swa_rope_theta"),
+    "partial_rotary_factor": ("rotary_pct", "rope_pct", "rope_percent"),
+    "num_local_experts": ("num_experts", "n_routed_experts", "moe_num_experts"),
+    "num_experts_per_tok": ("num_experts_per_token", "top_k_experts", "moe_k"),
+    "scoring_func": ("score_function", "score_func", "moe_router_activation_func"),
     "dtype": ("torch_dtype",),
     "hidden_act": ("hidden_activation", "activation_function"),
 }
@@ -132,8 +145,9 @@ def _rope(present: dict[str, Any]) -> dict[str, Any]:
     rope = {key: value for key, value in scaling.items() if value is not None}
     if "type" in rope:
         rope.setdefault("rope_type", rope.pop("type"))
-    for key in ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "original_max_position_embeddings"):
-        if key in present:
-            rope.setdefault("rope_theta" if key == "rotary_emb_base" else key, present[key])
+    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        found = next((present[name] for name in (key, *ALIASES.get(key, ())) if name in present), None)
+        if found is not None:
+            rope.setdefault(key, found)
     rope.setdefault("rope_type", "default")
     return rope

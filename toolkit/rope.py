@@ -8,9 +8,10 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import ConfigError
-from toolkit.gguf_format import Metadata, float32, string, uint32
+from toolkit.gguf_format import Metadata, ValueType, array, float32, string, uint32
 from toolkit.model_config import ModelConfig
 
+LONGROPE = ("longrope", "su")
 _YARN_EXTRAS = {
     "extrapolation_factor": "yarn_ext_factor",
     "attention_factor": "yarn_attn_factor",
@@ -21,36 +22,70 @@ _YARN_EXTRAS = {
 
 
 def rope_metadata(config: ModelConfig, architecture: str) -> Metadata:
-    """Return `*.rope.*` keys for the types default, linear, yarn and llama3.
+    """Return `*.rope.*` keys for the types default, linear, yarn, longrope and llama3.
 
     Raises ConfigError for another type, or for one whose parameters are missing.
     """
-    rope = config["rope"]
     prefix = f"{architecture}.rope"
-    metadata: Metadata = {}
+    metadata = {f"{prefix}.scaling.{key}": value for key, value in _scaling(config).items()}
+    metadata[f"{prefix}.freq_base"] = float32(rope_theta(config))
+    local = _local_theta(config)
+    if local is not None:
+        metadata[f"{prefix}.freq_base_swa"] = float32(local)
+    sections = global_rope(config).get("mrope_section")
+    if sections:
+        metadata[f"{prefix}.dimension_sections"] = array(ValueType.INT32, [*sections, 0, 0, 0, 0][:4])
+    return metadata
+
+
+def _scaling(config: ModelConfig) -> Metadata:
+    rope = global_rope(config)
     scaling = rope["rope_type"]
-    if scaling in ("linear", "yarn"):
-        metadata[f"{prefix}.scaling.type"] = string(scaling)
-        metadata[f"{prefix}.scaling.factor"] = float32(_number(rope, "factor"))
+    if scaling in LONGROPE:
+        return {"type": string("longrope")}
+    if scaling not in ("linear", "yarn"):
+        return {}
+    metadata: Metadata = {"type": string(scaling), "factor": float32(_number(rope, "factor"))}
     if scaling == "yarn":
         original = rope.get("original_max_position_embeddings", config.get("max_position_embeddings"))
-        metadata[f"{prefix}.scaling.original_context_length"] = uint32(int(original))
+        metadata["original_context_length"] = uint32(int(original))
         for key, name in _YARN_EXTRAS.items():
             if key in rope:
-                metadata.setdefault(f"{prefix}.scaling.{name}", float32(_number(rope, key)))
-    metadata[f"{prefix}.freq_base"] = float32(rope_theta(config))
+                metadata.setdefault(name, float32(_number(rope, key)))
     return metadata
+
+
+def global_rope(config: ModelConfig) -> Mapping[str, Any]:
+    """Return the rope parameters of layers with full attention, where those of windowed layers may differ."""
+    rope: Mapping[str, Any] = config["rope"]
+    full = rope.get("full_attention")
+    return {"rope_type": "default", **rope, **full} if isinstance(full, dict) else rope
+
+
+def _local_theta(config: ModelConfig) -> float | None:
+    local = config["rope"].get("sliding_attention")
+    if isinstance(local, dict) and "rope_theta" in local:
+        return _number(local, "rope_theta")
+    return None if config.get("rope_local_base_freq") is None else config.number("rope_local_base_freq")
+
+
+def rotary_dimensions(config: ModelConfig, head_length: int) -> int:
+    """Return how many elements of a head are rotated; the rest stay as they are."""
+    factor = global_rope(config).get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    return int(head_length * factor)
 
 
 def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
     """Refuse a rope type that the architecture does not know; dropping one would ruin long contexts in silence.
 
+    `local` among the supported ones allows parameters of their own for windowed layers.
+
     Raises ConfigError.
     """
-    rope = config["rope"]
-    nested = next((key for key, value in rope.items() if isinstance(value, dict)), None)
-    if nested is not None:
+    nested = next((key for key, value in config["rope"].items() if isinstance(value, dict)), None)
+    if nested is not None and "local" not in supported:
         raise ConfigError(f"config.json: rope parameters of their own for {nested!r} are not supported here")
+    rope = global_rope(config)
     scaling = rope["rope_type"]
     if scaling == "default" and "factor" in rope and rope["factor"] != 1:
         raise ConfigError(
@@ -58,18 +93,18 @@ def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
             "add rope_type (linear, yarn, …), or remove the scaling"
         )
     if scaling not in supported:
-        raise ConfigError(
-            f"config.json: rope type {scaling!r} is not supported here; supported: {', '.join(supported)}"
-        )
+        known = ", ".join(name for name in supported if name != "local")
+        raise ConfigError(f"config.json: rope type {scaling!r} is not supported here; supported: {known}")
 
 
 def rope_theta(config: ModelConfig) -> float:
     """Return the base of the rope frequencies: the config's, else the class default."""
-    theta = config["rope"].get("rope_theta")
+    rope = global_rope(config)
+    theta = rope.get("rope_theta")
     if isinstance(theta, list):
         model = config.get("model_type", "this model")
         raise ConfigError(f"config.json: per-layer rope_theta is not supported for {model}")
-    return config.number("rope_theta") if theta is None else _number(config["rope"], "rope_theta")
+    return config.number("rope_theta") if theta is None else _number(rope, "rope_theta")
 
 
 def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[numpy.float32] | None:
@@ -79,7 +114,7 @@ def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[nump
     those between are blended (`_compute_llama3_parameters` of transformers; computed in float32 as llama.cpp's
     converter does).
     """
-    rope = config["rope"]
+    rope = global_rope(config)
     if str(rope["rope_type"]).lower() != "llama3":
         return None
     factor, low, high, original = (
@@ -105,3 +140,20 @@ def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> 
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"config.json: {key} of the rope scaling is {value!r}, expected a number")
     return float(value)
+
+
+def longrope_factors(config: ModelConfig, dimensions: int) -> dict[str, NDArray[numpy.float32]]:
+    """Return the tensors of factors for contexts beyond and within the original one, each float32 [dimensions / 2].
+
+    Raises ConfigError if one is missing, or not as long as half the rotated elements.
+    """
+    rope = global_rope(config)
+    if not rope.get("long_factor"):
+        return {}
+    tensors = {}
+    for name in ("long", "short"):
+        factors = rope.get(f"{name}_factor")
+        if not isinstance(factors, list) or len(factors) != dimensions // 2:
+            raise ConfigError(f"config.json: {name}_factor must list {dimensions // 2} numbers")
+        tensors[f"rope_factors_{name}.weight"] = numpy.asarray(factors, dtype=numpy.float32)
+    return tensors

@@ -5,7 +5,7 @@ becomes, the shape that the config implies, and the transform between them, if a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy
 from numpy.typing import NDArray
@@ -16,25 +16,32 @@ from toolkit.rows import RowSource
 
 Transform = Callable[[RowSource, ModelConfig], RowSource]
 Presence = bool | str | Callable[[ModelConfig], bool]
+LayerChoice = Callable[[ModelConfig, int], bool]
 
 
 @dataclass(frozen=True)
 class TensorRule:
     """How one tensor (of every block, if its names hold `{layer}`) gets from the checkpoint into the GGUF file.
 
-    `shape` names dimensions (see `dimensions`). `required` is True, False, or the name of a boolean key of the config.
+    A source with `{expert}` stands for as many tensors as `count` says, stacked along a new first axis. Rules of the same
+    target are alternatives: the first whose source is stored counts. One source may serve several targets.
     """
 
     source: str
     target: str
     shape: tuple[str, ...]
+    """of one stored tensor, in the terms of `dimensions`"""
     transform: Transform | None = None
     required: Presence = True
+    """True, False, the name of a boolean key of the config, or a function of the config"""
+    layers: LayerChoice | None = None
+    """tells which blocks have the tensor; None: all of them"""
+    count: str = "num_local_experts"
 
     @property
     def per_layer(self) -> bool:
         """Tell whether every block has such a tensor."""
-        return "{layer}" in self.source
+        return "{layer}" in self.target
 
     def is_required(self, config: ModelConfig) -> bool:
         """Tell whether a checkpoint with this config must hold the tensor."""
@@ -43,12 +50,87 @@ class TensorRule:
         return self.required(config) if callable(self.required) else self.required
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """A length that the config implies, and the keys that imply it."""
+Rules = tuple[TensorRule, ...]
 
-    length: int
-    key: str
+
+def rule(source: str, target: str, *shape: str, transform: Transform | None = None) -> TensorRule:
+    """Return a rule for a tensor outside the blocks; `.weight` is understood."""
+    return TensorRule(_suffixed(source), _suffixed(target), shape, transform)
+
+
+def block(
+    source: str, target: str, *shape: str, transform: Transform | None = None, within: str = "layers"
+) -> TensorRule:
+    """Return a rule for a tensor of every block; the names go without the block's prefix, `.weight` is understood."""
+    return TensorRule(
+        f"model.{within}.{{layer}}.{_suffixed(source)}", f"blk.{{layer}}.{_suffixed(target)}", shape, transform
+    )
+
+
+def _suffixed(name: str) -> str:
+    return name if name.endswith((".weight", ".bias")) else name + ".weight"
+
+
+def biases(rules: Rules, required: Presence = True) -> Rules:
+    """Return the rules of the biases that go with these weights, which move as the rows of the weights do."""
+    return tuple(
+        replace(
+            weight,
+            source=weight.source.removesuffix("weight") + "bias",
+            target=weight.target.removesuffix("weight") + "bias",
+            shape=weight.shape[:1],
+            required=required,
+        )
+        for weight in rules
+    )
+
+
+def in_layers(rules: Rules, layers: LayerChoice) -> Rules:
+    """Return the same rules for a choice of the blocks."""
+    return tuple(replace(one, layers=layers) for one in rules)
+
+
+def without(rules: Rules, *sources: str) -> Rules:
+    """Return the rules whose source contains none of these texts."""
+    return tuple(one for one in rules if not any(text in one.source for text in sources))
+
+
+def transformed(rules: Rules, transform: Transform, *sources: str) -> Rules:
+    """Return the rules with `transform` where the source contains one of these texts."""
+    return tuple(
+        replace(one, transform=transform) if any(text in one.source for text in sources) else one for one in rules
+    )
+
+
+def retargeted(rules: Rules, targets: Mapping[str, str]) -> Rules:
+    """Return the rules under other GGUF names: old -> new, without the block's prefix and the suffix."""
+    return tuple(replace(one, target=_retarget(one.target, targets)) for one in rules)
+
+
+def _retarget(target: str, targets: Mapping[str, str]) -> str:
+    stem, _, suffix = target.removeprefix("blk.{layer}.").rpartition(".")
+    return target.replace(f"{stem}.{suffix}", f"{targets.get(stem, stem)}.{suffix}")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the checkpoints of a family call the parts that every model has, below their common prefix."""
+
+    embedding: str = "embed_tokens"
+    blocks: str = "layers"
+    output: str = "lm_head"
+    multi_token_prediction: bool = False
+    """whether `mtp.…` tensors are part of the model"""
+
+    @property
+    def embedding_tensor(self) -> str:
+        """Return the name of the token embedding."""
+        return f"model.{self.embedding}.weight"
+
+    @property
+    def output_tensor(self) -> str:
+        """Return the name of the output projection."""
+        return f"{self.output}.weight"
 
 
 def no_metadata(_config: ModelConfig) -> Metadata:
@@ -65,6 +147,11 @@ def no_check(_config: ModelConfig) -> None:
     """Accept every config."""
 
 
+def hidden_layers(config: ModelConfig) -> int:
+    """Return the number of blocks where there is nothing but the hidden layers."""
+    return config.integer("num_hidden_layers")
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One model family, as llama.cpp knows it."""
@@ -74,44 +161,22 @@ class Architecture:
     hf_classes: tuple[str, ...]
     """class names in `architectures` of config.json"""
     model_types: tuple[str, ...]
-    tensors: tuple[TensorRule, ...]
+    tensors: Rules
     defaults: Mapping[str, Default]
     """what the transformers class fills in where config.json is silent"""
     metadata: Callable[[ModelConfig], Metadata] = no_metadata
+    """keys beside and above the common ones, without the architecture's name before them"""
+    unwritten: frozenset[str] = frozenset()
+    """common keys that llama.cpp does not look for in this architecture; `rope` is all of them"""
+    norm: str = "rms_norm_eps"
+    """the key of the epsilon: rms_norm_eps or layer_norm_eps"""
     generated_tensors: Callable[[ModelConfig], dict[str, NDArray[numpy.float32]]] = no_generated_tensors
     check: Callable[[ModelConfig], None] = no_check
     """refuses configs that llama.cpp would run wrongly"""
+    block_count: Callable[[ModelConfig], int] = hidden_layers
     rope_types: tuple[str, ...] = ("default", "linear", "yarn")
     vocabularies: tuple[str, ...] = ("sentencepiece", "bpe")
     """the styles of vocabulary, in the order in which they are looked for"""
+    naming: Naming = Naming()
     dropped: Mapping[str, str] = field(default_factory=dict)
     """regular expression of tensor names that are left out -> why"""
-
-
-def head_dim(config: ModelConfig) -> int:
-    """Return the length of an attention head: the config's own, or hidden size / heads."""
-    explicit = config.values.get("head_dim", config.defaults.get("head_dim"))
-    if isinstance(explicit, int):
-        return explicit
-    return config.integer("hidden_size") // config.integer("num_attention_heads")
-
-
-def dimensions(config: ModelConfig, vocabulary_rows: int) -> dict[str, Dimension]:
-    """Return the lengths that shapes in rules are made of.
-
-    `vocabulary_rows` are the rows of the embedding, which win over `vocab_size`.
-    """
-    heads, kv_heads, head = (
-        config.integer("num_attention_heads"),
-        config.integer("num_key_value_heads"),
-        head_dim(config),
-    )
-    head_key = "head_dim" if "head_dim" in config.values else "hidden_size / num_attention_heads"
-    return {
-        "embd": Dimension(config.integer("hidden_size"), "hidden_size"),
-        "ff": Dimension(config.integer("intermediate_size"), "intermediate_size"),
-        "head": Dimension(head, head_key),
-        "q": Dimension(heads * head, f"num_attention_heads x {head_key}"),
-        "kv": Dimension(kv_heads * head, f"num_key_value_heads x {head_key}"),
-        "vocab": Dimension(vocabulary_rows, "the rows of the embedding"),
-    }

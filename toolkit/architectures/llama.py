@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.architectures.base import Architecture, TensorRule, head_dim
+from toolkit.architectures.base import Architecture, Rules, biases, block, rule, without
+from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.transforms import interleave_rope
 from toolkit.errors import ConfigError
 from toolkit.gguf_format import Metadata, uint32
@@ -15,51 +16,47 @@ from toolkit.rope import llama3_frequency_factors
 Q_ROPE, K_ROPE = interleave_rope("num_attention_heads"), interleave_rope("num_key_value_heads")
 
 
-def _untied(config: ModelConfig) -> bool:
+def untied(config: ModelConfig) -> bool:
+    """Tell whether the output has a matrix of its own."""
     return not config.get("tie_word_embeddings", False)
 
 
-AROUND_THE_BLOCKS = (
-    TensorRule("model.embed_tokens.weight", "token_embd.weight", ("vocab", "embd")),
-    TensorRule("model.norm.weight", "output_norm.weight", ("embd",)),
-    TensorRule("lm_head.weight", "output.weight", ("vocab", "embd"), required=_untied),
-)
+EMBEDDING = (rule("model.embed_tokens", "token_embd", "vocab", "embd"),)
+OUTPUT = (replace(rule("lm_head", "output", "vocab", "embd"), required=untied),)
+OUTPUT_NORM = (rule("model.norm", "output_norm", "embd"),)
+AROUND_THE_BLOCKS = EMBEDDING + OUTPUT_NORM + OUTPUT
 
-ATTENTION = (
-    TensorRule("model.layers.{layer}.input_layernorm.weight", "blk.{layer}.attn_norm.weight", ("embd",)),
-    TensorRule("model.layers.{layer}.self_attn.q_proj.weight", "blk.{layer}.attn_q.weight", ("q", "embd"), Q_ROPE),
-    TensorRule("model.layers.{layer}.self_attn.k_proj.weight", "blk.{layer}.attn_k.weight", ("kv", "embd"), K_ROPE),
-    TensorRule("model.layers.{layer}.self_attn.v_proj.weight", "blk.{layer}.attn_v.weight", ("kv", "embd")),
-    TensorRule("model.layers.{layer}.self_attn.o_proj.weight", "blk.{layer}.attn_output.weight", ("embd", "q")),
-    TensorRule("model.layers.{layer}.post_attention_layernorm.weight", "blk.{layer}.ffn_norm.weight", ("embd",)),
+NORMS = (
+    block("input_layernorm", "attn_norm", "embd"),
+    block("post_attention_layernorm", "ffn_norm", "embd"),
 )
-
-ATTENTION_BIAS = (
-    TensorRule(
-        "model.layers.{layer}.self_attn.q_proj.bias", "blk.{layer}.attn_q.bias", ("q",), Q_ROPE, "attention_bias"
-    ),
-    TensorRule(
-        "model.layers.{layer}.self_attn.k_proj.bias", "blk.{layer}.attn_k.bias", ("kv",), K_ROPE, "attention_bias"
-    ),
-    TensorRule(
-        "model.layers.{layer}.self_attn.v_proj.bias", "blk.{layer}.attn_v.bias", ("kv",), None, "attention_bias"
-    ),
-    TensorRule(
-        "model.layers.{layer}.self_attn.o_proj.bias", "blk.{layer}.attn_output.bias", ("embd",), None, "attention_bias"
-    ),
+PROJECTIONS = (
+    block("self_attn.q_proj", "attn_q", "q", "embd"),
+    block("self_attn.k_proj", "attn_k", "kv", "embd"),
+    block("self_attn.v_proj", "attn_v", "kv", "embd"),
+    block("self_attn.o_proj", "attn_output", "embd", "q"),
 )
-
 GATED_MLP = (
-    TensorRule("model.layers.{layer}.mlp.gate_proj.weight", "blk.{layer}.ffn_gate.weight", ("ff", "embd")),
-    TensorRule("model.layers.{layer}.mlp.up_proj.weight", "blk.{layer}.ffn_up.weight", ("ff", "embd")),
-    TensorRule("model.layers.{layer}.mlp.down_proj.weight", "blk.{layer}.ffn_down.weight", ("embd", "ff")),
+    block("mlp.gate_proj", "ffn_gate", "ff", "embd"),
+    block("mlp.up_proj", "ffn_up", "ff", "embd"),
+    block("mlp.down_proj", "ffn_down", "embd", "ff"),
 )
+PLAIN_MLP = without(GATED_MLP, "gate_proj")
 
-MLP_BIAS = (
-    TensorRule("model.layers.{layer}.mlp.gate_proj.bias", "blk.{layer}.ffn_gate.bias", ("ff",), None, "mlp_bias"),
-    TensorRule("model.layers.{layer}.mlp.up_proj.bias", "blk.{layer}.ffn_up.bias", ("ff",), None, "mlp_bias"),
-    TensorRule("model.layers.{layer}.mlp.down_proj.bias", "blk.{layer}.ffn_down.bias", ("embd",), None, "mlp_bias"),
-)
+
+def with_rope_order(rules: Rules) -> Rules:
+    """Return rules whose Q and K are reordered, for graphs that rotate neighbours where transformers rotates halves."""
+    orders = {"q_proj": Q_ROPE, "k_proj": K_ROPE}
+    return tuple(
+        replace(one, transform=next((orders[name] for name in orders if name in one.source), one.transform))
+        for one in rules
+    )
+
+
+ATTENTION = NORMS + PROJECTIONS
+ATTENTION_BIAS = biases(PROJECTIONS, "attention_bias")
+QKV_BIAS = biases(PROJECTIONS[:3])
+MLP_BIAS = biases(GATED_MLP, "mlp_bias")
 
 COMPUTED_BUFFERS = {
     r".*\.rotary_emb\.inv_freq": "rope frequencies, which llama.cpp computes itself",
@@ -68,16 +65,11 @@ COMPUTED_BUFFERS = {
 }
 
 
-def without_rope_order(rules: tuple[TensorRule, ...]) -> tuple[TensorRule, ...]:
-    """Return rules whose Q and K keep the checkpoint's order, for graphs that rotate halves as transformers does."""
-    return tuple(replace(rule, transform=None) if rule.transform in (Q_ROPE, K_ROPE) else rule for rule in rules)
-
-
-def llama_metadata(config: ModelConfig, name: str = "llama") -> Metadata:
+def llama_metadata(config: ModelConfig) -> Metadata:
     """Return the keys that Llama's family adds to the common ones."""
     return {
-        f"{name}.vocab_size": uint32(config.integer("vocab_size")),
-        f"{name}.rope.dimension_count": uint32(head_dim(config)),
+        "vocab_size": uint32(config.integer("vocab_size")),
+        "rope.dimension_count": uint32(head_dim(config)),
     }
 
 
@@ -106,7 +98,7 @@ LLAMA = Architecture(
     name="llama",
     hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
     model_types=("llama",),
-    tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + GATED_MLP + MLP_BIAS,
+    tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + GATED_MLP + MLP_BIAS,
     defaults={
         "num_key_value_heads": lambda config: config["num_attention_heads"],
         "head_dim": _computed_head_dim,

@@ -2,22 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import TensorRule, no_generated_tensors, no_metadata
-from toolkit.architectures.llama import (
-    AROUND_THE_BLOCKS,
-    ATTENTION,
-    ATTENTION_BIAS,
-    GATED_MLP,
-    LLAMA,
-    check_activation,
-    without_rope_order,
-)
+from toolkit.architectures.base import no_generated_tensors, no_metadata
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, LLAMA, QKV_BIAS, check_activation
 from toolkit.errors import ConfigError
 from toolkit.model_config import ModelConfig
-
-QKV_BIAS: tuple[TensorRule, ...] = tuple(
-    replace(rule, required=True) for rule in without_rope_order(ATTENTION_BIAS) if "o_proj" not in rule.source
-)
 
 
 def check_full_attention(config: ModelConfig) -> None:
@@ -39,7 +27,7 @@ QWEN2 = replace(
     name="qwen2",
     hf_classes=("Qwen2ForCausalLM",),
     model_types=("qwen2",),
-    tensors=AROUND_THE_BLOCKS + without_rope_order(ATTENTION) + QKV_BIAS + GATED_MLP,
+    tensors=AROUND_THE_BLOCKS + ATTENTION + QKV_BIAS + GATED_MLP,
     defaults={
         "num_key_value_heads": 32,
         "hidden_act": "silu",

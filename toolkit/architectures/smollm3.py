@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.llama import LLAMA, check_activation, llama_metadata
+from toolkit.architectures.llama import LLAMA, check_activation
 from toolkit.errors import ConfigError
 from toolkit.model_config import ModelConfig
 
@@ -32,7 +32,6 @@ SMOLLM3 = replace(
         "rope_theta": 2000000.0,
         "tie_word_embeddings": True,
     },
-    metadata=lambda config: llama_metadata(config, "smollm3"),
     check=check_rope_pattern,
 )
 

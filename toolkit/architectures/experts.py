@@ -1,0 +1,74 @@
+"""Mixtures of experts, in the two forms in which they are stored: a tensor for each expert, or all in one."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import Rules, TensorRule, block
+from toolkit.architectures.transforms import part
+from toolkit.gguf_format import Metadata, boolean, float32, uint32
+from toolkit.model_config import ModelConfig
+
+
+def experts(
+    module: str = "mlp.experts",
+    *,
+    names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
+    ff: str = "expert_ff",
+) -> Rules:
+    """Return the rules of the experts' matrices; `names` are those of gate, up and down, `ff` their width."""
+    gate, up, down = names
+    return (
+        block(f"{module}.{{expert}}.{gate}", "ffn_gate_exps", ff, "embd"),
+        block(f"{module}.{{expert}}.{up}", "ffn_up_exps", ff, "embd"),
+        block(f"{module}.{{expert}}.{down}", "ffn_down_exps", "embd", ff),
+        *stacked_experts(module, ff),
+    )
+
+
+def stacked_experts(module: str, ff: str) -> Rules:
+    """Return the rules of experts that transformers 5 stores: gate and up in one tensor, matrices as in a linear layer."""
+    prefix = f"model.layers.{{layer}}.{module}"
+    gate_up = TensorRule(f"{prefix}.gate_up_proj", "", ("experts", f"2*{ff}", "embd"))
+    return (
+        replace(gate_up, target="blk.{layer}.ffn_gate_exps.weight", transform=part(0, 2)),
+        replace(gate_up, target="blk.{layer}.ffn_up_exps.weight", transform=part(1, 2)),
+        TensorRule(f"{prefix}.down_proj", "blk.{layer}.ffn_down_exps.weight", ("experts", "embd", ff)),
+    )
+
+
+ROUTER = (block("mlp.gate", "ffn_gate_inp", "experts", "embd"),)
+MIXTRAL_NAMES = ("w1", "w3", "w2")
+
+
+def shared_expert(module: str, ff: str) -> Rules:
+    """Return the rules of an expert that every token passes."""
+    return (
+        block(f"{module}.gate_proj", "ffn_gate_shexp", ff, "embd"),
+        block(f"{module}.up_proj", "ffn_up_shexp", ff, "embd"),
+        block(f"{module}.down_proj", "ffn_down_shexp", "embd", ff),
+    )
+
+
+def correction_bias(source: str) -> Rules:
+    """Return the rule of the bias that is added to router scores for the choice of experts only."""
+    return (TensorRule(f"model.layers.{{layer}}.{source}", "blk.{layer}.exp_probs_b.bias", ("experts",)),)
+
+
+def leading_dense(config: ModelConfig, layer: int) -> bool:
+    """Tell whether a block is one of the first, which have an ordinary MLP."""
+    return layer < int(config.get("first_k_dense_replace", 0))
+
+
+def after_leading_dense(config: ModelConfig, layer: int) -> bool:
+    """Tell whether a block has experts."""
+    return not leading_dense(config, layer)
+
+
+def deepseek_router_metadata(config: ModelConfig) -> Metadata:
+    """Return the keys of mixtures as DeepSeek's configs describe them."""
+    return {
+        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
+        "expert_shared_count": uint32(config.integer("n_shared_experts")),
+        "expert_weights_scale": float32(config.number("routed_scaling_factor")),
+        "expert_weights_norm": boolean(bool(config["norm_topk_prob"])),
+    }

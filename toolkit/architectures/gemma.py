@@ -1,0 +1,29 @@
+"""Gemma 1: Llama's block with norms stored as their distance from 1 and the embedding as the output."""
+
+from toolkit.architectures.base import Architecture, transformed
+from toolkit.architectures.checks import all_of, gelu, tied
+from toolkit.architectures.llama import ATTENTION, EMBEDDING, GATED_MLP, OUTPUT_NORM
+from toolkit.architectures.transforms import plus_one
+
+GEMMA = Architecture(
+    name="gemma",
+    hf_classes=("GemmaForCausalLM",),
+    model_types=("gemma",),
+    tensors=transformed(EMBEDDING + OUTPUT_NORM + ATTENTION + GATED_MLP, plus_one, "norm"),
+    defaults={
+        "intermediate_size": 24576,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 256,
+        "hidden_act": "gelu_pytorch_tanh",
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+    },
+    unwritten=frozenset({"rope"}),
+    check=all_of(gelu, tied),
+    rope_types=("default",),
+)
+
+ARCHITECTURES = (GEMMA,)

@@ -1,0 +1,48 @@
+"""Gemma 2: norms before and after attention and MLP, soft caps, a window on every second layer."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import block, transformed, without
+from toolkit.architectures.checks import all_of, window_every
+from toolkit.architectures.gemma import GEMMA
+from toolkit.architectures.llama import ATTENTION, EMBEDDING, GATED_MLP, OUTPUT_NORM
+from toolkit.architectures.transforms import plus_one
+from toolkit.gguf_format import Metadata, float32, uint32
+from toolkit.model_config import ModelConfig
+
+SANDWICH_NORMS = (
+    block("post_attention_layernorm", "post_attention_norm", "embd"),
+    block("pre_feedforward_layernorm", "ffn_norm", "embd"),
+    block("post_feedforward_layernorm", "post_ffw_norm", "embd"),
+)
+TENSORS = EMBEDDING + OUTPUT_NORM + without(ATTENTION, "post_attention") + SANDWICH_NORMS + GATED_MLP
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    return {
+        "attn_logit_softcapping": float32(config.number("attn_logit_softcapping")),
+        "final_logit_softcapping": float32(config.number("final_logit_softcapping")),
+        "attention.sliding_window": uint32(config.integer("sliding_window")),
+    }
+
+
+GEMMA2 = replace(
+    GEMMA,
+    name="gemma2",
+    hf_classes=("Gemma2ForCausalLM",),
+    model_types=("gemma2",),
+    tensors=transformed(TENSORS, plus_one, "norm"),
+    defaults=GEMMA.defaults
+    | {
+        "intermediate_size": 9216,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "sliding_window": 4096,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+    metadata=_metadata,
+    check=all_of(GEMMA.check, window_every(2)),
+)
+
+ARCHITECTURES = (GEMMA2,)

@@ -1,0 +1,44 @@
+"""Gemma 3: Gemma 2 with norms on the heads of Q and K, and rope of its own for windowed layers."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import transformed
+from toolkit.architectures.checks import all_of, setting, window_every
+from toolkit.architectures.gemma import GEMMA
+from toolkit.architectures.gemma2 import TENSORS
+from toolkit.architectures.qwen3 import HEAD_NORMS
+from toolkit.architectures.transforms import plus_one
+from toolkit.gguf_format import Metadata, float32, uint32
+from toolkit.model_config import ModelConfig
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    metadata = {"attention.sliding_window": uint32(config.integer("sliding_window"))}
+    if config.get("final_logit_softcapping") is not None:
+        metadata["final_logit_softcapping"] = float32(config.number("final_logit_softcapping"))
+    return metadata
+
+
+GEMMA3 = replace(
+    GEMMA,
+    name="gemma3",
+    hf_classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+    model_types=("gemma3_text", "gemma3"),
+    tensors=transformed(TENSORS + HEAD_NORMS, plus_one, "norm"),
+    defaults=GEMMA.defaults
+    | {
+        "intermediate_size": 9216,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+        "rope_theta": 1000000.0,
+        "rope_local_base_freq": 10000.0,
+    },
+    metadata=_metadata,
+    unwritten=frozenset(),
+    check=all_of(GEMMA.check, window_every(6), setting("attn_logit_softcapping")),
+    rope_types=("default", "linear", "local"),
+)
+
+ARCHITECTURES = (GEMMA3,)
