@@ -1,11 +1,14 @@
 """Read the JSON and text files of a checkpoint, whatever editor wrote them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import CheckpointError
 
+MAX_INTEGER, MAX_NUMBER = 2**31 - 1, 3.4e38
+"""What GGUF's 32-bit values hold"""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -38,6 +41,13 @@ def refuse_lfs_pointer(path: Path) -> None:
     raise CheckpointError(f"{path.name} is a git-lfs pointer{size}: run `git lfs pull`")
 
 
+def is_number(value: object) -> bool:
+    """Tell whether a JSON value is a number that a 32-bit float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and abs(value) <= MAX_NUMBER
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
@@ -45,7 +55,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} holds a JSON {type(value).__name__}, expected an object")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.gguf_format import Metadata, MetadataValue, ValueType
-from toolkit.json_files import read_json_object
+from toolkit.json_files import MAX_INTEGER, is_number, read_json_object
 
 _SAMPLING: dict[str, tuple[str, type]] = {
     "sequence": ("sampling_sequence", str),
@@ -121,9 +121,12 @@ def _sampling_value(values: Mapping[str, Any], key: str, type_: type) -> str | i
     value = values.get(key)
     if type_ is str:
         return value if isinstance(value, str) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or (type_ is int and value != int(value)):
+    if not is_number(value):
         return None
-    return int(value) if type_ is int else value
+    number = float(value)  # type: ignore[arg-type]  # is_number has looked
+    if type_ is float:
+        return number
+    return int(number) if number.is_integer() and abs(number) <= MAX_INTEGER else None
 
 
 def _value(recorded: object) -> MetadataValue:
