@@ -302,3 +302,31 @@ def test_a_directory_of_any_name_converts(name, tmp_path):
     path = convert_edited(directory)
     check_loads(path)
     assert value(read_gguf(path), "general.name")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_position_embeddings": 2**40}, "max_position_embeddings is 1099511627776, expected a positive integer"),
+        ({"max_position_embeddings": "8192"}, "max_position_embeddings is '8192', expected a positive integer"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan, expected a number"),
+        ({"rms_norm_eps": 1e300}, "rms_norm_eps is 1e[+]300, expected a number"),
+        ({"rope_theta": float("inf")}, "rope_theta of the rope scaling is inf, expected a number"),
+        ({"rope_scaling": {"type": "yarn", "factor": True}}, "factor of the rope scaling is True, expected a number"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2, "original_max_position_embeddings": "8k"}},
+            "original_max_position_embeddings of the rope scaling is '8k'",
+        ),
+        (
+            {"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4.0, "high_freq_factor": 4.0}},
+            "needs a positive factor and low_freq_factor < high_freq_factor, found 8, 4 and 4",
+        ),
+        ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"text_config": [1]}, "text_config is not an object"),
+        ({"num_local_experts": "8"}, "num_local_experts is '8', expected a positive integer"),
+    ],
+)
+def test_a_value_that_no_gguf_key_can_hold_is_refused(changes, message, tmp_path):
+    directory = changed_case("llama2", tmp_path, settings(**changes))
+    with pytest.raises(ConfigError, match=message):
+        source_from_checkpoint(directory)

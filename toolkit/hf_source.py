@@ -82,10 +82,14 @@ def model_traits(architecture: Architecture, config: ModelConfig) -> ModelTraits
     return ModelTraits(
         architecture=architecture.name,
         n_layer=architecture.block_count(config),
-        n_head=int(config.get("num_attention_heads", 0)),
-        n_head_kv=int(config.get("num_key_value_heads", config.get("num_attention_heads", 0))),
-        n_expert=int(config.get("num_local_experts", 0)),
+        n_head=_count(config, "num_attention_heads"),
+        n_head_kv=_count(config, "num_key_value_heads") or _count(config, "num_attention_heads"),
+        n_expert=_count(config, "num_local_experts"),
     )
+
+
+def _count(config: ModelConfig, key: str) -> int:
+    return config.integer(key) if config.get(key) else 0
 
 
 def _refuse_quantized(config: ModelConfig, checkpoint: Checkpoint) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toolkit.errors import ConfigError
+from toolkit.json_files import MAX_INTEGER, is_number
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "num_hidden_layers": ("n_layers", "n_layer", "num_layers"),
@@ -83,7 +84,7 @@ class ModelConfig:
         Raises ConfigError if it is something else, or absent.
         """
         value = self[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_INTEGER:
             raise ConfigError(f"config.json: {key} is {value!r}, expected a positive integer")
         return value
 
@@ -97,7 +98,7 @@ class ModelConfig:
             raise ConfigError(
                 f"config.json: per-layer {key} is not supported for {self.get('model_type', 'this model')}"
             )
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             raise ConfigError(f"config.json: {key} is {value!r}, expected a number")
         return float(value)
 

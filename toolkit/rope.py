@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import ConfigError
 from toolkit.gguf_format import Metadata, ValueType, array, float32, string, uint32
+from toolkit.json_files import is_number
 from toolkit.model_config import ModelConfig
 
 LONGROPE = ("longrope", "su")
@@ -47,7 +48,7 @@ def _scaling(config: ModelConfig) -> Metadata:
         return {}
     metadata: Metadata = {"type": string(scaling), "factor": float32(_number(rope, "factor"))}
     if scaling == "yarn":
-        original = rope.get("original_max_position_embeddings", config.get("max_position_embeddings"))
+        original = _number(rope, "original_max_position_embeddings", config.get("max_position_embeddings"))
         metadata["original_context_length"] = uint32(int(original))
         for key, name in _YARN_EXTRAS.items():
             if key in rope:
@@ -126,6 +127,11 @@ def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[nump
             ("original_max_position_embeddings", 8192),
         )
     )
+    if not (factor > 0 and 0 < low < high):
+        raise ConfigError(
+            f"config.json: llama3 rope scaling needs a positive factor and low_freq_factor < high_freq_factor, "
+            f"found {factor:g}, {low:g} and {high:g}"
+        )
     exponents = numpy.arange(0, head_dim, 2, dtype=numpy.float32) / numpy.float32(head_dim)
     frequencies = numpy.float32(1.0) / numpy.float32(rope_theta(config)) ** exponents
     wavelengths = numpy.float32(2 * math.pi) / frequencies
@@ -137,9 +143,9 @@ def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[nump
 
 def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> float:
     value = rope.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise ConfigError(f"config.json: {key} of the rope scaling is {value!r}, expected a number")
-    return float(value)
+    return float(value)  # type: ignore[arg-type]  # is_number has looked
 
 
 def longrope_factors(config: ModelConfig, dimensions: int) -> dict[str, NDArray[numpy.float32]]:
