@@ -60,11 +60,17 @@ class Footprint:
 
     devices: tuple[DeviceBytes, ...]
     answered_by: str
+    asked: tuple[str, ...] = ()
+    """names of the devices that could be used, in llama.cpp's order; one that got nothing is not among `devices`"""
 
     @property
     def gpu_bytes(self) -> int:
         """Return the bytes on devices with a memory of their own."""
         return sum(device.total_bytes for device in self.devices if not device.on_host)
+
+    def bytes_on(self, name: str) -> int:
+        """Return the bytes on the device of that name, 0 if it got none."""
+        return sum(device.total_bytes for device in self.devices if device.name == name)
 
     @property
     def host_bytes(self) -> int:
@@ -115,12 +121,12 @@ class MemorySettings:
         return cls(**values | lists | {"tensor_overrides": overrides})
 
 
-def by_device(buffers: Iterable[BufferBytes], answered_by: str) -> Footprint:
+def by_device(buffers: Iterable[BufferBytes], answered_by: str, asked: tuple[str, ...] = ()) -> Footprint:
     """Return the footprint that these buffers make up, devices in order of appearance."""
     grouped: dict[tuple[str, bool], list[BufferBytes]] = {}
     for buffer in buffers:
         grouped.setdefault((buffer.device, buffer.on_host), []).append(buffer)
-    return Footprint(tuple(_device(*key, group) for key, group in grouped.items()), answered_by)
+    return Footprint(tuple(_device(*key, group) for key, group in grouped.items()), answered_by, asked)
 
 
 def _device(name: str, on_host: bool, buffers: list[BufferBytes]) -> DeviceBytes:
@@ -249,4 +255,5 @@ def _parse(answer: dict[str, Any]) -> Footprint:
     if "error" in answer:
         kind = getattr(errors, answer["kind"], EnvironmentFaultError)
         raise kind(answer["error"])
-    return by_device((BufferBytes(**buffer) for buffer in answer["buffers"]), answer["answered_by"])
+    buffers = (BufferBytes(**buffer) for buffer in answer["buffers"])
+    return by_device(buffers, answer["answered_by"], tuple(answer["asked"]))

@@ -1,6 +1,6 @@
 """The child process of `MemoryProbe`: reads one JSON request a line on stdin, writes one JSON answer a line.
 
-Request: {path, settings: MemorySettings, allocate}. Answer: {answered_by, buffers} or {kind, error}.
+Request: {path, settings: MemorySettings, allocate}. Answer: {answered_by, asked, buffers} or {kind, error}.
 """
 
 import json
@@ -50,7 +50,8 @@ def _answer(path: Path, settings: MemorySettings, *, allocate: bool) -> dict[str
     devices, answered_by = _devices(settings)
     with LoadedModel(path, settings, devices, allocate=allocate) as model:
         buffers = model.memory_buffers()
-    return {"answered_by": answered_by, "buffers": [asdict(buffer) for buffer in buffers]}
+    names = [device.name for device in devices]
+    return {"answered_by": answered_by, "asked": names, "buffers": [asdict(buffer) for buffer in buffers]}
 
 
 def _devices(settings: MemorySettings) -> tuple[tuple[GgmlDevice, ...], str]:

@@ -1,0 +1,84 @@
+"""How fast memory can be read: the host's by measuring it, a GPU's from its clock and the width of its bus."""
+
+import importlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from toolkit.devices import physical_cores
+from toolkit.memory_cache import cache_folder
+
+BLOCK_BYTES = 64 << 20
+"""per thread: larger than any cache"""
+REPETITIONS = 3
+Clock = Callable[[], float]
+
+
+def measure_ram_bandwidth(
+    n_threads: int | None = None, block_bytes: int = BLOCK_BYTES, clock: Clock = time.perf_counter
+) -> float:
+    """Return bytes per second that all threads together read, the best of a few rounds."""
+    n_threads = n_threads or physical_cores()
+    blocks = [numpy.ones(block_bytes // 8, numpy.float64) for _ in range(n_threads)]
+    best = float("inf")
+    with ThreadPoolExecutor(n_threads) as pool:
+        for _ in range(REPETITIONS):
+            started = clock()
+            # numpy releases the interpreter lock, and a maximum reads every byte and writes none.
+            list(pool.map(lambda block: block.max(), blocks))
+            best = min(best, clock() - started)
+    return n_threads * block_bytes / max(best, 1e-9)
+
+
+def ram_bandwidth(folder: Path | None = None) -> float:
+    """Return the measured bandwidth of this machine, from the cache folder where it is known."""
+    folder = folder or cache_folder()
+    file = folder / "bandwidth.json" if folder else None
+    key = f"{platform.node()} {physical_cores()}"
+    if file is not None:
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            return float(json.loads(file.read_text(encoding="utf-8"))[key])
+    measured = measure_ram_bandwidth()
+    if file is not None:
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            work = file.with_suffix(f".{os.getpid()}")
+            work.write_text(json.dumps({key: measured}), encoding="utf-8")
+            work.replace(file)
+    return measured
+
+
+def gpu_bandwidths(nvml: Any = None) -> tuple[float, ...]:
+    """Return bytes per second of each NVIDIA GPU's memory; those that do not tell are left out.
+
+    Two transfers a clock, as the driver counts the memory clock of GDDR and HBM.
+    """
+    if nvml is None:
+        nvml = importlib.import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return ()
+    try:
+        return tuple(_gpu_bandwidths(nvml))
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _gpu_bandwidths(nvml: Any) -> list[float]:
+    found = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with suppress(nvml.NVMLError):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            megahertz = nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM)
+            bits = nvml.nvmlDeviceGetMemoryBusWidth(handle)
+            found.append(2.0 * megahertz * 1e6 * bits / 8)
+    return found

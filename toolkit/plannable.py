@@ -1,0 +1,112 @@
+"""What can be planned: the GGUF files that a model is, or could become, with shapes and types and no weights."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from toolkit.errors import GgufError
+from toolkit.ggml_types import TensorType
+from toolkit.gguf_format import Metadata
+from toolkit.gguf_layout import Placed
+from toolkit.gguf_reader import read_gguf
+from toolkit.kv_cache import ModelKeys
+from toolkit.model_source import ModelSource
+from toolkit.placement import ModelTensors
+from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile
+from toolkit.tensor_plan import plan_conversion
+from toolkit.token_speed import Experts
+
+
+@dataclass(frozen=True)
+class ShapedTensor:
+    """A tensor without its data; shape with the row length last."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A GGUF file that exists or could be made."""
+
+    profile: str
+    bits: float
+    """bits per weight of the type that most weights get"""
+    file_bytes: int
+    metadata: Metadata
+    tensors: Sequence[Placed]
+
+    @cached_property
+    def model_tensors(self) -> ModelTensors:
+        """Return the tensors by name and bytes."""
+        sizes = {tensor.name: tensor.type.tensor_bytes(tensor.shape) for tensor in self.tensors}
+        return ModelTensors(sizes, ModelKeys(self.metadata).count("block_count"))
+
+    @property
+    def experts(self) -> Experts:
+        """Return how many experts a block has, and how many of them a token needs."""
+        keys = ModelKeys(self.metadata)
+        return Experts(keys.count("expert_count"), keys.count("expert_used_count"))
+
+
+@dataclass(frozen=True)
+class PlannableModel:
+    """A model with the profiles that it could be stored in; for a GGUF file that is the one it has."""
+
+    name: str
+    metadata: Metadata
+    profiles: tuple[str, ...]
+    make: Callable[[str], PlannedFile]
+    path: Path | None = None
+    """the file, if there is one already"""
+    estimated_file_bytes: bool = False
+    """whether the vocabulary was made up, so that the size of the file is not exact"""
+
+    @property
+    def trained_context(self) -> int | None:
+        """Return the context length that the model was trained for, None if it is not stored."""
+        return ModelKeys(self.metadata).integer("context_length")
+
+
+def model_from_gguf(path: Path) -> PlannableModel:
+    """Return the model in a GGUF file, or in a set of split files.
+
+    Raises GgufError if the file is damaged or no model.
+    """
+    file = read_gguf(path)
+    keys = ModelKeys(file.metadata)
+    if not keys.architecture or not keys.count("block_count"):
+        raise GgufError(f"{path} has no general.architecture or no block_count; it is not a model")
+    tensors = tuple(ShapedTensor(name, rows.shape, rows.type) for name, rows in file.tensors.items())
+    profile = _profile_name(keys.number("general.file_type"))
+    weights = sum(_weights(tensor) for tensor in tensors)
+    data_bytes = sum(tensor.type.tensor_bytes(tensor.shape) for tensor in tensors)
+    planned = PlannedFile(profile, 8 * data_bytes / max(1, weights), file.file_bytes, file.metadata, tensors)
+    return PlannableModel(path.name.removesuffix(".gguf"), file.metadata, (profile,), lambda _: planned, path)
+
+
+def model_from_source(
+    source: ModelSource, profiles: tuple[str, ...], *, estimated_file_bytes: bool = False
+) -> PlannableModel:
+    """Return a model that is not converted yet, in any of these profiles."""
+
+    def make(name: str) -> PlannedFile:
+        profile: QuantProfile = load_profile(name)
+        plan = plan_conversion(source, profile)
+        return PlannedFile(profile.name, profile.default.bits_per_weight, plan.file_bytes, plan.metadata, plan.tensors)
+
+    return PlannableModel(source.name, source.metadata, profiles, make, None, estimated_file_bytes)
+
+
+def _weights(tensor: ShapedTensor) -> int:
+    count = 1
+    for length in tensor.shape:
+        count *= length
+    return count
+
+
+def _profile_name(file_type: int | None) -> str:
+    names = [name for name, number in FILE_TYPES.items() if number == file_type]
+    return names[0].removeprefix("MOSTLY_").removeprefix("ALL_") if names else "unknown"

@@ -1,0 +1,92 @@
+"""Tokens per second from the bytes that a token moves: generation waits for memory, not for arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from toolkit.memory import Footprint
+from toolkit.placement import ModelTensors, Placement
+
+GIGA = 1_000_000_000
+EFFICIENCY = 0.75
+"""Share of a memory's bandwidth that reading weights gets in practice."""
+DEFAULT_GPU_BYTES_PER_SECOND = 400 * GIGA
+"""Of a card that nothing is known about: a middle-class one."""
+LAYER_SECONDS = 5e-6
+"""What starting the work of one layer costs, whatever its size."""
+
+
+@dataclass(frozen=True)
+class Bandwidths:
+    """How fast each GPU's memory, in llama.cpp's order, and the host's can be read, and where the numbers come from."""
+
+    gpu_bytes_per_second: tuple[float, ...]
+    ram_bytes_per_second: float
+    origin: str = "given"
+
+
+@dataclass(frozen=True)
+class Experts:
+    """How many experts a block has, and how many of them a token needs; 0 and 0 without experts."""
+
+    count: int = 0
+    used: int = 0
+
+    @property
+    def share(self) -> float:
+        """Return the share of the experts' bytes that a token moves."""
+        return min(1.0, self.used / self.count) if self.count and self.used else 1.0
+
+
+@dataclass(frozen=True)
+class MovedBytes:
+    """What one token moves of each GPU's memory and of the host's."""
+
+    gpus: tuple[float, ...]
+    host: float
+
+
+def moved_bytes(tensors: ModelTensors, experts: Experts, placement: Placement, footprint: Footprint) -> MovedBytes:
+    """Return the weights that a token needs and the KV cache, where they lie.
+
+    Of the token embedding a single row is read, unless it is the output too.
+    """
+    expert_names = {name for names in tensors.experts.values() for name in names}
+    on_gpu = tensors.on_gpu(placement)
+    n_gpus = max(1, len(placement.tensor_split) or len(footprint.asked))
+    gpus, host = [0.0] * n_gpus, 0.0
+    for name, n_bytes in tensors.n_bytes.items():
+        moved = n_bytes * (experts.share if name in expert_names else 1.0)
+        if name == "token_embd.weight":
+            moved = float(n_bytes) if tensors.tied else 0.0
+        layer = on_gpu.get(name)
+        if name == "token_embd.weight" and tensors.tied and placement.n_gpu_layers:
+            layer = tensors.n_layer
+        if layer is None:
+            host += moved
+        else:
+            gpus[_gpu_of(layer, placement, tensors.n_layer, n_gpus)] += moved
+    for index, name in enumerate(footprint.asked[:n_gpus]):
+        gpus[index] += sum(device.kv_cache_bytes for device in footprint.devices if device.name == name)
+    host += sum(device.kv_cache_bytes for device in footprint.devices if device.on_host)
+    return MovedBytes(tuple(gpus), host)
+
+
+def tokens_per_second(moved: MovedBytes, bandwidths: Bandwidths, n_layer: int) -> float:
+    """Return the rate at which tokens are generated for one sequence with a full context."""
+    speeds = bandwidths.gpu_bytes_per_second or (DEFAULT_GPU_BYTES_PER_SECOND,)
+    on_gpus = sum(size / speeds[min(index, len(speeds) - 1)] for index, size in enumerate(moved.gpus))
+    seconds = (on_gpus + moved.host / bandwidths.ram_bytes_per_second) / EFFICIENCY
+    return 1 / (seconds + n_layer * LAYER_SECONDS)
+
+
+def _gpu_of(layer: int, placement: Placement, n_layer: int, n_gpus: int) -> int:
+    """Return the GPU that a layer lies on: the first whose layers, counted through, reach it."""
+    counts: Sequence[int] = placement.tensor_split
+    if not counts:
+        return 0
+    position, reached = layer - (n_layer + 1 - placement.n_gpu_layers), 0
+    for index, count in enumerate(counts):
+        reached += count
+        if position < reached:
+            return index
+    return n_gpus - 1
