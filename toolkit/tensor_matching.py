@@ -1,38 +1,18 @@
 """Match the tensors of a checkpoint with the rules of an architecture; nothing is left over on either side."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy
-
-from toolkit.architectures.base import Architecture, Dimension, TensorRule
+from toolkit.architectures.base import Architecture, Rules, TensorRule
+from toolkit.architectures.dimensions import dimension
+from toolkit.architectures.transforms import stacked
+from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.errors import TensorError
-from toolkit.ggml_types import F32, TYPES, TensorType
 from toolkit.model_config import ModelConfig
 from toolkit.model_source import SourceTensor
-from toolkit.rows import Bytes, RowSource, StoredRows
-from toolkit.safetensors_reader import StoredTensor
+from toolkit.rows import RowSource
 from toolkit.tensor_names import layers_present
-
-FLOAT_DTYPES = {"F32": TYPES["F32"], "F16": TYPES["F16"], "BF16": TYPES["BF16"]}
-
-
-@dataclass(frozen=True)
-class DoubleRows:
-    """Rows of a float64 tensor, delivered as float32."""
-
-    shape: tuple[int, ...]
-    data: Bytes
-    type: TensorType = F32
-
-    def read_rows(self, start: int, stop: int) -> Bytes:
-        """Return uint8 [stop - start, row length * 4], rounded to float32."""
-        length = self.shape[-1]
-        doubles = numpy.ascontiguousarray(self.data[start * length * 8 : stop * length * 8]).view("<f8")
-        with numpy.errstate(over="ignore"):  # an infinity is refused later, by name
-            floats = doubles.astype("<f4")
-        return floats.view(numpy.uint8).reshape(stop - start, length * 4)
 
 
 @dataclass(frozen=True)
@@ -43,35 +23,50 @@ class Matching:
     left_out: dict[str, str]
 
 
-def match_tensors(
-    architecture: Architecture,
-    config: ModelConfig,
-    stored: Mapping[str, StoredTensor],
-    lengths: Mapping[str, Dimension],
-) -> Matching:
+@dataclass(frozen=True)
+class _Instance:
+    """A rule for one block: the stored tensors that it asks for (several, if they are experts to stack)."""
+
+    rule: TensorRule
+    names: tuple[str, ...]
+    target: str
+
+
+def match_tensors(architecture: Architecture, config: ModelConfig, stored: Mapping[str, CheckpointTensor]) -> Matching:
     """Return the tensors in the order of the rules: before the blocks, block by block.
 
     Raises TensorError if a required tensor is missing, a shape differs from what the config implies, a dtype cannot be
     read, or a tensor has no rule.
     """
-    _check_layers(config.integer("num_hidden_layers"), layers_present(stored))
+    n_layer = architecture.block_count(config)
+    _check_layers(n_layer, layers_present(stored, architecture.naming))
     found: list[SourceTensor] = []
     used: set[str] = set()
-    for rule, name, target in _instances(architecture.tensors, config.integer("num_hidden_layers")):
-        if name in stored:
-            used.add(name)
-            found.append(SourceTensor(target, _source(rule, stored[name], config, lengths)))
-        elif rule.is_required(config):
-            raise TensorError(_missing(name, rule, config))
+    for alternatives in _instances(architecture.tensors, n_layer, config).values():
+        chosen = next((one for one in alternatives if any(name in stored for name in one.names)), alternatives[0])
+        missing = next((name for name in chosen.names if name not in stored), None)
+        if missing is None:
+            used.update(chosen.names)
+            found.append(SourceTensor(chosen.target, _source(chosen, stored, config)))
+        elif chosen.rule.is_required(config) or not stored.keys().isdisjoint(chosen.names):
+            raise TensorError(_missing(missing, chosen.rule, config))
     return Matching(tuple(found), _left_over(architecture, {name: stored[name] for name in set(stored) - used}))
 
 
-def _instances(rules: tuple[TensorRule, ...], n_layer: int) -> Iterator[tuple[TensorRule, str, str]]:
-    yield from ((rule, rule.source, rule.target) for rule in rules if not rule.per_layer)
-    for layer in range(n_layer):
+def _instances(rules: Rules, n_layer: int, config: ModelConfig) -> dict[str, list[_Instance]]:
+    """Return what each tensor of the GGUF file can be made of, in the order of the file."""
+    instances: dict[str, list[_Instance]] = {}
+    for layer in range(-1, n_layer):
         for rule in rules:
-            if rule.per_layer:
-                yield rule, rule.source.format(layer=layer), rule.target.format(layer=layer)
+            if rule.per_layer is (layer >= 0) and (rule.layers is None or rule.layers(config, layer)):
+                instance = _Instance(rule, _names(rule, layer, config), rule.target.format(layer=layer))
+                instances.setdefault(instance.target, []).append(instance)
+    return instances
+
+
+def _names(rule: TensorRule, layer: int, config: ModelConfig) -> tuple[str, ...]:
+    count = dimension(rule.count, config).length if "{expert}" in rule.source else 1
+    return tuple(rule.source.format(layer=layer, expert=expert) for expert in range(count))
 
 
 def _check_layers(n_layer: int, present: set[int]) -> None:
@@ -98,13 +93,17 @@ def _missing(name: str, rule: TensorRule, config: ModelConfig) -> str:
     return f"{name} is missing{because}; the architecture requires it"
 
 
-def _source(rule: TensorRule, tensor: StoredTensor, config: ModelConfig, lengths: Mapping[str, Dimension]) -> RowSource:
-    _check_shape(rule, tensor, lengths)
-    rows = _rows(tensor)
+def _source(instance: _Instance, stored: Mapping[str, CheckpointTensor], config: ModelConfig) -> RowSource:
+    rule = instance.rule
+    implied = tuple(dimension(expression, config).length for expression in rule.shape)
+    for name in instance.names:
+        _check_shape(rule, stored[name], implied, config)
+    sources = tuple(stored[name].rows() for name in instance.names)
+    rows = stacked(sources) if "{expert}" in rule.source else sources[0]
     return rule.transform(rows, config) if rule.transform else rows
 
 
-def refuse_empty(tensor: StoredTensor) -> None:
+def refuse_empty(tensor: CheckpointTensor) -> None:
     """Refuse a tensor without elements, which DeepSpeed leaves where it saved a partitioned model.
 
     Raises TensorError.
@@ -116,26 +115,14 @@ def refuse_empty(tensor: StoredTensor) -> None:
         )
 
 
-def _check_shape(rule: TensorRule, tensor: StoredTensor, lengths: Mapping[str, Dimension]) -> None:
+def _check_shape(rule: TensorRule, tensor: CheckpointTensor, implied: tuple[int, ...], config: ModelConfig) -> None:
     refuse_empty(tensor)
-    implied = tuple(lengths[name].length for name in rule.shape)
     if tensor.shape == implied:
         return
     axis = next((i for i, (a, b) in enumerate(zip(tensor.shape, implied, strict=False)) if a != b), 0)
     raise TensorError(
         f"{tensor.name} has shape {list(tensor.shape)}, but config.json implies {list(implied)} "
-        f"({lengths[rule.shape[axis]].key} = {implied[axis]})"
-    )
-
-
-def _rows(tensor: StoredTensor) -> RowSource:
-    if tensor.dtype in FLOAT_DTYPES:
-        return StoredRows(tensor.shape, FLOAT_DTYPES[tensor.dtype], tensor.data)
-    if tensor.dtype == "F64":
-        return DoubleRows(tensor.shape, tensor.data)
-    raise TensorError(
-        f"{tensor.name} is {tensor.dtype}, which holds no plain weights; "
-        "config.json has no quantization_config that would say what its numbers mean"
+        f"({dimension(rule.shape[axis], config).key} = {implied[axis]})"
     )
 
 
@@ -144,7 +131,7 @@ def why_dropped(architecture: Architecture, name: str) -> str | None:
     return next((why for pattern, why in architecture.dropped.items() if re.fullmatch(pattern, name)), None)
 
 
-def _left_over(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> dict[str, str]:
+def _left_over(architecture: Architecture, tensors: Mapping[str, CheckpointTensor]) -> dict[str, str]:
     left_out = {}
     for name, tensor in sorted(tensors.items()):
         why = "empty, they hold no weights" if 0 in tensor.shape else why_dropped(architecture, name)
