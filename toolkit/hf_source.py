@@ -63,7 +63,7 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     general, stem = general_metadata(directory.resolve(), architecture.name, count)
     return ModelSource(
         name=stem,
-        metadata=general | model_metadata(architecture, config) | tokenizer.metadata,
+        metadata=general | model_metadata(architecture, config) | matching.metadata | tokenizer.metadata,
         tensors=tensors,
         traits=model_traits(architecture, config),
         keeps_types=False,

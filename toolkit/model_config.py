@@ -41,6 +41,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "partial_rotary_factor": ("rotary_pct", "rope_pct", "rope_percent"),
     "num_local_experts": ("num_experts", "n_routed_experts", "moe_num_experts"),
     "num_experts_per_tok": ("num_experts_per_token", "top_k_experts", "moe_k"),
+    "n_shared_experts": ("num_shared_experts",),
     "scoring_func": ("score_function", "score_func", "moe_router_activation_func"),
     "dtype": ("torch_dtype",),
     "hidden_act": ("hidden_activation", "activation_function"),

@@ -133,9 +133,13 @@ def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[nump
             f"found {factor:g}, {low:g} and {high:g}"
         )
     exponents = numpy.arange(0, head_dim, 2, dtype=numpy.float32) / numpy.float32(head_dim)
-    frequencies = numpy.float32(1.0) / numpy.float32(rope_theta(config)) ** exponents
-    wavelengths = numpy.float32(2 * math.pi) / frequencies
-    smooth = (numpy.float32(original) / wavelengths - numpy.float32(low)) / numpy.float32(high - low)
+    powers = numpy.float64(rope_theta(config)) ** exponents.astype(numpy.float64)
+    frequencies = numpy.float32(1.0) / powers.astype(numpy.float32)
+    # a number over a tensor is, in torch, the number times the tensor's reciprocal, which rounds twice
+    wavelengths = numpy.float32(2 * math.pi) * (numpy.float32(1.0) / frequencies)
+    smooth = (numpy.float32(original) * (numpy.float32(1.0) / wavelengths) - numpy.float32(low)) / numpy.float32(
+        high - low
+    )
     blended = 1 / ((1 - smooth) / numpy.float32(factor) + smooth)
     factors = numpy.where(wavelengths < original / high, 1, numpy.where(wavelengths > original / low, factor, blended))
     return factors.astype(numpy.float32)

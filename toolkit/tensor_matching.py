@@ -1,14 +1,16 @@
 """Match the tensors of a checkpoint with the rules of an architecture; nothing is left over on either side."""
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toolkit.architectures.base import Architecture, Rules, TensorRule
 from toolkit.architectures.dimensions import dimension
-from toolkit.architectures.transforms import stacked
+from toolkit.architectures.transforms import element_values, stacked
 from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.errors import TensorError
+from toolkit.gguf_format import Metadata, ValueType, array
 from toolkit.model_config import ModelConfig
 from toolkit.model_source import SourceTensor
 from toolkit.rows import RowSource
@@ -17,10 +19,12 @@ from toolkit.tensor_names import layers_present
 
 @dataclass(frozen=True)
 class Matching:
-    """The tensors of the GGUF file, and the names that rules left out (name -> why)."""
+    """The tensors of the GGUF file, the names that rules left out (name -> why), and what became metadata."""
 
     tensors: tuple[SourceTensor, ...]
     left_out: dict[str, str]
+    metadata: Metadata = field(default_factory=dict)
+    """the numbers that the checkpoint stores as tensors, and GGUF as metadata"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,30 @@ def match_tensors(architecture: Architecture, config: ModelConfig, stored: Mappi
             found.append(SourceTensor(chosen.target, _source(chosen, stored, config)))
         elif chosen.rule.is_required(config) or not stored.keys().isdisjoint(chosen.names):
             raise TensorError(_missing(missing, chosen.rule, config))
-    return Matching(tuple(found), _left_over(architecture, {name: stored[name] for name in set(stored) - used}))
+    metadata = _scalars(architecture, n_layer, stored, used)
+    left_out = _left_over(architecture, {name: stored[name] for name in set(stored) - used})
+    return Matching(tuple(found), left_out, metadata)
+
+
+def _scalars(
+    architecture: Architecture, n_layer: int, stored: Mapping[str, CheckpointTensor], used: set[str]
+) -> Metadata:
+    """Read the tensors that hold one number a block; adds their names to `used`."""
+    metadata: Metadata = {}
+    for source, key in architecture.scalars.items():
+        names = [source.format(layer=layer) for layer in range(n_layer)]
+        missing = next((name for name in names if name not in stored), None)
+        if missing is not None:
+            raise TensorError(f"{missing} is missing; the architecture requires it")
+        metadata[key] = array(ValueType.FLOAT32, (_number(stored[name]) for name in names))
+        used.update(names)
+    return metadata
+
+
+def _number(tensor: CheckpointTensor) -> float:
+    if math.prod(tensor.shape) != 1:
+        raise TensorError(f"{tensor.name} has shape {list(tensor.shape)}, expected one number")
+    return float(element_values(tensor.rows())[0])
 
 
 def _instances(rules: Rules, n_layer: int, config: ModelConfig) -> dict[str, list[_Instance]]:

@@ -162,7 +162,7 @@ class Architecture:
     """class names in `architectures` of config.json"""
     model_types: tuple[str, ...]
     tensors: Rules
-    defaults: Mapping[str, Default]
+    defaults: dict[str, Default]
     """what the transformers class fills in where config.json is silent"""
     metadata: Callable[[ModelConfig], Metadata] = no_metadata
     """keys beside and above the common ones, without the architecture's name before them"""
@@ -178,5 +178,7 @@ class Architecture:
     vocabularies: tuple[str, ...] = ("sentencepiece", "bpe")
     """the styles of vocabulary, in the order in which they are looked for"""
     naming: Naming = Naming()
-    dropped: Mapping[str, str] = field(default_factory=dict)
+    scalars: Mapping[str, str] = field(default_factory=dict)
+    """tensor of one number in every block -> the metadata array that holds these numbers"""
+    dropped: dict[str, str] = field(default_factory=dict)
     """regular expression of tensor names that are left out -> why"""

@@ -47,7 +47,7 @@ ABSOLUTE = ("xielu.", "general.", "tokenizer.")
 
 def _common(architecture: Architecture, config: ModelConfig) -> Metadata:
     left_out = architecture.unwritten
-    metadata = {"block_count": uint32(architecture.block_count(config))}
+    metadata: Metadata = {"block_count": uint32(architecture.block_count(config))}
     metadata |= {name: uint32(config.integer(key)) for name, key in _REQUIRED.items() if name not in left_out}
     metadata |= {
         name: uint32(config[key])

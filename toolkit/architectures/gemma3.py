@@ -13,7 +13,7 @@ from toolkit.model_config import ModelConfig
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    metadata = {"attention.sliding_window": uint32(config.integer("sliding_window"))}
+    metadata: Metadata = {"attention.sliding_window": uint32(config.integer("sliding_window"))}
     if config.get("final_logit_softcapping") is not None:
         metadata["final_logit_softcapping"] = float32(config.number("final_logit_softcapping"))
     return metadata

@@ -6,11 +6,11 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.architectures.base import Architecture, Rules, biases, block, rule, without
+from toolkit.architectures.checks import silu
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.transforms import interleave_rope
-from toolkit.errors import ConfigError
 from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.model_config import Default, ModelConfig
 from toolkit.rope import llama3_frequency_factors
 
 Q_ROPE, K_ROPE = interleave_rope("num_attention_heads"), interleave_rope("num_key_value_heads")
@@ -79,40 +79,31 @@ def rope_factors(config: ModelConfig) -> dict[str, NDArray[numpy.float32]]:
     return {} if factors is None else {"rope_freqs.weight": factors}
 
 
-def check_activation(config: ModelConfig) -> None:
-    """Refuse another activation than SiLU, which llama.cpp's graph has built in.
-
-    Raises ConfigError.
-    """
-    if config["hidden_act"] not in ("silu", "swish"):
-        raise ConfigError(
-            f"config.json: hidden_act {config['hidden_act']!r}; llama.cpp computes silu for this architecture"
-        )
-
-
 def _computed_head_dim(config: ModelConfig) -> int:
     return int(config.integer("hidden_size") // config.integer("num_attention_heads"))
 
+
+DEFAULTS: dict[str, Default] = {
+    "num_key_value_heads": lambda config: config["num_attention_heads"],
+    "hidden_act": "silu",
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+}
+"""what most classes fill in; a family says where it differs"""
 
 LLAMA = Architecture(
     name="llama",
     hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
     model_types=("llama",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + GATED_MLP + MLP_BIAS,
-    defaults={
-        "num_key_value_heads": lambda config: config["num_attention_heads"],
-        "head_dim": _computed_head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": False,
-        "attention_bias": False,
-        "mlp_bias": False,
-    },
+    defaults=DEFAULTS | {"head_dim": _computed_head_dim},
     metadata=llama_metadata,
     generated_tensors=rope_factors,
-    check=check_activation,
+    check=silu,
     rope_types=("default", "linear", "yarn", "llama3"),
     vocabularies=("sentencepiece", "llama_hf", "bpe"),
     dropped=COMPUTED_BUFFERS,

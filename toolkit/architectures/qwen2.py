@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from toolkit.architectures.base import no_generated_tensors, no_metadata
-from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, LLAMA, QKV_BIAS, check_activation
+from toolkit.architectures.checks import silu
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, LLAMA, QKV_BIAS
 from toolkit.errors import ConfigError
 from toolkit.model_config import ModelConfig
 
@@ -13,7 +14,7 @@ def check_full_attention(config: ModelConfig) -> None:
 
     Raises ConfigError.
     """
-    check_activation(config)
+    silu(config)
     window, context = config.get("sliding_window"), config.integer("max_position_embeddings")
     if config.get("use_sliding_window", False) and isinstance(window, int) and window < context:
         raise ConfigError(

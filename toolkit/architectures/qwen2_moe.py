@@ -19,7 +19,7 @@ EVERY_LAYER_HAS_EXPERTS = all_of(setting("decoder_sparse_step", 1), setting("mlp
 
 def experts_metadata(config: ModelConfig) -> Metadata:
     """Return the widths of the experts."""
-    metadata = {"expert_feed_forward_length": uint32(config.integer("moe_intermediate_size"))}
+    metadata: Metadata = {"expert_feed_forward_length": uint32(config.integer("moe_intermediate_size"))}
     if config.get("shared_expert_intermediate_size") is not None:
         metadata["expert_shared_feed_forward_length"] = uint32(config.integer("shared_expert_intermediate_size"))
     return metadata

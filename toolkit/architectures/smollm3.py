@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.llama import LLAMA, check_activation
+from toolkit.architectures.checks import silu
+from toolkit.architectures.llama import LLAMA
 from toolkit.errors import ConfigError
 from toolkit.model_config import ModelConfig
 
@@ -12,7 +13,7 @@ def check_rope_pattern(config: ModelConfig) -> None:
 
     Raises ConfigError.
     """
-    check_activation(config)
+    silu(config)
     pattern = config.get("no_rope_layers", [])
     interval = config.get("no_rope_layer_interval", 4)
     built_in = [int((layer + 1) % 4 != 0) for layer in range(config.integer("num_hidden_layers"))]

@@ -1,7 +1,7 @@
 """Transforms between a checkpoint's rows and GGUF's, each a row source around another, so that no tensor is held whole."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -170,6 +170,12 @@ class Joined:
         return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
 
 
+def element_values(source: RowSource) -> Floats:
+    """Return all values of a small tensor, which may have no axis at all."""
+    whole = source if source.shape else replace(source, shape=(1,))  # type: ignore[type-var]  # row sources are dataclasses
+    return _values(whole.read_rows(0, row_count(whole.shape)), source.type).reshape(-1)
+
+
 def stacked(sources: tuple[RowSource, ...]) -> RowSource:
     """Return sources of one shape under each other, along a new first axis."""
     return Joined(sources, (len(sources), *sources[0].shape))
@@ -254,3 +260,15 @@ def ungrouped(groups: int, parts: tuple[int, ...]) -> Indices:
     rows = numpy.arange(groups * sum(parts)).reshape(groups, -1)
     ends = numpy.cumsum(parts)
     return numpy.concatenate([rows[:, end - length : end].reshape(-1) for length, end in zip(parts, ends, strict=True)])
+
+
+def head_rows(source: RowSource, heads: int, start: int, stop: int) -> RowSource:
+    """Return [heads, stop - start, …]: a range of the rows of every head."""
+    length, taken = source.shape[0] // heads, stop - start
+
+    def origin(rows: Indices) -> Indices:
+        head, within = numpy.divmod(rows, taken)
+        result: Indices = head * length + start + within
+        return result
+
+    return SelectedRows(source, (heads, taken, *source.shape[1:]), origin)

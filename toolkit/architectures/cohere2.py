@@ -1,0 +1,38 @@
+"""Command R7B and A: Command R with windowed layers that have rope, and every fourth layer without window and rope."""
+
+from dataclasses import replace
+
+from toolkit.architectures.checks import all_of, window_every
+from toolkit.architectures.cohere import COHERE, PARALLEL_BLOCK, scaling_metadata
+from toolkit.architectures.phi import rotary_metadata
+from toolkit.gguf_format import Metadata, uint32
+from toolkit.model_config import ModelConfig
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    return (
+        scaling_metadata(config)
+        | rotary_metadata(config)
+        | {
+            "attention.sliding_window": uint32(config.integer("sliding_window")),
+            "vocab_size": uint32(config.integer("vocab_size")),
+        }
+    )
+
+
+COHERE2 = replace(
+    COHERE,
+    name="cohere2",
+    hf_classes=("Cohere2ForCausalLM",),
+    model_types=("cohere2",),
+    tensors=PARALLEL_BLOCK,
+    defaults=COHERE.defaults
+    | {
+        "head_dim": lambda config: config.integer("hidden_size") // config.integer("num_attention_heads"),
+        "sliding_window": 4096,
+    },
+    metadata=_metadata,
+    check=all_of(COHERE.check, window_every(4)),
+)
+
+ARCHITECTURES = (COHERE2,)

@@ -1,0 +1,37 @@
+"""dots.llm1: Qwen 3's attention with DeepSeek's kind of experts."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import in_layers
+from toolkit.architectures.checks import silu
+from toolkit.architectures.experts import after_leading_dense, deepseek_router_metadata, leading_dense
+from toolkit.architectures.glm4_moe import MIXTURE
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS, GATED_MLP
+from toolkit.architectures.qwen2 import QWEN2
+from toolkit.architectures.qwen3 import HEAD_NORMS
+
+DOTS1 = replace(
+    QWEN2,
+    name="dots1",
+    hf_classes=("Dots1ForCausalLM",),
+    model_types=("dots1",),
+    tensors=AROUND_THE_BLOCKS
+    + ATTENTION
+    + ATTENTION_BIAS
+    + HEAD_NORMS
+    + in_layers(GATED_MLP, leading_dense)
+    + in_layers(MIXTURE, after_leading_dense),
+    defaults=DEFAULTS
+    | {
+        "moe_intermediate_size": 1408,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 0,
+        "norm_topk_prob": False,
+        "routed_scaling_factor": 1.0,
+    },
+    metadata=deepseek_router_metadata,
+    check=silu,
+)
+
+ARCHITECTURES = (DOTS1,)

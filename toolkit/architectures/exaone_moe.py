@@ -1,0 +1,54 @@
+"""K-EXAONE: EXAONE's attention behind Llama's norms, with DeepSeek's kind of experts."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import in_layers
+from toolkit.architectures.exaone4 import EXAONE4, exaone_metadata
+from toolkit.architectures.experts import (
+    ROUTER,
+    after_leading_dense,
+    correction_bias,
+    deepseek_router_metadata,
+    experts,
+    leading_dense,
+    shared_expert,
+)
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP
+from toolkit.architectures.qwen3 import HEAD_NORMS
+from toolkit.gguf_format import Metadata, string, uint32
+from toolkit.model_config import ModelConfig
+
+SHARED = "expert_ff*n_shared_experts"
+MIXTURE = (
+    ROUTER + experts() + shared_expert("mlp.shared_experts", SHARED) + correction_bias("mlp.e_score_correction_bias")
+)
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    shared = config.integer("moe_intermediate_size") * config.integer("n_shared_experts")
+    return (
+        exaone_metadata(config)
+        | deepseek_router_metadata(config)
+        | {
+            "expert_shared_feed_forward_length": uint32(shared),
+            "nextn_predict_layers": uint32(0),
+            "rope.scaling.type": string("none"),
+        }
+    )
+
+
+EXAONE_MOE = replace(
+    EXAONE4,
+    name="exaone-moe",
+    hf_classes=("ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM"),
+    model_types=("exaone_moe",),
+    tensors=AROUND_THE_BLOCKS
+    + ATTENTION
+    + HEAD_NORMS
+    + in_layers(GATED_MLP, leading_dense)
+    + in_layers(MIXTURE, after_leading_dense),
+    metadata=_metadata,
+    rope_types=("default",),
+)
+
+ARCHITECTURES = (EXAONE_MOE,)

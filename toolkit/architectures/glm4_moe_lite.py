@@ -1,0 +1,26 @@
+"""GLM 4.7 Flash: DeepSeek's graph under GLM's name."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import in_layers
+from toolkit.architectures.deepseek_v2 import DEEPSEEK2, deepseek_metadata
+from toolkit.architectures.glm4_moe import NEXT_TOKENS, blocks_with_next, predicts_next
+from toolkit.gguf_format import Metadata, uint32
+from toolkit.model_config import ModelConfig
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    count = int(config.get("num_nextn_predict_layers", 0))
+    return deepseek_metadata(config) | ({"nextn_predict_layers": uint32(count)} if count else {})
+
+
+GLM4_MOE_LITE = replace(
+    DEEPSEEK2,
+    hf_classes=("Glm4MoeLiteForCausalLM",),
+    model_types=("glm4_moe_lite",),
+    tensors=DEEPSEEK2.tensors + in_layers(NEXT_TOKENS, predicts_next),
+    metadata=_metadata,
+    block_count=blocks_with_next,
+)
+
+ARCHITECTURES = (GLM4_MOE_LITE,)
