@@ -16,24 +16,13 @@ from toolkit.model_card import count_parameters, general_metadata
 from toolkit.model_config import ModelConfig, normalise
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import ModelTraits
+from toolkit.quantized_sources import open_quantized
 from toolkit.rope import check_rope_type
 from toolkit.rows import generated, row_count
 from toolkit.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.tensor_names import canonical_names
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
 from toolkit.units import format_size
-
-_QUANTIZED_NAMES = (
-    "qweight",
-    "qzeros",
-    "weight_packed",
-    "weight_scale",
-    "weight_scale_inv",
-    "absmax",
-    "SCB",
-    "_scale",
-    "_data",
-)
 
 
 def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSource:
@@ -45,7 +34,7 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     config = normalise(checkpoint.config)
     architecture, notes = find_architecture(config)
     config = config.with_defaults(architecture.defaults)
-    _refuse_quantized(config, checkpoint)
+    checkpoint, quantization_warnings = open_quantized(checkpoint)
     named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
     stored, warnings = _one_output(named.tensors, config, architecture.naming)
@@ -67,7 +56,14 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
         tensors=tensors,
         traits=model_traits(architecture, config),
         keeps_types=False,
-        warnings=(*notes, *warnings, *vocabulary_warnings, *tokenizer.warnings, *_summary(named.left_out, checkpoint)),
+        warnings=(
+            *notes,
+            *quantization_warnings,
+            *warnings,
+            *vocabulary_warnings,
+            *tokenizer.warnings,
+            *_summary(named.left_out, checkpoint),
+        ),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
     )
 
@@ -90,23 +86,6 @@ def model_traits(architecture: Architecture, config: ModelConfig) -> ModelTraits
 
 def _count(config: ModelConfig, key: str) -> int:
     return config.integer(key) if config.get(key) else 0
-
-
-def _refuse_quantized(config: ModelConfig, checkpoint: Checkpoint) -> None:
-    quantization = config.get("quantization_config")
-    if isinstance(quantization, dict):
-        method = quantization.get("quant_method", "unnamed")
-        bits = quantization.get("bits")
-        raise CheckpointError(
-            f"the checkpoint is already quantized ({method}{f', {bits} bits' if bits else ''}), which cannot be read yet; "
-            "convert the original in bf16 or f16"
-        )
-    packed = [name for name in checkpoint.tensors if name.rpartition(".")[2] in _QUANTIZED_NAMES]
-    if packed:
-        raise CheckpointError(
-            f"{packed[0]} belongs to a quantized checkpoint, but config.json has no quantization_config that describes it; "
-            "convert the original in bf16 or f16"
-        )
 
 
 def _one_output(

@@ -1,0 +1,72 @@
+"""AWQ, version "gemm", 4 bits: `qweight` and `qzeros` pack outputs, eight to a word in the order 0 2 4 6 1 3 5 7.
+
+w[o, i] = scales[g, o] * (q[i, o] - zero[g, o]), g = i / group size.
+"""
+
+from dataclasses import dataclass
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import CheckpointError
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.grouped import GroupedMatrix
+from toolkit.quantized_sources.packing import Codes, unpack_words
+from toolkit.quantized_sources.parts import Parts
+
+BITS = 4
+PER_WORD = 8
+_SHIFTS = (0, 16, 4, 20, 8, 24, 12, 28)
+"""where the codes of outputs 0, 1, … 7 of a word lie"""
+_SUFFIXES = (".qweight", ".qzeros", ".scales")
+
+
+@dataclass(frozen=True)
+class _PackedOutputs:
+    words: NDArray[numpy.int32]
+
+    def read(self, start: int, stop: int) -> Codes:
+        """Return uint8 [rows, stop - start]."""
+        first = start // PER_WORD
+        read = unpack_words(self.words[:, first : -(-stop // PER_WORD)].T, _SHIFTS, BITS).T
+        return read[:, start - first * PER_WORD : stop - first * PER_WORD]
+
+
+def open_awq(parts: Parts) -> Opened:
+    """Return the tensors of an AWQ checkpoint.
+
+    Raises CheckpointError for a variant that is not read, an incomplete set, or shapes that contradict each other.
+    """
+    declaration = parts.declaration
+    first = next(parts.modules(".qweight"), None)
+    version = str(declaration.settings.get("version") or "gemm").lower()
+    if version != "gemm":
+        raise declaration.refusal(f"of version {version!r}", first)
+    bits = declaration.integer("bits", "w_bit")
+    if bits != BITS:
+        raise declaration.refusal(f"with {bits} bits", first)
+    group_size = declaration.integer("group_size", "q_group_size")
+    return Opened({f"{module}.weight": _open_module(parts, module, group_size) for module in parts.modules(".qweight")})
+
+
+def _open_module(parts: Parts, module: str, group_size: int) -> DequantizedTensor:
+    qweight = parts.require(f"{module}.qweight", module)
+    scales = parts.require(f"{module}.scales", qweight.name)
+    qzeros = parts.require(f"{module}.qzeros", qweight.name)
+    inputs, words = qweight.shape
+    size = group_size if group_size > 0 else inputs
+    if scales.shape != (-(-inputs // size), words * PER_WORD):
+        raise CheckpointError(
+            f"{scales.name} has shape {list(scales.shape)}, but {inputs} inputs in groups of {size} "
+            f"need {[-(-inputs // size), words * PER_WORD]}: AWQ of another group size or version"
+        )
+    parts.require_shape(qzeros, (len(scales.bits), words))
+    matrix = GroupedMatrix(
+        _PackedOutputs(qweight.bits).read,
+        _PackedOutputs(qzeros.bits).read,
+        0,
+        scales,
+        numpy.arange(inputs) // size,
+    )
+    names = tuple(module + suffix for suffix in _SUFFIXES)
+    return parts.tensor(f"{module}.weight", (words * PER_WORD, inputs), matrix.values, names)

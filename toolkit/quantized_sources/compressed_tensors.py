@@ -1,0 +1,229 @@
+"""compressed-tensors (llm-compressor): integers packed into words, int8 or FP8 as they are, NVFP4; a scheme for each group.
+
+w = (q - zero) * scale, where packed integers are stored with 2 ** (bits - 1) added. `weight_zero_point` of packed
+integers is packed along the rows; both axes may be padded.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import CheckpointError
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
+from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
+from toolkit.quantized_sources.numbers import Floats, Numbers
+from toolkit.quantized_sources.packing import unpack_words
+from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.scaled import ScaledWeights
+
+PACKED, NVFP4 = "pack-quantized", "nvfp4-pack-quantized"
+PLAIN = ("float-quantized", "int-quantized", "naive-quantized")
+_PACKED_SUFFIXES = ("_packed", "_scale", "_zero_point", "_shape", "_g_idx", "_global_scale")
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """How the weights of one group of modules are stored."""
+
+    format: str
+    strategy: str
+    bits: int
+    group_size: int | None
+    block: tuple[int, int] | None
+
+    @property
+    def tile(self) -> tuple[int, int] | None:
+        """Return the rows and columns that share a scale, None where the strategy says it without numbers."""
+        if self.strategy in ("group", "tensor_group") and self.group_size:
+            return 1, self.group_size
+        return self.block if self.strategy == "block" else None
+
+
+@dataclass(frozen=True)
+class _PackedMatrix:
+    words: Numbers
+    scales: Numbers
+    zeros: Numbers | None
+    bits: int
+    groups: NDArray[numpy.intp]
+    """[columns]: the group of each"""
+
+    def values(self, start: int, stop: int) -> Floats:
+        """Return float32 [stop - start, columns]."""
+        codes = unpack_words(self.words.bits[start:stop].T, _shifts(self.bits), self.bits).T[:, : len(self.groups)]
+        steps = codes.astype(numpy.int16) - self._zeros(start, stop)
+        scales: Floats = self.scales.floats(slice(start, stop))[:, self.groups]
+        return scales * steps.astype(numpy.float32)
+
+    def _zeros(self, start: int, stop: int) -> Any:
+        if self.zeros is None:
+            return numpy.int16(2 ** (self.bits - 1))
+        per_word = 32 // self.bits
+        first = start // per_word
+        read = unpack_words(self.zeros.bits[first : -(-stop // per_word)], _shifts(self.bits), self.bits)
+        return read[start - first * per_word : stop - first * per_word].astype(numpy.int16)[:, self.groups]
+
+
+def _shifts(bits: int) -> tuple[int, ...]:
+    return tuple(index * bits for index in range(32 // bits))
+
+
+def open_compressed_tensors(parts: Parts) -> Opened:
+    """Return the tensors of a compressed-tensors checkpoint.
+
+    Raises CheckpointError for a format that is not read, an incomplete set, or a module that no group describes.
+    """
+    made: dict[str, DequantizedTensor] = {}
+    for module in parts.modules(".weight_packed"):
+        scheme = _scheme(parts, module)
+        opener = {PACKED: _open_packed, NVFP4: _open_nvfp4}.get(scheme.format)
+        if opener is None:
+            raise parts.declaration.refusal(f"in format {scheme.format!r}", module)
+        made[f"{module}.weight"] = opener(parts, f"{module}.weight", scheme)
+    for module in parts.modules(".weight"):
+        if parts.tensors[f"{module}.weight"].dtype in ("I8", *FLOAT8_DTYPES):
+            made[f"{module}.weight"] = _open_plain(parts, f"{module}.weight", _scheme(parts, module))
+    for module in parts.modules(".compressed"):
+        raise parts.declaration.refusal(f"in format {parts.declaration.settings.get('format')!r}", module)
+    return Opened(made)
+
+
+def _scheme(parts: Parts, module: str) -> _Scheme:
+    settings = parts.declaration.settings
+    group = _group_of(parts, module)
+    weights = group.get("weights")
+    if not isinstance(weights, dict):
+        raise parts.declaration.refusal("without a scheme for weights", module)
+    format_ = group.get("format") or settings.get("format")
+    block, size, bits = weights.get("block_structure"), weights.get("group_size"), weights.get("num_bits")
+    if isinstance(block, str):
+        block = [int(number) for number in re.findall(r"\d+", block)]
+    return _Scheme(
+        format=str(format_),
+        strategy=str(weights.get("strategy") or ("group" if size and size > 0 else "tensor")),
+        bits=bits if isinstance(bits, int) else 0,
+        group_size=size if isinstance(size, int) and size > 0 else None,
+        block=(block[0], block[1]) if block and len(block) == 2 else None,
+    )
+
+
+def _group_of(parts: Parts, module: str) -> Mapping[str, Any]:
+    """Return the group that names the module; by its name before a pattern, by a pattern before its class."""
+    groups = parts.declaration.settings.get("config_groups")
+    if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
+        raise parts.declaration.refusal("without config_groups", module)
+    for fits in (_is_name, _is_pattern, _is_class):
+        for group in groups.values():
+            if any(fits(target, module) for target in group.get("targets") or ()):
+                return dict(group)
+    raise CheckpointError(
+        f"{module} is stored quantized, but no config_group of the compressed-tensors quantization names it: "
+        "config.json does not describe this checkpoint"
+    )
+
+
+def _is_name(target: str, module: str) -> bool:
+    return target == module or module.endswith(f".{target}")
+
+
+def _is_pattern(target: str, module: str) -> bool:
+    try:
+        return target.startswith("re:") and re.match(target.removeprefix("re:"), module) is not None
+    except re.error as error:
+        raise CheckpointError(
+            f"config.json: the target {target[:80]!r} of a config_group is no pattern ({error})"
+        ) from error
+
+
+def _is_class(target: str, _module: str) -> bool:
+    """Tell whether a target is the class of quantized modules: the only ones that are stored so are linear."""
+    return target == "Linear"
+
+
+def _open_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor:
+    if not 2 <= scheme.bits <= 8:
+        raise parts.declaration.refusal(f"in format {scheme.format!r} with {scheme.bits} bits", weight)
+    words = parts.require(f"{weight}_packed", weight)
+    rows, columns = _stored_shape(parts, weight)
+    per_word = 32 // scheme.bits
+    parts.require_shape(words, (rows, -(-columns // per_word)))
+    size = scheme.group_size or columns
+    scales = parts.require(f"{weight}_scale", words.name)
+    groups = _groups(parts, weight, columns, size)
+    parts.require_shape(scales, (rows, -(-columns // size)))
+    zeros = parts.get(f"{weight}_zero_point")
+    if zeros is not None:
+        parts.require_shape(zeros, (-(-rows // per_word), scales.shape[1]))
+    matrix = _PackedMatrix(words, scales, zeros, scheme.bits, groups)
+    return parts.tensor(weight, (rows, columns), matrix.values, tuple(weight + suffix for suffix in _PACKED_SUFFIXES))
+
+
+def _groups(parts: Parts, weight: str, columns: int, size: int) -> NDArray[numpy.intp]:
+    stored = parts.get(f"{weight}_g_idx")
+    if stored is None:
+        return numpy.arange(columns) // size
+    groups = parts.require_shape(stored, (columns,)).bits.astype(numpy.intp)
+    if groups.min() < 0 or groups.max() >= -(-columns // size):
+        raise CheckpointError(
+            f"{stored.name} names group {groups.max()}, but {columns} columns make {-(-columns // size)}"
+        )
+    return groups
+
+
+def _stored_shape(parts: Parts, weight: str) -> tuple[int, int]:
+    stored = parts.require(f"{weight}_shape", f"{weight}_packed")
+    if stored.shape != (2,) or (stored.bits < 1).any() or stored.bits.max() > 2**31:
+        raise CheckpointError(f"{stored.name} is {stored.bits.reshape(-1)[:4].tolist()}, expected [rows, columns]")
+    return int(stored.bits[0]), int(stored.bits[1])
+
+
+def _open_plain(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor:
+    if scheme.format not in PLAIN:
+        raise parts.declaration.refusal(f"in format {scheme.format!r}", weight)
+    if scheme.strategy not in ("tensor", "channel", "group", "block") or (
+        scheme.strategy == "block" and not scheme.block
+    ):
+        raise parts.declaration.refusal(f"with the strategy {scheme.strategy!r}", weight)
+    codes = parts.require(weight, weight)
+    scales = fitting_tiles(parts, weight, f"{weight}_scale", scheme.tile)
+    zero_name = f"{weight}_zero_point"
+    zeros = fitting_tiles(parts, weight, zero_name, scheme.tile) if zero_name in parts.tensors else None
+    matrix = ScaledWeights(codes, scales, zeros)
+    return parts.tensor(weight, codes.shape, matrix.values, (weight, f"{weight}_scale", zero_name))
+
+
+def _open_nvfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTensor:
+    codes = parts.require(f"{weight}_packed", weight)
+    scales = parts.require(f"{weight}_scale", codes.name)
+    factor = parts.require(f"{weight}_global_scale", codes.name)
+    return nvfp4_tensor(parts, weight, Nvfp4Parts(codes, scales, factor, divides=True))
+
+
+@dataclass(frozen=True)
+class Nvfp4Parts:
+    """The three tensors of an NVFP4 weight."""
+
+    codes: Numbers
+    scales: Numbers
+    factor: Numbers
+    divides: bool
+
+
+def nvfp4_tensor(parts: Parts, weight: str, stored: Nvfp4Parts) -> DequantizedTensor:
+    """Return the tensor of an NVFP4 weight.
+
+    Raises CheckpointError if its parts do not fit each other.
+    """
+    rows, columns = stored.codes.shape[0], 2 * stored.codes.shape[-1]
+    parts.require_shape(stored.scales, (rows, columns // NVFP4_GROUP))
+    if stored.factor.bits.size != 1 or columns % NVFP4_GROUP:
+        raise CheckpointError(f"{stored.factor.name} has shape {list(stored.factor.shape)}, expected one number")
+    factor = stored.factor.floats().reshape(-1)[0]
+    matrix = Fp4Matrix(stored.codes, stored.scales, factor, stored.divides, NVFP4_GROUP)
+    names = (stored.codes.name, stored.scales.name, stored.factor.name)
+    return parts.tensor(weight, (rows, columns), matrix.values, names)

@@ -1,0 +1,78 @@
+"""What a quantized checkpoint is opened into: tensors whose rows are computed when they are read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+
+from toolkit.checkpoint_tensor import CheckpointTensor
+from toolkit.ggml_types import F32, TensorType
+from toolkit.quantized_sources.numbers import Floats
+from toolkit.rows import Bytes, RowSource
+
+ReadFloats = Callable[[int, int], Floats]
+
+
+@dataclass(frozen=True)
+class DequantizedRows:
+    """Rows of packed codes, delivered as float32; `values(start, stop)` returns float32 [stop - start, row length]."""
+
+    shape: tuple[int, ...]
+    values: ReadFloats
+    type: TensorType = F32
+
+    def read_rows(self, start: int, stop: int) -> Bytes:
+        """Return uint8 [stop - start, row length * 4]."""
+        # codes that mean infinity or NaN are refused later, by name
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            values = self.values(start, stop)
+        return numpy.ascontiguousarray(values, dtype="<f4").view(numpy.uint8).reshape(stop - start, -1)
+
+
+@dataclass(frozen=True)
+class DequantizedTensor:
+    """A tensor that stands for several packed ones."""
+
+    name: str
+    source: RowSource
+    parts: tuple[CheckpointTensor, ...]
+
+    @property
+    def dtype(self) -> str:
+        """Return the type in which its rows are delivered."""
+        return self.source.type.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape, row length last."""
+        return self.source.shape
+
+    @property
+    def file(self) -> Path:
+        """Return the file that holds its codes."""
+        return self.parts[0].file
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes that its parts take in the checkpoint."""
+        return sum(part.n_bytes for part in self.parts)
+
+    def rows(self) -> RowSource:
+        """Return its rows as floats."""
+        return self.source
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a format makes of a checkpoint: the tensors that stand for packed ones, and the names of what they used."""
+
+    made: Mapping[str, DequantizedTensor]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """name -> why"""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> set[str]:
+        """Return the names of all tensors that others stand for."""
+        return {part.name for tensor in self.made.values() for part in tensor.parts}

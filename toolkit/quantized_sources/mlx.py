@@ -1,0 +1,79 @@
+"""MLX affine groups: `weight` packs inputs into 32-bit words without gaps, `scales` and `biases` for every group.
+
+w[o, i] = scales[o, i / group size] * q[o, i] + biases[o, i / group size].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from toolkit.errors import CheckpointError
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.numbers import Floats, Numbers
+from toolkit.quantized_sources.packing import unpack_stream
+from toolkit.quantized_sources.parts import Parts
+
+BITS = (2, 3, 4, 5, 6, 8)
+
+
+@dataclass(frozen=True)
+class _AffineMatrix:
+    words: Numbers
+    scales: Numbers
+    biases: Numbers
+    bits: int
+    group_size: int
+
+    def values(self, start: int, stop: int) -> Floats:
+        """Return float32 [stop - start, columns]; leading axes are flattened."""
+        rows = slice(start, stop)
+        words = self.words.reshaped(-1, self.words.shape[-1]).bits[rows]
+        codes = unpack_stream(words.T, self.bits).T.astype(numpy.float32)
+        codes *= self._spread(self.scales, rows)
+        return codes + self._spread(self.biases, rows)
+
+    def _spread(self, numbers: Numbers, rows: slice) -> Floats:
+        return numpy.repeat(numbers.reshaped(-1, numbers.shape[-1]).floats(rows), self.group_size, axis=1)
+
+
+def open_mlx(parts: Parts) -> Opened:
+    """Return the tensors of a checkpoint quantized by MLX.
+
+    Raises CheckpointError for a mode or bits that are not read, or an incomplete set.
+    """
+    made = {}
+    for module in parts.modules(".weight"):
+        weight = f"{module}.weight"
+        if parts.tensors[weight].dtype == "U32":
+            made[weight] = _open_module(parts, module)
+    return Opened(made)
+
+
+def _open_module(parts: Parts, module: str) -> DequantizedTensor:
+    weight = f"{module}.weight"
+    settings = _settings_of(parts, module)
+    mode, bits, group_size = settings.get("mode") or "affine", settings.get("bits"), settings.get("group_size")
+    if mode != "affine":
+        raise parts.declaration.refusal(f"in mode {mode!r}", module)
+    if bits not in BITS or not isinstance(group_size, int) or group_size < 1:
+        raise parts.declaration.refusal(f"with {bits} bits in groups of {group_size}", module)
+    words = parts.require(weight, weight)
+    scales, biases = (parts.require(f"{module}.{name}", weight) for name in ("scales", "biases"))
+    columns = words.shape[-1] * 32 // bits
+    if columns * bits != words.shape[-1] * 32 or columns % group_size:
+        raise CheckpointError(
+            f"{weight} has {words.shape[-1]} words a row, which are no whole groups of {group_size} codes of {bits} bits"
+        )
+    for found in (scales, biases):
+        parts.require_shape(found, (*words.shape[:-1], columns // group_size))
+    matrix = _AffineMatrix(words, scales, biases, bits, group_size)
+    return parts.tensor(weight, (*words.shape[:-1], columns), matrix.values, (weight, scales.name, biases.name))
+
+
+def _settings_of(parts: Parts, module: str) -> Mapping[str, Any]:
+    """Return the settings of a module: its own entry, over those of all."""
+    settings = parts.declaration.settings
+    own = settings.get(module)
+    return {**settings, **own} if isinstance(own, dict) else settings

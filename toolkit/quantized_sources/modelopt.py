@@ -1,0 +1,44 @@
+"""ModelOpt (NVIDIA): FP8 with a scale for the tensor or each row, and NVFP4 with scales of scales.
+
+NVFP4: w = level[q] * (weight_scale[o, i / 16] * weight_scale_2).
+"""
+
+from toolkit.quantized_sources.compressed_tensors import Nvfp4Parts, nvfp4_tensor
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
+from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.scaled import ScaledWeights
+
+ALGORITHMS = ("FP8", "NVFP4", "MIXED_PRECISION", "FP8_PER_CHANNEL_PER_TOKEN")
+
+
+def open_modelopt(parts: Parts) -> Opened:
+    """Return the tensors of a ModelOpt checkpoint.
+
+    Raises CheckpointError for an algorithm that is not read, or an incomplete set.
+    """
+    algorithm = parts.declaration.settings.get("quant_algo")
+    first = next(parts.modules(".weight_scale"), None)
+    if algorithm not in ALGORITHMS:
+        raise parts.declaration.refusal(f"with quant_algo {algorithm!r}", first)
+    made: dict[str, DequantizedTensor] = {}
+    for module in parts.modules(".weight"):
+        weight = f"{module}.weight"
+        dtype = parts.tensors[weight].dtype
+        if dtype in FLOAT8_DTYPES:
+            made[weight] = _open_fp8(parts, weight)
+        elif dtype == "U8":
+            made[weight] = _open_nvfp4(parts, weight)
+    return Opened(made)
+
+
+def _open_fp8(parts: Parts, weight: str) -> DequantizedTensor:
+    codes = parts.require(weight, weight)
+    tiles = fitting_tiles(parts, weight, f"{weight}_scale", None)
+    return parts.tensor(weight, codes.shape, ScaledWeights(codes, tiles).values, (weight, f"{weight}_scale"))
+
+
+def _open_nvfp4(parts: Parts, weight: str) -> DequantizedTensor:
+    codes = parts.require(weight, weight)
+    scales, factor = (parts.require(f"{weight}_scale{suffix}", weight) for suffix in ("", "_2"))
+    return nvfp4_tensor(parts, weight, Nvfp4Parts(codes, scales, factor, divides=False))

@@ -1,0 +1,106 @@
+"""Stored numbers as arrays, and the float formats that numpy does not know."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.checkpoint_tensor import StoredTensor
+from toolkit.errors import CheckpointError
+
+Floats = NDArray[numpy.float32]
+
+_NUMPY_DTYPES = {
+    "BOOL": "u1", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
+    "I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8", "F8_E4M3": "u1", "F8_E5M2": "u1",
+    "F8_E8M0": "u1",
+}  # fmt: skip
+
+FP4_LEVELS = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=numpy.float32)
+"""E2M1, of MXFP4 and NVFP4: the value of every code"""
+
+
+def _minifloat_values(exponent_bits: int, mantissa_bits: int, bias: int) -> Floats:
+    """Return the value of each of the 256 codes of an 8-bit float, as if it had neither infinities nor NaN."""
+    codes = numpy.arange(256)
+    exponent = (codes >> mantissa_bits) & (2**exponent_bits - 1)
+    fraction = (codes & (2**mantissa_bits - 1)) / 2**mantissa_bits
+    magnitude = numpy.where(exponent == 0, fraction * 2.0 ** (1 - bias), (1 + fraction) * 2.0 ** (exponent - bias))
+    return numpy.where(codes >> 7, -magnitude, magnitude).astype(numpy.float32)
+
+
+def _e4m3_values() -> Floats:
+    """Return float8 E4M3 (`fn`): no infinities, one NaN for each sign."""
+    values = _minifloat_values(4, 3, 7)
+    values[[0x7F, 0xFF]] = numpy.nan
+    return values
+
+
+def _e5m2_values() -> Floats:
+    """Return float8 E5M2: infinities and NaN as in IEEE 754."""
+    values = _minifloat_values(5, 2, 15)
+    values[[0x7C, 0xFC]] = numpy.inf, -numpy.inf
+    values[[0x7D, 0x7E, 0x7F, 0xFD, 0xFE, 0xFF]] = numpy.nan
+    return values
+
+
+def _e8m0_values() -> Floats:
+    """Return float8 E8M0: powers of two from 2 ** -127 to 2 ** 127, and one NaN."""
+    values = (2.0 ** (numpy.arange(256) - 127.0)).astype(numpy.float64)
+    values[255] = numpy.nan
+    return values.astype(numpy.float32)
+
+
+_FLOAT8 = {"F8_E4M3": _e4m3_values(), "F8_E5M2": _e5m2_values(), "F8_E8M0": _e8m0_values()}
+E8M0_VALUES = _FLOAT8["F8_E8M0"]
+
+
+def _widened(bits: NDArray[Any]) -> Floats:
+    return (bits.astype(numpy.uint32) << 16).view(numpy.float32)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of a stored tensor: their bits, and what these mean."""
+
+    name: str
+    dtype: str
+    bits: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the stored tensor."""
+        return self.bits.shape
+
+    def floats(self, selection: Any = ...) -> Floats:
+        """Return the selected numbers as float32; exact for all types of up to 32 bits that hold floats."""
+        bits = self.bits[selection]
+        if self.dtype == "BF16":
+            return _widened(bits)
+        if self.dtype in _FLOAT8:
+            return numpy.take(_FLOAT8[self.dtype], bits)
+        return numpy.asarray(bits, dtype=numpy.float32)
+
+    def reshaped(self, *shape: int) -> "Numbers":
+        """Return the same numbers in another shape."""
+        return Numbers(self.name, self.dtype, self.bits.reshape(shape))
+
+    def mapped(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> "Numbers":
+        """Return the numbers with their bits rearranged."""
+        return Numbers(self.name, self.dtype, function(self.bits))
+
+
+def numbers(tensor: StoredTensor) -> Numbers:
+    """Return a view of a stored tensor's numbers.
+
+    Raises CheckpointError if their type has no whole bytes.
+    """
+    dtype = _NUMPY_DTYPES.get(tensor.dtype)
+    if dtype is None:
+        raise CheckpointError(f"{tensor.name} has the dtype {tensor.dtype}, which cannot be read as numbers")
+    if not tensor.data.nbytes:
+        raise CheckpointError(f"{tensor.name} has shape {list(tensor.shape)}: it holds no numbers")
+    # safetensors files do not align their data, and numpy reads unaligned views correctly
+    return Numbers(tensor.name, tensor.dtype, numpy.ndarray(tensor.shape, dtype, buffer=tensor.data.data))

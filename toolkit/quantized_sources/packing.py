@@ -1,0 +1,58 @@
+"""Small codes packed into 32-bit words."""
+
+from math import gcd
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+Codes = NDArray[numpy.uint8]
+
+
+def unpack_stream(words: NDArray[Any], bits: int) -> Codes:
+    """Return uint8 [n * 32 / bits, ...] for 32-bit words [n, ...]: codes follow each other without gaps, lowest bits first.
+
+    Codes of 3, 5 or 6 bits cross the border between two words (GPTQ, MLX).
+    """
+    per_period, words_per_period = codes_per_period(bits), bits // gcd(bits, 32)
+    stored = numpy.ascontiguousarray(words).view(numpy.uint32)
+    grouped = stored.reshape(-1, words_per_period, *words.shape[1:])
+    codes = numpy.empty((len(grouped), per_period, *words.shape[1:]), dtype=numpy.uint8)
+    for index in range(per_period):
+        word, shift = divmod(index * bits, 32)
+        value = grouped[:, word] >> shift
+        if shift + bits > 32:
+            value = value | grouped[:, word + 1] << (32 - shift)
+        codes[:, index] = value & (2**bits - 1)
+    return codes.reshape(-1, *words.shape[1:])
+
+
+def codes_per_period(bits: int) -> int:
+    """Return after how many codes the borders of codes and words coincide."""
+    return 32 // gcd(bits, 32)
+
+
+def unpack_stream_columns(words: NDArray[Any], bits: int, start: int, stop: int) -> Codes:
+    """Return uint8 [rows, stop - start]: columns of codes that are packed along the second axis."""
+    period = codes_per_period(bits)
+    first, last = start // period, -(-stop // period)
+    words_per_period = period * bits // 32
+    read = words[:, first * words_per_period : last * words_per_period]
+    return unpack_stream(read.T, bits)[start - first * period : stop - first * period].T
+
+
+def unpack_words(words: NDArray[Any], shifts: tuple[int, ...], bits: int) -> Codes:
+    """Return uint8 [n * len(shifts), ...] for 32-bit words [n, ...]: each word holds whole codes at these shifts."""
+    stored = numpy.ascontiguousarray(words).view(numpy.uint32)
+    codes = numpy.empty((len(stored), len(shifts), *words.shape[1:]), dtype=numpy.uint8)
+    for index, shift in enumerate(shifts):
+        codes[:, index] = (stored >> shift) & (2**bits - 1)
+    return codes.reshape(-1, *words.shape[1:])
+
+
+def unpack_nibbles(packed: NDArray[Any], *, high_first: bool = False) -> Codes:
+    """Return uint8 [..., 2n] for bytes [..., n], two codes in each."""
+    codes = numpy.empty((*packed.shape, 2), dtype=numpy.uint8)
+    codes[..., int(high_first)] = packed & 15
+    codes[..., int(not high_first)] = packed >> 4
+    return codes.reshape(*packed.shape[:-1], -1)
