@@ -1,5 +1,6 @@
 """Carry out a conversion plan: rows in, converted rows out, each at its place in the file."""
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -104,12 +105,13 @@ def _write_tensors(plan: ConversionPlan, work: WorkFile, options: ConversionOpti
 def _convert(block: RowBlock, work: WorkFile, allow_nan: bool) -> int:
     plan = block.plan
     rows = plan.source.read_rows(block.start, block.stop)
-    if not allow_nan:
-        _refuse_not_finite(plan, rows)
+    largest = 0.0 if allow_nan else quantizer.largest_magnitude(rows, plan.source.type)
+    if not math.isfinite(largest):
+        raise TensorError(_not_finite(plan, rows))
     importance = _importance_of(block)
     quiet = allow_nan and plan.source.type is plan.type is BF16
     converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
-    if not allow_nan and converted is not rows:
+    if largest > quantizer.SAFE_MAGNITUDE and converted is not rows:
         _refuse_overflow(plan, converted)
     work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
     return converted.nbytes
@@ -123,21 +125,19 @@ def _importance_of(block: RowBlock) -> quantizer.Floats | None:
     return block.plan.importance[matrix * length : (matrix + 1) * length]
 
 
-def _refuse_not_finite(plan: TensorPlan, rows: Bytes) -> None:
-    if quantizer.finite(rows, plan.source.type):
-        return
+def _not_finite(plan: TensorPlan, rows: Bytes) -> str:
     values = quantizer.to_float32(rows, plan.source.type)
     n_nan, n_infinite = int(numpy.isnan(values).sum()), int(numpy.isinf(values).sum())
-    raise TensorError(
+    return (
         f"{plan.name} holds {n_nan} NaN and {n_infinite} infinite weights in one block of rows; "
         "the checkpoint is damaged (--allow-nan goes on all the same)"
     )
 
 
 def _refuse_overflow(plan: TensorPlan, converted: Bytes) -> None:
-    if quantizer.finite(converted, plan.type):
-        return
     lost = int((~numpy.isfinite(quantizer.to_float32(converted, plan.type))).sum())
+    if not lost:
+        return
     raise TensorError(
         f"{plan.name} has weights too large for {plan.type.name}, whose numbers end at 65504: {lost} would become "
         f"infinite in one block of rows; use --profile bf16 or f32, or --tensor-type '{plan.name}=bf16'"

@@ -4,6 +4,7 @@ Every function works on a block of rows and keeps no state, so that any number o
 """
 
 import ctypes
+import math
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,10 @@ from toolkit.ggml_types import BF16, F16, F32, TensorType
 from toolkit.rows import Bytes
 
 Floats = NDArray[numpy.float32]
+
+SAFE_MAGNITUDE = 16384.0
+"""Weights up to here fit into F16, and so do the scales of every block type"""
+_BITS: dict[TensorType, numpy.dtype[Any]] = {F32: numpy.dtype("<u4"), F16: numpy.dtype("<u2"), BF16: numpy.dtype("<u2")}
 
 
 class _TypeTraits(ctypes.Structure):
@@ -85,9 +90,22 @@ def from_float32(values: Floats, target: TensorType, importance: Floats | None =
 
 
 def finite(rows: Bytes, type_: TensorType) -> bool:
-    """Tell whether rows hold no NaN and no infinity (for block types: in their scales)."""
-    stored = numpy.ascontiguousarray(rows)
-    return bool(native.base().ggml_validate_row_data(type_.ggml_id, stored.ctypes.data, stored.nbytes))
+    """Tell whether rows hold no NaN and no infinity."""
+    return math.isfinite(largest_magnitude(rows, type_))
+
+
+def largest_magnitude(rows: Bytes, type_: TensorType) -> float:
+    """Return the largest absolute value; it is not finite if a single one is not.
+
+    ggml's own check is not used because it prints to stderr.
+    """
+    bits = _BITS.get(type_)
+    if bits is None:
+        return float(numpy.abs(to_float32(rows, type_)).max(initial=0.0))
+    # Without the sign, floats are ordered as their bits are: numbers, infinity, NaN.
+    unsigned = numpy.ascontiguousarray(rows).view(bits)
+    largest = (unsigned & numpy.array(numpy.iinfo(bits).max >> 1, dtype=bits)).max(initial=0)
+    return float(to_float32(numpy.array([[largest]], dtype=bits).view(numpy.uint8), type_)[0, 0])
 
 
 def prepare(types: set[TensorType]) -> None:

@@ -85,7 +85,14 @@ def output_path(output: Path | None, stem: str, profile_name: str) -> Path:
     default = f"{stem}-{profile_name}.gguf"
     if output is None:
         return Path(default)
-    return output / default if output.is_dir() else output
+    return output / default if _is_folder(output) else output
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # a name that is too long, say: whoever opens it will refuse it
 
 
 def _refuse_split_name(path: Path) -> None:

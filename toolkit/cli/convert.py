@@ -1,5 +1,6 @@
 """`convert`: a Hugging Face checkpoint to GGUF, in one pass."""
 
+from os.path import samestat
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,13 @@ def _keep_the_source(directory: Path, output: Path | None) -> None:
     """Refuse to replace a file of the checkpoint, with --force too."""
     from toolkit.errors import InputError
 
-    if output is None or output.suffix == ".gguf" or not output.is_file():
-        return
-    if any(output.samefile(file) for file in directory.glob("*")):
+    if output is not None and output.suffix != ".gguf" and _is_in(directory, output):
         raise InputError(f"{output} is a file of the checkpoint that is being converted; name another output")
+
+
+def _is_in(directory: Path, output: Path) -> bool:
+    try:
+        identity = output.stat()
+        return any(file.is_file() and samestat(identity, file.stat()) for file in directory.iterdir())
+    except OSError:
+        return False  # one of them is not there, which others will say
