@@ -58,7 +58,8 @@ class _PackedMatrix:
         codes = unpack_words(self.words.bits[start:stop].T, _shifts(self.bits), self.bits).T[:, : len(self.groups)]
         steps = codes.astype(numpy.int16) - self._zeros(start, stop)
         scales: Floats = self.scales.floats(slice(start, stop))[:, self.groups]
-        return scales * steps.astype(numpy.float32)
+        scales *= steps.astype(numpy.float32)
+        return scales
 
     def _zeros(self, start: int, stop: int) -> Any:
         if self.zeros is None:

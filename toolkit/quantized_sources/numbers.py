@@ -28,7 +28,8 @@ def _minifloat_values(exponent_bits: int, mantissa_bits: int, bias: int) -> Floa
     exponent = (codes >> mantissa_bits) & (2**exponent_bits - 1)
     fraction = (codes & (2**mantissa_bits - 1)) / 2**mantissa_bits
     magnitude = numpy.where(exponent == 0, fraction * 2.0 ** (1 - bias), (1 + fraction) * 2.0 ** (exponent - bias))
-    return numpy.where(codes >> 7, -magnitude, magnitude).astype(numpy.float32)
+    values: Floats = numpy.where(codes >> 7, -magnitude, magnitude).astype(numpy.float32)
+    return values
 
 
 def _e4m3_values() -> Floats:
@@ -80,7 +81,8 @@ class Numbers:
         if self.dtype == "BF16":
             return _widened(bits)
         if self.dtype in _FLOAT8:
-            return numpy.take(_FLOAT8[self.dtype], bits)
+            values: Floats = numpy.take(_FLOAT8[self.dtype], bits)
+            return values
         return numpy.asarray(bits, dtype=numpy.float32)
 
     def reshaped(self, *shape: int) -> "Numbers":
