@@ -5,7 +5,7 @@ from pydoc_data.topics import topics
 import pytest
 
 from toolkit.errors import TextError
-from toolkit.evaluation_text import read_text
+from toolkit.evaluation_text import named_text, read_text
 
 
 def test_the_default_text_is_the_last_fifth_of_pythons_topics() -> None:
@@ -44,3 +44,12 @@ def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
         read_text(tmp_path / "none.txt")
     with pytest.raises(TextError, match="cannot be read"):
         read_text(tmp_path)
+
+
+def test_demo_is_the_name_of_the_default_text_unless_a_file_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert named_text("demo") == read_text()
+    (tmp_path / "demo").write_text("mine", encoding="utf-8")
+    assert named_text("demo").text == "mine"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from toolkit.errors import TextError
 
+DEMO = "demo"
+
 
 @dataclass(frozen=True)
 class EvaluationText:
@@ -15,6 +17,15 @@ class EvaluationText:
     name: str
     text: str
     sha256: str
+
+
+def named_text(name: str) -> EvaluationText:
+    """Return the text that an option means: `demo` for the text that every Python carries, or a file.
+
+    Raises TextError as `read_text` does.
+    """
+    path = Path(name)
+    return read_text(None if name == DEMO and not path.exists() else path)
 
 
 def read_text(path: Path | None = None) -> EvaluationText:

@@ -1,0 +1,94 @@
+"""The kld command as a user runs it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from demo_model import FIXED_TEXT, GOLDEN, convert_demo
+from tiny_model import write_tiny_model
+
+SMALL = ("--ctx", "64", "--text", FIXED_TEXT, "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return {profile: convert_demo(folder, profile) for profile in ("bf16", "q4_k_m")}
+
+
+@pytest.fixture(scope="module")
+def base_logits(models, tmp_path_factory):
+    path = tmp_path_factory.mktemp("logits") / "base.logits"
+    command = [sys.executable, "-m", "toolkit", "perplexity", models["bf16"], *SMALL, "--save-logits", path]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    return path
+
+
+def test_every_statistic_is_llama_perplexitys(run_command, models):
+    golden = json.loads((GOLDEN / "demo_divergence.json").read_text(encoding="utf-8"))
+    done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for key in golden.keys() - {"made_by", "perplexity_alone"}:
+        expected = golden[key] if isinstance(golden[key], list) else [golden[key]]
+        values = [found[key], found[f"{key}_error"]] if len(expected) == 2 else [found[key]]
+        # Half a unit of the last digit that is printed, and as much for the exponential function's own rounding.
+        digits = 1e-5 if "delta_p" in key or key in ("same_top_fraction",) else 1e-4 if key == "correlation" else 2e-6
+        assert values == pytest.approx(expected, abs=digits), key
+    assert found["tokens"] == 279
+    assert 0 < found["base_rounding"] < 1.3e-4
+
+
+def test_a_file_of_logits_gives_the_same_numbers_as_lockstep(run_command, models, base_logits, tmp_path):
+    saved = tmp_path / "again.logits"
+    arguments = ("kld", models["q4_k_m"], "--json", *SMALL)
+    live = json.loads(run_command(*arguments, "--base", models["bf16"], "--save-logits", saved).stdout)
+    assert saved.read_bytes() == base_logits.read_bytes()
+    kept = json.loads(run_command("kld", models["q4_k_m"], "--base-logits", saved, "--threads", "1", "--json").stdout)
+    for key in ("mean", "p99", "same_top_fraction", "perplexity_ratio", "tokens"):
+        assert kept[key] == live[key]
+
+
+def test_people_read_a_table_and_the_floor(run_command, models, base_logits):
+    done = run_command("kld", models["q4_k_m"], "--base-logits", base_logits, "--threads", "1")
+    for words in ("PPL / PPL of the base", "KLD 99.9 %", "Δp RMS", "same top token", "not exactly 0"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--ctx", "32"), "its n_ctx is 64, but --ctx is 32"),
+        (("--text", __file__), "its (token [0-9]+|text) is"),
+    ],
+)
+def test_a_file_of_other_windows_or_text_is_refused(run_command, models, base_logits, options, message):
+    done = run_command("kld", models["q4_k_m"], "--base-logits", base_logits, *options)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+
+
+def test_a_model_of_another_vocabulary_is_refused(run_command, models, base_logits, tmp_path):
+    tiny = write_tiny_model(tmp_path / "m.gguf")
+    done = run_command("kld", tiny, "--base", models["bf16"], *SMALL)
+    assert done.returncode == 2
+    assert "the vocabularies differ: 297 tokens, and 2,048 of the base" in done.stderr
+    done = run_command("kld", tiny, "--base-logits", base_logits)
+    assert "its vocabulary is 2,048 tokens, but the model's has 297" in done.stderr
+
+
+def test_a_base_is_needed_and_only_one(run_command, models):
+    done = run_command("kld", models["q4_k_m"])
+    assert done.returncode == 2
+    assert "give either --base BASE.gguf or --base-logits FILE" in done.stderr
+
+
+def test_nan_in_the_base_ends_with_1_and_its_name(run_command, tmp_path):
+    good = write_tiny_model(tmp_path / "good.gguf")
+    bad = write_tiny_model(tmp_path / "bad.gguf", bad_tensor="output_norm.weight")
+    done = run_command("kld", good, "--base", bad, *SMALL, "--json")
+    assert done.returncode == 1
+    assert "suspected: bad.gguf: output_norm.weight" in done.stderr
+    assert json.loads(done.stdout)["mean"] is None

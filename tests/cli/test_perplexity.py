@@ -1,0 +1,89 @@
+"""The perplexity command as a user runs it."""
+
+import json
+
+import pytest
+from demo_model import FIXED_TEXT, GOLDEN, convert_demo
+from tiny_model import TinyShape, write_tiny_model
+
+from toolkit.logits_file import read_logits
+
+SMALL = ("--ctx", "64", "--text", FIXED_TEXT, "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return convert_demo(tmp_path_factory.mktemp("demo"), "bf16")
+
+
+def test_it_is_llama_perplexitys_number_to_four_digits(run_command, demo):
+    golden = json.loads((GOLDEN / "demo_divergence.json").read_text(encoding="utf-8"))
+    done = run_command("perplexity", demo, *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [found["perplexity"], found["standard_error"]] == pytest.approx(golden["perplexity_alone"], rel=1e-5)
+    assert (found["tokens"], found["chunks"], found["n_ctx"], found["text"]) == (279, 9, 64, "LICENSE")
+    assert len(found["chunk_nlls"]) == 9
+    assert done.stderr == ""
+
+
+def test_people_read_one_line(run_command, demo):
+    done = run_command("perplexity", demo, *SMALL, "--chunks", "2")
+    assert done.stdout.startswith("perplexity ")
+    assert " tokens in 2 windows of 64 (LICENSE)" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_the_logits_can_be_kept_and_are_not_replaced_unasked(run_command, demo, tmp_path):
+    arguments = ("perplexity", demo, *SMALL, "--chunks", "2", "--save-logits", tmp_path / "l")
+    assert run_command(*arguments).returncode == 0
+    assert read_logits(tmp_path / "l").windows.count == 2
+    assert "exists" in run_command(*arguments).stderr
+    assert run_command(*arguments, "--force").returncode == 0
+
+
+def test_a_text_too_short_says_what_would_do(run_command, demo):
+    done = run_command("perplexity", demo, "--text", FIXED_TEXT)
+    assert done.returncode == 2
+    assert "(2 x n_ctx); the largest usable window is" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--kv", "q3_k"), "'q3_k' is no type of a KV cache; write one of f32, f16"),
+        (("--text", "/nowhere.txt"), "/nowhere.txt cannot be read"),
+        (("--ctx", "-5"), "'-5' is not a number of tokens"),
+    ],
+)
+def test_impossible_requests_are_refused(run_command, demo, options, message):
+    done = run_command("perplexity", demo, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_quantized_cache_is_measured_too(run_command, demo):
+    plain, eight = (
+        json.loads(run_command("perplexity", demo, *SMALL, "--kv", kv, "--json").stdout)["perplexity"]
+        for kv in ("f16", "q8_0/f16")
+    )
+    assert plain != eight
+    assert eight == pytest.approx(plain, rel=0.02)
+
+
+def test_nan_ends_with_1_and_null_and_the_name_of_the_weights(run_command, tmp_path):
+    model = write_tiny_model(tmp_path / "m.gguf", TinyShape(), bad_tensor="blk.1.attn_v.weight")
+    done = run_command("perplexity", model, *SMALL, "--json")
+    assert done.returncode == 1
+    assert "window 1 of" in done.stderr
+    assert "suspected: m.gguf: blk.1.attn_v.weight" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["perplexity"] is found["standard_error"] is None
+    assert found["suspected_tensors"] == ["m.gguf: blk.1.attn_v.weight"]
+
+
+def test_a_window_beyond_the_trained_context_is_warned_of(run_command, tmp_path):
+    model = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_ctx_train=32))
+    done = run_command("perplexity", model, *SMALL, "--chunks", "1")
+    assert "warning: m.gguf was trained for 32 tokens, fewer than the 64 measured" in done.stderr

@@ -1,0 +1,197 @@
+"""`kld`: how far a quantized model is from its base, in the numbers that llama-perplexity prints."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import emit_json
+from toolkit.cli.measuring import explained, loaded, quality_options, run_options, text_document, value_bar
+
+if TYPE_CHECKING:
+    from toolkit.divergence import BaseLogits, Watch
+    from toolkit.divergence_statistics import Distribution, Divergence, Estimate, TokenScores
+    from toolkit.perplexity import Windows
+    from toolkit.runtime import LlamaRuntime
+
+KEYS = ("mean", "median", "p99", "p999", "max", "same_top_fraction", "perplexity_ratio")
+_NAMES = {0.999: "p999", 0.99: "p99", 0.95: "p95", 0.9: "p90", 0.5: "median", 0.1: "p10", 0.05: "p05", 0.01: "p01"}
+
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit kld model-q4_k_m.gguf --base model-bf16.gguf
+  gguf-toolkit kld model-q4_k_m.gguf --base-logits base.logits
+  gguf-toolkit kld model-bf16.gguf --base model-bf16.gguf --kv q8_0
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("gguf", type=click.Path(path_type=Path))
+@click.option("--base", type=click.Path(path_type=Path), help="The unquantized model, evaluated in lockstep.")
+@click.option("--base-logits", type=click.Path(path_type=Path), help="Its logits in a file, instead.")
+@click.option("--base-kv", default=None, metavar="TYPE", help="KV cache of the base; default: f16.")
+@click.option("--save-logits", type=click.Path(path_type=Path), help="Keep the base's logits in a file.")
+@click.option("--force", is_flag=True, help="Replace an existing logits file.")
+@quality_options
+@click.pass_context
+def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
+    """Compare the predictions of a GGUF file with those of its base: Kullback-Leibler divergence, same top token, Δp.
+
+    Both models run in lockstep, batch by batch, in bounded memory and without a file. --base-logits reads a file of
+    llama-perplexity or of --save-logits; then windows and tokens are the file's, and --ctx and --text are only checked.
+    """
+    if (options["base"] is None) == (options["base_logits"] is None):
+        raise click.UsageError("give either --base BASE.gguf or --base-logits FILE")
+    if options["save_logits"] is not None and options["base"] is None:
+        raise click.UsageError("--save-logits keeps the logits of --base; with --base-logits there is nothing to save")
+    given = {
+        name
+        for name in ("text", "n_ctx")
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    started = time.perf_counter()
+    models = [path for path in (gguf, options["base"]) if path is not None]
+    with explained(models, "kld", KEYS, as_json=options["as_json"]):
+        result, extra = _measure(gguf, options, given)
+    extra |= {"model": str(gguf), "seconds": time.perf_counter() - started}
+    if options["as_json"]:
+        emit_json("kld", extra | document(result))
+    else:
+        print_report(result)
+
+
+def _measure(gguf: Path, options: dict[str, Any], given: set[str]) -> tuple["Divergence", dict[str, Any]]:
+    if options["base"] is not None:
+        return _in_lockstep(gguf, options)
+    return _against_file(gguf, options, given)
+
+
+def _in_lockstep(gguf: Path, options: dict[str, Any]) -> tuple["Divergence", dict[str, Any]]:
+    from contextlib import ExitStack
+    from dataclasses import replace
+
+    from toolkit.divergence import LiveBase, check_vocabularies
+    from toolkit.evaluation_text import named_text
+    from toolkit.logits_file import logits_writer
+    from toolkit.perplexity import cut_windows
+
+    text, run, n_ctx = named_text(options["text"]), run_options(options), options["n_ctx"]
+    base_run = replace(run, kv=options["base_kv"] or "f16")
+    with ExitStack() as stack:
+        runtime = stack.enter_context(loaded(gguf, run.settings(n_ctx)))
+        base = stack.enter_context(loaded(options["base"], base_run.settings(n_ctx)))
+        tokens = runtime.tokenize(text.text)
+        check_vocabularies(runtime, base, tokens, base.tokenize(text.text))
+        windows = cut_windows(tokens, n_ctx, options["chunks"])
+        writer = None
+        if options["save_logits"] is not None:
+            output = logits_writer(options["save_logits"], windows, base.n_vocab, force=options["force"])
+            writer = stack.enter_context(output)
+        result = _with_bar(runtime, LiveBase(base, writer), windows)
+    return result, {"base": str(options["base"]), **text_document(text)}
+
+
+def _against_file(gguf: Path, options: dict[str, Any], given: set[str]) -> tuple["Divergence", dict[str, Any]]:
+    from toolkit.divergence import SavedBase
+    from toolkit.evaluation_text import named_text
+    from toolkit.logits_file import read_logits
+    from toolkit.perplexity import Windows
+
+    file = read_logits(options["base_logits"])
+    text = named_text(options["text"]) if "text" in given else None
+    with loaded(gguf, run_options(options).settings(file.windows.n_ctx)) as runtime:
+        tokens = runtime.tokenize(text.text) if text is not None else None
+        file.check(runtime.n_vocab, options["n_ctx"] if "n_ctx" in given else None, tokens)
+        count = min(file.windows.count, options["chunks"] or file.windows.count)
+        windows = Windows(file.windows.tokens, file.windows.n_ctx, count)
+        result = _with_bar(runtime, SavedBase(file), windows)
+    about_text = text_document(text) if text is not None else {"text": None, "text_sha256": None}
+    return result, {"base": str(options["base_logits"]), **about_text}
+
+
+def _with_bar(runtime: "LlamaRuntime", base: "BaseLogits", windows: "Windows") -> "Divergence":
+    from toolkit.divergence import measure_divergence
+
+    with value_bar("divergence") as tell:
+        return measure_divergence(runtime, base, windows, _watch(windows, tell))
+
+
+def _watch(windows: "Windows", tell: Any) -> "Watch":
+    total, tokens = 0.0, 0
+
+    def watch(done: int, scores: "TokenScores") -> bool:
+        nonlocal total, tokens
+        total, tokens = total + float(scores.divergence.sum()), tokens + len(scores.divergence)
+        tell(done, windows.count, f"{total / tokens:.6f}")
+        return False
+
+    return watch
+
+
+def document(result: "Divergence") -> dict[str, Any]:
+    """Return the JSON document of a comparison."""
+    kld, delta_p = result.divergence, result.delta_p
+    return {
+        **_pair("mean", kld.mean),
+        **{name: kld.percentiles[fraction] for fraction, name in _NAMES.items()},
+        "max": kld.maximum,
+        "min": kld.minimum,
+        **_pair("same_top_fraction", result.same_top),
+        **_pair("perplexity_ratio", result.perplexity_ratio),
+        **_pair("log_perplexity_ratio", result.log_ratio),
+        **_pair("perplexity_difference", result.perplexity_difference),
+        **_pair("perplexity", result.perplexity),
+        **_pair("base_perplexity", result.base_perplexity),
+        "correlation": result.correlation,
+        **_pair("mean_delta_p", delta_p.mean),
+        **_pair("rms_delta_p", result.rms_delta_p),
+        "delta_p": {name: delta_p.percentiles[fraction] for fraction, name in _NAMES.items()}
+        | {"max": delta_p.maximum, "min": delta_p.minimum},
+        "base_rounding": result.rounding,
+        "tokens": result.tokens,
+        "chunks": result.chunks,
+        "n_ctx": result.n_ctx,
+    }
+
+
+def _pair(name: str, estimate: "Estimate") -> dict[str, float]:
+    return {name: estimate.value, f"{name}_error": estimate.error}
+
+
+def print_report(result: "Divergence") -> None:
+    """Print the statistics as llama-perplexity rounds them."""
+    rows = [
+        ("PPL", _plus_minus(result.perplexity)),
+        ("PPL of the base", _plus_minus(result.base_perplexity)),
+        ("PPL / PPL of the base", _plus_minus(result.perplexity_ratio)),
+        ("ln of that", _plus_minus(result.log_ratio)),
+        ("KLD mean", _plus_minus(result.divergence.mean)),
+        *((f"KLD {words}", f"{value:.6f}") for words, value in _places(result.divergence)),
+        ("Δp mean", _percent(result.delta_p.mean)),
+        ("Δp RMS", _percent(result.rms_delta_p)),
+        ("same top token", _percent(result.same_top)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")
+    click.echo(
+        f"{result.tokens:,} tokens in {result.chunks:,} windows of {result.n_ctx:,}; the base's log-probabilities are "
+        f"stored in 16 bits, exact to {result.rounding:.1e}, so that a model's divergence from itself is not exactly 0"
+    )
+
+
+def _places(distribution: "Distribution") -> list[tuple[str, float]]:
+    names = {0.999: "99.9 %", 0.99: "99 %", 0.95: "95 %", 0.9: "90 %", 0.5: "median"}
+    return [("maximum", distribution.maximum)] + [
+        (words, distribution.percentiles[fraction]) for fraction, words in names.items()
+    ]
+
+
+def _plus_minus(estimate: "Estimate") -> str:
+    return f"{estimate.value:.6f} ± {estimate.error:.6f}"
+
+
+def _percent(estimate: "Estimate") -> str:
+    return f"{100 * estimate.value:.3f} ± {100 * estimate.error:.3f} %"

@@ -1,0 +1,179 @@
+"""How far a model's predictions are from a base model's: Kullback-Leibler divergence and what goes with it.
+
+The base's log-probabilities pass through the 16 bits of llama-perplexity's file format even where no file is written,
+so that every number equals that of `llama-perplexity --kl-divergence`. The price is a floor: the divergence of a model
+from itself is not exactly 0. Source: `kl_divergence()` in tools/perplexity/perplexity.cpp of llama.cpp (commit 0c1e570).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.devices import physical_cores
+from toolkit.divergence_statistics import Divergence, TokenScores, join_scores, summarize
+from toolkit.errors import InputError, QualityError
+from toolkit.logits_file import LogitsFile, LogitsWriter, StoredLogits, row_spans, store_logits
+from toolkit.perplexity import Windows
+from toolkit.runtime import Logits, Runtime
+
+_LEAST_LOG_PROBABILITY = numpy.float32(-16)
+Watch = Callable[[int, TokenScores], bool]
+"""called with the number of windows done and the scores of the last one; True ends the measurement"""
+
+
+class BaseLogits(Protocol):
+    """Where the base model's log-probabilities come from."""
+
+    def begin(self, windows: Windows, index: int) -> None:
+        """Go to the first scored position of a window."""
+        ...
+
+    def next_rows(self, count: int, pool: Executor) -> StoredLogits:
+        """Return the next `count` rows."""
+        ...
+
+
+class LiveBase:
+    """A base model that is evaluated in lockstep, batch by batch, so that no base file is needed."""
+
+    def __init__(self, runtime: Runtime, writer: LogitsWriter | None = None) -> None:
+        self._runtime = runtime
+        self._writer = writer
+        self._batches: Iterator[tuple[int, Logits]] = iter(())
+
+    def begin(self, windows: Windows, index: int) -> None:
+        """Start a window on an empty memory."""
+        self._runtime.clear()
+        self._batches = self._runtime.evaluate_batches(windows.window(index, self._runtime.bos_token), windows.scored)
+
+    def next_rows(self, count: int, pool: Executor) -> StoredLogits:
+        """Evaluate the next batch, which has the same size as the other model's."""
+        _, logits = next(self._batches)
+        if len(logits) != count:
+            raise ValueError(f"the base model gave {len(logits)} rows in a batch, the other model {count}")
+        rows = store_logits(logits, pool)
+        if self._writer is not None:
+            self._writer.write(rows)
+        return rows
+
+
+class SavedBase:
+    """A base model's logits in a file."""
+
+    def __init__(self, file: LogitsFile) -> None:
+        self._file = file
+        self._window = self._row = 0
+
+    def begin(self, windows: Windows, index: int) -> None:  # noqa: ARG002  # the file has the tokens
+        """Go to the first row of a window."""
+        self._window, self._row = index, 0
+
+    def next_rows(self, count: int, pool: Executor) -> StoredLogits:  # noqa: ARG002  # nothing to compute
+        """Read the next rows."""
+        rows = self._file.rows(self._window, self._row, count)
+        self._row += count
+        return rows
+
+
+def check_vocabularies(runtime: Runtime, base: Runtime, tokens: Sequence[int], base_tokens: Sequence[int]) -> None:
+    """Refuse two models whose predictions cannot be compared.
+
+    Raises InputError if the vocabularies differ in size, or make other tokens of the text.
+    """
+    if runtime.n_vocab != base.n_vocab:
+        raise InputError(
+            f"the vocabularies differ: {runtime.n_vocab:,} tokens, and {base.n_vocab:,} of the base; "
+            "only models with the same vocabulary can be compared"
+        )
+    if list(tokens) != list(base_tokens):
+        at = next((i for i, pair in enumerate(zip(tokens, base_tokens, strict=False)) if pair[0] != pair[1]), -1)
+        raise InputError(
+            f"the vocabularies differ: the text has {len(tokens):,} tokens, and {len(base_tokens):,} in the base"
+            + (f", the first that differs is number {at:,}" if at >= 0 else "")
+        )
+
+
+def measure_divergence(runtime: Runtime, base: BaseLogits, windows: Windows, watch: Watch | None = None) -> Divergence:
+    """Return the divergence of a model from a base on windows of text.
+
+    Memory: the logits of one batch in each model, the base's again in 16 bits, and a few MiB a thread; never a window.
+
+    Raises QualityError at the first window whose logits are not finite.
+    """
+    scores: list[TokenScores] = []
+    with ThreadPoolExecutor(physical_cores()) as pool:
+        for index in range(windows.count):
+            scores.append(_score_window(runtime, base, windows, index, pool))
+            if not scores[-1].are_finite:
+                raise QualityError(
+                    f"{windows.describe(index)}: logits are not finite, so there is no divergence; "
+                    "a weight is NaN or infinite, or too large for the KV cache's type"
+                )
+            if watch is not None and watch(index + 1, scores[-1]):
+                break
+    return summarize(scores, windows.n_ctx)
+
+
+def _score_window(runtime: Runtime, base: BaseLogits, windows: Windows, index: int, pool: Executor) -> TokenScores:
+    start = index * windows.n_ctx
+    targets = numpy.asarray(windows.tokens[start : start + windows.n_ctx], numpy.int64)
+    runtime.clear()
+    base.begin(windows, index)
+    parts = []
+    for position, logits in runtime.evaluate_batches(windows.window(index, runtime.bos_token), windows.scored):
+        stored = base.next_rows(len(logits), pool)
+        parts.append(score_rows(logits, stored, targets[position + 1 : position + 1 + len(logits)], pool))
+    return join_scores(parts)
+
+
+def score_rows(
+    logits: Logits, base: StoredLogits, targets: NDArray[numpy.int64], pool: Executor | None = None
+) -> TokenScores:
+    """Return what is said of every scored token, for logits float32 [n, n_vocab] and targets [n]."""
+    spans = row_spans(len(logits), logits.shape[1])
+    blocks = [(logits[span], base.rows(span), targets[span]) for span in spans]
+    return join_scores(list(pool.map(_score_block, blocks) if pool is not None else map(_score_block, blocks)))
+
+
+def _score_block(block: tuple[Logits, StoredLogits, NDArray[numpy.int64]]) -> TokenScores:
+    logits, base, targets = block
+    picked = numpy.arange(len(targets)), targets
+    with numpy.errstate(all="ignore"):
+        log_sum = _log_sum(logits)
+        base_log = base.codes.astype(numpy.float32)
+        numpy.multiply(base_log, base.scale, out=base_log)
+        numpy.add(base_log, base.lowest, out=base_log)
+        return TokenScores(
+            nll=log_sum[:, 0] - logits[picked],
+            base_nll=-base_log[picked],
+            divergence=_divergences(logits, log_sum, base_log),
+            same_top=logits.argmax(axis=1) == base_log.argmax(axis=1),
+            rounding=base.scale[:, 0] * numpy.float32(0.5),
+        )
+
+
+def _log_sum(logits: Logits) -> NDArray[numpy.float32]:
+    """Return float32 [n, 1]: log of the sum of exponentials, which are added in 64 bits."""
+    top = logits.max(axis=1, keepdims=True)
+    shifted = logits - top
+    numpy.exp(shifted, out=shifted)
+    log_sum: NDArray[numpy.float32] = top + numpy.log(shifted.sum(axis=1, keepdims=True, dtype=numpy.float64)).astype(
+        numpy.float32
+    )
+    return log_sum
+
+
+def _divergences(
+    logits: Logits, log_sum: NDArray[numpy.float32], base_log: NDArray[numpy.float32]
+) -> NDArray[numpy.float64]:
+    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p)."""
+    terms = base_log - logits
+    numpy.add(terms, log_sum, out=terms)
+    weights = numpy.exp(base_log)
+    weights[base_log <= _LEAST_LOG_PROBABILITY] = 0
+    numpy.multiply(terms, weights, out=terms)
+    result: NDArray[numpy.float64] = terms.sum(axis=1, dtype=numpy.float64)
+    return result
