@@ -109,7 +109,7 @@ def test_a_tokenizer_that_is_a_git_lfs_pointer_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("pytorch_model.bin", "PyTorch .bin weights"), ("tf_model.h5", "TensorFlow"), ("m.gguf", "a GGUF file")],
+    [("model.pt", "PyTorch .pt weights"), ("tf_model.h5", "TensorFlow"), ("m.gguf", "a GGUF file")],
 )
 def test_weights_in_a_format_that_is_not_read_are_named(name, what, directory):
     (directory / name).write_bytes(b"PK")
