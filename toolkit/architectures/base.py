@@ -67,6 +67,13 @@ def block(
     )
 
 
+def bare_block(
+    source: str, target: str, *shape: str, transform: Transform | None = None, within: str = "layers"
+) -> TensorRule:
+    """Return a rule for a tensor of every block whose names stand as they are, without a suffix that is understood."""
+    return TensorRule(f"model.{within}.{{layer}}.{source}", f"blk.{{layer}}.{target}", shape, transform)
+
+
 def _suffixed(name: str) -> str:
     return name if name.endswith((".weight", ".bias")) else name + ".weight"
 

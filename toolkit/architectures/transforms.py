@@ -237,7 +237,7 @@ def plus_one(source: RowSource, _config: ModelConfig) -> RowSource:
 
 def negative_exponential(source: RowSource, _config: ModelConfig) -> RowSource:
     """Return -exp(x): the A of a state space model, stored as its logarithm."""
-    return Computed(source, lambda values: -numpy.exp(values))
+    return Computed(source, lambda values: -numpy.exp(values.astype(numpy.float64)))
 
 
 def scaled(source: RowSource, factor: float) -> RowSource:
@@ -246,8 +246,19 @@ def scaled(source: RowSource, factor: float) -> RowSource:
 
 
 def squeeze(source: RowSource, _config: ModelConfig) -> RowSource:
-    """Drop axes of length 1."""
-    return Reshaped(source, tuple(length for length in source.shape if length != 1))
+    """Drop the axes between the first and the last: those of a depthwise convolution have length 1."""
+    return Reshaped(source, (source.shape[0], source.shape[-1]))
+
+
+def compose(*transforms: Transform) -> Transform:
+    """Return the transform that does these one after the other."""
+
+    def transform(source: RowSource, config: ModelConfig) -> RowSource:
+        for one in transforms:
+            source = one(source, config)
+        return source
+
+    return transform
 
 
 def column(source: RowSource, _config: ModelConfig) -> RowSource:

@@ -1,0 +1,88 @@
+"""Granite 4: Mamba 2 in most layers, attention without rope in some, a shared MLP and mostly experts."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import Rules, in_layers, retargeted
+from toolkit.architectures.checks import all_of, setting, silu
+from toolkit.architectures.granitemoe import EXPERTS, GRANITEMOE, SHARED_MLP, granitemoe_metadata
+from toolkit.architectures.hybrids import UNBOUNDED_CONTEXT, layer_type, per_layer
+from toolkit.architectures.llama import (
+    AROUND_THE_BLOCKS,
+    ATTENTION_BIAS,
+    NORMS,
+    PROJECTIONS,
+    with_rope_order,
+)
+from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
+from toolkit.errors import ConfigError
+from toolkit.gguf_format import Metadata, boolean, uint32
+from toolkit.model_config import ModelConfig
+
+
+def _attends(config: ModelConfig, layer: int) -> bool:
+    return layer_type(config, layer) == "attention"
+
+
+def _has_states(config: ModelConfig, layer: int) -> bool:
+    return not _attends(config, layer)
+
+
+def _has_experts(config: ModelConfig, _layer: int = 0) -> bool:
+    return bool(config.get("num_local_experts", 0))
+
+
+def _is_dense(config: ModelConfig, _layer: int = 0) -> bool:
+    return not _has_experts(config)
+
+
+# without experts the shared MLP is the only one
+_ONLY_MLP: Rules = retargeted(
+    SHARED_MLP, {"ffn_gate_shexp": "ffn_gate", "ffn_up_shexp": "ffn_up", "ffn_down_shexp": "ffn_down"}
+)
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    attending = (_attends(config, layer) for layer in range(config.integer("num_hidden_layers")))
+    return (
+        granitemoe_metadata(config)
+        | heads_metadata(config)
+        | {
+            "context_length": uint32(UNBOUNDED_CONTEXT),
+            "attention.head_count_kv": per_layer(config.integer("num_key_value_heads"), attending),
+            "rope.scaling.finetuned": boolean(False),
+        }
+    )
+
+
+def _check_states(config: ModelConfig) -> None:
+    if not any(_has_states(config, layer) for layer in range(config.integer("num_hidden_layers"))):
+        raise ConfigError(
+            "config.json: no layer of layer_types is mamba; llama.cpp runs that as granite, not supported yet"
+        )
+
+
+GRANITEMOEHYBRID = replace(
+    GRANITEMOE,
+    name="granitehybrid",
+    hf_classes=("GraniteMoeHybridForCausalLM",),
+    model_types=("granitemoehybrid",),
+    tensors=AROUND_THE_BLOCKS
+    + NORMS
+    + in_layers(with_rope_order(PROJECTIONS + ATTENTION_BIAS), _attends)
+    + in_layers(heads_of_states("mamba") + gated_norm("mamba"), _has_states)
+    + in_layers(EXPERTS + SHARED_MLP, _has_experts)
+    + in_layers(_ONLY_MLP, _is_dense),
+    defaults=GRANITEMOE.defaults
+    | {
+        "shared_intermediate_size": 1024,
+        "ssm_rank": lambda config: config.get("mamba_n_heads", 128),
+        "ssm_inner": lambda config: config.get("mamba_expand", 2) * config.integer("hidden_size"),
+        "ssm_groups": lambda config: config.get("mamba_n_groups", 1),
+        "ssm_state": lambda config: config.get("mamba_d_state", 256),
+        "ssm_conv": lambda config: config.get("mamba_d_conv", 4),
+    },
+    metadata=_metadata,
+    check=all_of(silu, setting("position_embedding_type", "nope"), _check_states),
+)
+
+ARCHITECTURES = (GRANITEMOEHYBRID,)

@@ -1,0 +1,60 @@
+"""LFM 2 with experts after the first layers."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import block, in_layers
+from toolkit.architectures.experts import MIXTRAL_NAMES, correction_bias, experts
+from toolkit.architectures.lfm2 import (
+    AROUND,
+    ATTENTION,
+    CONVOLUTION,
+    LFM2,
+    MLP,
+    NORMS,
+    has_attention,
+    has_convolution,
+    hybrid_metadata,
+)
+from toolkit.gguf_format import Metadata, uint32
+from toolkit.model_config import ModelConfig
+
+MIXTURE = (
+    block("feed_forward.gate", "ffn_gate_inp", "experts", "embd"),
+    *(replace(one, required="use_expert_bias") for one in correction_bias("feed_forward.expert_bias")),
+    *experts("feed_forward.experts", names=MIXTRAL_NAMES),
+)
+_SIGMOID = uint32(2)
+
+
+def _is_dense(config: ModelConfig, layer: int) -> bool:
+    return layer < int(config["num_dense_layers"])
+
+
+def _has_experts(config: ModelConfig, layer: int) -> bool:
+    return not _is_dense(config, layer)
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    return hybrid_metadata(config) | {
+        "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
+        "leading_dense_block_count": uint32(int(config["num_dense_layers"])),
+        "expert_gating_func": _SIGMOID,
+    }
+
+
+LFM2_MOE = replace(
+    LFM2,
+    name="lfm2moe",
+    hf_classes=("Lfm2MoeForCausalLM",),
+    model_types=("lfm2_moe",),
+    tensors=AROUND
+    + NORMS
+    + in_layers(CONVOLUTION, has_convolution)
+    + in_layers(ATTENTION, has_attention)
+    + in_layers(MLP, _is_dense)
+    + in_layers(MIXTURE, _has_experts),
+    defaults=LFM2.defaults | {"mlp_width": lambda config: config.integer("intermediate_size"), "use_expert_bias": True},
+    metadata=_metadata,
+)
+
+ARCHITECTURES = (LFM2_MOE,)

@@ -1,0 +1,77 @@
+"""Llama 4's text model: experts in every other layer, stored stacked and transposed; every fourth layer without rope."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import TensorRule, block, in_layers
+from toolkit.architectures.checks import all_of, silu
+from toolkit.architectures.experts import shared_expert
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, LLAMA, llama_metadata
+from toolkit.architectures.smollm3 import check_rope_pattern
+from toolkit.architectures.transforms import compose, part, transpose
+from toolkit.gguf_format import Metadata, uint32
+from toolkit.model_config import ModelConfig
+
+_DENSE_FF = "intermediate_size_mlp"
+DENSE = (
+    block("feed_forward.gate_proj", "ffn_gate", _DENSE_FF, "embd"),
+    block("feed_forward.up_proj", "ffn_up", _DENSE_FF, "embd"),
+    block("feed_forward.down_proj", "ffn_down", "embd", _DENSE_FF),
+)
+_GATE_UP = TensorRule("model.layers.{layer}.feed_forward.experts.gate_up_proj", "", ("experts", "embd", "2*ff"))
+MIXTURE = (
+    block("feed_forward.router", "ffn_gate_inp", "experts", "embd"),
+    replace(_GATE_UP, target="blk.{layer}.ffn_gate_exps.weight", transform=compose(transpose, part(0, 2))),
+    replace(_GATE_UP, target="blk.{layer}.ffn_up_exps.weight", transform=compose(transpose, part(1, 2))),
+    TensorRule(
+        "model.layers.{layer}.feed_forward.experts.down_proj",
+        "blk.{layer}.ffn_down_exps.weight",
+        ("experts", "ff", "embd"),
+        transpose,
+    ),
+    *shared_expert("feed_forward.shared_expert", "ff"),
+)
+
+
+def _has_experts(config: ModelConfig, layer: int) -> bool:
+    return (layer + 1) % config.integer("interleave_moe_layer_step") == 0
+
+
+def _is_dense(config: ModelConfig, layer: int) -> bool:
+    return not _has_experts(config, layer)
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    metadata = llama_metadata(config) | {
+        "feed_forward_length": uint32(config.integer(_DENSE_FF)),
+        "interleave_moe_layer_step": uint32(config.integer("interleave_moe_layer_step")),
+        "expert_feed_forward_length": uint32(config.integer("intermediate_size")),
+    }
+    types = config.get("layer_types", [])
+    everywhere = bool(types) and all(kind == "full_attention" for kind in types)
+    return metadata | ({"attention.sliding_window": uint32(0)} if everywhere else {})
+
+
+LLAMA4 = replace(
+    LLAMA,
+    name="llama4",
+    hf_classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration"),
+    model_types=("llama4_text", "llama4"),
+    tensors=AROUND_THE_BLOCKS + ATTENTION + in_layers(DENSE, _is_dense) + in_layers(MIXTURE, _has_experts),
+    defaults=DEFAULTS
+    | {
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        "num_local_experts": 16,
+        "num_experts_per_tok": 1,
+        "interleave_moe_layer_step": 1,
+        "intermediate_size": 8192,
+        "intermediate_size_mlp": 16384,
+    },
+    metadata=_metadata,
+    check=all_of(silu, check_rope_pattern),
+)
+
+ARCHITECTURES = (LLAMA4,)
