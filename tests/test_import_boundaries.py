@@ -1,0 +1,141 @@
+"""Imports go one way: the command line, what it does, the stages of that, and leaves that know nothing of the rest."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from toolkit.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "toolkit"
+LEAVES = ("errors", "units", "ggml_types", "gguf_format", "json_files")
+"""They import each other at most."""
+OPEN_TO_ARCHITECTURES = ("errors", "ggml_types", "gguf_format", "model_config", "quantizer", "rope", "rows", "units")
+HEAVY = ("numpy", "llama_cpp", "gguf", "rich", "tokenizers", "sentencepiece", "psutil", "pynvml", "yaml")
+OWNERS = {
+    "click": ("toolkit.cli",),
+    "rich": ("toolkit.cli",),
+    "toolkit.cli": ("toolkit.cli", "toolkit.__main__"),
+    "llama_cpp": (),
+    "pynvml": ("toolkit.devices",),
+    "gguf": ("toolkit.model_card",),
+    "yaml": ("toolkit.model_card",),
+    "sentencepiece": ("toolkit.tokenizer",),
+    "tokenizers": ("toolkit.tokenizer", "toolkit.evaluation_text"),
+}
+"""Who may import a library: a module or all below it. llama_cpp comes by name, through `native.llama_cpp()` only."""
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py")) if "data" not in path.parts}
+
+
+@cache
+def tree(module):
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def imported(module, nodes):
+    """Return the dotted names that import statements among `nodes` bring in; `from a import b` gives a.b where that is a module."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name for name in inner if name in MODULES} or {node.module}
+    return names
+
+
+def everywhere(module):
+    return imported(module, ast.walk(tree(module)))
+
+
+def at_the_top(module):
+    return imported(module, tree(module).body)
+
+
+def is_below(name, parent):
+    return name == parent or name.startswith(parent + ".")
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_enters_through_named_modules_only(library):
+    users = [module for module in MODULES if any(is_below(name, library) for name in everywhere(module))]
+    assert [user for user in users if not any(is_below(user, owner) for owner in OWNERS[library])] == []
+
+
+def test_llama_cpp_is_loaded_in_one_place():
+    loaders = [
+        module
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call)
+        and "import" in ast.unparse(node.func)
+        and any(isinstance(argument, ast.Constant) and argument.value == "llama_cpp" for argument in node.args)
+    ]
+    assert loaders == ["toolkit.native"]
+
+
+def test_there_is_no_circle():
+    graph = {module: {name for name in at_the_top(module) if name in MODULES} - {module} for module in MODULES}
+    list(TopologicalSorter(graph).static_order())
+
+
+def test_leaves_import_nothing_but_leaves():
+    leaves = {f"toolkit.{name}" for name in LEAVES}
+    for leaf in leaves:
+        assert {name for name in everywhere(leaf) if is_below(name, "toolkit")} <= leaves, leaf
+
+
+def test_architectures_know_neither_files_nor_writers():
+    allowed = {f"toolkit.{name}" for name in OPEN_TO_ARCHITECTURES}
+    for module in (name for name in MODULES if is_below(name, "toolkit.architectures")):
+        names = everywhere(module)
+        ours = {name for name in names if is_below(name, "toolkit") and not is_below(name, "toolkit.architectures")}
+        assert ours <= allowed, module
+        assert names.isdisjoint({"pathlib", "os", "io", "json", "shutil", "mmap"}), module
+        calls = [node.func for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
+        assert not any(isinstance(call, ast.Name) and call.id in ("open", "print") for call in calls), module
+
+
+def test_only_the_command_line_prints_or_exits():
+    for module in (name for name in MODULES if not is_below(name, "toolkit.cli")):
+        calls = [ast.unparse(node.func) for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
+        assert not {"print", "sys.exit", "exit"} & set(calls), module
+
+
+def run(script):
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=False, cwd=ROOT)
+
+
+def test_the_command_line_starts_without_anything_heavy():
+    done = run(f"import sys, toolkit.cli; print([name for name in {HEAVY!r} if name in sys.modules])")
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_help_of_every_command_works_where_no_library_can_be_imported():
+    script = f"""
+import sys
+for name in {HEAVY!r}:
+    sys.modules[name] = None
+from click.testing import CliRunner
+from toolkit.cli import COMMANDS, cli
+for arguments in ([], *[[name] for name in COMMANDS]):
+    result = CliRunner().invoke(cli, [*arguments, "--help"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    print(result.output.splitlines()[0])
+"""
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + len(COMMANDS)
