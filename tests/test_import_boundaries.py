@@ -81,7 +81,7 @@ def test_llama_cpp_is_loaded_in_one_place():
         for module in MODULES
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Call)
-        and "import" in ast.unparse(node.func)
+        and ast.unparse(node.func).endswith("import_module")
         and any(isinstance(argument, ast.Constant) and argument.value == "llama_cpp" for argument in node.args)
     ]
     assert loaders == ["toolkit.native"]
