@@ -34,6 +34,9 @@ class NoisyRuntime:
     def clear(self) -> None:
         self._runtime.clear()
 
+    def rewind(self, n_tokens: int) -> bool:
+        raise NotImplementedError
+
     def feed(self, tokens: Sequence[int]) -> None:
         self._runtime.feed(tokens)
 

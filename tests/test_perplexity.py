@@ -24,6 +24,9 @@ class UniformRuntime:
     def clear(self) -> None:
         pass
 
+    def rewind(self, n_tokens: int) -> bool:
+        raise NotImplementedError
+
     def feed(self, tokens: Sequence[int]) -> None:
         pass
 

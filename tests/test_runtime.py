@@ -62,6 +62,15 @@ def test_tokens_are_appended_until_the_sequence_is_cleared(runtime: LlamaRuntime
     numpy.testing.assert_allclose(runtime.evaluate(tokens[-1:]), whole, rtol=1e-3, atol=1e-3)
 
 
+def test_a_sequence_can_be_taken_back_to_an_earlier_token(runtime: LlamaRuntime) -> None:
+    tokens = runtime.tokenize(SENTENCE)
+    runtime.clear()
+    whole = runtime.evaluate(tokens)
+    assert runtime.rewind(len(tokens) - 1)
+    numpy.testing.assert_allclose(runtime.evaluate(tokens[-1:]), whole, rtol=1e-3, atol=1e-3)
+    assert not runtime.rewind(len(tokens) + 1)
+
+
 def test_logits_do_not_depend_on_the_batch(model: Path, runtime: LlamaRuntime) -> None:
     tokens = runtime.tokenize(SENTENCE)
     runtime.clear()

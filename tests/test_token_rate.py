@@ -13,14 +13,20 @@ class TimedRuntime:
     """A runtime that takes a known time for every call, on a clock of its own."""
 
     n_ctx, n_vocab = 1024, 100
+    can_rewind = True
 
     def __init__(self, bos_token: int | None = 1, slower_each_call: float = 0.0) -> None:
         self.bos_token, self.now, self.slower = bos_token, 0.0, slower_each_call
         self.calls: list[list[int]] = []
         self.cleared = 0
+        self.rewound: list[int] = []
 
     def clear(self) -> None:
         self.cleared += 1
+
+    def rewind(self, n_tokens: int) -> bool:
+        self.rewound.append(n_tokens)
+        return self.can_rewind
 
     def feed(self, tokens: Sequence[int]) -> None:
         self.calls.append(list(tokens))
@@ -66,10 +72,26 @@ def test_tokens_are_random_the_same_every_time_and_begin_with_bos() -> None:
     assert len(set(runs[0].calls[0])) > 10
 
 
+def test_depth_is_filled_once_and_takes_no_part_in_the_time() -> None:
+    runtime = TimedRuntime()
+    rate = measure_rates(runtime, RateSettings(100, 0, 3, n_depth=400), runtime.clock)
+    assert rate.prompt_tokens_per_second == pytest.approx(1000)
+    assert [len(call) for call in runtime.calls] == [100, 400, 100, 100, 100]
+    assert runtime.rewound == [400, 400]
+
+
+def test_depth_is_filled_again_where_the_memory_cannot_go_back() -> None:
+    runtime = TimedRuntime()
+    runtime.can_rewind = False
+    measure_rates(runtime, RateSettings(100, 0, 2, n_depth=400), runtime.clock)
+    assert [len(call) for call in runtime.calls] == [100, 400, 100, 400, 100]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (RateSettings(2000, 0), "2,000 tokens do not fit in a context of 1,024"),
+        (RateSettings(500, 0, n_depth=600), "1,100 tokens do not fit"),
         (RateSettings(0, 0), "nothing to measure"),
     ],
 )

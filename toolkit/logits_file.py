@@ -225,6 +225,10 @@ class RecordingRuntime:
         """Forget the sequence."""
         self._runtime.clear()
 
+    def rewind(self, n_tokens: int) -> bool:
+        """Forget all but the first tokens."""
+        return self._runtime.rewind(n_tokens)
+
     def feed(self, tokens: Sequence[int]) -> None:
         """Append tokens without reading logits."""
         self._runtime.feed(tokens)

@@ -71,6 +71,10 @@ class Runtime(Protocol):
         """Forget the sequence."""
         ...
 
+    def rewind(self, n_tokens: int) -> bool:
+        """Forget all but the first tokens of the sequence; False, and nothing is forgotten, if the model cannot."""
+        ...
+
     def feed(self, tokens: Sequence[int]) -> None:
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
         ...
@@ -204,6 +208,15 @@ class LlamaRuntime:
         if self._memory:
             self._library.llama_memory_clear(self._memory, False)
         self._position = 0
+
+    def rewind(self, n_tokens: int) -> bool:
+        """Forget all but the first tokens of the sequence; a recurrent state cannot go back."""
+        if n_tokens > self._position or not self._memory:
+            return False
+        if not self._library.llama_memory_seq_rm(self._memory, 0, n_tokens, -1):
+            return False
+        self._position = n_tokens
+        return True
 
     def feed(self, tokens: Sequence[int]) -> None:
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""

@@ -1,7 +1,8 @@
 """Tokens per second as llama-bench defines them.
 
-Prompt: `n_prompt` random tokens in batches on an empty memory. Generation: `n_generate` random tokens one at a time
-on an empty memory. Each after a warm-up, repeated, as the mean of the rates and their sample standard deviation.
+Prompt: `n_prompt` random tokens in batches. Generation: `n_generate` random tokens one at a time. Both on a memory of
+`n_depth` tokens, which take no part in the time. Each after a warm-up, repeated, as the mean of the rates and their
+sample standard deviation.
 Source: `test_prompt()` and `test_gen()` in tools/llama-bench/llama-bench.cpp of llama.cpp (commit 0c1e570).
 """
 
@@ -26,6 +27,7 @@ class RateSettings:
     n_generate: int = 128
     repetitions: int = 3
     seed: int = 0
+    n_depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ def measure_rates(
     """
     settings = settings or RateSettings()
     longest = max(settings.n_prompt, settings.n_generate)
-    if longest > runtime.n_ctx:
-        raise InputError(f"{longest:,} tokens do not fit in a context of {runtime.n_ctx:,}; load the model with more")
+    needed = longest + settings.n_depth
+    if needed > runtime.n_ctx:
+        raise InputError(f"{needed:,} tokens do not fit in a context of {runtime.n_ctx:,}; load the model with more")
     if longest < 1 or settings.repetitions < 1:
         raise InputError("there is nothing to measure: ask for at least one token and one repetition")
     measure = _Measure(runtime, settings, clock)
@@ -62,6 +65,7 @@ class _Measure:
     def __init__(self, runtime: Runtime, settings: RateSettings, clock: Clock) -> None:
         self._runtime, self._settings, self._clock = runtime, settings, clock
         self._random = numpy.random.default_rng(settings.seed)
+        self._is_deep = False
 
     def read_prompt(self, count: int) -> None:
         """Read a prompt of `count` tokens."""
@@ -77,15 +81,25 @@ class _Measure:
         if count == 0:
             return None, None
         self._runtime.clear()
+        self._is_deep = False
         run(warm_up)
         rates = [count / self._seconds(run, count) for _ in range(self._settings.repetitions)]
         return statistics.fmean(rates), statistics.stdev(rates) if len(rates) > 1 else 0.0
 
     def _seconds(self, run: Callable[[int], None], count: int) -> float:
-        self._runtime.clear()
+        self._go_to_depth()
         start = self._clock()
         run(count)
         return self._clock() - start
+
+    def _go_to_depth(self) -> None:
+        depth = self._settings.n_depth
+        if depth and self._is_deep and self._runtime.rewind(depth):
+            return
+        self._runtime.clear()
+        if depth:
+            self._runtime.feed(self._tokens(depth))
+            self._is_deep = True
 
     def _tokens(self, count: int) -> list[int]:
         tokens: list[int] = self._random.integers(0, self._runtime.n_vocab, count).tolist()

@@ -1,0 +1,65 @@
+"""The bench command as a user runs it."""
+
+import json
+
+import pytest
+from tiny_model import write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+QUICK = ("-p", "32", "-n", "4", "-r", "2", "-t", "1")
+
+
+def test_rates_have_the_names_that_scripts_rely_on(run_command, model):
+    done = run_command("bench", model, *QUICK, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for key in ("prompt_tokens_per_second", "generation_tokens_per_second"):
+        assert found[key] > 0
+        assert found[f"{key}_stddev"] >= 0
+    [result] = found["results"]
+    assert (result["n_prompt"], result["n_generate"], result["n_depth"], result["repetitions"]) == (32, 4, 0, 2)
+    assert sum(device["kv_cache_bytes"] for device in result["devices"]) > 0
+    assert result["load_seconds"] > 0
+
+
+def test_several_values_give_a_row_each(run_command, model):
+    done = run_command("bench", model, "-p", "16,32", "-n", "4", "-d", "0,64", "--kv", "f16,q8_0", "-r", "1", "--json")
+    rows = json.loads(done.stdout)["results"]
+    tests = [(row["kv_type_k"], row["n_depth"], row["n_prompt"], row["n_generate"]) for row in rows]
+    assert tests == [
+        (kv, depth, *counts) for kv in ("f16", "q8_0") for depth in (0, 64) for counts in ((16, 4), (32, 0))
+    ]
+    assert rows[1]["generation_tokens_per_second"] is None
+    cache = {row["kv_type_k"]: sum(device["kv_cache_bytes"] for device in row["devices"]) for row in rows}
+    assert cache["q8_0"] < 0.6 * cache["f16"]
+
+
+def test_people_read_a_table_and_what_is_allocated(run_command, model):
+    done = run_command("bench", model, *QUICK)
+    assert done.stdout.splitlines()[0].split() == [
+        "layers", "KV", "threads", "depth", "prompt", "tokens/s", "generated", "tokens/s",
+    ]  # fmt: skip
+    assert "32: " in done.stdout
+    assert "KV cache" in done.stdout
+    assert "loaded in" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-p", "many"), "'many': write numbers of at least 0, separated by commas"),
+        (("-t", "0"), "'0': write numbers of at least 1"),
+        (("-p", "0", "-n", "0"), "there is nothing to measure"),
+        (("--kv", "f16,f17"), "'f17' is no type of a KV cache"),
+    ],
+)
+def test_impossible_requests_are_refused(run_command, model, options, message):
+    done = run_command("bench", model, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,199 @@
+"""`bench`: how fast a model reads and writes, as llama-bench defines it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.measuring import RunOptions, parse_kv, value_bar, warn_of_unused_gpu
+
+if TYPE_CHECKING:
+    from toolkit.memory import DeviceBytes
+    from toolkit.token_rate import RateSettings, TokenRate
+
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit bench model.gguf
+  gguf-toolkit bench model.gguf -p 512,2048 -n 128 -d 0,4096 -r 5
+  gguf-toolkit bench model.gguf -ngl 0,16,32 --kv f16,q8_0 --json
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A model as it was loaded: how, how long it took, and what it holds on every device."""
+
+    run: RunOptions
+    seconds: float
+    devices: "tuple[DeviceBytes, ...]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement."""
+
+    load: Load
+    settings: "RateSettings"
+    rate: "TokenRate"
+
+
+def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str | None], tuple[int, ...]]:
+    def parse(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+        parts = value.split(",") if value is not None else []
+        if not all(part.strip().isdecimal() and int(part) >= least for part in parts):
+            raise click.BadParameter(f"{value!r}: write numbers of at least {least}, separated by commas")
+        return tuple(int(part) for part in parts)
+
+    return parse
+
+
+def _kinds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(parse_kv(context, parameter, kind) for kind in value.split(","))
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("gguf", type=click.Path(path_type=Path))
+@click.option("-p", "prompts", default="512", show_default=True, callback=_numbers(0), help="Tokens of the prompt.")
+@click.option("-n", "generate", default="128", show_default=True, callback=_numbers(0), help="Tokens to generate.")
+@click.option("-d", "depths", default="0", show_default=True, callback=_numbers(0), help="Tokens that come before.")
+@click.option("-ngl", "--n-gpu-layers", "layers", callback=_numbers(0), help="Layers on the GPU; default: all.")
+@click.option("--kv", default="f16", show_default=True, callback=_kinds, metavar="TYPE[/TYPE]", help="KV cache types.")
+@click.option("--threads", "-t", callback=_numbers(1), help="CPU threads; default: physical cores.")
+@click.option("--repetitions", "-r", type=click.IntRange(min=1), default=5, show_default=True)
+@json_option
+def command(gguf: Path, **options: Any) -> None:
+    """Measure tokens per second: reading a prompt (-p) and generating (-n), each after -d tokens of context.
+
+    Every option but -r takes several values, separated by commas. Rates are means of repetitions ± their sample standard
+    deviation, after a warm-up, as llama-bench defines them.
+    """
+    from toolkit.machine_load import load_warnings
+
+    warn_of_unused_gpu()
+    for message in load_warnings():
+        warn(message)
+    with value_bar("bench") as tell:
+        rows = []
+        total = _total(options)
+        for row in _measure(gguf, options):
+            rows.append(row)
+            tell(len(rows), total, "")
+    if options["as_json"]:
+        emit_json("bench", document(gguf, rows))
+    else:
+        _print(rows)
+
+
+def _tests(options: dict[str, Any]) -> "list[RateSettings]":
+    from toolkit.token_rate import RateSettings
+
+    pairs = list(zip_longest(options["prompts"], options["generate"], fillvalue=0))
+    return [
+        RateSettings(n_prompt, n_generate, options["repetitions"], n_depth=depth)
+        for depth in options["depths"]
+        for n_prompt, n_generate in pairs
+    ]
+
+
+def _loads(options: dict[str, Any]) -> list[RunOptions]:
+    layers, threads = options["layers"] or (None,), options["threads"] or (None,)
+    return [RunOptions(*values) for values in product(layers, options["kv"], threads)]
+
+
+def _total(options: dict[str, Any]) -> int:
+    return len(_loads(options)) * len(_tests(options))
+
+
+def _measure(gguf: Path, options: dict[str, Any]) -> Iterator[Row]:
+    from toolkit.runtime import LlamaRuntime
+    from toolkit.token_rate import measure_rates
+
+    tests = _tests(options)
+    n_ctx = max(max(test.n_prompt, test.n_generate) + test.n_depth for test in tests)
+    for run in _loads(options):
+        started = time.perf_counter()
+        with LlamaRuntime(gguf, run.settings(max(1, n_ctx))) as runtime:
+            load = Load(run, time.perf_counter() - started, runtime.footprint().devices)
+            for test in tests:
+                yield Row(load, test, measure_rates(runtime, test))
+
+
+def document(gguf: Path, rows: list[Row]) -> dict[str, Any]:
+    """Return the JSON document; the first row's rates stand at its top as well."""
+    from dataclasses import asdict
+
+    return {"model": str(gguf), **asdict(rows[0].rate), "results": [_row_document(row) for row in rows]}
+
+
+def _row_document(row: Row) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    settings = row.load.run.settings(1)
+    return {
+        "n_prompt": row.settings.n_prompt,
+        "n_generate": row.settings.n_generate,
+        "n_depth": row.settings.n_depth,
+        "repetitions": row.settings.repetitions,
+        "n_gpu_layers": settings.n_gpu_layers,
+        "kv_type_k": settings.kv_type_k,
+        "kv_type_v": settings.kv_type_v,
+        "threads": row.load.run.threads,
+        **asdict(row.rate),
+        "load_seconds": row.load.seconds,
+        "devices": [
+            {
+                "name": device.name,
+                "weights_bytes": device.weights_bytes,
+                "kv_cache_bytes": device.kv_cache_bytes,
+                "compute_bytes": device.compute_bytes,
+            }
+            for device in row.load.devices
+        ],
+    }
+
+
+def _print(rows: list[Row]) -> None:
+    from toolkit.cli.tables import print_table
+
+    cells = [
+        (
+            "all" if row.load.run.n_gpu_layers is None else str(row.load.run.n_gpu_layers),
+            row.load.run.kv,
+            "" if row.load.run.threads is None else str(row.load.run.threads),
+            str(row.settings.n_depth),
+            _rate(row.settings.n_prompt, row.rate.prompt_tokens_per_second, row.rate.prompt_tokens_per_second_stddev),
+            _rate(
+                row.settings.n_generate,
+                row.rate.generation_tokens_per_second,
+                row.rate.generation_tokens_per_second_stddev,
+            ),
+        )
+        for row in rows
+    ]
+    header = ("layers", "KV", "threads", "depth", "prompt tokens/s", "generated tokens/s")
+    print_table(header, cells, right=(0, 2, 3, 4, 5))
+    click.echo()
+    for load in dict.fromkeys(row.load for row in rows):
+        _print_load(load, several=len({row.load for row in rows}) > 1)
+
+
+def _rate(count: int, mean: float | None, deviation: float | None) -> str:
+    return "" if mean is None or deviation is None else f"{count}: {mean:.2f} ± {deviation:.2f}"
+
+
+def _print_load(load: Load, *, several: bool) -> None:
+    from toolkit.units import format_duration, format_size
+
+    name = f"{load.run.kv} KV, layers {load.run.n_gpu_layers}: " if several else ""
+    for device in load.devices:
+        click.echo(
+            f"{name}{device.name} holds {format_size(device.total_bytes)}: weights {format_size(device.weights_bytes)}, "
+            f"KV cache {format_size(device.kv_cache_bytes)}, compute {format_size(device.compute_bytes)}"
+        )
+    click.echo(f"{name}loaded in {format_duration(load.seconds)}")
