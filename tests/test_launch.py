@@ -1,8 +1,19 @@
 import ast
+import configparser
 import shlex
+import subprocess
 from pathlib import Path
 
-from toolkit.launch import LaunchPlan, llama_arguments, llama_server_command
+from toolkit.launch import (
+    LaunchPlan,
+    llama_arguments,
+    llama_server_command,
+    ollama_modelfile,
+    server_preset,
+    shell_variables,
+    uses_overrides,
+)
+from toolkit.memory import TensorOverride
 
 AWKWARD = Path("/models/模型 Ž é/it's a model.gguf")
 
@@ -27,4 +38,65 @@ def test_the_python_expression_is_valid_and_says_the_same():
         "type_k": 8,
         "type_v": 8,
         "flash_attn": True,
+        "swa_full": False,
     }
+
+
+MIXTURE = LaunchPlan(
+    AWKWARD,
+    32768,
+    49,
+    "q8_0",
+    "f16",
+    n_cpu_moe=12,
+    overrides=(TensorOverride(r"blk\.12\.ffn_up_exps\.weight"),),
+    tensor_split=(30, 19),
+    n_parallel=4,
+    n_ubatch=1024,
+    profile="Q4_K_M",
+)
+
+
+def test_a_mixture_names_the_blocks_whose_experts_stay_on_the_cpu():
+    words = shlex.split(llama_server_command(MIXTURE))
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert options == {
+        "-m": str(AWKWARD),
+        "-c": "32768",
+        "-ngl": "49",
+        "-ctk": "q8_0",
+        "-ctv": "f16",
+        "-fa": "on",
+        "-ncmoe": "12",
+        "-ot": r"blk\.12\.ffn_up_exps\.weight=CPU",
+        "-ts": "30,19",
+        "-np": "4",
+        "-ub": "1024",
+    }
+
+
+def test_a_shell_evaluates_the_variables_to_what_was_planned():
+    script = f"{shell_variables(MIXTURE)}\nprintf '%s\\n' \"$MODEL\" $NGL $CTX $KV_TYPE_K $KV_TYPE_V $N_CPU_MOE $TENSOR_SPLIT"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=True)
+    assert done.stdout.decode().splitlines() == [str(AWKWARD), "49", "32768", "q8_0", "f16", "12", "30,19"]
+
+
+def test_a_preset_is_a_section_of_ini_with_long_options():
+    parser = configparser.ConfigParser()
+    parser.read_string(server_preset(MIXTURE))
+    section = dict(parser["it's-a-model"])
+    assert section["model"] == str(AWKWARD)
+    assert section["n-gpu-layers"] == "49"
+    assert section["n-cpu-moe"] == "12"
+    assert section["override-tensor"] == r"blk\.12\.ffn_up_exps\.weight=CPU"
+
+
+def test_a_modelfile_says_what_the_server_of_ollama_must_be_told():
+    lines = ollama_modelfile(LaunchPlan(AWKWARD, 4096, 33, "q8_0")).splitlines()
+    assert "OLLAMA_KV_CACHE_TYPE=q8_0" in lines[0]
+    assert lines[1:] == [f"FROM {AWKWARD}", "PARAMETER num_ctx 4096", "PARAMETER num_gpu 33"]
+
+
+def test_only_overrides_and_servers_keep_a_plan_from_being_told_to_every_program():
+    assert uses_overrides(MIXTURE)
+    assert not uses_overrides(LaunchPlan(AWKWARD, 4096, 33, "q8_0"))

@@ -103,8 +103,8 @@ class MemorySettings:
     """sequences"""
     kv_unified: bool = False
     """one cache for all sequences, instead of an equal part for each"""
-    swa_full: bool = True
-    """keep every token in the layers that see only a window; llama.cpp's default, though not llama-server's"""
+    swa_full: bool = False
+    """keep every token in the layers that see only a window; llama.cpp's library does by default, llama-server does not"""
     tensor_overrides: tuple[TensorOverride, ...] = ()
     tensor_split: tuple[float, ...] = ()
     """layers of each device; none leaves it to llama.cpp"""

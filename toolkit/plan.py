@@ -79,6 +79,7 @@ class Planner:
         self._model, self._request, self._asker = model, request, asker
         self._files: dict[str, PlannedFile] = {}
         self._skeletons: dict[str, Skeleton] = {}
+        self._whole: dict[MemorySettings, Footprint] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="gguf-toolkit-")
 
     def __enter__(self) -> "Planner":
@@ -92,7 +93,7 @@ class Planner:
 
         Raises DoesNotFitError if nothing does; the message says what would.
         """
-        found = list(self._every() if self._request.explicit or self._request.on_cpu else self._best_few())
+        found = list(self._every() if self._request.explicit else self._best_few())
         if not found:
             raise DoesNotFitError(self._nothing_fits())
         return ranked(found, self._request.prefer)
@@ -153,7 +154,7 @@ class Planner:
         named = [name for name in self._model.profiles if name.upper() == SPLIT_PROFILE]
         quality = self._request.prefer is Prefer.QUALITY or not named
         for name in (self._model.profiles if quality else named)[:RUNNERS_UP]:
-            yield from (one for one in self._fitting(name) if not one.fits_whole)
+            yield from (one for one in self._fitting(name) if not (one.fits_whole or self._request.on_cpu))
 
     def _with_largest_kv(self, name: str) -> PlannedChoice | None:
         return next((one for one in self._fitting(name, whole_only=True) if one.fits_whole), None)
@@ -178,6 +179,8 @@ class Planner:
 
     def _whole_fits(self, name: str, kv_types: KvTypes) -> bool:
         """Tell whether the whole offload fits, without a search for a split."""
+        if self._request.on_cpu:
+            return True
         settings = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
         search = self._search(self._file(name), settings)
         # Several GPUs can be filled in more than one way, which the search knows.
@@ -185,8 +188,13 @@ class Planner:
 
     def _may_fit(self, name: str) -> bool:
         """Tell whether the weights alone leave a chance of a whole offload."""
+        if self._request.on_cpu:
+            return True
+        room = sum(self._request.budgets.vram_bytes)
+        if self._model.least_bytes(name) > room:
+            return False
         tensors = self._file(name).model_tensors
-        return sum(tensors.layer_bytes(Placement(tensors.n_layer + 1))) <= sum(self._request.budgets.vram_bytes)
+        return sum(tensors.layer_bytes(Placement(tensors.n_layer + 1))) <= room
 
     def _split(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
         if self._request.on_cpu:
@@ -201,7 +209,13 @@ class Planner:
         return self._choice(file, settings, found)
 
     def _search(self, file: PlannedFile, settings: MemorySettings) -> SplitSearch:
-        return SplitSearch(file.model_tensors, self._request.budgets, lambda place: self._ask(file, settings, place))
+        def ask(placement: Placement) -> Footprint:
+            footprint = self._ask(file, settings, placement)
+            if placement == Placement(file.model_tensors.n_layer + 1):
+                self._whole.setdefault(settings, footprint)
+            return footprint
+
+        return SplitSearch(file.model_tensors, self._request.budgets, ask, self._whole.get(settings))
 
     def _choice(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
         beyond_ram = found.footprint.host_bytes - self._request.budgets.ram_bytes

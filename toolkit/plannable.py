@@ -14,8 +14,12 @@ from toolkit.kv_cache import ModelKeys
 from toolkit.model_source import ModelSource
 from toolkit.placement import ModelTensors
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile
+from toolkit.rows import row_count
 from toolkit.tensor_plan import plan_conversion
 from toolkit.token_speed import Experts
+
+LEAST_SHARE = 0.85
+"""A profile may store some tensors with fewer bits than most get, but never so many that less than this share is left."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class PlannableModel:
     metadata: Metadata
     profiles: tuple[str, ...]
     make: Callable[[str], PlannedFile]
+    least_bytes: Callable[[str], int] = lambda _profile: 0
+    """a profile -> no fewer than these bytes of weights go to the GPUs of a whole offload; quick to tell"""
     path: Path | None = None
     """the file, if there is one already"""
     estimated_file_bytes: bool = False
@@ -81,10 +87,10 @@ def model_from_gguf(path: Path) -> PlannableModel:
         raise GgufError(f"{path} has no general.architecture or no block_count; it is not a model")
     tensors = tuple(ShapedTensor(name, rows.shape, rows.type) for name, rows in file.tensors.items())
     profile = _profile_name(keys.number("general.file_type"))
-    weights = sum(_weights(tensor) for tensor in tensors)
+    weights = sum(_weights(tensor.shape) for tensor in tensors)
     data_bytes = sum(tensor.type.tensor_bytes(tensor.shape) for tensor in tensors)
     planned = PlannedFile(profile, 8 * data_bytes / max(1, weights), file.file_bytes, file.metadata, tensors)
-    return PlannableModel(path.name.removesuffix(".gguf"), file.metadata, (profile,), lambda _: planned, path)
+    return PlannableModel(path.name.removesuffix(".gguf"), file.metadata, (profile,), lambda _: planned, path=path)
 
 
 def model_from_source(
@@ -97,14 +103,16 @@ def model_from_source(
         plan = plan_conversion(source, profile)
         return PlannedFile(profile.name, profile.default.bits_per_weight, plan.file_bytes, plan.metadata, plan.tensors)
 
-    return PlannableModel(source.name, source.metadata, profiles, make, None, estimated_file_bytes)
+    weights = sum(_weights(tensor.shape) for tensor in source.tensors if tensor.name != "token_embd.weight")
+
+    def least_bytes(name: str) -> int:
+        return round(weights * load_profile(name).default.bits_per_weight / 8 * LEAST_SHARE)
+
+    return PlannableModel(source.name, source.metadata, profiles, make, least_bytes, None, estimated_file_bytes)
 
 
-def _weights(tensor: ShapedTensor) -> int:
-    count = 1
-    for length in tensor.shape:
-        count *= length
-    return count
+def _weights(shape: tuple[int, ...]) -> int:
+    return row_count(shape) * shape[-1]
 
 
 def _profile_name(file_type: int | None) -> str:

@@ -50,10 +50,16 @@ class FoundSplit:
 
 
 class SplitSearch:
-    """The search for one file and one set of settings; `ask` gives the footprint of a placement."""
+    """The search for one file and one set of settings; `ask` gives the footprint of a placement.
 
-    def __init__(self, tensors: ModelTensors, budgets: Budgets, ask: AskPlacement) -> None:
-        self._tensors, self._budgets, self._ask = tensors, budgets, ask
+    `like` is what the whole offload of the same model takes in another profile: its caches and compute buffers are the
+    same, so it does for a guess.
+    """
+
+    def __init__(
+        self, tensors: ModelTensors, budgets: Budgets, ask: AskPlacement, like: Footprint | None = None
+    ) -> None:
+        self._tensors, self._budgets, self._ask, self._like = tensors, budgets, ask, like
         self._steps = placements(tensors)
         self._tried: dict[int, FoundSplit | None] = {}
 
@@ -66,7 +72,9 @@ class SplitSearch:
         Raises DoesNotFitError if not even an empty offload fits the GPUs.
         """
         last = len(self._steps) - 1
-        whole = self._at(last)
+        # Where the weights alone are too much, there is nothing to ask.
+        possible = sum(self._tensors.layer_bytes(self._steps[last])) <= sum(self._budgets.room)
+        whole = self._at(last) if possible else None
         if whole is not None:
             return whole
         low, high = self._bracket(self._guess(), last)
@@ -105,7 +113,7 @@ class SplitSearch:
 
     def _guess(self) -> int:
         """Return the last step that fits if memory is what the whole offload takes, scaled by layers."""
-        whole = self.whole_footprint()
+        whole = self._like or self.whole_footprint()
         compute_bytes = max((device.compute_bytes for device in whole.devices if not device.on_host), default=0)
         room = sum(max(0, size - compute_bytes) for size in self._budgets.room)
         low, high = 0, len(self._steps) - 1
@@ -156,7 +164,8 @@ class SplitSearch:
 
     @cached_property
     def _kv_bytes(self) -> int:
-        return sum(device.kv_cache_bytes for device in self.whole_footprint().devices if not device.on_host)
+        whole = self._like or self.whole_footprint()
+        return sum(device.kv_cache_bytes for device in whole.devices if not device.on_host)
 
 
 def _taken(footprint: Footprint) -> list[int]:

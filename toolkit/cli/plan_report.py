@@ -1,0 +1,251 @@
+"""What `plan` prints: a headline, a bar for every device, the ranked choices; or the documents for other programs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import emit_json, note, warn
+from toolkit.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from toolkit.launch import LaunchPlan
+    from toolkit.memory import DeviceBytes
+    from toolkit.plan import PlannedChoice, PlanRequest
+    from toolkit.plannable import PlannableModel
+
+BAR = 40
+_PARTS = (("weights_bytes", "#"), ("kv_cache_bytes", "="), ("compute_bytes", "+"))
+
+
+def print_report(choices: "list[PlannedChoice]", model: "PlannableModel", request: "PlanRequest", format_: str) -> None:
+    """Print the choices in one of the formats; those for other programs hold the best choice."""
+    if format_ == "json":
+        emit_json("plan", document(choices, model, request))
+    elif format_ == "table":
+        _print_table(choices, model, request)
+    else:
+        _print_for_others(choices[0], model, format_)
+
+
+def launch_plan(choice: "PlannedChoice", model: "PlannableModel") -> "LaunchPlan":
+    """Return how to run a choice; a file that is not made yet goes by the name that `convert` gives it."""
+    from toolkit.launch import LaunchPlan
+    from toolkit.placement import Placement
+    from toolkit.plan import settled_settings
+
+    settings, placement = choice.settings, choice.placement
+    border = settled_settings(settings, Placement(0, border=placement.border)).tensor_overrides
+    return LaunchPlan(
+        model.path or Path(f"{model.name}-{choice.file.profile}.gguf"),
+        settings.n_ctx,
+        placement.n_gpu_layers,
+        settings.kv_type_k,
+        settings.kv_type_v,
+        placement.n_cpu_moe,
+        border,
+        placement.tensor_split,
+        settings.n_parallel,
+        settings.kv_unified,
+        settings.n_ubatch,
+        settings.flash_attention,
+        settings.swa_full,
+        settings.rpc,
+        choice.file.profile,
+    )
+
+
+def document(choices: "list[PlannedChoice]", model: "PlannableModel", request: "PlanRequest") -> dict[str, Any]:
+    """Return the JSON document of a plan."""
+    from toolkit.launch import llama_server_command
+
+    return {
+        "model": model.name,
+        "trained_context_length": model.trained_context,
+        "answered_by": choices[0].footprint.answered_by if choices else None,
+        "file_bytes_exact": not model.estimated_file_bytes,
+        "bandwidth_origin": request.bandwidths.origin,
+        "choices": [
+            _choice(choice, request) | {"llama_server": llama_server_command(launch_plan(choice, model))}
+            for choice in choices
+        ],
+    }
+
+
+def _choice(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
+    settings = choice.settings
+    return {
+        "profile": choice.file.profile,
+        "context_length": settings.n_ctx,
+        "context_length_per_sequence": context_per_sequence(choice),
+        "parallel": settings.n_parallel,
+        "kv_type_k": settings.kv_type_k,
+        "kv_type_v": settings.kv_type_v,
+        "n_gpu_layers": choice.placement.n_gpu_layers,
+        "n_layers": choice.n_layers,
+        "n_cpu_moe": choice.placement.n_cpu_moe,
+        "tensor_buft_overrides": [f"{one.pattern}={one.buffer_type}" for one in choice.placement.overrides],
+        "tensor_split": list(choice.placement.tensor_split),
+        "fits": choice.fits,
+        "fits_whole": choice.fits and choice.fits_whole,
+        "missing_bytes": choice.missing_bytes,
+        "predicted_tokens_per_second": choice.tokens_per_second if choice.fits else None,
+        "file_bytes": choice.file.file_bytes,
+        "devices": [
+            {
+                "name": device.name,
+                "budget_bytes": budget,
+                "weights_bytes": device.weights_bytes,
+                "kv_cache_bytes": device.kv_cache_bytes,
+                "compute_bytes": device.compute_bytes,
+                "unaccounted_bytes": 0 if device.on_host else request.budgets.margin_bytes,
+            }
+            for device, budget in _with_budgets(choice, request)
+        ],
+    }
+
+
+def context_per_sequence(choice: "PlannedChoice") -> int:
+    """Return the tokens that one sequence can have: an equal part, or all of them where the cache is unified."""
+    settings = choice.settings
+    return settings.n_ctx if settings.kv_unified else settings.n_ctx // settings.n_parallel
+
+
+def _with_budgets(choice: "PlannedChoice", request: "PlanRequest") -> "list[tuple[DeviceBytes, int]]":
+    """Return the devices that hold something, GPUs first, each with its budget."""
+    asked = choice.footprint.asked
+    found = []
+    for device in sorted(choice.footprint.devices, key=lambda device: (device.on_host, device.name)):
+        place = asked.index(device.name) if device.name in asked else len(asked)
+        vram = request.budgets.vram_bytes
+        found.append((device, request.budgets.ram_bytes if device.on_host else vram[min(place, len(vram) - 1)]))
+    return found
+
+
+def _print_for_others(choice: "PlannedChoice", model: "PlannableModel", format_: str) -> None:
+    from toolkit.launch import FORMATS, WITHOUT_OVERRIDES, uses_overrides
+
+    plan = launch_plan(choice, model)
+    if format_ in WITHOUT_OVERRIDES and uses_overrides(plan):
+        warn(
+            f"{format_} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"
+        )
+    if model.path is None:
+        note(f"{plan.path} is still to be made: gguf-toolkit convert SRC {plan.path} --profile {choice.file.profile}")
+    click.echo(FORMATS[format_](plan))
+
+
+def _print_table(choices: "list[PlannedChoice]", model: "PlannableModel", request: "PlanRequest") -> None:
+    best = next((choice for choice in choices if choice.fits), choices[0])
+    click.echo(_headline(best, model))
+    _print_context(best)
+    click.echo()
+    for device, budget in _with_budgets(best, request):
+        click.echo(_bar(device, budget, 0 if device.on_host else request.budgets.margin_bytes))
+    click.echo(f"{'':6}# weights  = KV cache and states  + compute  ~ kept free")
+    click.echo()
+    _print_choices(choices, model)
+    click.echo(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
+    for line in _advice(best, request):
+        click.echo(line)
+
+
+def _headline(choice: "PlannedChoice", model: "PlannableModel") -> str:
+    from toolkit.units import format_size
+
+    placement, settings = choice.placement, choice.settings
+    kv = "/".join(dict.fromkeys((settings.kv_type_k, settings.kv_type_v)))
+    size = f"{'about ' if model.estimated_file_bytes else ''}{format_size(choice.file.file_bytes)}"
+    start = f"{model.name}: {choice.file.profile}, {size}, {kv} KV"
+    if not choice.fits:
+        return f"{start}: does not fit, {format_size(choice.missing_bytes)} too much"
+    return f"{start}; {_where(choice)}; about {_rate(choice.tokens_per_second)} tokens/s{_split_words(placement.tensor_split)}"
+
+
+def _rate(tokens_per_second: float) -> str:
+    """Return a rate with the two or three digits that a prediction deserves."""
+    return f"{tokens_per_second:.1f}" if tokens_per_second < 100 else f"{round(tokens_per_second, -1):,.0f}"
+
+
+def _where(choice: "PlannedChoice") -> str:
+    placement, total = choice.placement, choice.n_layers
+    if not placement.n_gpu_layers:
+        return "on the CPU alone"
+    experts = f", experts of blocks 0 to {placement.n_cpu_moe - 1} on the CPU" if placement.n_cpu_moe else ""
+    experts += f" and {len(placement.border)} of the next block's" if placement.border else ""
+    if placement.n_gpu_layers == total:
+        return f"all {total} layers (blocks and output) on the GPU{experts}"
+    first = total - placement.n_gpu_layers
+    blocks = f"blocks {first} to {total - 2} and the output" if first < total - 1 else "the output"
+    return f"{placement.n_gpu_layers} of {total} layers on the GPU ({blocks}){experts}"
+
+
+def _split_words(tensor_split: tuple[int, ...]) -> str:
+    return f"; layers per GPU {', '.join(map(str, tensor_split))}" if len(tensor_split) > 1 else ""
+
+
+def _print_context(choice: "PlannedChoice") -> None:
+    settings = choice.settings
+    if settings.n_parallel == 1:
+        click.echo(f"context {settings.n_ctx:,}")
+    elif settings.kv_unified:
+        click.echo(f"context {settings.n_ctx:,} in all, shared by {settings.n_parallel} sequences")
+    else:
+        click.echo(
+            f"context {settings.n_ctx:,} in all, {context_per_sequence(choice):,} for each of {settings.n_parallel} sequences"
+        )
+
+
+def _bar(device: "DeviceBytes", budget: int, margin: int) -> str:
+    from toolkit.units import format_size
+
+    scale = max(budget, device.total_bytes + margin, 1)
+    cells = "".join(mark * round(BAR * getattr(device, part) / scale) for part, mark in _PARTS)
+    cells += "~" * round(BAR * margin / scale)
+    name = "RAM" if device.on_host else device.name
+    free = budget - device.total_bytes - margin
+    rest = f"{format_size(free)} free" if free >= 0 else f"{format_size(-free)} too much"
+    parts = ", ".join(
+        f"{words} {format_size(size)}"
+        for words, size in (
+            ("weights", device.weights_bytes),
+            ("KV", device.kv_cache_bytes),
+            ("compute", device.compute_bytes),
+        )
+        if size
+    )
+    return f"{name:6}[{cells[:BAR]:{BAR}}] {format_size(device.total_bytes)} of {format_size(budget)}: {parts}; {rest}"
+
+
+def _print_choices(choices: "list[PlannedChoice]", model: "PlannableModel") -> None:
+    from toolkit.units import format_size
+
+    rows = [
+        (
+            choice.file.profile,
+            format_size(choice.file.file_bytes),
+            f"{choice.settings.n_ctx:,}",
+            "/".join(dict.fromkeys((choice.settings.kv_type_k, choice.settings.kv_type_v))),
+            f"{choice.placement.n_gpu_layers}/{choice.n_layers}" if choice.fits else "-",
+            str(choice.placement.n_cpu_moe) if choice.fits else "-",
+            format_size(choice.footprint.gpu_bytes),
+            format_size(choice.footprint.host_bytes),
+            f"{_rate(choice.tokens_per_second)}" if choice.fits else f"lacks {format_size(choice.missing_bytes)}",
+        )
+        for choice in choices
+    ]
+    header = ("profile", "file", "context", "KV", "layers on GPU", "experts on CPU", "GPU", "RAM", "tokens/s")
+    print_table(header, rows, right=(1, 2, 4, 5, 6, 7, 8))
+    if model.estimated_file_bytes:
+        click.echo("file sizes are without the vocabulary, which config.json does not hold")
+
+
+def _advice(choice: "PlannedChoice", request: "PlanRequest") -> list[str]:
+    """Say which setting decides, where one does."""
+    from toolkit.units import format_size
+
+    compute = sum(device.compute_bytes for device in choice.footprint.devices if not device.on_host)
+    if (choice.fits_whole and choice.fits) or request.on_cpu or 4 * compute < sum(request.budgets.room):
+        return []
+    smaller = max(32, choice.settings.n_ubatch // 4)
+    return [f"compute buffers take {format_size(compute)} on the GPU; --ubatch {smaller} makes them smaller"]

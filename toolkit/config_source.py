@@ -1,0 +1,121 @@
+"""From a config.json alone to a ModelSource: shapes from the architecture's rules, no weights, no vocabulary.
+
+Enough to ask for memory; a conversion needs the whole checkpoint.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.architectures import find_architecture
+from toolkit.architectures.base import Architecture, TensorRule
+from toolkit.architectures.dimensions import dimension
+from toolkit.errors import CheckpointError, InputError
+from toolkit.ggml_types import BF16, TensorType
+from toolkit.gguf_format import string
+from toolkit.hf_source import model_metadata, model_traits
+from toolkit.json_files import read_json_object
+from toolkit.model_config import ModelConfig, normalise
+from toolkit.model_source import ModelSource, SourceTensor
+from toolkit.rope import check_rope_type
+from toolkit.rows import Bytes, RowSource, generated, row_count
+from toolkit.tensor_matching import match_tensors
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class AbsentRows:
+    """Rows of a tensor that nobody has; only their shape and type are known."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType = BF16
+
+    def read_rows(self, _start: int, _stop: int) -> Bytes:
+        """Refuse: there is nothing to read.
+
+        Raises CheckpointError.
+        """
+        raise CheckpointError(f"{self.name} has no weights: the model was described by its config.json alone")
+
+
+@dataclass(frozen=True)
+class ImpliedTensor:
+    """A tensor that a config implies, in the place of one that a checkpoint stores."""
+
+    name: str
+    shape: tuple[int, ...]
+    file: Path
+    dtype: str = "BF16"
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes that it would take in a checkpoint."""
+        return row_count(self.shape) * BF16.row_bytes(self.shape[-1])
+
+    def rows(self) -> RowSource:
+        """Return rows that cannot be read."""
+        return AbsentRows(self.name, self.shape)
+
+
+def source_from_config(path: Path) -> ModelSource:
+    """Return the model that a config.json, or a folder that holds one, describes.
+
+    Raises CheckpointError if there is none, ConfigError if it is not understood or lacks a number.
+    """
+    file = path / CONFIG if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"{file} does not exist; give a config.json, or a folder that holds one")
+    config = normalise(read_json_object(file))
+    architecture, notes = find_architecture(config)
+    config = config.with_defaults(architecture.defaults)
+    check_rope_type(config, architecture.rope_types)
+    architecture.check(config)
+    implied = {tensor.name: tensor for tensor in implied_tensors(architecture, config, file)}
+    matching = match_tensors(architecture, config, implied)
+    computed = [
+        SourceTensor(name, generated(values)) for name, values in architecture.generated_tensors(config).items()
+    ]
+    name = file.resolve().parent.name or "model"
+    general = {"general.architecture": string(architecture.name), "general.name": string(name)}
+    return ModelSource(
+        name=name,
+        metadata=general | model_metadata(architecture, config),
+        tensors=(*computed, *matching.tensors),
+        traits=model_traits(architecture, config),
+        keeps_types=False,
+        warnings=(*notes, f"{file} has no weights beside it: planned from the config alone"),
+    )
+
+
+def implied_tensors(architecture: Architecture, config: ModelConfig, file: Path) -> Iterator[ImpliedTensor]:
+    """Yield what a checkpoint with this config must hold; of alternatives, the first."""
+    targets: set[str] = set()
+    names: set[str] = set()
+    for layer in range(-1, architecture.block_count(config)):
+        for rule in architecture.tensors:
+            target = rule.target.format(layer=layer)
+            if target in targets or not _applies(rule, layer, config):
+                continue
+            targets.add(target)
+            shape = tuple(dimension(expression, config).length for expression in rule.shape)
+            # One tensor of a checkpoint may serve several of the file.
+            fresh = [name for name in _names(rule, layer, config) if name not in names]
+            names.update(fresh)
+            yield from (ImpliedTensor(name, shape, file) for name in fresh)
+
+
+def _applies(rule: TensorRule, layer: int, config: ModelConfig) -> bool:
+    if rule.per_layer is not (layer >= 0) or (rule.layers is not None and not rule.layers(config, layer)):
+        return False
+    return rule.is_required(config)
+
+
+def _names(rule: TensorRule, layer: int, config: ModelConfig) -> list[str]:
+    if "{expert}" not in rule.source:
+        return [rule.source.format(layer=layer)]
+    count = dimension(rule.count, config).length
+    if count > 1 << 16:
+        raise InputError(f"config.json: {rule.count} is {count}, which is more experts than any model has")
+    return [rule.source.format(layer=layer, expert=expert) for expert in range(count)]
