@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-QUICK = ("--ctx", "512", "--chunks", "4", "--json")
+BRIEFLY = ("--ctx", "512", "--chunks", "4", "--repetitions", "1")
 
 
 def fit(run_command, folder, *options):
-    done = run_command("fit", "demo", "--out", folder, *QUICK, *options)
+    done = run_command("fit", "demo", "--out", folder, *BRIEFLY, "--json", *options)
     return done, json.loads(done.stdout) if done.returncode == 0 else None
 
 
@@ -69,7 +69,7 @@ def test_what_fits_nowhere_stops_with_3_and_leaves_nothing(run_command, tmp_path
 
 
 def test_the_report_for_people_names_the_flags_and_who_measured(run_command, tmp_path):
-    done = run_command("fit", "demo", "--vram", "12MiB", "--ctx", "512", "--chunks", "2", "--out", tmp_path)
+    done = run_command("fit", "demo", "--vram", "12MiB", *BRIEFLY, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     for words in (
         "whole on the GPU",
@@ -108,6 +108,6 @@ def test_a_text_too_short_to_measure_is_refused(run_command, tmp_path):
 
 
 def test_a_context_beyond_the_trained_one_is_warned_of_and_goes_on(run_command, tmp_path):
-    done = run_command("fit", "demo", "--vram", "64MiB", "--ctx", "2k", "--chunks", "2", "--out", tmp_path, "--json")
+    done = run_command("fit", "demo", "--vram", "64MiB", *BRIEFLY, "--ctx", "2k", "--out", tmp_path)
     assert done.returncode == 0
     assert "--ctx 2,048 is beyond the 1,024 tokens that the model was trained for" in done.stderr

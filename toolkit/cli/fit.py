@@ -43,6 +43,7 @@ Examples:
 @click.option(
     "--chunks", type=click.IntRange(min=1), default=20, show_default=True, help="Windows of text to measure on."
 )
+@click.option("--repetitions", "-r", type=click.IntRange(min=1), default=3, show_default=True, help="Of token rates.")
 @click.option("--out", type=click.Path(path_type=Path), help="File, or folder for a file of the default name.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
@@ -98,8 +99,14 @@ def _request(model: "ModelSource", options: dict[str, Any]) -> "FitRequest":
 def _measure_options(options: dict[str, Any]) -> "MeasureOptions":
     from toolkit.evaluation_text import read_text
     from toolkit.fit import MeasureOptions
+    from toolkit.token_rate import RateSettings
 
-    return MeasureOptions(read_text(options["text"]), options["chunks"], options["max_ppl_increase"] / 100)
+    return MeasureOptions(
+        read_text(options["text"]),
+        options["chunks"],
+        options["max_ppl_increase"] / 100,
+        RateSettings(repetitions=options["repetitions"]),
+    )
 
 
 def _run(
