@@ -1,6 +1,8 @@
 """From a Hugging Face checkpoint to a ModelSource: config, tensors and vocabulary, reconciled before the first byte."""
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy
@@ -24,6 +26,8 @@ from toolkit.tensor_names import canonical_names
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
 from toolkit.units import format_size
 
+_PREDICTION_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
+
 
 def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSource:
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
@@ -37,7 +41,9 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     checkpoint, quantization_warnings = open_quantized(checkpoint)
     named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
-    stored, warnings = _one_output(named.tensors, config, architecture.naming)
+    config = _with_prediction_layers(config, named.tensors)
+    canonical = {architecture.renamed(name, config): tensor for name, tensor in named.tensors.items()}
+    stored, warnings = _one_output(canonical, config, architecture.naming)
     config, vocabulary_warnings = _vocabulary_from_rows(config, stored, architecture.naming)
     check_rope_type(config, architecture.rope_types)
     architecture.check(config)
@@ -66,6 +72,12 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
         ),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
     )
+
+
+def _with_prediction_layers(config: ModelConfig, tensors: Mapping[str, CheckpointTensor]) -> ModelConfig:
+    """Return the config with the number of multi-token prediction layers that are stored under `mtp.`."""
+    found = {int(match[1]) for name in tensors if (match := _PREDICTION_LAYER.match(name))}
+    return ModelConfig({**config.values, "stored_prediction_layers": len(found)}, config.defaults)
 
 
 def model_metadata(architecture: Architecture, config: ModelConfig) -> Metadata:

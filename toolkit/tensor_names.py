@@ -85,6 +85,8 @@ def _decoder_prefix(names: Iterable[str], naming: Naming) -> str:
 def _canonical(name: str, decoder: str, naming: Naming) -> str:
     if re.fullmatch(rf"(.*\.)?{naming.output}\.\w+", name) and not re.search(rf"\b{naming.blocks}\.\d", name):
         return name[name.rindex(f"{naming.output}.") :]
+    if MULTI_TOKEN_PREDICTION.fullmatch(name):
+        return name.removeprefix("model.")
     bare = name.removeprefix(decoder)
     style = re.match(rf"(.*\.)?{naming.blocks}\.\d+\.", name)
     if style and (style[1] or "") != decoder:

@@ -154,6 +154,11 @@ def no_check(_config: ModelConfig) -> None:
     """Accept every config."""
 
 
+def keep_name(name: str, _config: ModelConfig) -> str:
+    """Return the name itself."""
+    return name
+
+
 def hidden_layers(config: ModelConfig) -> int:
     """Return the number of blocks where there is nothing but the hidden layers."""
     return config.integer("num_hidden_layers")
@@ -185,6 +190,8 @@ class Architecture:
     vocabularies: tuple[str, ...] = ("sentencepiece", "bpe")
     """the styles of vocabulary, in the order in which they are looked for"""
     naming: Naming = Naming()
+    renamed: Callable[[str, ModelConfig], str] = keep_name
+    """brings names that the rules cannot express, such as blocks counted apart, to the form that they use"""
     scalars: Mapping[str, str] = field(default_factory=dict)
     """tensor of one number in every block -> the metadata array that holds these numbers"""
     dropped: dict[str, str] = field(default_factory=dict)

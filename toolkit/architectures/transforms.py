@@ -55,6 +55,50 @@ def _gather(source: RowSource, rows: Indices) -> Bytes:
 
 
 @dataclass(frozen=True)
+class SelectedColumns:
+    """Rows whose elements stand in another order, or some of them."""
+
+    source: RowSource
+    columns: Indices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the source's shape with another row length."""
+        return (*self.source.shape[:-1], len(self.columns))
+
+    @property
+    def type(self) -> TensorType:
+        """Return the source's type."""
+        return self.source.type
+
+    def read_rows(self, start: int, stop: int) -> Bytes:
+        """Return rows start to stop with the chosen elements."""
+        rows = self.source.read_rows(start, stop).reshape(stop - start, self.source.shape[-1], -1)
+        return rows[:, self.columns].reshape(stop - start, -1)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A matrix with rows of zeros after its own."""
+
+    source: RowSource
+    shape: tuple[int, ...]
+
+    @property
+    def type(self) -> TensorType:
+        """Return the source's type."""
+        return self.source.type
+
+    def read_rows(self, start: int, stop: int) -> Bytes:
+        """Return rows start to stop, zeros where the source has none."""
+        result = numpy.zeros((stop - start, self.type.row_bytes(self.shape[-1])), dtype=numpy.uint8)
+        stored = min(stop, self.source.shape[0])
+        if start < stored:
+            result[: stored - start] = self.source.read_rows(start, stored)
+        return result
+
+
+@dataclass(frozen=True)
 class Transposed:
     """Matrices with rows and columns exchanged; a tensor of three axes holds a matrix for every index of the first."""
 
@@ -220,6 +264,21 @@ def part(index: int, of: int) -> Transform:
     return transform
 
 
+def every_other_row(first: int) -> Transform:
+    """Return the transform that takes the even (0) or the odd (1) rows."""
+
+    def transform(source: RowSource, _config: ModelConfig) -> RowSource:
+        shape = (*source.shape[:-2], source.shape[-2] // 2, source.shape[-1])
+        return SelectedRows(source, shape, lambda rows: 2 * rows + first)
+
+    return transform
+
+
+def every_other_column(first: int) -> Transform:
+    """Return the transform that takes the even (0) or the odd (1) elements of every row."""
+    return lambda source, _config: SelectedColumns(source, numpy.arange(first, source.shape[-1], 2))
+
+
 def regrouped(source: RowSource, order: Indices) -> RowSource:
     """Return the rows that `order` lists; 8 bytes a row are held for it."""
     return SelectedRows(source, (len(order), *source.shape[1:]), lambda rows: order[rows])
@@ -236,7 +295,7 @@ def plus_one(source: RowSource, _config: ModelConfig) -> RowSource:
 
 
 def negative_exponential(source: RowSource, _config: ModelConfig) -> RowSource:
-    """Return -exp(x): the A of a state space model, stored as its logarithm."""
+    """Return -exp(x), correctly rounded: the A of a state space model, stored as its logarithm."""
     return Computed(source, lambda values: -numpy.exp(values.astype(numpy.float64)))
 
 

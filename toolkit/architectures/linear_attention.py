@@ -1,0 +1,109 @@
+"""Qwen's gated delta net: linear attention in most layers, full attention in some, and layers that predict further tokens."""
+
+import re
+from dataclasses import replace
+
+from toolkit.architectures.base import Rules, bare_block, block, retargeted, transformed
+from toolkit.architectures.dimensions import head_dim
+from toolkit.architectures.glm4_moe import NEXT_TOKENS
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, NORMS, PROJECTIONS
+from toolkit.architectures.qwen3 import HEAD_NORMS
+from toolkit.architectures.transforms import negative_exponential, plus_one, squeeze
+from toolkit.gguf_format import Metadata, ValueType, array, uint32
+from toolkit.model_config import ModelConfig
+from toolkit.rope import rotary_dimensions
+
+KEYS, VALUES = "linear_num_key_heads*linear_key_head_dim", "linear_num_value_heads*linear_value_head_dim"
+QKV = f"2*{KEYS}+{VALUES}"
+
+AROUND = transformed(AROUND_THE_BLOCKS, plus_one, "norm.weight")
+BLOCK_NORMS = transformed(retargeted(NORMS, {"ffn_norm": "post_attention_norm"}), plus_one, "norm.weight")
+GATED_ATTENTION: Rules = (
+    replace(PROJECTIONS[0], shape=("2*q", "embd")),
+    *PROJECTIONS[1:],
+    *transformed(HEAD_NORMS, plus_one, "norm.weight"),
+)
+STATES = (
+    bare_block("linear_attn.A_log", "ssm_a", "linear_num_value_heads", transform=negative_exponential),
+    bare_block("linear_attn.dt_bias", "ssm_dt.bias", "linear_num_value_heads"),
+    block("linear_attn.conv1d", "ssm_conv1d", QKV, "1", "linear_conv_kernel_dim", transform=squeeze),
+    block("linear_attn.norm", "ssm_norm", "linear_value_head_dim"),
+    block("linear_attn.out_proj", "ssm_out", "embd", VALUES),
+)
+# the head shares the embedding and mostly the output
+PREDICTION: Rules = transformed(
+    tuple(
+        replace(one, required="embed_tokens" not in one.source and "head.head" not in one.source) for one in NEXT_TOKENS
+    ),
+    plus_one,
+    "norm.weight",
+)
+_HEAD_PARTS = {
+    "fc": "eh_proj",
+    "pre_fc_norm_embedding": "enorm",
+    "pre_fc_norm_hidden": "hnorm",
+    "norm": "shared_head.norm",
+}
+_HEAD_LAYER, _HEAD_PART = re.compile(r"mtp\.layers\.(\d+)\.(.*)"), re.compile(r"mtp\.(\w+)\.(\w+)")
+
+
+def prediction_layers(config: ModelConfig) -> int:
+    """Return the number of layers that predict further tokens: those stored, else those that the config promises."""
+    return int(config.get("stored_prediction_layers", config.get("mtp_num_hidden_layers", 0)))
+
+
+def blocks(config: ModelConfig) -> int:
+    """Return the hidden layers and those that predict further tokens."""
+    return config.integer("num_hidden_layers") + prediction_layers(config)
+
+
+def head_as_block(name: str, config: ModelConfig) -> str:
+    """Return `mtp.…` names as those of blocks after the hidden layers."""
+    first = config.integer("num_hidden_layers")
+    layer, part = _HEAD_LAYER.fullmatch(name), _HEAD_PART.fullmatch(name)
+    if layer:
+        return f"model.layers.{first + int(layer[1])}.{layer[2]}"
+    if part and part[1] in _HEAD_PARTS:
+        return f"model.layers.{first}.{_HEAD_PARTS[part[1]]}.{part[2]}"
+    return name
+
+
+def is_linear(config: ModelConfig, layer: int) -> bool:
+    """Tell whether a layer's attention is linear."""
+    types = config["layer_types"]
+    return layer < len(types) and types[layer] == "linear_attention"
+
+
+def is_full(config: ModelConfig, layer: int) -> bool:
+    """Tell whether a layer's attention is full, as in the layers that predict further tokens."""
+    return not is_linear(config, layer)
+
+
+def predicts(config: ModelConfig, layer: int) -> bool:
+    """Tell whether a layer predicts further tokens."""
+    return layer >= config.integer("num_hidden_layers")
+
+
+def layer_types(config: ModelConfig) -> list[str]:
+    """Return the kinds of layers that an interval means."""
+    interval, n_layer = config.integer("full_attention_interval"), config.integer("num_hidden_layers")
+    return ["linear_attention" if (layer + 1) % interval else "full_attention" for layer in range(n_layer)]
+
+
+def linear_metadata(config: ModelConfig) -> Metadata:
+    """Return the sizes of linear attention, and where it stands."""
+    value_heads = config.integer("linear_num_value_heads")
+    metadata: Metadata = {
+        "ssm.conv_kernel": uint32(config.integer("linear_conv_kernel_dim")),
+        "ssm.state_size": uint32(config.integer("linear_key_head_dim")),
+        "ssm.group_count": uint32(config.integer("linear_num_key_heads")),
+        "ssm.time_step_rank": uint32(value_heads),
+        "ssm.inner_size": uint32(config.integer("linear_value_head_dim") * value_heads),
+        "attention.recurrent_layers": array(
+            ValueType.BOOL, (is_linear(config, layer) for layer in range(blocks(config)))
+        ),
+        "full_attention_interval": uint32(config.integer("full_attention_interval")),
+        "rope.dimension_count": uint32(rotary_dimensions(config, head_dim(config))),
+    }
+    count = prediction_layers(config)
+    return metadata | ({"nextn_predict_layers": uint32(count)} if count else {})
