@@ -239,12 +239,20 @@ def test_a_path_that_is_too_long_is_refused(kit_checkpoint, run_command, folder)
 # Checkpoints that are quantized already
 
 
-@pytest.mark.parametrize("case", sorted(path.name for path in QUANTIZED.iterdir()))
-def test_a_quantized_checkpoint_is_refused_by_the_name_of_its_method(case, run_command, folder):
-    config = json.loads((QUANTIZED / case / "config.json").read_text(encoding="utf-8"))
-    method = config["quantization_config"]["quant_method"]
-    done = run_command("convert", QUANTIZED / case, folder)
-    refused(done, 2, f"the checkpoint is already quantized ({method}", folder=folder)
+@pytest.mark.parametrize(
+    ("case", "declared", "phrases"),
+    [
+        ("gptq_4bit", {"quant_method": "foo", "bits": 4}, ["already quantized (foo", "first module model.layers.0"]),
+        ("gptq_4bit", None, ["belongs to a quantized checkpoint", "config.json"]),
+        (None, {"quant_method": "gptq", "bits": 4}, ["says that the checkpoint is quantized (gptq", "no tensor is"]),
+    ],
+)
+def test_a_quantization_that_is_not_understood_is_refused(case, declared, phrases, checkpoint, run_command, folder):
+    directory = copy_directory(QUANTIZED / case, folder.parent / case) if case else checkpoint.directory
+    file = directory / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) | {"quantization_config": declared}
+    file.write_text(json.dumps(config), encoding="utf-8")
+    refused(run_command("convert", directory, folder), 2, *phrases, folder=folder)
 
 
 # A disk that is full
