@@ -26,20 +26,28 @@ _KINDS = ("nf4", "fp4")
 
 
 @dataclass(frozen=True)
+class _Nested:
+    """How scales are quantized."""
+
+    levels: Floats
+    absmax: Numbers
+    blocksize: int
+    offset: numpy.float32
+
+
+@dataclass(frozen=True)
 class _Absmax:
     """The scale of every block, plain or quantized once more."""
 
     stored: Numbers
-    nested: tuple[Floats, Numbers, int, float] | None
-    """(map, absmax, block size, offset)"""
+    nested: _Nested | None
 
     def floats(self, first: int, last: int) -> Floats:
         """Return the scales of blocks first to last."""
         if self.nested is None:
             return self.stored.floats(slice(first, last))
-        levels, absmax, size, offset = self.nested
-        outer = absmax.floats(numpy.arange(first, last) // size)
-        return numpy.take(levels, self.stored.bits[first:last]) * outer + numpy.float32(offset)
+        outer = self.nested.absmax.floats(numpy.arange(first, last) // self.nested.blocksize)
+        return numpy.take(self.nested.levels, self.stored.bits[first:last]) * outer + self.nested.offset
 
 
 @dataclass(frozen=True)
@@ -111,9 +119,7 @@ def _open_4bit(parts: Parts, module: str, kind: str) -> DequantizedTensor:
     return parts.tensor(weight, shape, matrix.values, names)
 
 
-def _nested(
-    parts: Parts, weight: str, state: dict[str, Any], absmax: Numbers
-) -> tuple[Floats, Numbers, int, float] | None:
+def _nested(parts: Parts, weight: str, state: dict[str, Any], absmax: Numbers) -> _Nested | None:
     if absmax.dtype != "U8":
         return None
     levels = parts.require_shape(parts.require(f"{weight}.nested_quant_map", weight), (256,)).floats()
@@ -124,7 +130,7 @@ def _nested(
             f"{weight}: its quant_state lacks nested_blocksize or nested_offset, though absmax is quantized"
         )
     parts.require_shape(outer, (-(-len(absmax.bits) // size),))
-    return levels, outer, size, float(offset)
+    return _Nested(levels, outer, size, numpy.float32(offset))
 
 
 def _state(parts: Parts, name: str) -> dict[str, Any]:
