@@ -53,6 +53,7 @@ DBRX = Architecture(
         "num_key_value_heads": _nested("attn_config", "kv_n_heads"),
         "rope_theta": _nested("attn_config", "rope_theta"),
         "clip_qkv": _nested("attn_config", "clip_qkv"),
+        "max_position_embeddings": 2048,
         "layer_norm_eps": 1e-5,
         "tie_word_embeddings": False,
     },

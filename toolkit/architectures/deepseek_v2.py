@@ -1,4 +1,4 @@
-"""DeepSeek V2 and V3: latent attention (MLA), experts in groups, one or more that every token passes.
+"""DeepSeek V2: latent attention (MLA), experts in groups, one or more that every token passes.
 
 llama.cpp keeps the latent in its cache: the matrix that unpacks it is split into that of the keys, transposed, and that of
 the values, a matrix for each head.
@@ -100,8 +100,8 @@ _MIXTURE = tuple(replace(one, required="e_score" not in one.source) for one in M
 DEEPSEEK2 = replace(
     LLAMA,
     name="deepseek2",
-    hf_classes=("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "KimiK2ForCausalLM"),
-    model_types=("deepseek_v2", "deepseek_v3", "kimi_k2"),
+    hf_classes=("DeepseekV2ForCausalLM",),
+    model_types=("deepseek_v2",),
     tensors=AROUND_THE_BLOCKS
     + NORMS
     + MLA
@@ -109,9 +109,11 @@ DEEPSEEK2 = replace(
     + in_layers(_MIXTURE, after_leading_dense),
     defaults=DEFAULTS
     | {
-        "num_key_value_heads": lambda config: config["num_attention_heads"],
         "first_k_dense_replace": 0,
+        "norm_topk_prob": False,
         "routed_scaling_factor": 1.0,
+        "num_local_experts": 64,
+        "n_shared_experts": 2,
     },
     metadata=deepseek_metadata,
     unwritten=frozenset({"attention.key_length", "attention.value_length"}),

@@ -22,6 +22,7 @@ COMMANDS = {
     "kld": "Measure how far a quantized model is from its base.",
     "plan": "Show the memory that a model takes, and the split that fits.",
     "inspect": "Show what a GGUF file or a checkpoint holds.",
+    "architectures": "List the architectures that convert.",
 }
 
 EXIT_CODES = """
