@@ -1,4 +1,4 @@
-"""Read an importance matrix: for every column of a weight matrix, the mean square of what it is multiplied with.
+"""Read an importance matrix, as means or as the sums they are made of: for every column of a weight matrix, the mean square of what it is multiplied with.
 
 Two formats are told apart by their first bytes, never by the suffix: GGUF, and the older one without magic. The values
 are those that llama-quantize would hand to the quantizer (`load_imatrix` in tools/quantize/quantize.cpp and
@@ -18,12 +18,15 @@ from toolkit.errors import ImatrixError
 from toolkit.ggml_types import F32
 from toolkit.gguf_format import MAGIC, Metadata
 from toolkit.gguf_reader import read_gguf
+from toolkit.imatrix_sums import COUNTS as _COUNTS
+from toolkit.imatrix_sums import SUMS as _SUMS
+from toolkit.imatrix_sums import ImatrixSums, TensorSums
 from toolkit.quant_profile.protected import may_be_quantized
 from toolkit.rows import StoredRows
 
 Floats = NDArray[numpy.float32]
 
-_SUMS, _COUNTS = ".in_sum2", ".counts"
+DEFAULT_CHUNK_SIZE = 512
 _KEYS = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
 _MAX_NAME_BYTES = 1 << 10
 _NAMES_SHOWN = 3
@@ -46,16 +49,55 @@ def read_imatrix(path: Path) -> Imatrix:
     Raises ImatrixError if the file cannot be read, is damaged, or is no importance matrix; GgufError if a GGUF file is
     damaged.
     """
-    try:
-        with path.open("rb") as file:
-            is_gguf = file.read(len(MAGIC)) == MAGIC
-    except OSError as error:
-        raise ImatrixError(f"{path}: the importance matrix cannot be read ({error.strerror})") from error
-    imatrix = _read_gguf(path) if is_gguf else _read_legacy(path)
+    imatrix = _read_gguf(path) if _is_gguf(path) else _read_legacy(path)
     for name, values in imatrix.entries.items():
         if not numpy.isfinite(values).all():
             raise ImatrixError(f"{path}: the importance of {name} holds NaN or infinity; compute the matrix again")
     return imatrix
+
+
+def read_sums(path: Path) -> ImatrixSums:
+    """Return the sums and counts in a file of either format, which can be added to others.
+
+    The older format has no counts of tokens; its windows are taken to have had DEFAULT_CHUNK_SIZE.
+
+    Raises what `read_imatrix` raises.
+    """
+    read_imatrix(path)
+    return _gguf_sums(path) if _is_gguf(path) else _legacy_sums(path)
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise ImatrixError(f"{path}: the importance matrix cannot be read ({error.strerror})") from error
+
+
+def _gguf_sums(path: Path) -> ImatrixSums:
+    file = read_gguf(path)
+    entries = {}
+    for name in (name.removesuffix(_SUMS) for name in file.tensors if name.endswith(_SUMS)):
+        counts = numpy.rint(_floats(path, name, file.tensors[name + _COUNTS])).astype(numpy.int64)
+        sums = _floats(path, name, file.tensors[name + _SUMS])
+        entries[name] = TensorSums(sums.reshape(len(counts), -1), counts)
+    chunk_size = file.metadata["imatrix.chunk_size"].value
+    if not isinstance(chunk_size, int) or chunk_size < 1:
+        raise ImatrixError(f"{path}: imatrix.chunk_size is {chunk_size!r}, expected a number")
+    return ImatrixSums(entries, chunk_size, _datasets(file.metadata))
+
+
+def _legacy_sums(path: Path) -> ImatrixSums:
+    entries = {}
+    with path.open("rb") as file:
+        reader = _LegacyReader(path, file, path.stat().st_size)
+        for _ in range(reader.count("entries", smallest=1)):
+            name = reader.text()
+            calls, stored = reader.sums(name)
+            tokens = numpy.array([max(1, calls) * DEFAULT_CHUNK_SIZE], numpy.int64)
+            entries[name] = TensorSums(stored.reshape(1, -1) * numpy.float32(DEFAULT_CHUNK_SIZE), tokens)
+    return ImatrixSums(entries, DEFAULT_CHUNK_SIZE, read_imatrix(path).datasets)
 
 
 def check_against(imatrix: Imatrix, tensors: Sequence[tuple[str, tuple[int, ...]]]) -> list[str]:
@@ -178,11 +220,15 @@ class _LegacyReader:
         except UnicodeDecodeError as error:
             raise self._error("a name that is not UTF-8") from error
 
-    def mean_squares(self, name: str) -> Floats:
-        """Return the values of an entry: stored sums divided by the number of calls."""
+    def sums(self, name: str) -> tuple[int, Floats]:
+        """Return the number of calls of an entry, and its stored sums."""
         calls: int = struct.unpack("<i", self._take(4, f"calls of {name}"))[0]
         n_values = self.count(f"values of {name}", smallest=1)
-        stored = numpy.frombuffer(self._take(4 * n_values, f"values of {name}"), "<f4").astype(numpy.float32)
+        return calls, numpy.frombuffer(self._take(4 * n_values, f"values of {name}"), "<f4").astype(numpy.float32)
+
+    def mean_squares(self, name: str) -> Floats:
+        """Return the values of an entry: stored sums divided by the number of calls."""
+        calls, stored = self.sums(name)
         return stored / numpy.float32(calls) if calls > 0 else stored
 
     def _take(self, n_bytes: int, what: str) -> bytes:

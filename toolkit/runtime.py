@@ -6,7 +6,7 @@ kept only where they are asked for, one batch at a time.
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ LAST = slice(-1, None)
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _OUT_OF_MEMORY = ("to allocate", "bad_alloc")
 _LOAD_INTO_BUFFERS, _MAP_FILE = 0, 1
+TensorWatcher = Callable[[int, bool, object], bool]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class RuntimeSettings:
     use_mmap: bool = True
     no_alloc: bool = False
     devices: tuple[int, ...] | None = None
+    on_tensor: TensorWatcher | None = None
+    """called by ggml for every node of a graph: before it with True, which asks for interest, and after it with False"""
 
 
 class Runtime(Protocol):
@@ -121,7 +124,12 @@ class LlamaRuntime:
         if not self._model:
             raise refusal_of(self.path)
         self._vocab = library.llama_model_get_vocab(self._model)
-        self._context = library.llama_init_from_model(self._model, _context_parameters(self.settings))
+        context_parameters = _context_parameters(self.settings)
+        if self.settings.on_tensor is not None:
+            # Kept, because ctypes frees a callback that nobody holds.
+            self._on_tensor = library.ggml_backend_sched_eval_callback(self.settings.on_tensor)
+            context_parameters.cb_eval = self._on_tensor
+        self._context = library.llama_init_from_model(self._model, context_parameters)
         if not self._context:
             raise refusal_of(self.path)
         self._memory = library.llama_get_memory(self._context)

@@ -18,6 +18,7 @@ COMMANDS = {
     "quantize": "Requantize a GGUF file with a profile.",
     "profiles": "List, show and check quantization profiles.",
     "perplexity": "Measure how well a model predicts a text.",
+    "imatrix": "Collect, show and merge importance matrices.",
     "bench": "Measure tokens per second, and the memory that is taken.",
     "kld": "Measure how far a quantized model is from its base.",
     "plan": "Show the memory that a model takes, and the split that fits.",

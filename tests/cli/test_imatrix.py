@@ -1,0 +1,72 @@
+"""The imatrix commands as a user runs them."""
+
+import json
+
+import pytest
+from demo_model import FIXED_TEXT, GOLDEN, convert_demo
+from tiny_model import TinyShape, write_tiny_model
+
+QUICK = ("--text", FIXED_TEXT, "--ctx", "64", "--threads", "1")
+
+
+def test_a_matrix_is_collected_and_quantize_takes_it(run_command, tmp_path):
+    model, matrix = convert_demo(tmp_path, "bf16"), tmp_path / "m.imatrix"
+    done = run_command("imatrix", model, *QUICK, "-o", matrix, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["n_tensors"], found["chunks"], found["chunk_size"], found["datasets"]) == (56, 9, 64, ["LICENSE"])
+    done = run_command("quantize", model, tmp_path / "q.gguf", "--profile", "iq2_xs", "--imatrix", matrix)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "q.gguf").stat().st_size < model.stat().st_size / 3
+
+
+def test_options_may_come_before_the_file(run_command, tmp_path):
+    model = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_embd=64, n_ff=96))
+    done = run_command("imatrix", "-o", tmp_path / "m.imatrix", *QUICK, "--chunks", "1", model)
+    assert done.returncode == 0, done.stderr
+    assert "1 windows of 64 tokens of LICENSE" in done.stderr
+
+
+def test_a_matrix_is_shown_with_what_matters_most(run_command):
+    done = run_command("imatrix", "show", GOLDEN / "tiny_moe.imatrix")
+    assert "16 tensors, 15 windows of 64 tokens of LICENSE" in done.stdout
+    assert "8 of 8" in done.stdout
+    document = json.loads(run_command("imatrix", "show", GOLDEN / "tiny_moe.imatrix", "--json").stdout)
+    assert document["unseen_experts"] == 0
+    totals = {tensor["name"]: tensor["total"] for tensor in document["tensors"]}
+    assert max(totals, key=totals.get) in ("blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight")
+
+
+def test_a_matrix_merged_with_itself_has_twice_the_windows(run_command, tmp_path):
+    golden, output = GOLDEN / "demo.imatrix", tmp_path / "both"
+    done = run_command("imatrix", "merge", golden, golden, "-o", output, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["chunks"] == 18
+    assert "exists" in run_command("imatrix", "merge", golden, "-o", output).stderr
+
+
+def test_experts_that_saw_nothing_are_warned_of(run_command, tmp_path):
+    from tiny_moe import write_tiny_moe
+
+    text = tmp_path / "short.txt"
+    text.write_text("a" * 40, encoding="utf-8")
+    model = write_tiny_moe(tmp_path / "m.gguf")
+    done = run_command("imatrix", model, "--text", text, "--ctx", "16", "-o", tmp_path / "m", "--chunks", "1")
+    assert done.returncode == 0, done.stderr
+    assert "saw no token" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", FIXED_TEXT), "neither GGUF nor a legacy importance matrix"),
+        (("show", "/nowhere"), "cannot be read"),
+        (("merge", GOLDEN / "demo.imatrix", GOLDEN / "tiny_moe.imatrix", "-o", "/tmp/none"), "different models"),
+        (("model.gguf",), "Missing option '--output'"),
+    ],
+)
+def test_bad_input_is_refused(run_command, arguments, message):
+    done = run_command("imatrix", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,181 @@
+"""`imatrix`: collect, show and merge importance matrices."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import emit_json, json_option, note, warn
+from toolkit.cli.measuring import quality_options, run_options, value_bar
+
+if TYPE_CHECKING:
+    from toolkit.imatrix_sums import ImatrixSums
+
+COLLECT = "collect"
+_SHOWN = 12
+
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit imatrix model-bf16.gguf --text calibration.txt -o model.imatrix.gguf
+  gguf-toolkit imatrix show model.imatrix.gguf
+  gguf-toolkit imatrix merge a.gguf b.gguf -o both.gguf
+  gguf-toolkit quantize model-bf16.gguf --profile iq2_xs --imatrix model.imatrix.gguf
+"""
+
+
+class _CollectByDefault(click.Group):
+    """A group whose first argument may be a file instead of a command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command before arguments that do not begin with a command."""
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = [COLLECT, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(name="imatrix", cls=_CollectByDefault, epilog=EXAMPLE)
+def command() -> None:
+    """Collect an importance matrix of a GGUF file, show one, or merge several.
+
+    `imatrix GGUF -o OUT` is short for `imatrix collect GGUF -o OUT`.
+    """
+
+
+@command.command(name=COLLECT)
+@click.argument("gguf", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="File to write, in GGUF format.")
+@click.option("--process-output", is_flag=True, help="Collect for output.weight as well.")
+@click.option("--parse-special", is_flag=True, help="Special tokens written in the text are taken for what they are.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@quality_options
+def collect(gguf: Path, **options: Any) -> None:
+    """Run a text through a model, and sum up the squares of what each column of its weights is multiplied with.
+
+    The file is the one that llama-imatrix writes. Calibrate on text of the kind that the model is for; --text demo is for
+    trying out.
+    """
+    from toolkit.evaluation_text import named_text
+    from toolkit.imatrix_collection import Calibration, collect_imatrix
+    from toolkit.imatrix_sums import write_imatrix
+    from toolkit.output_file import check_output
+
+    check_output(options["output"], force=options["force"])
+    calibration = Calibration(
+        named_text(options["text"]),
+        options["n_ctx"],
+        options["chunks"],
+        options["process_output"],
+        options["parse_special"],
+    )
+    started = time.perf_counter()
+    with value_bar("imatrix") as tell:
+        sums = collect_imatrix(
+            gguf,
+            calibration,
+            run_options(options).settings(options["n_ctx"]),
+            lambda done, total: tell(done, total, ""),
+        )
+    write_imatrix(sums, options["output"], force=options["force"])
+    _warn_of_unseen(sums)
+    seconds = time.perf_counter() - started
+    if options["as_json"]:
+        emit_json("imatrix", {"output": str(options["output"]), "seconds": seconds} | _summary(sums))
+    else:
+        note(f"wrote {options['output']}: {_words(sums)}")
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Show what an importance matrix covers: tensors, tokens, experts never seen, and the layers that matter most."""
+    from toolkit.imatrix import read_sums
+
+    sums = read_sums(file)
+    if as_json:
+        emit_json("imatrix-show", {"file": str(file)} | _summary(sums) | {"tensors": _tensors(sums)})
+        return
+    click.echo(f"{file}: {_words(sums)}")
+    _warn_of_unseen(sums)
+    click.echo()
+    _print_tensors(sums)
+
+
+@command.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="File to write, in GGUF format.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
+    """Add importance matrices of one model up, as if their texts had been one; both formats are read."""
+    from toolkit.imatrix import read_sums
+    from toolkit.imatrix_sums import merge_sums, write_imatrix
+
+    sums = merge_sums([read_sums(file) for file in files])
+    write_imatrix(sums, output, force=force)
+    if as_json:
+        emit_json("imatrix", {"output": str(output)} | _summary(sums))
+    else:
+        note(f"wrote {output}: {_words(sums)}")
+
+
+def _summary(sums: "ImatrixSums") -> dict[str, Any]:
+    return {
+        "n_tensors": len(sums.entries),
+        "chunks": sums.chunks,
+        "chunk_size": sums.chunk_size,
+        "datasets": list(sums.datasets),
+        "unseen_experts": sum(entry.unseen for entry in sums.entries.values()),
+    }
+
+
+def _tensors(sums: "ImatrixSums") -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "matrices": len(entry.counts),
+            "columns": int(entry.sums.shape[-1]),
+            "tokens": {"least": int(entry.counts.min()), "most": int(entry.counts.max())},
+            "unseen": entry.unseen,
+            "mean_square": float(entry.means.mean()),
+            "total": float(entry.means.sum()),
+        }
+        for name, entry in sums.entries.items()
+    ]
+
+
+def _words(sums: "ImatrixSums") -> str:
+    texts = ", ".join(sums.datasets) or "an unnamed text"
+    return f"{len(sums.entries)} tensors, {sums.chunks} windows of {sums.chunk_size} tokens of {texts}"
+
+
+def _warn_of_unseen(sums: "ImatrixSums") -> None:
+    unseen = {name: entry.unseen for name, entry in sums.entries.items() if entry.unseen}
+    if unseen:
+        first = next(iter(unseen))
+        warn(
+            f"{sum(unseen.values())} experts in {len(unseen)} tensors saw no token ({first}: {unseen[first]}) and will be "
+            "quantized without importance; use more text"
+        )
+
+
+def _print_tensors(sums: "ImatrixSums") -> None:
+    from toolkit.cli.tables import print_table
+
+    ranked = sorted(_tensors(sums), key=lambda tensor: -tensor["total"])
+    rows = [
+        (
+            tensor["name"],
+            f"{tensor['columns']:,}",
+            f"{tensor['tokens']['least']:,}",
+            f"{tensor['matrices'] - tensor['unseen']} of {tensor['matrices']}",
+            f"{tensor['mean_square']:.4g}",
+            f"{tensor['total']:.4g}",
+        )
+        for tensor in ranked[:_SHOWN]
+    ]
+    print_table(("most important", "columns", "tokens", "seen", "mean square", "sum"), rows, right=(1, 2, 3, 4, 5))
+    if len(ranked) > _SHOWN:
+        click.echo(f"and {len(ranked) - _SHOWN} more; --json has all")
