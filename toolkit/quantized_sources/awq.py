@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit.errors import CheckpointError
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
 from toolkit.quantized_sources.grouped import GroupedMatrix
-from toolkit.quantized_sources.packing import Codes, unpack_words
+from toolkit.quantized_sources.packing import Codes, unpack_word_columns
 from toolkit.quantized_sources.parts import Parts
 
 BITS = 4
@@ -28,7 +28,7 @@ class _PackedOutputs:
     def read(self, start: int, stop: int) -> Codes:
         """Return uint8 [rows, stop - start]."""
         first = start // PER_WORD
-        read = unpack_words(self.words[:, first : -(-stop // PER_WORD)].T, _SHIFTS, BITS).T
+        read = unpack_word_columns(self.words[:, first : -(-stop // PER_WORD)], _SHIFTS, BITS)
         return read[:, start - first * PER_WORD : stop - first * PER_WORD]
 
 

@@ -17,7 +17,7 @@ from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
 from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
 from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
 from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packing import unpack_words
+from toolkit.quantized_sources.packing import unpack_word_columns, unpack_words
 from toolkit.quantized_sources.parts import Parts
 from toolkit.quantized_sources.scaled import ScaledWeights
 
@@ -55,7 +55,7 @@ class _PackedMatrix:
 
     def values(self, start: int, stop: int) -> Floats:
         """Return float32 [stop - start, columns]."""
-        codes = unpack_words(self.words.bits[start:stop].T, _shifts(self.bits), self.bits).T[:, : len(self.groups)]
+        codes = unpack_word_columns(self.words.bits[start:stop], _shifts(self.bits), self.bits)[:, : len(self.groups)]
         steps = codes.astype(numpy.int16) - self._zeros(start, stop)
         scales: Floats = self.scales.floats(slice(start, stop))[:, self.groups]
         scales *= steps.astype(numpy.float32)

@@ -50,6 +50,15 @@ def unpack_words(words: NDArray[Any], shifts: tuple[int, ...], bits: int) -> Cod
     return codes.reshape(-1, *words.shape[1:])
 
 
+def unpack_word_columns(words: NDArray[Any], shifts: tuple[int, ...], bits: int) -> Codes:
+    """Return uint8 [rows, n * len(shifts)] for 32-bit words [rows, n]."""
+    stored = numpy.ascontiguousarray(words).view(numpy.uint32)
+    codes = numpy.empty((*stored.shape, len(shifts)), dtype=numpy.uint8)
+    for index, shift in enumerate(shifts):
+        codes[..., index] = (stored >> shift) & (2**bits - 1)
+    return codes.reshape(len(stored), -1)
+
+
 def unpack_nibbles(packed: NDArray[Any], *, high_first: bool = False) -> Codes:
     """Return uint8 [..., 2n] for bytes [..., n], two codes in each."""
     codes = numpy.empty((*packed.shape, 2), dtype=numpy.uint8)
