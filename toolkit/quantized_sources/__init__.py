@@ -1,5 +1,6 @@
 """Checkpoints that are already quantized: packed tensors become tensors whose rows are dequantized as they are read."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from toolkit.quantized_sources.declaration import ADVICE, Declaration, find_decl
 from toolkit.quantized_sources.dequantized import Opened
 from toolkit.quantized_sources.fp8 import ACTIVATION_SCALES, open_fp8
 from toolkit.quantized_sources.gptq import open_gptq
+from toolkit.quantized_sources.hqq import open_hqq
 from toolkit.quantized_sources.mlx import open_mlx
 from toolkit.quantized_sources.modelopt import open_modelopt
 from toolkit.quantized_sources.mxfp4 import open_mxfp4
@@ -28,6 +30,7 @@ METHODS: dict[str, Callable[[Parts], Opened]] = {
     "modelopt": open_modelopt,
     "mxfp4": open_mxfp4,
     "mlx": open_mlx,
+    "hqq": open_hqq,
 }
 LOSSLESS = ("mxfp4",)
 """methods whose blocks GGUF holds as they are"""
@@ -72,7 +75,7 @@ def open_quantized(checkpoint: Checkpoint) -> tuple[Checkpoint, tuple[str, ...]]
     gone = opened.used | dropped.keys()
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in gone}
     _refuse_signs(kept, f"the weight that it describes is missing, or not stored by {declaration.method}")
-    notes = (f"left out {len(dropped)} tensors: {next(iter(dropped.values()))}",) if dropped else ()
+    notes = [f"left out {count} tensors: {why}" for why, count in Counter(dropped.values()).items()]
     tensors: dict[str, CheckpointTensor] = {**kept, **opened.made}
     warnings = (*opened.warnings, *_second_rounding(declaration, len(opened.made)))
     return replace(checkpoint, tensors=tensors, notes=(*checkpoint.notes, *notes)), warnings
