@@ -115,15 +115,7 @@ class Planner:
             kv_type_v=kv_types[1],
             n_ctx=n_ctx or self._request.settings.n_ctx,
         )
-        try:
-            return self._split(file, settings)
-        except GgufError as error:
-            if kv_types == ("f16", "f16"):
-                raise
-            raise InputError(
-                f"KV type {'/'.join(dict.fromkeys(kv_types))}: {error}; "
-                "use --kv f16, or --flash-attention auto where that is off"
-            ) from error
+        return self._split(file, settings)
 
     def longest_context(self, profile: str, kv_types: KvTypes, at_most: int) -> PlannedChoice:
         """Return the longest context, a multiple of 256 tokens, that fits whole; with a split, if whole none does.
@@ -236,7 +228,15 @@ class Planner:
     def _ask(self, file: PlannedFile, settings: MemorySettings, placement: Placement) -> Footprint:
         if self._request.on_cpu:
             settings = replace(settings, device="cpu")
-        return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
+        try:
+            return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
+        except GgufError as error:
+            kv_types = (settings.kv_type_k, settings.kv_type_v)
+            if not any(tensor_type(kv_type).quantized for kv_type in kv_types):
+                raise
+            raise InputError(
+                f"KV type {'/'.join(dict.fromkeys(kv_types))}: {error}; use --kv f16, or --flash-attention auto"
+            ) from error
 
     def _file(self, profile: str) -> PlannedFile:
         if profile not in self._files:
