@@ -42,18 +42,14 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
     config = _with_prediction_layers(config, named.tensors)
-    canonical = {architecture.renamed(name, config): tensor for name, tensor in named.tensors.items()}
-    stored, warnings = _one_output(canonical, config, architecture.naming)
+    stored, warnings = _one_output(_renamed(architecture, config, named.tensors), config, architecture.naming)
     config, vocabulary_warnings = _vocabulary_from_rows(config, stored, architecture.naming)
     check_rope_type(config, architecture.rope_types)
     architecture.check(config)
     matching = match_tensors(architecture, config, stored)
     tensors = (*_generated(architecture, config), *matching.tensors)
-    tokenizer = read_tokenizer(
-        TokenizerRequest(
-            directory, _raw_text_config(checkpoint), config.integer("vocab_size"), architecture.vocabularies, pre
-        )
-    )
+    rows, styles = config.integer("vocab_size"), architecture.vocabularies
+    tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
     general, stem = general_metadata(directory.resolve(), architecture.name, count)
     return ModelSource(
@@ -78,6 +74,12 @@ def _with_prediction_layers(config: ModelConfig, tensors: Mapping[str, Checkpoin
     """Return the config with the number of multi-token prediction layers that are stored under `mtp.`."""
     found = {int(match[1]) for name in tensors if (match := _PREDICTION_LAYER.match(name))}
     return ModelConfig({**config.values, "stored_prediction_layers": len(found)}, config.defaults)
+
+
+def _renamed(
+    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, CheckpointTensor]
+) -> dict[str, CheckpointTensor]:
+    return {architecture.renamed(name, config): tensor for name, tensor in tensors.items()}
 
 
 def model_metadata(architecture: Architecture, config: ModelConfig) -> Metadata:

@@ -4,7 +4,8 @@ from functools import partial
 
 from toolkit.architectures.base import Architecture, Naming, bare_block, block, rule
 from toolkit.architectures.llama import OUTPUT
-from toolkit.architectures.transforms import Reshaped, compose, transpose
+from toolkit.architectures.row_sources import Reshaped
+from toolkit.architectures.transforms import compose, transpose
 from toolkit.gguf_format import Metadata, float32
 from toolkit.model_config import Default, ModelConfig
 from toolkit.rows import RowSource

@@ -11,7 +11,8 @@ from toolkit.architectures.checks import silu
 from toolkit.architectures.experts import after_leading_dense, leading_dense
 from toolkit.architectures.glm4_moe import MIXTURE
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, NORMS
-from toolkit.architectures.transforms import Transposed, head_rows
+from toolkit.architectures.row_sources import Transposed
+from toolkit.architectures.transforms import head_rows
 from toolkit.gguf_format import Metadata, boolean, float32, uint32
 from toolkit.model_config import ModelConfig
 from toolkit.rope import global_rope

@@ -1,9 +1,8 @@
 """Falcon 7B, 11B and 40B: attention and MLP side by side, QKV fused by groups of heads that share K and V."""
 
-from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.base import Architecture, Naming, biases, block, rule
+from toolkit.architectures.base import Architecture, Naming, biases, block, in_layers, rule
 from toolkit.architectures.checks import all_of, setting
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import COMPUTED_BUFFERS, OUTPUT
@@ -42,7 +41,18 @@ MATRICES = (
     _h("mlp.dense_h_to_4h", "ffn_up", "ff", "embd"),
     _h("mlp.dense_4h_to_h", "ffn_down", "embd", "ff"),
 )
-NORMS = OLD_NORMS + tuple(replace(one, required=False) for one in NEW_NORMS)
+
+
+def _two_norms(config: ModelConfig, _layer: int) -> bool:
+    default = 2 if config.get("new_decoder_architecture", False) else 1
+    return bool(config.get("num_ln_in_parallel_attn", default) == 2)
+
+
+def _one_norm(config: ModelConfig, layer: int) -> bool:
+    return not _two_norms(config, layer)
+
+
+NORMS = in_layers(NEW_NORMS + biases(NEW_NORMS), _two_norms) + in_layers(OLD_NORMS + biases(OLD_NORMS), _one_norm)
 
 FALCON = Architecture(
     name="falcon",
@@ -54,8 +64,6 @@ FALCON = Architecture(
         *OUTPUT_NORM,
         *biases(OUTPUT_NORM),
         *NORMS,
-        *biases(OLD_NORMS),
-        *biases(NEW_NORMS, False),
         *MATRICES,
     ),
     defaults={

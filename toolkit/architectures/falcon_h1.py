@@ -6,7 +6,8 @@ from toolkit.architectures.base import TensorRule, Transform, block, rule
 from toolkit.architectures.checks import silu
 from toolkit.architectures.llama import DEFAULTS, EMBEDDING, LLAMA, NORMS, OUTPUT, PROJECTIONS
 from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
-from toolkit.architectures.transforms import Joined, row_range, scaled
+from toolkit.architectures.row_sources import Joined
+from toolkit.architectures.transforms import row_range, scaled
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.model_config import ModelConfig
 from toolkit.rows import RowSource

@@ -12,7 +12,7 @@ from toolkit.architectures.gemma import GEMMA
 from toolkit.architectures.gemma2 import SANDWICH_NORMS
 from toolkit.architectures.llama import EMBEDDING, NORMS, OUTPUT_NORM, PROJECTIONS
 from toolkit.architectures.qwen3 import HEAD_NORMS
-from toolkit.architectures.transforms import Padded
+from toolkit.architectures.row_sources import Padded
 from toolkit.architectures.windows import window_metadata
 from toolkit.gguf_format import Metadata, ValueType, array, float32, uint32
 from toolkit.model_config import ModelConfig

@@ -5,7 +5,8 @@ from dataclasses import replace
 from toolkit.architectures.base import Naming, Transform, block, no_generated_tensors, no_metadata, rule
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import DEFAULTS, LLAMA, untied
-from toolkit.architectures.transforms import Indices, compose, interleave_rope, regrouped, ungrouped
+from toolkit.architectures.row_sources import Indices
+from toolkit.architectures.transforms import compose, interleave_rope, regrouped, ungrouped
 from toolkit.model_config import ModelConfig
 from toolkit.rows import RowSource
 

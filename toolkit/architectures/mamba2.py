@@ -3,7 +3,8 @@
 from toolkit.architectures.base import Architecture, Naming, Rules, bare_block, block
 from toolkit.architectures.checks import silu
 from toolkit.architectures.mamba import AROUND, NO_ATTENTION, state_space_metadata, unbounded
-from toolkit.architectures.transforms import Reshaped, column, compose, negative_exponential, squeeze
+from toolkit.architectures.row_sources import Reshaped
+from toolkit.architectures.transforms import column, compose, negative_exponential, squeeze
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.model_config import ModelConfig
 from toolkit.rows import RowSource

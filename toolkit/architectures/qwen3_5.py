@@ -27,14 +27,8 @@ from toolkit.architectures.linear_attention import (
 )
 from toolkit.architectures.llama import GATED_MLP
 from toolkit.architectures.qwen3 import QWEN3
-from toolkit.architectures.transforms import (
-    Indices,
-    SelectedColumns,
-    compose,
-    negative_exponential,
-    regrouped,
-    squeeze,
-)
+from toolkit.architectures.row_sources import Indices, SelectedColumns
+from toolkit.architectures.transforms import compose, negative_exponential, regrouped, squeeze
 from toolkit.gguf_format import Metadata, ValueType, array
 from toolkit.model_config import ModelConfig
 from toolkit.rope import global_rope

@@ -22,7 +22,8 @@ from toolkit.architectures.linear_attention import (
 )
 from toolkit.architectures.qwen2_moe import SHARED_EXPERT, experts_metadata
 from toolkit.architectures.qwen3_moe import QWEN3_MOE
-from toolkit.architectures.transforms import Indices, regrouped, ungrouped
+from toolkit.architectures.row_sources import Indices
+from toolkit.architectures.transforms import regrouped, ungrouped
 from toolkit.model_config import ModelConfig
 from toolkit.rows import RowSource
 
