@@ -38,22 +38,40 @@ def measure_ram_bandwidth(
     return n_threads * block_bytes / max(best, 1e-9)
 
 
-def ram_bandwidth(folder: Path | None = None) -> float:
-    """Return the measured bandwidth of this machine, from the cache folder where it is known."""
-    folder = folder or cache_folder()
-    file = folder / "bandwidth.json" if folder else None
-    key = f"{platform.node()} {physical_cores()}"
-    if file is not None:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            return float(json.loads(file.read_text(encoding="utf-8"))[key])
-    measured = measure_ram_bandwidth()
+def ram_bandwidth() -> float:
+    """Return the bandwidth of this machine's memory, measured once and remembered."""
+    known = _remembered()
+    return remember_ram_bandwidth() if known is None else known
+
+
+def remember_ram_bandwidth() -> float:
+    """Measure, and remember the most that was ever measured here: other programs only ever take something away."""
+    best = max(measure_ram_bandwidth(), _remembered() or 0.0)
+    file = _file()
     if file is not None:
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             work = file.with_suffix(f".{os.getpid()}")
-            work.write_text(json.dumps({key: measured}), encoding="utf-8")
+            work.write_text(json.dumps({_machine(): best}), encoding="utf-8")
             work.replace(file)
-    return measured
+    return best
+
+
+def _remembered() -> float | None:
+    file = _file()
+    if file is not None:
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            return float(json.loads(file.read_text(encoding="utf-8"))[_machine()])
+    return None
+
+
+def _file() -> Path | None:
+    folder = cache_folder()
+    return folder / "bandwidth.json" if folder else None
+
+
+def _machine() -> str:
+    return f"{platform.node()} {physical_cores()}"
 
 
 def gpu_bandwidths(nvml: Any = None) -> tuple[float, ...]:

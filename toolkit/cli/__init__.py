@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": "Show the memory that a model takes, and the split that fits.",
     "inspect": "Show what a GGUF file or a checkpoint holds.",
     "architectures": "List the architectures that convert.",
+    "doctor": "Show what this machine can do, and what is missing.",
 }
 
 EXIT_CODES = """
