@@ -3,7 +3,7 @@
 w[o, i] = scales[g, o] * (q[i, o] - zero[g, o]), g = i / group size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 from numpy.typing import NDArray
@@ -69,4 +69,5 @@ def _open_module(parts: Parts, module: str, group_size: int) -> DequantizedTenso
         numpy.arange(inputs) // size,
     )
     names = tuple(module + suffix for suffix in _SUFFIXES)
-    return parts.tensor(f"{module}.weight", (words * PER_WORD, inputs), matrix.values, names)
+    tensor = parts.tensor(f"{module}.weight", (words * PER_WORD, inputs), matrix.values, names)
+    return replace(tensor, grid=matrix.grid(BITS))

@@ -6,18 +6,18 @@ integers is packed along the rows; both axes may be padded.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
 from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
 from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
 from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packing import unpack_word_columns, unpack_words
+from toolkit.quantized_sources.packing import Codes, unpack_word_columns, unpack_words
 from toolkit.quantized_sources.parts import Parts
 from toolkit.quantized_sources.scaled import ScaledWeights
 
@@ -55,19 +55,31 @@ class _PackedMatrix:
 
     def values(self, start: int, stop: int) -> Floats:
         """Return float32 [stop - start, columns]."""
-        codes = unpack_word_columns(self.words.bits[start:stop], _shifts(self.bits), self.bits)[:, : len(self.groups)]
-        steps = codes.astype(numpy.int16) - self._zeros(start, stop)
+        steps = self.codes(start, stop).astype(numpy.int16) - self._zeros(start, stop)[:, self.groups]
         scales: Floats = self.scales.floats(slice(start, stop))[:, self.groups]
         scales *= steps.astype(numpy.float32)
         return scales
 
-    def _zeros(self, start: int, stop: int) -> Any:
+    def codes(self, start: int, stop: int) -> Codes:
+        """Return uint8 [stop - start, columns]."""
+        return unpack_word_columns(self.words.bits[start:stop], _shifts(self.bits), self.bits)[:, : len(self.groups)]
+
+    def _zeros(self, start: int, stop: int) -> NDArray[numpy.int16]:
+        """Return int16 [stop - start, groups]."""
         if self.zeros is None:
-            return numpy.int16(2 ** (self.bits - 1))
+            return numpy.full((stop - start, self.scales.shape[1]), 2 ** (self.bits - 1), dtype=numpy.int16)
         per_word = 32 // self.bits
         first = start // per_word
         read = unpack_words(self.zeros.bits[first : -(-stop // per_word)], _shifts(self.bits), self.bits)
-        return read[start - first * per_word : stop - first * per_word].astype(numpy.int16)[:, self.groups]
+        return read[start - first * per_word : stop - first * per_word].astype(numpy.int16)
+
+    def grid(self, group_size: int) -> Grid | None:
+        """Return the integers; None where the columns of a group do not follow each other."""
+        if not numpy.array_equal(self.groups, numpy.arange(len(self.groups)) // group_size):
+            return None
+        return Grid(
+            self.bits, group_size, self.codes, lambda start, stop: self.scales.floats(slice(start, stop)), self._zeros
+        )
 
 
 def _shifts(bits: int) -> tuple[int, ...]:
@@ -161,7 +173,8 @@ def _open_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTenso
     if zeros is not None:
         parts.require_shape(zeros, (-(-rows // per_word), scales.shape[1]))
     matrix = _PackedMatrix(words, scales, zeros, scheme.bits, groups)
-    return parts.tensor(weight, (rows, columns), matrix.values, tuple(weight + suffix for suffix in _PACKED_SUFFIXES))
+    names = tuple(weight + suffix for suffix in _PACKED_SUFFIXES)
+    return replace(parts.tensor(weight, (rows, columns), matrix.values, names), grid=matrix.grid(size))
 
 
 def _groups(parts: Parts, weight: str, columns: int, size: int) -> NDArray[numpy.intp]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy
+from numpy.typing import NDArray
 
 from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.ggml_types import F32, TensorType
@@ -12,6 +13,25 @@ from toolkit.quantized_sources.numbers import Floats
 from toolkit.rows import Bytes, RowSource
 
 ReadFloats = Callable[[int, int], Floats]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integers behind dequantized rows: w = scale * (code - zero), or scale * code + minimum.
+
+    All functions take a range of rows. Groups are `group_size` consecutive columns.
+    """
+
+    bits: int
+    group_size: int
+    codes: Callable[[int, int], NDArray[numpy.uint8]]
+    """[rows, columns]"""
+    scales: ReadFloats
+    """[rows, groups]"""
+    zeros: Callable[[int, int], NDArray[numpy.int16]] | None = None
+    """[rows, groups]"""
+    minimums: ReadFloats | None = None
+    """[rows, groups], in place of zeros"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,8 @@ class DequantizedTensor:
     name: str
     source: RowSource
     parts: tuple[CheckpointTensor, ...]
+    grid: Grid | None = None
+    """where the columns of a row lie in groups one after the other"""
 
     @property
     def dtype(self) -> str:

@@ -5,7 +5,7 @@ A stored 15 of v1 means 16, as GPTQModel and llama.cpp's converter read it.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy
@@ -97,7 +97,8 @@ def _open_module(parts: Parts, module: str, layout: _Layout) -> DequantizedTenso
         groups,
     )
     names = tuple(module + suffix for suffix in _SUFFIXES)
-    return parts.tensor(f"{module}.weight", (outputs, inputs), matrix.values, names)
+    tensor = parts.tensor(f"{module}.weight", (outputs, inputs), matrix.values, names)
+    return replace(tensor, grid=matrix.grid(layout.bits))
 
 
 def _read_codes(qweight: Numbers, bits: int, start: int, stop: int) -> NDArray[numpy.uint8]:

@@ -4,15 +4,16 @@ w[o, i] = scales[o, i / group size] * q[o, i] + biases[o, i / group size].
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
 from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packing import unpack_stream
+from toolkit.quantized_sources.packing import Codes, unpack_stream
 from toolkit.quantized_sources.parts import Parts
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -28,14 +29,27 @@ class _AffineMatrix:
 
     def values(self, start: int, stop: int) -> Floats:
         """Return float32 [stop - start, columns]; leading axes are flattened."""
-        rows = slice(start, stop)
-        words = self.words.reshaped(-1, self.words.shape[-1]).bits[rows]
-        codes = unpack_stream(words.T, self.bits).T.astype(numpy.float32)
-        codes *= self._spread(self.scales, rows)
-        return codes + self._spread(self.biases, rows)
+        codes = self._codes(start, stop).astype(numpy.float32)
+        codes *= numpy.repeat(self._read(self.scales, start, stop), self.group_size, axis=1)
+        weights: Floats = codes + numpy.repeat(self._read(self.biases, start, stop), self.group_size, axis=1)
+        return weights
 
-    def _spread(self, numbers: Numbers, rows: slice) -> Floats:
-        return numpy.repeat(numbers.reshaped(-1, numbers.shape[-1]).floats(rows), self.group_size, axis=1)
+    def _codes(self, start: int, stop: int) -> Codes:
+        words = self.words.reshaped(-1, self.words.shape[-1]).bits[start:stop]
+        return unpack_stream(words.T, self.bits).T
+
+    def _read(self, numbers: Numbers, start: int, stop: int) -> Floats:
+        return numbers.reshaped(-1, numbers.shape[-1]).floats(slice(start, stop))
+
+    def grid(self) -> Grid:
+        """Return the integers."""
+        return Grid(
+            self.bits,
+            self.group_size,
+            self._codes,
+            scales=partial(self._read, self.scales),
+            minimums=partial(self._read, self.biases),
+        )
 
 
 def open_mlx(parts: Parts) -> Opened:
@@ -69,7 +83,8 @@ def _open_module(parts: Parts, module: str) -> DequantizedTensor:
     for found in (scales, biases):
         parts.require_shape(found, (*words.shape[:-1], columns // group_size))
     matrix = _AffineMatrix(words, scales, biases, bits, group_size)
-    return parts.tensor(weight, (*words.shape[:-1], columns), matrix.values, (weight, scales.name, biases.name))
+    names = (weight, scales.name, biases.name)
+    return replace(parts.tensor(weight, (*words.shape[:-1], columns), matrix.values, names), grid=matrix.grid())
 
 
 def _settings_of(parts: Parts, module: str) -> Mapping[str, Any]:

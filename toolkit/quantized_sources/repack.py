@@ -1,0 +1,161 @@
+"""Keep the integers of a quantized source: groups of 32 codes that GGUF has a block for become that block, not rounded again.
+
+Q4_0: w = d * (q - 8).  Q4_1: w = d * q + m.  Q8_0: w = d * q.  d and m are float16.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.ggml_types import Q8_0, TYPES, TensorType
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
+from toolkit.quantized_sources.numbers import Floats
+from toolkit.rows import Bytes, row_count
+
+Q4_0, Q4_1 = TYPES["Q4_0"], TYPES["Q4_1"]
+BLOCK = 32
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class RepackedTensor:
+    """A tensor in GGUF's blocks, and how far its weights are from those of the source at most."""
+
+    tensor: DequantizedTensor
+    worst_difference: float
+    """0, or one rounding of a minimum to float16"""
+
+
+@dataclass(frozen=True)
+class _BlockRows:
+    """Rows of a grid, written as blocks."""
+
+    shape: tuple[int, ...]
+    type: TensorType
+    grid: Grid
+    blocks: Callable[[Grid, int, int], Bytes]
+
+    def read_rows(self, start: int, stop: int) -> Bytes:
+        """Return uint8 [stop - start, row_bytes]."""
+        return self.blocks(self.grid, start, stop).reshape(stop - start, -1)
+
+
+def repacked(tensor: DequantizedTensor) -> RepackedTensor | None:
+    """Return the tensor in blocks of GGUF, None if GGUF has no block for its grid.
+
+    Reads the scales and zeros, no codes.
+    """
+    grid = tensor.grid
+    if (
+        grid is None
+        or grid.group_size % BLOCK
+        or tensor.shape[-1] % BLOCK
+        or not _scales_are_float16(tensor.shape, grid)
+    ):
+        return None
+    if grid.bits <= 4 and _zeros_within(tensor.shape, grid, 8, 2**grid.bits - 8):
+        return _as(tensor, grid, Q4_0, _q4_0_blocks, 0.0)
+    if grid.bits == 8 and _zeros_within(tensor.shape, grid, 128, 128):
+        return _as(tensor, grid, Q8_0, _q8_0_blocks, 0.0)
+    if grid.bits <= 4:
+        return _as(tensor, grid, Q4_1, _q4_1_blocks, _worst_minimum(tensor.shape, grid))
+    return None
+
+
+def _as(
+    tensor: DequantizedTensor, grid: Grid, type_: TensorType, blocks: Callable[[Grid, int, int], Bytes], worst: float
+) -> RepackedTensor | None:
+    if not numpy.isfinite(worst):
+        return None
+    return RepackedTensor(replace(tensor, source=_BlockRows(tensor.shape, type_, grid, blocks)), worst)
+
+
+def _ranges(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    count = row_count(shape)
+    for start in range(0, count, ROWS_AT_ONCE):
+        yield start, min(start + ROWS_AT_ONCE, count)
+
+
+def _scales_are_float16(shape: tuple[int, ...], grid: Grid) -> bool:
+    return all(_exact(grid.scales(start, stop)) for start, stop in _ranges(shape))
+
+
+def _exact(values: Floats) -> bool:
+    with numpy.errstate(over="ignore"):
+        return bool((values.astype(numpy.float16).astype(numpy.float32) == values).all())
+
+
+def _zeros_within(shape: tuple[int, ...], grid: Grid, highest: int, lowest: int) -> bool:
+    """Tell whether all codes less their zeros fit a signed range: zeros from `lowest` to `highest`."""
+    if grid.minimums is not None:
+        return False
+    found = (_zeros(grid, start, stop) for start, stop in _ranges(shape))
+    return all(int(zeros.min()) >= lowest and int(zeros.max()) <= highest for zeros in found)
+
+
+def _minimums(grid: Grid, start: int, stop: int) -> Floats:
+    """Return float32 [rows, groups]: what code 0 means."""
+    if grid.minimums is not None:
+        return grid.minimums(start, stop)
+    return -grid.scales(start, stop) * _zeros(grid, start, stop).astype(numpy.float32)
+
+
+def _zeros(grid: Grid, start: int, stop: int) -> NDArray[numpy.int16]:
+    return numpy.zeros((stop - start, 1), numpy.int16) if grid.zeros is None else grid.zeros(start, stop)
+
+
+def _worst_minimum(shape: tuple[int, ...], grid: Grid) -> float:
+    worst = 0.0
+    for start, stop in _ranges(shape):
+        exact = _minimums(grid, start, stop).astype(numpy.float64)
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            worst = max(worst, float(numpy.abs(exact.astype(numpy.float16) - exact).max()))
+    return worst
+
+
+def _grouped(steps: NDArray[Any]) -> NDArray[Any]:
+    return steps.reshape(len(steps), -1, BLOCK)
+
+
+def _of_blocks(grid: Grid, values: NDArray[Any], n_blocks: int) -> NDArray[numpy.uint8]:
+    """Return uint8 [rows, blocks, 2]: the float16 of each block's group."""
+    spread = numpy.repeat(values.astype("<f2"), grid.group_size // BLOCK, axis=1)[:, :n_blocks]
+    return numpy.ascontiguousarray(spread).view(numpy.uint8).reshape(len(values), n_blocks, 2)
+
+
+def _steps(grid: Grid, start: int, stop: int) -> NDArray[numpy.int16]:
+    """Return int16 [rows, columns]: codes less the zero of their group."""
+    codes = grid.codes(start, stop).astype(numpy.int16)
+    steps: NDArray[numpy.int16] = (
+        codes - numpy.repeat(_zeros(grid, start, stop), grid.group_size, axis=1)[:, : codes.shape[1]]
+    )
+    return steps
+
+
+def _nibbles(blocks: NDArray[Any]) -> NDArray[numpy.uint8]:
+    """Return uint8 [rows, blocks, 16]: element j in the low nibble, j + 16 in the high one."""
+    codes = blocks.astype(numpy.uint8)
+    packed: NDArray[numpy.uint8] = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2 :] << numpy.uint8(4)
+    return packed
+
+
+def _q4_0_blocks(grid: Grid, start: int, stop: int) -> Bytes:
+    blocks = _grouped(_steps(grid, start, stop) + 8)
+    scales = _of_blocks(grid, grid.scales(start, stop), blocks.shape[1])
+    return numpy.concatenate([scales, _nibbles(blocks)], axis=2)
+
+
+def _q4_1_blocks(grid: Grid, start: int, stop: int) -> Bytes:
+    blocks = _grouped(grid.codes(start, stop))
+    scales = _of_blocks(grid, grid.scales(start, stop), blocks.shape[1])
+    minimums = _of_blocks(grid, _minimums(grid, start, stop), blocks.shape[1])
+    return numpy.concatenate([scales, minimums, _nibbles(blocks)], axis=2)
+
+
+def _q8_0_blocks(grid: Grid, start: int, stop: int) -> Bytes:
+    blocks = _grouped(_steps(grid, start, stop).astype(numpy.int8))
+    scales = _of_blocks(grid, grid.scales(start, stop), blocks.shape[1])
+    return numpy.concatenate([scales, numpy.ascontiguousarray(blocks).view(numpy.uint8)], axis=2)
