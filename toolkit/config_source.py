@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
+
 from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, TensorRule
 from toolkit.architectures.dimensions import dimension
@@ -48,6 +50,8 @@ class ImpliedTensor:
     shape: tuple[int, ...]
     file: Path
     dtype: str = "BF16"
+    is_number: bool = False
+    """whether it is a parameter of the model that goes into the metadata; taken as 0"""
 
     @property
     def n_bytes(self) -> int:
@@ -55,8 +59,8 @@ class ImpliedTensor:
         return row_count(self.shape) * BF16.row_bytes(self.shape[-1])
 
     def rows(self) -> RowSource:
-        """Return rows that cannot be read."""
-        return AbsentRows(self.name, self.shape)
+        """Return rows that cannot be read, unless it is a number."""
+        return generated(numpy.zeros(self.shape)) if self.is_number else AbsentRows(self.name, self.shape)
 
 
 def source_from_config(path: Path) -> ModelSource:
@@ -81,7 +85,7 @@ def source_from_config(path: Path) -> ModelSource:
     general = {"general.architecture": string(architecture.name), "general.name": string(name)}
     return ModelSource(
         name=name,
-        metadata=general | model_metadata(architecture, config),
+        metadata=general | model_metadata(architecture, config) | matching.metadata,
         tensors=(*computed, *matching.tensors),
         traits=model_traits(architecture, config),
         keeps_types=False,
@@ -91,6 +95,9 @@ def source_from_config(path: Path) -> ModelSource:
 
 def implied_tensors(architecture: Architecture, config: ModelConfig, file: Path) -> Iterator[ImpliedTensor]:
     """Yield what a checkpoint with this config must hold; of alternatives, the first."""
+    for source in architecture.scalars:
+        names_of_numbers = (source.format(layer=layer) for layer in range(architecture.block_count(config)))
+        yield from (ImpliedTensor(name, (1,), file, is_number=True) for name in names_of_numbers)
     targets: set[str] = set()
     names: set[str] = set()
     for layer in range(-1, architecture.block_count(config)):

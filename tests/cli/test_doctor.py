@@ -1,0 +1,74 @@
+"""`doctor`: what it prints here, and its advice for machines that are made up."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from toolkit.cli import cli
+from toolkit.devices import Gpu
+from toolkit.doctor import LITTLE_DISK, advice
+from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
+
+CARD = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
+EVERYTHING = OffloadBuild(True, ("CUDA", "RPC"))
+
+
+def doctor(*words):
+    return CliRunner(catch_exceptions=False).invoke(cli, ["doctor", "--no-measure", *words])
+
+
+def test_one_document_says_what_the_machine_has():
+    result = doctor("--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert found["schema"] == "gguf-toolkit/doctor/1"
+    assert found["threads"] >= 1
+    assert found["ram"]["total_bytes"] >= found["ram"]["available_bytes"] > 0
+    assert found["ram"]["origin"]
+    assert found["disk"]["free_bytes"] > 0
+    assert found["versions"]["llama-cpp-python"] == found["llama_cpp_python_version"]
+
+
+def test_a_person_reads_the_same():
+    lines = doctor().stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(("GPU", "llama-cpp", "RAM", "disk", "threads"))]
+    assert any(line.startswith("llama-cpp-python") and "built for" in line for line in lines)
+
+
+def test_the_bandwidth_is_measured_and_remembered(monkeypatch, tmp_path):
+    monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path))
+    result = CliRunner(catch_exceptions=False).invoke(cli, ["doctor", "--json"])
+    assert json.loads(result.stdout)["ram"]["bytes_per_second"] > 0
+    assert (tmp_path / "bandwidth.json").is_file()
+
+
+def test_a_gpu_that_the_build_cannot_use_comes_with_the_line_that_helps():
+    found = advice((CARD,), OffloadBuild(True, ("RPC",)), LITTLE_DISK)
+    assert found == [f"llama-cpp-python was built without offload, NVIDIA RTX 3060 stays idle: {reinstall_line()}"]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "option"), [("NVIDIA", "CUDA"), ("AMD", "HIP"), ("Apple", "METAL"), ("Intel", "VULKAN")]
+)
+def test_the_line_builds_for_the_vendor_and_for_servers(vendor, option):
+    line = reinstall_line(vendor)
+    assert f"-DGGML_{option}=on -DGGML_RPC=on" in line
+    assert line.endswith("llama-cpp-python")
+
+
+def test_what_is_missing_is_told():
+    assert "not installed" in advice((), OffloadBuild(False, ()), LITTLE_DISK)[0]
+    assert "without RPC" in advice((), OffloadBuild(True, ()), LITTLE_DISK)[0]
+    assert "disk space" in advice((), EVERYTHING, LITTLE_DISK - 1)[0]
+    assert advice((CARD,), EVERYTHING, LITTLE_DISK) == []
+
+
+def test_a_build_is_told_from_its_files(tmp_path: Path):
+    for name in ("libggml-base.so.0", "libggml-cpu.so.0", "libggml-cuda.so", "libggml-rpc.so"):
+        (tmp_path / name).touch()
+    found = offload_build(tmp_path)
+    assert found == OffloadBuild(True, ("CUDA", "RPC"))
+    assert found.offloads
+    assert not offload_build(tmp_path / "elsewhere").offloads

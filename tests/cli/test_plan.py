@@ -1,0 +1,184 @@
+"""`plan` as people and scripts call it; memory is asked of llama.cpp's stand-in for a GPU."""
+
+import json
+import subprocess
+
+import pytest
+from click.testing import CliRunner
+from loopback_device import loopback_device
+
+from toolkit.cli import cli
+from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
+from toolkit.stand_in import LOOPBACK, free_port
+
+CHOICE_KEYS = {
+    "profile", "context_length", "kv_type_k", "kv_type_v", "n_gpu_layers", "tensor_buft_overrides", "fits",
+    "predicted_tokens_per_second", "file_bytes", "devices",
+}  # fmt: skip
+DEVICE_KEYS = {"name", "budget_bytes", "weights_bytes", "kv_cache_bytes", "compute_bytes", "unaccounted_bytes"}
+FIXED = ("--device", "stand-in", "--ram-bandwidth", "40", "--gpu-bandwidth", "400")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path_factory.getbasetemp() / "plan-cache"))
+
+
+def plan(*words):
+    ram = () if "--ram" in words else ("--ram", "8GiB")
+    result = CliRunner(catch_exceptions=False).invoke(cli, ["plan", *map(str, words), *FIXED, *ram])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def document(*words):
+    return json.loads(plan(*words, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def file(converted):
+    return converted("llama3", "q8_0")
+
+
+def test_the_document_has_the_keys_that_scripts_rely_on():
+    found = document("demo", "--vram", "16MiB", "--ctx", "512")
+    assert found["schema"] == "gguf-toolkit/plan/1"
+    assert len(found["choices"]) == 3
+    for choice in found["choices"]:
+        assert choice.keys() >= CHOICE_KEYS
+        assert all(device.keys() >= DEVICE_KEYS for device in choice["devices"])
+        assert choice["fits"]
+
+
+def test_a_person_reads_what_fits_where(file):
+    lines = plan(file, "--vram", "16MiB", "--ctx", "512").stdout.splitlines()
+    assert "layers (blocks and output) on the GPU" in lines[0]
+    assert lines[1] == "context 512"
+    assert any(line.startswith("RPC0") and "of 16.0 MiB" in line and "weights" in line for line in lines)
+    assert any(line.startswith("RAM") for line in lines)
+    assert "answered by a stand-in for a GPU" in lines[-1]
+
+
+def test_a_file_has_the_profile_it_has_and_its_exact_size(file):
+    choices = document(file, "--vram", "64MiB", "--ctx", "512")["choices"]
+    assert {(choice["profile"], choice["file_bytes"]) for choice in choices} == {("Q8_0", file.stat().st_size)}
+
+
+def test_a_file_can_be_planned_in_another_profile(file):
+    choices = document(file, "--vram", "64MiB", "--ctx", "512", "--profile", "q4_0")["choices"]
+    assert {choice["profile"] for choice in choices} == {"Q4_0"}
+
+
+def test_a_config_alone_is_enough(kit_checkpoint):
+    whole = kit_checkpoint("llama3")
+    alone, all_of_it = (
+        document(source, "--vram", "64MiB", "--ctx", "512", "-p", "q8_0") for source in (whole / "config.json", whole)
+    )
+    assert alone["choices"][0]["devices"] == all_of_it["choices"][0]["devices"]
+    assert (alone["file_bytes_exact"], all_of_it["file_bytes_exact"]) == (False, True)
+
+
+def test_a_shell_evaluates_the_plan(file):
+    text = plan(file, "--vram", "64MiB", "--ctx", "512", "--format", "shell").stdout
+    done = subprocess.run(["sh", "-c", text + "\necho $NGL $CTX $KV_TYPE_K"], capture_output=True, check=True)
+    assert done.stdout.split()[1:] == [b"512", b"f16"]
+
+
+@pytest.mark.parametrize(
+    ("format_", "start"),
+    [("llama-server", "llama-server -m"), ("preset", "["), ("ollama", "FROM "), ("python", "llama_cpp.Llama(")],
+)
+def test_other_programs_get_the_best_choice(file, format_, start):
+    assert plan(file, "--vram", "64MiB", "--ctx", "512", "--format", format_).stdout.startswith(start)
+
+
+def test_a_sweep_is_a_grid():
+    words = ("--sweep", "ctx=512,1k", "kv=f16,q8_0/f16", "profile=q8_0,q4_k_m")
+    choices = document("demo", "--vram", "12MiB", *words)["choices"]
+    grid = [(one["profile"], one["kv_type_k"], one["kv_type_v"], one["context_length"]) for one in choices]
+    kv_types = (("f16", "f16"), ("q8_0", "f16"))
+    assert grid == [(p, *kv, n) for p in ("Q8_0", "Q4_K_M") for kv in kv_types for n in (512, 1024)]
+
+
+def test_the_longest_context_is_found(file):
+    choices = document(file, "--vram", "16MiB", "--max-ctx", "--kv", "f16")["choices"]
+    assert choices[0]["context_length"] >= 256
+    assert choices[0]["fits_whole"]
+
+
+def test_no_vram_plans_for_the_cpu_alone(file):
+    choices = document(file, "--vram", "0", "--ctx", "512")["choices"]
+    assert {choice["n_gpu_layers"] for choice in choices} == {0}
+    assert {device["name"] for choice in choices for device in choice["devices"]} == {"CPU"}
+
+
+def test_two_gpus_share_the_layers(file):
+    choice = document(file, "--vram", "7MiB,12MiB", "--ctx", "512", "--margin", "0")["choices"][0]
+    assert sum(choice["tensor_split"]) == choice["n_gpu_layers"]
+    assert all(
+        device["weights_bytes"] + device["kv_cache_bytes"] + device["compute_bytes"] <= device["budget_bytes"]
+        for device in choice["devices"]
+    )
+
+
+def test_a_context_of_several_sequences_is_told_in_all_and_for_each(file):
+    apart = plan(file, "--vram", "64MiB", "--ctx", "1k", "--parallel", "4").stdout
+    together = plan(file, "--vram", "64MiB", "--ctx", "1k", "--parallel", "4", "--kv-unified").stdout
+    assert "context 1,024 in all, 256 for each of 4 sequences" in apart
+    assert "context 1,024 in all, shared by 4 sequences" in together
+
+
+def test_a_context_beyond_the_trained_one_is_planned_with_a_warning(file):
+    result = plan(file, "--vram", "640MiB", "--ctx", "1m", "--kv", "q4_0")
+    assert "beyond the" in result.stderr
+
+
+def test_answers_are_kept_and_asked_for_once(file, monkeypatch):
+    words = (file, "--vram", "64MiB", "--ctx", "768")
+    first = document(*words)
+    monkeypatch.setattr("toolkit.memory.MemoryProbe.probe", None)
+    assert document(*words) == first
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--kv", "q9"), "KV type 'q9' is not one of"),
+        (("--kv", "q8_0", "--flash-attention", "off"), "needs flash attention, which is off"),
+        (("--vram", "8 parsecs"), "is not a size"),
+        (("--sweep", "kv"), "is not a part of a sweep"),
+        (("ctx=4k",), "go with --sweep"),
+        (("--rpc", "8.8.8.8:50052"), "no private address"),
+        (("--rpc", "nowhere"), "write it as HOST:PORT"),
+        (("--ctx", "2", "--parallel", "4"), "leaves no token"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(words, message):
+    vram = () if "--vram" in words else ("--vram", "64MiB")
+    with pytest.raises(InputError, match=message):
+        plan("demo", *vram, *words)
+
+
+def test_what_the_ram_cannot_hold_ends_with_code_3():
+    with pytest.raises(DoesNotFitError, match="of RAM"):
+        plan("demo", "--vram", "0", "--ram", "1MiB")
+
+
+def test_a_server_that_is_down_is_named_and_left_out_or_ends_the_plan(file):
+    endpoint = f"{LOOPBACK}:{free_port()}"
+    words = (file, "--vram", "64MiB,64MiB", "--ctx", "512", "--rpc", endpoint)
+    result = plan(*words)
+    assert f"no RPC server answers at {endpoint}" in result.stderr
+    with pytest.raises(EnvironmentFaultError, match=endpoint):
+        plan(*words, "--rpc-required")
+
+
+def test_a_server_takes_part_as_a_device_of_its_own(file):
+    with loopback_device() as endpoint:
+        result = plan(file, "--vram", "64MiB", "--ctx", "512", "--rpc", endpoint, "--format", "llama-server")
+    assert f"--rpc {endpoint}" in result.stdout
+
+
+def test_an_impossible_kv_type_for_the_model_says_what_to_use(kit_checkpoint):
+    with pytest.raises(InputError, match=r"does not divide .*; use --kv f16"):
+        plan(kit_checkpoint("minicpm3"), "--vram", "64MiB", "--ctx", "512", "--kv", "q8_0", "-p", "q8_0")
