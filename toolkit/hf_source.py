@@ -10,6 +10,7 @@ import numpy
 from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, Naming
 from toolkit.architectures.common_metadata import architecture_metadata
+from toolkit.architectures.prediction import STORED, predicts
 from toolkit.checkpoint import INDEX, Checkpoint, open_checkpoint
 from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
@@ -22,7 +23,7 @@ from toolkit.quantized_sources import open_quantized
 from toolkit.rope import check_rope_type
 from toolkit.rows import generated, row_count
 from toolkit.tensor_matching import match_tensors, refuse_empty, why_dropped
-from toolkit.tensor_names import canonical_names
+from toolkit.tensor_names import canonical_names, layers_present
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
 from toolkit.units import format_size
 
@@ -41,7 +42,7 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     checkpoint, quantization_warnings = open_quantized(checkpoint)
     named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
-    config = _with_prediction_layers(config, named.tensors)
+    config = _with_prediction_layers(architecture, config, named.tensors)
     stored, warnings = _one_output(_renamed(architecture, config, named.tensors), config, architecture.naming)
     config, vocabulary_warnings = _vocabulary_from_rows(config, stored, architecture.naming)
     check_rope_type(config, architecture.rope_types)
@@ -70,10 +71,13 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     )
 
 
-def _with_prediction_layers(config: ModelConfig, tensors: Mapping[str, CheckpointTensor]) -> ModelConfig:
-    """Return the config with the number of multi-token prediction layers that are stored under `mtp.`."""
-    found = {int(match[1]) for name in tensors if (match := _PREDICTION_LAYER.match(name))}
-    return ModelConfig({**config.values, "stored_prediction_layers": len(found)}, config.defaults)
+def _with_prediction_layers(
+    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, CheckpointTensor]
+) -> ModelConfig:
+    """Return the config with the number of stored layers that predict further tokens: under `mtp.`, or after the hidden ones."""
+    after = [layer for layer in layers_present(tensors, architecture.naming) if predicts(config, layer)]
+    apart = {int(match[1]) for name in tensors if (match := _PREDICTION_LAYER.match(name))}
+    return ModelConfig({**config.values, STORED: len(after) + len(apart)}, config.defaults)
 
 
 def _renamed(

@@ -75,3 +75,25 @@ def test_a_checkpoint_without_its_prediction_head_converts_without_it(tmp_path):
     file = gguf_of("qwen3_next", tmp_path, behead)
     assert value(file, "qwen3next.block_count") == 2
     assert value(file, "qwen3next.nextn_predict_layers") is None
+
+
+def test_glm_without_its_prediction_layers_converts_without_them(tmp_path):
+    def behead(checkpoint):
+        checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if ".layers.2." not in name}
+
+    file = gguf_of("glm4_moe", tmp_path, behead)
+    assert value(file, "glm4moe.block_count") == 2
+    assert value(file, "glm4moe.nextn_predict_layers") == 0
+
+
+def test_the_prediction_layer_of_deepseek_is_left_out_and_only_where_the_config_promises_it(tmp_path):
+    def add_layer(checkpoint, promised):
+        checkpoint.config["num_nextn_predict_layers"] = promised
+        last = {name: one for name, one in checkpoint.tensors.items() if ".layers.1." in name}
+        checkpoint.tensors |= {name.replace(".layers.1.", ".layers.2."): one for name, one in last.items()}
+
+    directory = changed_case("deepseek_v3", tmp_path / "promised", lambda one: add_layer(one, 1))
+    assert any("predict further tokens" in note for note in source_from_checkpoint(directory).notes)
+    directory = changed_case("deepseek_v3", tmp_path / "not", lambda one: add_layer(one, 0))
+    with pytest.raises(TensorError, match=r"there are tensors of model\.layers\.2"):
+        source_from_checkpoint(directory)

@@ -11,6 +11,7 @@ from toolkit.architectures.checks import silu
 from toolkit.architectures.experts import after_leading_dense, leading_dense
 from toolkit.architectures.glm4_moe import MIXTURE
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, NORMS
+from toolkit.architectures.prediction import DROPPED, aside
 from toolkit.architectures.row_sources import Transposed
 from toolkit.architectures.transforms import head_rows
 from toolkit.gguf_format import Metadata, boolean, float32, uint32
@@ -95,8 +96,11 @@ def deepseek_metadata(config: ModelConfig) -> Metadata:
     return metadata | ({} if scale is None else {"rope.scaling.yarn_log_multiplier": float32(0.1 * scale)})
 
 
-# V2 has no correction bias
-_MIXTURE = tuple(replace(one, required="e_score" not in one.source) for one in MIXTURE)
+def _corrects_choice(config: ModelConfig) -> bool:
+    return bool(config.get("topk_method") == "noaux_tc")
+
+
+_MIXTURE = tuple(replace(one, required=_corrects_choice) if "e_score" in one.source else one for one in MIXTURE)
 
 DEEPSEEK2 = replace(
     LLAMA,
@@ -121,6 +125,8 @@ DEEPSEEK2 = replace(
     check=silu,
     rope_types=("default", "linear", "yarn"),
     vocabularies=("sentencepiece", "bpe"),
+    renamed=aside,
+    dropped=LLAMA.dropped | DROPPED,
 )
 
 ARCHITECTURES = (DEEPSEEK2,)

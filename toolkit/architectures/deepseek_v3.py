@@ -12,6 +12,7 @@ DEEPSEEK3 = replace(
     | {
         "max_position_embeddings": 4096,
         "first_k_dense_replace": 3,
+        "topk_method": "noaux_tc",
         "norm_topk_prob": True,
         "routed_scaling_factor": 2.5,
         "num_local_experts": 256,

@@ -15,6 +15,7 @@ from toolkit.architectures.experts import (
 from toolkit.architectures.glm4 import GLM4
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, PROJECTIONS
 from toolkit.architectures.phi import rotary_metadata
+from toolkit.architectures.prediction import blocks, prediction_layers, predicts
 from toolkit.architectures.qwen3 import HEAD_NORMS
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.model_config import ModelConfig
@@ -36,20 +37,9 @@ NEXT_TOKENS = (
 SIGMOID = uint32(2)
 
 
-def blocks_with_next(config: ModelConfig) -> int:
-    """Return the hidden layers and those that predict further tokens."""
-    return config.integer("num_hidden_layers") + int(config.get("num_nextn_predict_layers", 0))
-
-
-def predicts_next(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a block stands after the hidden layers."""
-    return layer >= config.integer("num_hidden_layers")
-
-
 def _metadata(config: ModelConfig) -> Metadata:
     metadata = rotary_metadata(config) | deepseek_router_metadata(config) | {"expert_gating_func": SIGMOID}
-    count = config.get("num_nextn_predict_layers")
-    return metadata if count is None else metadata | {"nextn_predict_layers": uint32(int(count))}
+    return metadata | {"nextn_predict_layers": uint32(prediction_layers(config))}
 
 
 GLM4_MOE = replace(
@@ -63,7 +53,7 @@ GLM4_MOE = replace(
     + tuple(replace(one, required="use_qk_norm") for one in HEAD_NORMS)
     + in_layers(GATED_MLP, leading_dense)
     + in_layers(MIXTURE, after_leading_dense)
-    + in_layers(NEXT_TOKENS, predicts_next),
+    + in_layers(NEXT_TOKENS, predicts),
     defaults={key: value for key, value in GLM4.defaults.items() if key != "head_dim"}
     | {
         "num_key_value_heads": 8,
@@ -81,7 +71,7 @@ GLM4_MOE = replace(
         "routed_scaling_factor": 1.0,
     },
     metadata=_metadata,
-    block_count=blocks_with_next,
+    block_count=blocks,
 )
 
 ARCHITECTURES = (GLM4_MOE,)

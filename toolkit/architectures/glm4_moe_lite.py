@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import in_layers
+from toolkit.architectures.base import in_layers, keep_name
 from toolkit.architectures.deepseek_v2 import DEEPSEEK2, deepseek_metadata
-from toolkit.architectures.glm4_moe import NEXT_TOKENS, blocks_with_next, predicts_next
+from toolkit.architectures.glm4_moe import NEXT_TOKENS
+from toolkit.architectures.prediction import blocks, prediction_layers, predicts
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.model_config import ModelConfig
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    count = int(config.get("num_nextn_predict_layers", 0))
+    count = prediction_layers(config)
     return deepseek_metadata(config) | ({"nextn_predict_layers": uint32(count)} if count else {})
 
 
@@ -18,9 +19,10 @@ GLM4_MOE_LITE = replace(
     DEEPSEEK2,
     hf_classes=("Glm4MoeLiteForCausalLM",),
     model_types=("glm4_moe_lite",),
-    tensors=DEEPSEEK2.tensors + in_layers(NEXT_TOKENS, predicts_next),
+    tensors=DEEPSEEK2.tensors + in_layers(NEXT_TOKENS, predicts),
     metadata=_metadata,
-    block_count=blocks_with_next,
+    block_count=blocks,
+    renamed=keep_name,
 )
 
 ARCHITECTURES = (GLM4_MOE_LITE,)

@@ -7,6 +7,7 @@ from toolkit.architectures.base import Rules, bare_block, block, retargeted, tra
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.glm4_moe import NEXT_TOKENS
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, NORMS, PROJECTIONS
+from toolkit.architectures.prediction import blocks, prediction_layers
 from toolkit.architectures.qwen3 import HEAD_NORMS
 from toolkit.architectures.transforms import negative_exponential, plus_one, squeeze
 from toolkit.gguf_format import Metadata, ValueType, array, uint32
@@ -47,16 +48,6 @@ _HEAD_PARTS = {
 _HEAD_LAYER, _HEAD_PART = re.compile(r"mtp\.layers\.(\d+)\.(.*)"), re.compile(r"mtp\.(\w+)\.(\w+)")
 
 
-def prediction_layers(config: ModelConfig) -> int:
-    """Return the number of layers that predict further tokens: those stored, else those that the config promises."""
-    return int(config.get("stored_prediction_layers", config.get("mtp_num_hidden_layers", 0)))
-
-
-def blocks(config: ModelConfig) -> int:
-    """Return the hidden layers and those that predict further tokens."""
-    return config.integer("num_hidden_layers") + prediction_layers(config)
-
-
 def head_as_block(name: str, config: ModelConfig) -> str:
     """Return `mtp.…` names as those of blocks after the hidden layers."""
     first = config.integer("num_hidden_layers")
@@ -77,11 +68,6 @@ def is_linear(config: ModelConfig, layer: int) -> bool:
 def is_full(config: ModelConfig, layer: int) -> bool:
     """Tell whether a layer's attention is full, as in the layers that predict further tokens."""
     return not is_linear(config, layer)
-
-
-def predicts(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a layer predicts further tokens."""
-    return layer >= config.integer("num_hidden_layers")
 
 
 def layer_types(config: ModelConfig) -> list[str]:

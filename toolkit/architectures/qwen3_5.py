@@ -17,15 +17,14 @@ from toolkit.architectures.linear_attention import (
     QKV,
     STATES,
     VALUES,
-    blocks,
     head_as_block,
     is_full,
     is_linear,
     layer_types,
     linear_metadata,
-    predicts,
 )
 from toolkit.architectures.llama import GATED_MLP
+from toolkit.architectures.prediction import blocks, predicts
 from toolkit.architectures.qwen3 import QWEN3
 from toolkit.architectures.row_sources import Indices, SelectedColumns
 from toolkit.architectures.transforms import compose, negative_exponential, regrouped, squeeze

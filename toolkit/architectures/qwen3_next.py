@@ -12,14 +12,13 @@ from toolkit.architectures.linear_attention import (
     PREDICTION,
     STATES,
     VALUES,
-    blocks,
     head_as_block,
     is_full,
     is_linear,
     layer_types,
     linear_metadata,
-    predicts,
 )
+from toolkit.architectures.prediction import blocks, predicts
 from toolkit.architectures.qwen2_moe import SHARED_EXPERT, experts_metadata
 from toolkit.architectures.qwen3_moe import QWEN3_MOE
 from toolkit.architectures.row_sources import Indices

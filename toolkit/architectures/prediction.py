@@ -1,0 +1,33 @@
+"""Layers after the hidden ones that predict further tokens (multi-token prediction)."""
+
+from toolkit.model_config import ModelConfig
+
+STORED = "stored_prediction_layers"
+"""the key under which a checkpoint's own number of them stands, which wins over what its config promises"""
+ASIDE = "mtp.aside."
+DROPPED = {r"mtp\.aside\..*": "layers that predict further tokens, which llama.cpp does not run for this architecture"}
+
+
+def prediction_layers(config: ModelConfig) -> int:
+    """Return the number of layers that predict further tokens: those stored, else those that the config promises."""
+    promised = config.get("num_nextn_predict_layers", config.get("mtp_num_hidden_layers", 0))
+    return int(config.get(STORED, promised))
+
+
+def blocks(config: ModelConfig) -> int:
+    """Return the hidden layers and those that predict further tokens."""
+    return config.integer("num_hidden_layers") + prediction_layers(config)
+
+
+def predicts(config: ModelConfig, layer: int) -> bool:
+    """Tell whether a layer predicts further tokens."""
+    return layer >= config.integer("num_hidden_layers")
+
+
+def aside(name: str, config: ModelConfig) -> str:
+    """Return a name that `DROPPED` drops for the tensors of the promised layers after the hidden ones."""
+    start = "model.layers."
+    layer = name.removeprefix(start).partition(".")[0]
+    if not name.startswith(start) or not layer.isdecimal() or not config.get("num_nextn_predict_layers"):
+        return name
+    return ASIDE + name if predicts(config, int(layer)) else name
