@@ -11,11 +11,12 @@ import numpy
 
 from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, TensorRule
+from toolkit.architectures.common_metadata import architecture_metadata
 from toolkit.architectures.dimensions import dimension
 from toolkit.errors import CheckpointError, InputError
 from toolkit.ggml_types import BF16, TensorType
-from toolkit.gguf_format import string
-from toolkit.hf_source import model_metadata, model_traits
+from toolkit.gguf_format import QUANTIZATION_VERSION, string, uint32
+from toolkit.gguf_source import traits_from_metadata
 from toolkit.json_files import read_json_object
 from toolkit.model_config import ModelConfig, normalise
 from toolkit.model_source import ModelSource, SourceTensor
@@ -83,11 +84,12 @@ def source_from_config(path: Path) -> ModelSource:
     ]
     name = file.resolve().parent.name or "model"
     general = {"general.architecture": string(architecture.name), "general.name": string(name)}
+    metadata = general | architecture_metadata(architecture, config) | matching.metadata
     return ModelSource(
         name=name,
-        metadata=general | model_metadata(architecture, config) | matching.metadata,
+        metadata=metadata | {"general.quantization_version": uint32(QUANTIZATION_VERSION)},
         tensors=(*computed, *matching.tensors),
-        traits=model_traits(architecture, config),
+        traits=traits_from_metadata(metadata),
         keeps_types=False,
         warnings=(*notes, f"{file} has no weights beside it: planned from the config alone"),
     )

@@ -12,13 +12,13 @@ from toolkit.errors import DoesNotFitError
 from toolkit.imatrix import Imatrix
 from toolkit.memory import Footprint, MemorySettings
 from toolkit.model_source import ModelSource
-from toolkit.planner import FOUR_BITS, SPLIT_PROFILE, Budget, Choice, Prefer, Split, choose_split, rank
+from toolkit.planner import FOUR_BITS, LADDER, SPLIT_PROFILE, Budget, Choice, Prefer, Split, choose_split, rank
 from toolkit.quant_profile import load_profile
 from toolkit.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.units import format_size
 
-LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K")
-"""From best to smallest; 16-bit files are left out because Q8_0 loses nothing that can be measured."""
+__all__ = ["KV_TYPES", "LADDER", "AsksMemory", "Candidate", "FitPlanner", "FitRequest"]
+
 KV_TYPES = ("f16", "q8_0")
 RUNNERS_UP = 3
 

@@ -18,7 +18,7 @@ from toolkit.rows import row_count
 from toolkit.tensor_plan import plan_conversion
 from toolkit.token_speed import Experts
 
-LEAST_SHARE = 0.85
+LEAST_SHARE = 0.97
 """A profile may store some tensors with fewer bits than most get, but never so many that less than this share is left."""
 
 

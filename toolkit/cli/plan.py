@@ -10,6 +10,7 @@ from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.memory import MemorySettings
+    from toolkit.model_source import ModelSource
     from toolkit.plan import KvTypes, PlannedChoice, Planner, PlanRequest
     from toolkit.plannable import PlannableModel
 
@@ -111,28 +112,40 @@ def _probe(no_cache: bool) -> Any:
 
 def _model(source: str, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
     """Return the model that SRC means, in these profiles; without any, in all that are worth planning."""
-    from toolkit.config_source import CONFIG, source_from_config
     from toolkit.demo import checkpoint_directory
-    from toolkit.fit_plan import LADDER
-    from toolkit.gguf_source import source_from_gguf
-    from toolkit.hf_source import source_from_checkpoint
     from toolkit.plannable import model_from_gguf, model_from_source
+    from toolkit.planner import LADDER
 
     path = checkpoint_directory(source)
     if path.suffix == ".gguf" and not profiles:
         return model_from_gguf(path)
     if path.suffix == ".gguf":
+        from toolkit.gguf_source import source_from_gguf
+
         return model_from_source(source_from_gguf(path), profiles)
-    bare = path.suffix == ".json" or (path.is_dir() and _has_config_alone(path, CONFIG))
-    model = source_from_config(path) if bare else source_from_checkpoint(path, pre)
+    bare = path.suffix == ".json" or _has_config_alone(path)
+    model = _bare_source(path) if bare else _whole_source(path, pre)
     for message in model.warnings:
         warn(message)
     return model_from_source(model, profiles or LADDER, estimated_file_bytes=bare)
 
 
-def _has_config_alone(path: Path, config: str) -> bool:
+def _bare_source(path: Path) -> "ModelSource":
+    # Each way in is imported by itself: reading checkpoints and vocabularies takes long to import.
+    from toolkit.config_source import source_from_config
+
+    return source_from_config(path)
+
+
+def _whole_source(path: Path, pre: str | None) -> "ModelSource":
+    from toolkit.hf_source import source_from_checkpoint
+
+    return source_from_checkpoint(path, pre)
+
+
+def _has_config_alone(path: Path) -> bool:
     weights = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.pth", "*.gguf", "adapter_config.json")
-    return (path / config).is_file() and not any(next(path.glob(pattern), None) for pattern in weights)
+    return (path / "config.json").is_file() and not any(next(path.glob(pattern), None) for pattern in weights)
 
 
 def _request(model: "PlannableModel", kv: tuple[str, ...], options: dict[str, Any], *, explicit: bool) -> "PlanRequest":
