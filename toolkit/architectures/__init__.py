@@ -20,23 +20,28 @@ def known_architectures() -> tuple[Architecture, ...]:
 def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...]]:
     """Return the architecture of a config, and notes on how it was found.
 
-    The class named in `architectures` decides; `model_type` where no class is named.
+    The class of a whole multimodal model decides, if it is known; else the class named in `architectures`; `model_type`
+    where no class is named.
 
     Raises ConfigError if it is unknown; the message lists the known ones and names the nearest.
     """
     by_class = {name: known for known in known_architectures() for name in known.hf_classes}
     by_type = {name: known for known in known_architectures() for name in known.model_types}
-    classes = config.get("architectures") or []
-    named = classes[0] if isinstance(classes, list) and classes else None
+    whole, named = _first(config.get("wrapper_architectures")), _first(config.get("architectures"))
     model_type = config.get("model_type")
-    if named in by_class:
-        return by_class[named], ()
+    for known in (whole, named):
+        if known in by_class:
+            return by_class[known], ()
     if named is None and model_type in by_type:
         found = by_type[model_type]
         return found, (
             f"config.json names no architecture; taken as {found.hf_classes[0]} from model_type {model_type!r}",
         )
     raise ConfigError(_unknown(str(named or model_type), list(by_class)))
+
+
+def _first(classes: object) -> str | None:
+    return str(classes[0]) if isinstance(classes, list) and classes else None
 
 
 def _unknown(name: str, known: list[str]) -> str:

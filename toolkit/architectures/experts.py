@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from toolkit.architectures.base import Rules, TensorRule, block
-from toolkit.architectures.transforms import part
+from toolkit.architectures.transforms import compose, part, transpose
 from toolkit.gguf_format import Metadata, boolean, float32, uint32
 from toolkit.model_config import ModelConfig
 
@@ -32,6 +32,18 @@ def stacked_experts(module: str, ff: str) -> Rules:
         replace(gate_up, target="blk.{layer}.ffn_gate_exps.weight", transform=part(0, 2)),
         replace(gate_up, target="blk.{layer}.ffn_up_exps.weight", transform=part(1, 2)),
         TensorRule(f"{prefix}.down_proj", "blk.{layer}.ffn_down_exps.weight", ("experts", "embd", ff)),
+    )
+
+
+def stacked_and_transposed(module: str, ff: str) -> Rules:
+    """Return the rules of experts whose stacked matrices have their inputs first."""
+    prefix = f"model.layers.{{layer}}.{module}"
+    gate_up = TensorRule(f"{prefix}.gate_up_proj", "", ("experts", "embd", f"2*{ff}"))
+    down = TensorRule(f"{prefix}.down_proj", "blk.{layer}.ffn_down_exps.weight", ("experts", ff, "embd"), transpose)
+    return (
+        replace(gate_up, target="blk.{layer}.ffn_gate_exps.weight", transform=compose(transpose, part(0, 2))),
+        replace(gate_up, target="blk.{layer}.ffn_up_exps.weight", transform=compose(transpose, part(1, 2))),
+        down,
     )
 
 

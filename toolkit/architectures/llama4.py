@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import TensorRule, block, in_layers
+from toolkit.architectures.base import block, in_layers
 from toolkit.architectures.checks import all_of, silu
-from toolkit.architectures.experts import shared_expert
+from toolkit.architectures.experts import shared_expert, stacked_and_transposed
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, LLAMA, llama_metadata
 from toolkit.architectures.smollm3 import check_rope_pattern
-from toolkit.architectures.transforms import compose, part, transpose
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.model_config import ModelConfig
 
@@ -17,17 +16,9 @@ DENSE = (
     block("feed_forward.up_proj", "ffn_up", _DENSE_FF, "embd"),
     block("feed_forward.down_proj", "ffn_down", "embd", _DENSE_FF),
 )
-_GATE_UP = TensorRule("model.layers.{layer}.feed_forward.experts.gate_up_proj", "", ("experts", "embd", "2*ff"))
 MIXTURE = (
     block("feed_forward.router", "ffn_gate_inp", "experts", "embd"),
-    replace(_GATE_UP, target="blk.{layer}.ffn_gate_exps.weight", transform=compose(transpose, part(0, 2))),
-    replace(_GATE_UP, target="blk.{layer}.ffn_up_exps.weight", transform=compose(transpose, part(1, 2))),
-    TensorRule(
-        "model.layers.{layer}.feed_forward.experts.down_proj",
-        "blk.{layer}.ffn_down_exps.weight",
-        ("experts", "ff", "embd"),
-        transpose,
-    ),
+    *stacked_and_transposed("feed_forward.experts", "ff"),
     *shared_expert("feed_forward.shared_expert", "ff"),
 )
 

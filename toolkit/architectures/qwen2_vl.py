@@ -1,0 +1,15 @@
+"""Qwen 2 VL and 2.5 VL, their text model: Qwen 2 with rope in sections for time, height and width."""
+
+from dataclasses import replace
+
+from toolkit.architectures.qwen2 import QWEN2
+
+QWEN2_VL = replace(
+    QWEN2,
+    name="qwen2vl",
+    hf_classes=("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"),
+    model_types=("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"),
+    rope_types=("default", "mrope"),
+)
+
+ARCHITECTURES = (QWEN2_VL,)
