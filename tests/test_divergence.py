@@ -120,6 +120,15 @@ def test_a_watcher_sees_every_window_and_may_end_it(base: LlamaRuntime, saved: P
     assert seen == [15, 15, 15]
 
 
+def test_windows_may_be_visited_in_any_order(base: LlamaRuntime, saved: Path) -> None:
+    file = read_logits(saved)
+    count = file.windows.count
+    straight = measure_divergence(NoisyRuntime(base, 0), SavedBase(file), file.windows)
+    backwards = measure_divergence(NoisyRuntime(base, 0), SavedBase(file), file.windows, order=range(count)[::-1])
+    assert backwards.per_chunk == straight.per_chunk[::-1]
+    assert backwards.divergence.maximum == straight.divergence.maximum
+
+
 def test_nan_stops_at_its_window(saved: Path, tmp_path: Path) -> None:
     path, file = write_tiny_model(tmp_path / "nan.gguf", bad_tensor="output.weight"), read_logits(saved)
     with (

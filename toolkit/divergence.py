@@ -96,8 +96,14 @@ def check_vocabularies(runtime: Runtime, base: Runtime, tokens: Sequence[int], b
         )
 
 
-def measure_divergence(runtime: Runtime, base: BaseLogits, windows: Windows, watch: Watch | None = None) -> Divergence:
-    """Return the divergence of a model from a base on windows of text.
+def measure_divergence(
+    runtime: Runtime,
+    base: BaseLogits,
+    windows: Windows,
+    watch: Watch | None = None,
+    order: Sequence[int] | None = None,
+) -> Divergence:
+    """Return the divergence of a model from a base on windows of text, visited in the order given.
 
     Memory: the logits of one batch in each model, the base's again in 16 bits, and a few MiB a thread; never a window.
 
@@ -105,14 +111,14 @@ def measure_divergence(runtime: Runtime, base: BaseLogits, windows: Windows, wat
     """
     scores: list[TokenScores] = []
     with ThreadPoolExecutor(physical_cores()) as pool:
-        for index in range(windows.count):
+        for index in order if order is not None else range(windows.count):
             scores.append(_score_window(runtime, base, windows, index, pool))
             if not scores[-1].are_finite:
                 raise QualityError(
                     f"{windows.describe(index)}: logits are not finite, so there is no divergence; "
                     "a weight is NaN or infinite, or too large for the KV cache's type"
                 )
-            if watch is not None and watch(index + 1, scores[-1]):
+            if watch is not None and watch(len(scores), scores[-1]):
                 break
     return summarize(scores, windows.n_ctx)
 

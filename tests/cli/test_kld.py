@@ -92,3 +92,39 @@ def test_nan_in_the_base_ends_with_1_and_its_name(run_command, tmp_path):
     assert done.returncode == 1
     assert "suspected: bad.gguf: output_norm.weight" in done.stderr
     assert json.loads(done.stdout)["mean"] is None
+
+
+SOON = ("--ctx", "8", "--text", FIXED_TEXT, "--threads", "1", "--until-decided")
+
+
+def test_a_kept_threshold_is_settled_before_the_end_of_the_text(run_command, models):
+    done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SOON, "--max-kld", "0.1", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    verdict = found["verdict"]
+    assert (verdict["holds"], verdict["outcome"], verdict["confidence"]) == (True, "passed", 0.95)
+    assert verdict["windows"] == found["chunks"] < verdict["windows_available"] / 3
+    [answer] = verdict["questions"]
+    assert answer["low"] < answer["mean"] < answer["high"] <= answer["threshold"] == 0.1
+
+
+def test_a_threshold_that_is_missed_ends_with_1_and_the_numbers(run_command, models):
+    done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SOON, "--max-kld", "0.001")
+    assert done.returncode == 1
+    assert re.search(r"error: mean KLD 0\.\d+ is above the threshold of 0\.001000 \(decided with 95%", done.stderr)
+    assert "KLD mean" in done.stdout
+
+
+def test_without_until_decided_all_of_the_text_is_measured(run_command, models):
+    done = run_command(
+        "kld", models["q4_k_m"], "--base", models["bf16"], *SMALL, "--max-ppl-increase", "3", "--min-same-top", "80"
+    )
+    assert done.returncode == 0
+    assert "all thresholds are kept" in done.stderr
+    assert "after 9 of 9 windows" in done.stderr
+
+
+def test_nothing_to_decide_is_refused(run_command, models):
+    done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SOON)
+    assert done.returncode == 2
+    assert "--until-decided needs a threshold" in done.stderr

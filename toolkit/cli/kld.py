@@ -1,17 +1,30 @@
 """`kld`: how far a quantized model is from its base, in the numbers that llama-perplexity prints."""
 
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit.cli.common import emit_json
-from toolkit.cli.measuring import explained, loaded, quality_options, run_options, text_document, value_bar
+from toolkit.cli.measuring import (
+    Tell,
+    explained,
+    loaded,
+    parse_kv,
+    quality_options,
+    run_options,
+    text_document,
+    value_bar,
+)
+from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
 if TYPE_CHECKING:
     from toolkit.divergence import BaseLogits, Watch
     from toolkit.divergence_statistics import Distribution, Divergence, Estimate, TokenScores
+    from toolkit.paired import Question
     from toolkit.perplexity import Windows
     from toolkit.runtime import LlamaRuntime
 
@@ -24,6 +37,7 @@ Examples:
   gguf-toolkit kld model-q4_k_m.gguf --base model-bf16.gguf
   gguf-toolkit kld model-q4_k_m.gguf --base-logits base.logits
   gguf-toolkit kld model-bf16.gguf --base model-bf16.gguf --kv q8_0
+  gguf-toolkit kld model-q4_k_m.gguf --base model-bf16.gguf --max-kld 0.05 --until-decided
 """
 
 
@@ -31,9 +45,12 @@ Examples:
 @click.argument("gguf", type=click.Path(path_type=Path))
 @click.option("--base", type=click.Path(path_type=Path), help="The unquantized model, evaluated in lockstep.")
 @click.option("--base-logits", type=click.Path(path_type=Path), help="Its logits in a file, instead.")
-@click.option("--base-kv", default=None, metavar="TYPE", help="KV cache of the base; default: f16.")
+@click.option(
+    "--base-kv", default="f16", show_default=True, callback=parse_kv, metavar="TYPE", help="The base's KV cache."
+)
 @click.option("--save-logits", type=click.Path(path_type=Path), help="Keep the base's logits in a file.")
 @click.option("--force", is_flag=True, help="Replace an existing logits file.")
+@verdict_options
 @quality_options
 @click.pass_context
 def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
@@ -46,6 +63,11 @@ def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
         raise click.UsageError("give either --base BASE.gguf or --base-logits FILE")
     if options["save_logits"] is not None and options["base"] is None:
         raise click.UsageError("--save-logits keeps the logits of --base; with --base-logits there is nothing to save")
+    if options["save_logits"] is not None and options["until_decided"]:
+        raise click.UsageError("--save-logits needs every window, but --until-decided stops before; give one of them")
+    from toolkit.paired import judge
+
+    questions = questions_of(options)
     given = {
         name
         for name in ("text", "n_ctx")
@@ -54,33 +76,48 @@ def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
     started = time.perf_counter()
     models = [path for path in (gguf, options["base"]) if path is not None]
     with explained(models, "kld", KEYS, as_json=options["as_json"]):
-        result, extra = _measure(gguf, options, given)
-    extra |= {"model": str(gguf), "seconds": time.perf_counter() - started}
+        measured = _measure(_Request(gguf, options, given, questions))
+    verdict = judge(measured.result.per_chunk, questions) if questions else None
     if options["as_json"]:
-        emit_json("kld", extra | document(result))
+        about = {"model": str(gguf), **measured.about, "seconds": time.perf_counter() - started}
+        emit_json("kld", about | document(measured.result) | verdict_document(verdict, measured.available))
     else:
-        print_report(result)
+        print_report(measured.result)
+    conclude(verdict, measured.available, quiet=options["as_json"])
 
 
-def _measure(gguf: Path, options: dict[str, Any], given: set[str]) -> tuple["Divergence", dict[str, Any]]:
-    if options["base"] is not None:
-        return _in_lockstep(gguf, options)
-    return _against_file(gguf, options, given)
+@dataclass(frozen=True)
+class _Request:
+    gguf: Path
+    options: dict[str, Any]
+    given: set[str]
+    """which of text and n_ctx the user gave"""
+    questions: "list[Question]"
 
 
-def _in_lockstep(gguf: Path, options: dict[str, Any]) -> tuple["Divergence", dict[str, Any]]:
-    from contextlib import ExitStack
-    from dataclasses import replace
+@dataclass(frozen=True)
+class _Measured:
+    result: "Divergence"
+    available: int
+    """windows that there were"""
+    about: dict[str, Any]
 
+
+def _measure(request: _Request) -> _Measured:
+    return _in_lockstep(request) if request.options["base"] is not None else _against_file(request)
+
+
+def _in_lockstep(request: _Request) -> _Measured:
     from toolkit.divergence import LiveBase, check_vocabularies
     from toolkit.evaluation_text import named_text
     from toolkit.logits_file import logits_writer
     from toolkit.perplexity import cut_windows
 
+    options = request.options
     text, run, n_ctx = named_text(options["text"]), run_options(options), options["n_ctx"]
-    base_run = replace(run, kv=options["base_kv"] or "f16")
+    base_run = replace(run, kv=options["base_kv"])
     with ExitStack() as stack:
-        runtime = stack.enter_context(loaded(gguf, run.settings(n_ctx)))
+        runtime = stack.enter_context(loaded(request.gguf, run.settings(n_ctx)))
         base = stack.enter_context(loaded(options["base"], base_run.settings(n_ctx)))
         tokens = runtime.tokenize(text.text)
         check_vocabularies(runtime, base, tokens, base.tokenize(text.text))
@@ -89,43 +126,51 @@ def _in_lockstep(gguf: Path, options: dict[str, Any]) -> tuple["Divergence", dic
         if options["save_logits"] is not None:
             output = logits_writer(options["save_logits"], windows, base.n_vocab, force=options["force"])
             writer = stack.enter_context(output)
-        result = _with_bar(runtime, LiveBase(base, writer), windows)
-    return result, {"base": str(options["base"]), **text_document(text)}
+        result = _compare(runtime, LiveBase(base, writer), windows, request)
+    return _Measured(result, windows.count, {"base": str(options["base"]), **text_document(text)})
 
 
-def _against_file(gguf: Path, options: dict[str, Any], given: set[str]) -> tuple["Divergence", dict[str, Any]]:
+def _against_file(request: _Request) -> _Measured:
     from toolkit.divergence import SavedBase
     from toolkit.evaluation_text import named_text
     from toolkit.logits_file import read_logits
     from toolkit.perplexity import Windows
 
+    options = request.options
     file = read_logits(options["base_logits"])
-    text = named_text(options["text"]) if "text" in given else None
-    with loaded(gguf, run_options(options).settings(file.windows.n_ctx)) as runtime:
+    text = named_text(options["text"]) if "text" in request.given else None
+    with loaded(request.gguf, run_options(options).settings(file.windows.n_ctx)) as runtime:
         tokens = runtime.tokenize(text.text) if text is not None else None
-        file.check(runtime.n_vocab, options["n_ctx"] if "n_ctx" in given else None, tokens)
+        file.check(runtime.n_vocab, options["n_ctx"] if "n_ctx" in request.given else None, tokens)
         count = min(file.windows.count, options["chunks"] or file.windows.count)
         windows = Windows(file.windows.tokens, file.windows.n_ctx, count)
-        result = _with_bar(runtime, SavedBase(file), windows)
+        result = _compare(runtime, SavedBase(file), windows, request)
     about_text = text_document(text) if text is not None else {"text": None, "text_sha256": None}
-    return result, {"base": str(options["base_logits"]), **about_text}
+    return _Measured(result, windows.count, {"base": str(options["base_logits"]), **about_text})
 
 
-def _with_bar(runtime: "LlamaRuntime", base: "BaseLogits", windows: "Windows") -> "Divergence":
+def _compare(runtime: "LlamaRuntime", base: "BaseLogits", windows: "Windows", request: _Request) -> "Divergence":
     from toolkit.divergence import measure_divergence
+    from toolkit.paired import random_order
 
+    until_decided = request.options["until_decided"]
+    order = random_order(windows.count) if until_decided else None
     with value_bar("divergence") as tell:
-        return measure_divergence(runtime, base, windows, _watch(windows, tell))
+        watch = _watch(windows.count, tell, request.questions if until_decided else [])
+        return measure_divergence(runtime, base, windows, watch, order)
 
 
-def _watch(windows: "Windows", tell: Any) -> "Watch":
-    total, tokens = 0.0, 0
+def _watch(total: int, tell: Tell, questions: "list[Question]") -> "Watch":
+    from toolkit.divergence_statistics import ChunkScores, chunk_scores
+    from toolkit.paired import judge
+
+    seen: list[ChunkScores] = []
 
     def watch(done: int, scores: "TokenScores") -> bool:
-        nonlocal total, tokens
-        total, tokens = total + float(scores.divergence.sum()), tokens + len(scores.divergence)
-        tell(done, windows.count, f"{total / tokens:.6f}")
-        return False
+        seen.append(chunk_scores(scores))
+        # Every window has as many tokens, so the mean of the means is the mean.
+        tell(done, total, f"{sum(window.divergence for window in seen) / done:.6f}")
+        return bool(questions) and judge(seen, questions).outcome != "undecided"
 
     return watch
 
