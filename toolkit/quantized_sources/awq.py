@@ -12,7 +12,7 @@ from toolkit.errors import CheckpointError
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
 from toolkit.quantized_sources.grouped import GroupedMatrix
 from toolkit.quantized_sources.packing import Codes, unpack_word_columns
-from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.parts import FLOATS, WORDS, Parts
 
 BITS = 4
 PER_WORD = 8
@@ -50,9 +50,9 @@ def open_awq(parts: Parts) -> Opened:
 
 
 def _open_module(parts: Parts, module: str, group_size: int) -> DequantizedTensor:
-    qweight = parts.require(f"{module}.qweight", module)
-    scales = parts.require(f"{module}.scales", qweight.name)
-    qzeros = parts.require(f"{module}.qzeros", qweight.name)
+    qweight = parts.require_matrix(f"{module}.qweight", module, WORDS)
+    scales = parts.require_matrix(f"{module}.scales", qweight.name, FLOATS)
+    qzeros = parts.require_matrix(f"{module}.qzeros", qweight.name, WORDS)
     inputs, words = qweight.shape
     size = group_size if group_size > 0 else inputs
     if scales.shape != (-(-inputs // size), words * PER_WORD):

@@ -18,7 +18,7 @@ from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
 from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
 from toolkit.quantized_sources.numbers import Floats, Numbers
 from toolkit.quantized_sources.packing import Codes, unpack_word_columns, unpack_words
-from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.parts import BYTES, FLOATS, WORDS, Parts
 from toolkit.quantized_sources.scaled import ScaledWeights
 
 PACKED, NVFP4 = "pack-quantized", "nvfp4-pack-quantized"
@@ -114,15 +114,20 @@ def _scheme(parts: Parts, module: str) -> _Scheme:
         raise parts.declaration.refusal("without a scheme for weights", module)
     format_ = group.get("format") or settings.get("format")
     block, size, bits = weights.get("block_structure"), weights.get("group_size"), weights.get("num_bits")
-    if isinstance(block, str):
-        block = [int(number) for number in re.findall(r"\d+", block)]
     return _Scheme(
         format=str(format_),
-        strategy=str(weights.get("strategy") or ("group" if size and size > 0 else "tensor")),
+        strategy=str(weights.get("strategy") or ("group" if isinstance(size, int) and size > 0 else "tensor")),
         bits=bits if isinstance(bits, int) else 0,
-        group_size=size if isinstance(size, int) and size > 0 else None,
-        block=(block[0], block[1]) if block and len(block) == 2 else None,
+        group_size=size if isinstance(size, int) and 0 < size < 1 << 31 else None,
+        block=_block(block),
     )
+
+
+def _block(structure: object) -> tuple[int, int] | None:
+    """Return the rows and columns of "128x128" or [128, 128]."""
+    numbers = re.findall(r"\d{1,9}", str(structure)) if isinstance(structure, str | list) else []
+    rows, columns = map(int, numbers) if len(numbers) == 2 else (0, 0)
+    return (rows, columns) if rows and columns else None
 
 
 def _group_of(parts: Parts, module: str) -> Mapping[str, Any]:
@@ -132,12 +137,17 @@ def _group_of(parts: Parts, module: str) -> Mapping[str, Any]:
         raise parts.declaration.refusal("without config_groups", module)
     for fits in (_is_name, _is_pattern, _is_class):
         for group in groups.values():
-            if any(fits(target, module) for target in group.get("targets") or ()):
+            if any(fits(target, module) for target in _targets(group)):
                 return dict(group)
     raise CheckpointError(
         f"{module} is stored quantized, but no config_group of the compressed-tensors quantization names it: "
         "config.json does not describe this checkpoint"
     )
+
+
+def _targets(group: Mapping[str, Any]) -> list[str]:
+    targets = group.get("targets")
+    return [target for target in targets if isinstance(target, str)] if isinstance(targets, list) else []
 
 
 def _is_name(target: str, module: str) -> bool:
@@ -161,16 +171,17 @@ def _is_class(target: str, _module: str) -> bool:
 def _open_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor:
     if not 2 <= scheme.bits <= 8:
         raise parts.declaration.refusal(f"in format {scheme.format!r} with {scheme.bits} bits", weight)
-    words = parts.require(f"{weight}_packed", weight)
+    words = parts.require_matrix(f"{weight}_packed", weight, WORDS)
     rows, columns = _stored_shape(parts, weight)
     per_word = 32 // scheme.bits
     parts.require_shape(words, (rows, -(-columns // per_word)))
     size = scheme.group_size or columns
-    scales = parts.require(f"{weight}_scale", words.name)
+    scales = parts.require_matrix(f"{weight}_scale", words.name, FLOATS)
     groups = _groups(parts, weight, columns, size)
     parts.require_shape(scales, (rows, -(-columns // size)))
-    zeros = parts.get(f"{weight}_zero_point")
-    if zeros is not None:
+    zeros = None
+    if f"{weight}_zero_point" in parts.tensors:
+        zeros = parts.require_matrix(f"{weight}_zero_point", words.name, WORDS)
         parts.require_shape(zeros, (-(-rows // per_word), scales.shape[1]))
     matrix = _PackedMatrix(words, scales, zeros, scheme.bits, groups)
     names = tuple(weight + suffix for suffix in _PACKED_SUFFIXES)
@@ -191,7 +202,7 @@ def _groups(parts: Parts, weight: str, columns: int, size: int) -> NDArray[numpy
 
 def _stored_shape(parts: Parts, weight: str) -> tuple[int, int]:
     stored = parts.require(f"{weight}_shape", f"{weight}_packed")
-    if stored.shape != (2,) or (stored.bits < 1).any() or stored.bits.max() > 2**31:
+    if stored.shape != (2,) or stored.dtype not in ("I64", "I32") or (stored.bits < 1).any() or stored.bits.max() > 2**31:
         raise CheckpointError(f"{stored.name} is {stored.bits.reshape(-1)[:4].tolist()}, expected [rows, columns]")
     return int(stored.bits[0]), int(stored.bits[1])
 
@@ -212,8 +223,8 @@ def _open_plain(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor
 
 
 def _open_nvfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTensor:
-    codes = parts.require(f"{weight}_packed", weight)
-    scales = parts.require(f"{weight}_scale", codes.name)
+    codes = parts.require_matrix(f"{weight}_packed", weight, BYTES)
+    scales = parts.require_matrix(f"{weight}_scale", codes.name, FLOATS)
     factor = parts.require(f"{weight}_global_scale", codes.name)
     return nvfp4_tensor(parts, weight, Nvfp4Parts(codes, scales, factor, divides=True))
 

@@ -17,7 +17,7 @@ from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
 from toolkit.quantized_sources.grouped import GroupedMatrix
 from toolkit.quantized_sources.numbers import Numbers
 from toolkit.quantized_sources.packing import unpack_stream, unpack_stream_columns
-from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.parts import FLOATS, WORDS, Parts
 
 BITS = (2, 3, 4, 8)
 _ZERO_OFFSETS = {"gptq": 1, "gptq_v2": 0}
@@ -58,9 +58,13 @@ def _layout(declaration: Declaration, module: str, zero_offset: int) -> _Layout:
 
 def _override(declaration: Declaration, module: str) -> dict[str, object]:
     """Return what GPTQModel's `dynamic` says of a module: {"+:REGEX": {"bits": 8}}."""
-    for pattern, override in (declaration.settings.get("dynamic") or {}).items():
-        if not pattern.startswith("-:") and re.match(pattern.removeprefix("+:"), module):
-            return dict(override)
+    overrides = declaration.settings.get("dynamic") or {}
+    try:
+        for pattern, override in overrides.items():
+            if not pattern.startswith("-:") and re.match(pattern.removeprefix("+:"), module):
+                return dict(override)
+    except (AttributeError, TypeError, ValueError, re.error) as error:
+        raise declaration.refusal(f"with dynamic {str(overrides)[:60]!r}", module) from error
     return {}
 
 
@@ -71,7 +75,7 @@ def _zero_offset(parts: Parts, format_: str) -> tuple[int, tuple[str, ...]]:
     if module is None or not parts.declaration.settings.get("sym", False):
         return declared, ()
     bits = _layout(parts.declaration, module, declared).bits
-    stored = unpack_stream(parts.require(f"{module}.qzeros", f"{module}.qweight").bits.T, bits)
+    stored = unpack_stream(parts.require_matrix(f"{module}.qzeros", f"{module}.qweight", WORDS).bits.T, bits)
     actual = 2 ** (bits - 1) - int(stored[0, 0])
     if actual == declared or actual not in (0, 1) or (stored != stored[0, 0]).any():
         return declared, ()
@@ -82,9 +86,9 @@ def _zero_offset(parts: Parts, format_: str) -> tuple[int, tuple[str, ...]]:
 
 
 def _open_module(parts: Parts, module: str, layout: _Layout) -> DequantizedTensor:
-    qweight = parts.require(f"{module}.qweight", module)
-    scales = parts.require(f"{module}.scales", qweight.name)
-    qzeros = parts.require(f"{module}.qzeros", qweight.name)
+    qweight = parts.require_matrix(f"{module}.qweight", module, WORDS)
+    scales = parts.require_matrix(f"{module}.scales", qweight.name, FLOATS)
+    qzeros = parts.require_matrix(f"{module}.qzeros", qweight.name, WORDS)
     inputs, outputs = qweight.shape[0] * 32 // layout.bits, qweight.shape[-1]
     groups = _groups(parts, module, inputs, scales, layout)
     parts.require_shape(scales, (len(scales.bits), outputs))
@@ -107,7 +111,7 @@ def _read_codes(qweight: Numbers, bits: int, start: int, stop: int) -> NDArray[n
 
 def _groups(parts: Parts, module: str, inputs: int, scales: Numbers, layout: _Layout) -> NDArray[numpy.intp]:
     """Return the group of every input; a g_idx of zeros only is how some tools say that the order is the plain one."""
-    size = layout.group_size if layout.group_size > 0 else inputs
+    size = min(layout.group_size, inputs) if layout.group_size > 0 else inputs
     stored = parts.get(f"{module}.g_idx")
     if stored is not None and (stored.bits.any() or len(scales.bits) == 1):
         groups = parts.require_shape(stored, (inputs,)).bits.astype(numpy.intp)

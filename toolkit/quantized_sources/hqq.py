@@ -60,12 +60,12 @@ def open_hqq(parts: Parts) -> Opened:
 
 
 def _open_module(parts: Parts, module: str) -> DequantizedTensor:
-    packed = parts.require(f"{module}.W_q", module)
+    packed = parts.require_matrix(f"{module}.W_q", module, ("U8", "I32"))
     bits, size, axis = (_integer(parts, module, name) for name in ("nbits", "group_size", "axis"))
     refused = [name for name in ("view_as_float", "quant_scale", "quant_zero") if _is_set(parts, f"{module}.{name}")]
     if bits not in _PARTS or axis not in (0, 1) or refused:
         raise parts.declaration.refusal(f"with {bits} bits on axis {axis} {' '.join(refused)}".rstrip(), module)
-    shape = parts.require_shape(parts.require(f"{module}.shape", packed.name), (2,)).bits.tolist()
+    shape = parts.require_shape(parts.require(f"{module}.shape", packed.name), (2,)).bits.astype(numpy.int64).tolist()
     count = shape[0] * shape[1]
     if min(shape) < 1 or size < 1 or count % size:
         raise CheckpointError(f"{module}: a weight of {shape} is no whole number of groups of {size}")

@@ -6,7 +6,7 @@ NVFP4: w = level[q] * (weight_scale[o, i / 16] * weight_scale_2).
 from toolkit.quantized_sources.compressed_tensors import Nvfp4Parts, nvfp4_tensor
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
 from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
-from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.parts import BYTES, FLOATS, Parts
 from toolkit.quantized_sources.scaled import ScaledWeights
 
 ALGORITHMS = ("FP8", "NVFP4", "MIXED_PRECISION", "FP8_PER_CHANNEL_PER_TOKEN")
@@ -39,6 +39,7 @@ def _open_fp8(parts: Parts, weight: str) -> DequantizedTensor:
 
 
 def _open_nvfp4(parts: Parts, weight: str) -> DequantizedTensor:
-    codes = parts.require(weight, weight)
-    scales, factor = (parts.require(f"{weight}_scale{suffix}", weight) for suffix in ("", "_2"))
+    codes = parts.require_matrix(weight, weight, BYTES)
+    scales = parts.require_matrix(f"{weight}_scale", weight, FLOATS)
+    factor = parts.require(f"{weight}_scale_2", weight)
     return nvfp4_tensor(parts, weight, Nvfp4Parts(codes, scales, factor, divides=False))

@@ -10,6 +10,8 @@ from toolkit.quantized_sources.dequantized import DequantizedRows, DequantizedTe
 from toolkit.quantized_sources.numbers import Numbers, numbers
 from toolkit.rows import RowSource
 
+WORDS, BYTES, FLOATS = ("I32", "U32"), ("U8",), ("F16", "BF16", "F32", "F8_E4M3")
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -38,6 +40,19 @@ class Parts:
             raise CheckpointError(
                 f"{beside} is quantized ({self.declaration.method}), but its companion {name} is missing: "
                 "the set is incomplete; download it again"
+            )
+        return found
+
+    def require_matrix(self, name: str, beside: str, dtypes: tuple[str, ...]) -> Numbers:
+        """Return the numbers of a tensor of two axes.
+
+        Raises CheckpointError if it is missing, or of another type or shape.
+        """
+        found = self.require(name, beside)
+        if len(found.shape) != 2 or found.dtype not in dtypes:
+            raise CheckpointError(
+                f"{name} is {found.dtype} {list(found.shape)}, but {self.declaration.method} stores "
+                f"{' or '.join(dtypes)} of two axes there"
             )
         return found
 

@@ -1,0 +1,93 @@
+"""Every companion and every setting of the kit's quantized checkpoints, wrong in turn: a CheckpointError or plain values."""
+
+import json
+
+import numpy
+import pytest
+from compare import KIT
+from packed_checkpoint import NAMES, write_packed
+
+from toolkit.checkpoint import open_checkpoint
+from toolkit.errors import CheckpointError
+from toolkit.quantized_sources import open_quantized
+from toolkit.quantized_sources.numbers import numbers
+from toolkit.rows import row_count
+
+CHECKPOINTS = KIT / "quantized" / "checkpoints"
+CASES = sorted(path.name for path in CHECKPOINTS.iterdir())
+MODULE = "model.layers.0.self_attn.k_proj."
+WRONG_SETTINGS = (None, "x", [], {}, -1, 0, 1, 2**70, True, 1.5, ["x"], {"x": 1}, {"x": {}}, [None, None], [2**70, 1])
+CHANGES = {
+    "a scalar": lambda bits: bits.reshape(-1)[:1].reshape(()).copy(),
+    "one number": lambda bits: bits.reshape(-1)[:1].copy(),
+    "flat": lambda bits: bits.reshape(-1),
+    "an axis more": lambda bits: bits[None],
+    "transposed": lambda bits: numpy.ascontiguousarray(bits.T),
+    "half": lambda bits: bits[: len(bits) // 2] if bits.ndim and len(bits) > 1 else bits,
+    "none": lambda bits: bits[:0] if bits.ndim else bits,
+    "floats": lambda bits: bits.astype(numpy.float32),
+    "halves": lambda bits: bits.astype(numpy.float16),
+    "bytes": lambda bits: bits.astype(numpy.uint8),
+    "words": lambda bits: bits.astype(numpy.int32),
+    "negative": lambda bits: -numpy.ones(bits.shape, dtype=numpy.int64),
+}
+
+
+def module_of(case):
+    """Return the tensors of one module, as (dtype, array), and the quantization_config."""
+    checkpoint = open_checkpoint(CHECKPOINTS / case)
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(MODULE)}
+    stored = {name: (tensor.dtype, numbers(tensor).bits) for name, tensor in tensors.items()}
+    return stored, checkpoint.config["quantization_config"]
+
+
+def open_and_read(directory, tensors, settings):
+    """Return whether the checkpoint could be opened; then all its rows can be read."""
+    try:
+        opened, _ = open_quantized(open_checkpoint(write_packed(directory, tensors, settings)))
+    except CheckpointError:
+        return False
+    for tensor in opened.tensors.values():
+        if tensor.dtype == "F32" and tensor.shape and 0 not in tensor.shape:
+            assert len(tensor.rows().read_rows(0, row_count(tensor.shape))) == row_count(tensor.shape)
+    return True
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_companion_of_another_shape_or_type_is_refused_or_read(case, tmp_path):
+    tensors, settings = module_of(case)
+    assert open_and_read(tmp_path, tensors, settings)
+    refused = 0
+    for name, (dtype, bits) in tensors.items():
+        for change in CHANGES.values():
+            with numpy.errstate(over="ignore", invalid="ignore"):
+                changed = change(bits)
+            kept_dtype = dtype if changed.dtype == bits.dtype else NAMES[changed.dtype.name]
+            refused += not open_and_read(tmp_path, tensors | {name: (kept_dtype, changed)}, settings)
+    assert refused > len(tensors)
+
+
+def paths(settings, prefix=()):
+    for key, value in settings.items():
+        yield (*prefix, key)
+        if isinstance(value, dict):
+            yield from paths(value, (*prefix, key))
+
+
+def changed_settings(settings, path, value):
+    copy = json.loads(json.dumps(settings))
+    target = copy
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_setting_of_another_kind_is_refused_or_read(case, tmp_path):
+    tensors, settings = module_of(case)
+    refused = 0
+    for path in paths(settings):
+        for value in WRONG_SETTINGS:
+            refused += not open_and_read(tmp_path, tensors, changed_settings(settings, path, value))
+    assert refused > 0
