@@ -16,10 +16,10 @@ from toolkit.architectures.dimensions import dimension
 from toolkit.errors import CheckpointError, InputError
 from toolkit.ggml_types import BF16, TensorType
 from toolkit.gguf_format import QUANTIZATION_VERSION, string, uint32
-from toolkit.gguf_source import traits_from_metadata
 from toolkit.json_files import read_json_object
 from toolkit.model_config import ModelConfig, normalise
 from toolkit.model_source import ModelSource, SourceTensor
+from toolkit.quant_profile import ModelTraits
 from toolkit.rope import check_rope_type
 from toolkit.rows import Bytes, RowSource, generated, row_count
 from toolkit.tensor_matching import match_tensors
@@ -89,7 +89,7 @@ def source_from_config(path: Path) -> ModelSource:
         name=name,
         metadata=metadata | {"general.quantization_version": uint32(QUANTIZATION_VERSION)},
         tensors=(*computed, *matching.tensors),
-        traits=traits_from_metadata(metadata),
+        traits=_traits(architecture, config),
         keeps_types=False,
         warnings=(*notes, f"{file} has no weights beside it: planned from the config alone"),
     )
@@ -113,6 +113,18 @@ def implied_tensors(architecture: Architecture, config: ModelConfig, file: Path)
             fresh = [name for name in _names(rule, layer, config) if name not in names]
             names.update(fresh)
             yield from (ImpliedTensor(name, shape, file) for name in fresh)
+
+
+def _traits(architecture: Architecture, config: ModelConfig) -> ModelTraits:
+    """Return what mixtures depend on, as `hf_source` does, whose import takes longer than all of this."""
+    heads = int(config.get("num_attention_heads", 0))
+    return ModelTraits(
+        architecture=architecture.name,
+        n_layer=architecture.block_count(config),
+        n_head=heads,
+        n_head_kv=int(config.get("num_key_value_heads", heads)),
+        n_expert=int(config.get("num_local_experts", 0)),
+    )
 
 
 def _applies(rule: TensorRule, layer: int, config: ModelConfig) -> bool:
