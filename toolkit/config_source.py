@@ -117,14 +117,18 @@ def implied_tensors(architecture: Architecture, config: ModelConfig, file: Path)
 
 def _traits(architecture: Architecture, config: ModelConfig) -> ModelTraits:
     """Return what mixtures depend on, as `hf_source` does, whose import takes longer than all of this."""
-    heads = int(config.get("num_attention_heads", 0))
+    heads = _count(config, "num_attention_heads")
     return ModelTraits(
         architecture=architecture.name,
         n_layer=architecture.block_count(config),
         n_head=heads,
-        n_head_kv=int(config.get("num_key_value_heads", heads)),
-        n_expert=int(config.get("num_local_experts", 0)),
+        n_head_kv=_count(config, "num_key_value_heads") or heads,
+        n_expert=_count(config, "num_local_experts"),
     )
+
+
+def _count(config: ModelConfig, key: str) -> int:
+    return config.integer(key) if config.get(key) else 0
 
 
 def _applies(rule: TensorRule, layer: int, config: ModelConfig) -> bool:
