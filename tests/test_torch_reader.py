@@ -1,4 +1,5 @@
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from editable_checkpoint import edit_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch_files import state_dict, storage, tensor, write_archive, write_torch
+from torch_files import pickled_call, state_dict, storage, tensor, write_archive, write_torch
 from twins import convert_edited
 
 from toolkit.checkpoint import open_checkpoint
@@ -205,3 +206,15 @@ def test_a_damaged_file_is_read_or_refused_but_never_anything_else(tmp_path, dat
     except CheckpointError:
         return
     assert all(stored.n_bytes <= len(content) for stored in tensors.values())
+
+
+def test_the_command_refuses_a_hostile_file_with_one_line_and_runs_nothing(run_command, tmp_path):
+    directory = edit_case("llama2", tmp_path).directory
+    for file in directory.glob("*.safetensors"):
+        file.unlink()
+    write_archive(directory / "pytorch_model.bin", pickled_call(os.system, f"touch {tmp_path / 'canary'}"))
+    finished = run_command("convert", directory, tmp_path / "out.gguf")
+    assert finished.returncode == 2
+    assert f"pytorch_model.bin: its pickle asks for {os.system.__module__}.system, which no state dict needs" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [directory.name]

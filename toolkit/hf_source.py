@@ -30,8 +30,10 @@ from toolkit.units import format_size
 _PREDICTION_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
 
 
-def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSource:
+def source_from_checkpoint(directory: Path, pre: str | None = None, *, keep_grids: bool = False) -> ModelSource:
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
+
+    With `keep_grids`, tensors that are quantized on a grid that GGUF has come in its blocks (see `open_quantized`).
 
     Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
     """
@@ -39,7 +41,7 @@ def source_from_checkpoint(directory: Path, pre: str | None = None) -> ModelSour
     config = normalise(checkpoint.config)
     architecture, notes = find_architecture(config)
     config = config.with_defaults(architecture.defaults)
-    checkpoint, quantization_warnings = open_quantized(checkpoint)
+    checkpoint, quantization_warnings = open_quantized(checkpoint, keep=keep_grids)
     named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
     config = _with_prediction_layers(architecture, config, named.tensors)

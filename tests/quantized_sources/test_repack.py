@@ -6,9 +6,14 @@ from compare import KIT
 from packed_checkpoint import named, packed_bits, random, write_packed
 
 from toolkit.checkpoint import open_checkpoint
+from toolkit.convert import write_gguf
+from toolkit.gguf_reader import read_gguf
+from toolkit.hf_source import source_from_checkpoint
+from toolkit.quant_profile import load_profile
 from toolkit.quantized_sources import open_quantized
 from toolkit.quantizer import to_float32
 from toolkit.rows import row_count
+from toolkit.tensor_plan import plan_conversion
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"
 DOWN = "model.layers.0.mlp.down_proj.weight"
@@ -84,3 +89,15 @@ def test_scales_that_float16_cannot_hold_are_not_kept(tmp_path):
     tensors = words | named(scales=ones * numpy.float32(0.1), biases=ones)
     checkpoint = open_checkpoint(write_packed(tmp_path, tensors, {"group_size": 32, "bits": 4}))
     assert open_quantized(checkpoint, keep=True)[0].tensors["m.weight"].dtype == "F32"
+
+
+@pytest.mark.parametrize(("case", "profile"), [("gptq_4bit", "q4_0"), ("awq_4bit", "q4_1"), ("gptq_8bit", "q8_0")])
+def test_a_file_of_the_type_of_the_grid_holds_the_blocks_as_they_are(case, profile, tmp_path):
+    source = source_from_checkpoint(CHECKPOINTS / case, keep_grids=True)
+    write_gguf(plan_conversion(source, load_profile(profile)), tmp_path / "out.gguf")
+    written = read_gguf(tmp_path / "out.gguf").tensors
+    kept = [tensor for tensor in source.tensors if tensor.source.type.name.lower() == profile]
+    assert len(kept) == 7
+    for tensor in kept:
+        rows = row_count(tensor.shape)
+        assert numpy.array_equal(written[tensor.name].read_rows(0, rows), tensor.source.read_rows(0, rows))

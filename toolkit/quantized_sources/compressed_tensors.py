@@ -202,7 +202,12 @@ def _groups(parts: Parts, weight: str, columns: int, size: int) -> NDArray[numpy
 
 def _stored_shape(parts: Parts, weight: str) -> tuple[int, int]:
     stored = parts.require(f"{weight}_shape", f"{weight}_packed")
-    if stored.shape != (2,) or stored.dtype not in ("I64", "I32") or (stored.bits < 1).any() or stored.bits.max() > 2**31:
+    if (
+        stored.shape != (2,)
+        or stored.dtype not in ("I64", "I32")
+        or (stored.bits < 1).any()
+        or stored.bits.max() > 2**31
+    ):
         raise CheckpointError(f"{stored.name} is {stored.bits.reshape(-1)[:4].tolist()}, expected [rows, columns]")
     return int(stored.bits[0]), int(stored.bits[1])
 

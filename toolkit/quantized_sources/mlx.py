@@ -74,6 +74,8 @@ def _open_module(parts: Parts, module: str) -> DequantizedTensor:
     if bits not in BITS or not isinstance(group_size, int) or group_size < 1:
         raise parts.declaration.refusal(f"with {bits} bits in groups of {group_size}", module)
     words = parts.require(weight, weight)
+    if len(words.shape) < 2:
+        raise CheckpointError(f"{weight} has shape {list(words.shape)}; a quantized weight has two axes or more")
     scales, biases = (parts.require(f"{module}.{name}", weight) for name in ("scales", "biases"))
     columns = words.shape[-1] * 32 // bits
     if columns * bits != words.shape[-1] * 32 or columns % group_size:
