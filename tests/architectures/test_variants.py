@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from architectures.variants import VARIANTS
 from compare import _differences_by_key, _metadata, _tensors
 from fingerprint import fingerprint
 from twins import changed_case, convert_edited
-from variants import VARIANTS
 
 HERE = Path(__file__).parent
 
