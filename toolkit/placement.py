@@ -77,9 +77,9 @@ class ModelTensors:
 
         The copy of a tied embedding that serves as the output is not a tensor of the file.
         """
-        match = _BLOCK.match(name)
-        if match:
-            return int(match[1])
+        block = block_of(name)
+        if block is not None:
+            return block
         return self.n_layer if name.startswith("output") else None
 
     def layer_bytes(self, placement: Placement) -> list[int]:
@@ -94,6 +94,12 @@ class ModelTensors:
     @staticmethod
     def _kept(name: str, layer: int, placement: Placement) -> bool:
         return name in placement.border or (layer < placement.n_cpu_moe and _EXPERT.fullmatch(name) is not None)
+
+
+def block_of(name: str) -> int | None:
+    """Return the block that a tensor belongs to, None if it belongs to none."""
+    match = _BLOCK.match(name)
+    return int(match[1]) if match else None
 
 
 def placements(tensors: ModelTensors) -> list[Placement]:

@@ -1,6 +1,6 @@
 """What can be planned: the GGUF files that a model is, or could become, with shapes and types and no weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from toolkit.gguf_layout import Placed
 from toolkit.gguf_reader import read_gguf
 from toolkit.kv_cache import ModelKeys
 from toolkit.model_source import ModelSource
-from toolkit.placement import ModelTensors
+from toolkit.placement import ModelTensors, block_of
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile
 from toolkit.rows import row_count
 from toolkit.tensor_plan import plan_conversion
@@ -45,8 +45,7 @@ class PlannedFile:
     @cached_property
     def model_tensors(self) -> ModelTensors:
         """Return the tensors by name and bytes."""
-        sizes = {tensor.name: tensor.type.tensor_bytes(tensor.shape) for tensor in self.tensors}
-        return ModelTensors(sizes, ModelKeys(self.metadata).count("block_count"))
+        return loaded_tensors(ModelKeys(self.metadata), self.tensors)
 
     @property
     def experts(self) -> Experts:
@@ -74,6 +73,15 @@ class PlannableModel:
     def trained_context(self) -> int | None:
         """Return the context length that the model was trained for, None if it is not stored."""
         return ModelKeys(self.metadata).integer("context_length")
+
+
+def loaded_tensors(keys: ModelKeys, tensors: Iterable[Placed]) -> ModelTensors:
+    """Return the tensors that llama.cpp loads: blocks that only predict further tokens are counted, and left out."""
+    n_layer = keys.count("block_count")
+    used = n_layer - keys.count("nextn_predict_layers")
+    sizes = {tensor.name: tensor.type.tensor_bytes(tensor.shape) for tensor in tensors}
+    loaded = {name: size for name, size in sizes.items() if (block_of(name) or 0) < used}
+    return ModelTensors(loaded, n_layer)
 
 
 def model_from_gguf(path: Path) -> PlannableModel:

@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from loopback_device import loopback_device
 
 from toolkit.cli import cli
+from toolkit.devices import Gpu, GpuList
 from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
+from toolkit.offload_build import OffloadBuild
 from toolkit.stand_in import LOOPBACK, free_port
 
 CHOICE_KEYS = {
@@ -182,3 +184,21 @@ def test_a_server_takes_part_as_a_device_of_its_own(file):
 def test_an_impossible_kv_type_for_the_model_says_what_to_use(kit_checkpoint):
     with pytest.raises(InputError, match=r"does not divide .*; use --kv f16"):
         plan(kit_checkpoint("minicpm3"), "--vram", "64MiB", "--ctx", "512", "--kv", "q8_0", "-p", "q8_0")
+
+
+def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch):
+    monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(False, ()))
+    result = plan(file, "--vram", "64MiB", "--ctx", "512")
+    assert "estimated by formula" in result.stderr
+    assert "answered by an estimate by formula" in result.stdout
+    assert document(file, "--vram", "64MiB", "--ctx", "512")["estimated"]
+
+
+def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, monkeypatch):
+    card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
+    monkeypatch.setattr("toolkit.devices.list_gpus", lambda: GpuList((card,)))
+    monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
+    result = plan(file, "--ctx", "512")
+    assert "built without offload, NVIDIA RTX 3060 stays idle" in result.stderr
+    assert "-DGGML_CUDA=on" in result.stderr
+    assert "of 11.0 GiB" in result.stdout

@@ -96,16 +96,22 @@ def _choices(
 
 
 def _probe(no_cache: bool) -> Any:
-    """Return a context that gives a CachedProbe and ends its child process."""
+    """Return a context that gives whom to ask: llama.cpp in a child process, or a formula where it cannot be asked."""
     from contextlib import contextmanager
 
     from toolkit.memory import MemoryProbe
     from toolkit.memory_cache import CachedProbe, MemoryCache, cache_folder
+    from toolkit.memory_estimate import EstimatingProbe
+    from toolkit.offload_build import offload_build
 
     @contextmanager
     def opened() -> Any:
         with MemoryProbe() as probe:
-            yield CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
+            cached = CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
+            asker = EstimatingProbe(cached.ask if offload_build().installed else None)
+            yield asker
+            if asker.why:
+                warn(f"memory is estimated by formula, not asked of llama.cpp: {asker.why}")
 
     return opened()
 

@@ -58,11 +58,13 @@ def launch_plan(choice: "PlannedChoice", model: "PlannableModel") -> "LaunchPlan
 def document(choices: "list[PlannedChoice]", model: "PlannableModel", request: "PlanRequest") -> dict[str, Any]:
     """Return the JSON document of a plan."""
     from toolkit.launch import llama_server_command
+    from toolkit.memory_estimate import ESTIMATE
 
     return {
         "model": model.name,
         "trained_context_length": model.trained_context,
         "answered_by": choices[0].footprint.answered_by if choices else None,
+        "estimated": any(choice.footprint.answered_by == ESTIMATE for choice in choices),
         "file_bytes_exact": not model.estimated_file_bytes,
         "bandwidth_origin": request.bandwidths.origin,
         "choices": [
