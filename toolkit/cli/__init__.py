@@ -14,14 +14,14 @@ from toolkit.errors import EnvironmentFaultError, ToolkitError
 
 COMMANDS = {
     "fit": "Convert to the best file that fits a VRAM budget, and measure it.",
+    "plan": "Show the memory that a model takes, and the split that fits.",
     "convert": "Convert a Hugging Face checkpoint to GGUF in one pass.",
     "quantize": "Requantize a GGUF file with a profile.",
+    "imatrix": "Collect, show and merge importance matrices.",
     "profiles": "List, show and check quantization profiles.",
     "perplexity": "Measure how well a model predicts a text.",
-    "imatrix": "Collect, show and merge importance matrices.",
-    "bench": "Measure tokens per second, and the memory that is taken.",
     "kld": "Measure how far a quantized model is from its base.",
-    "plan": "Show the memory that a model takes, and the split that fits.",
+    "bench": "Measure tokens per second, and the memory that is taken.",
     "inspect": "Show what a GGUF file or a checkpoint holds.",
     "architectures": "List the architectures that convert.",
     "doctor": "Show what this machine can do, and what is missing.",
