@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -177,3 +178,40 @@ def test_percentiles_lie_between_two_values() -> None:
 
 def test_few_tokens_have_no_error_rather_than_a_wrong_one() -> None:
     assert summarize([scores_of(8)], 16).divergence.mean.error == 0
+
+
+class LargeRuntime:
+    """A runtime of a large vocabulary that gives a long window in small batches, each in the same memory."""
+
+    n_ctx, n_vocab, bos_token, n_batch = 4096, 20_000, None, 32
+
+    def __init__(self) -> None:
+        self._logits = numpy.random.default_rng(0).normal(0, 1, (self.n_batch, self.n_vocab)).astype(numpy.float32)
+
+    def clear(self) -> None:
+        pass
+
+    def rewind(self, n_tokens: int) -> bool:
+        raise NotImplementedError
+
+    def feed(self, tokens: Sequence[int]) -> None:
+        raise NotImplementedError
+
+    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
+        wanted = range(len(tokens))[logits_for]
+        for position in range(wanted.start, wanted.stop, self.n_batch):
+            yield position, self._logits[: min(self.n_batch, wanted.stop - position)]
+
+
+def test_memory_is_that_of_a_batch_and_never_of_a_window(tmp_path: Path) -> None:
+    windows = cut_windows([1] * 4096, 2048, 1)
+    runtime, base = LargeRuntime(), LargeRuntime()
+    whole_window = 1023 * LargeRuntime.n_vocab * 4
+    with logits_writer(tmp_path / "l", windows, base.n_vocab) as writer:
+        tracemalloc.start()
+        try:
+            measure_divergence(runtime, LiveBase(base, writer), windows)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < whole_window / 2

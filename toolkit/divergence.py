@@ -155,8 +155,8 @@ def _score_block(block: tuple[Logits, StoredLogits, NDArray[numpy.int64]]) -> To
         return TokenScores(
             nll=log_sum[:, 0] - logits[picked],
             base_nll=-base_log[picked],
+            same_top=logits.argmax(axis=1) == base.codes.argmax(axis=1),
             divergence=_divergences(logits, log_sum, base_log),
-            same_top=logits.argmax(axis=1) == base_log.argmax(axis=1),
             rounding=base.scale[:, 0] * numpy.float32(0.5),
         )
 
@@ -175,11 +175,11 @@ def _log_sum(logits: Logits) -> NDArray[numpy.float32]:
 def _divergences(
     logits: Logits, log_sum: NDArray[numpy.float32], base_log: NDArray[numpy.float32]
 ) -> NDArray[numpy.float64]:
-    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p)."""
+    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p); `base_log` is used up."""
     terms = base_log - logits
     numpy.add(terms, log_sum, out=terms)
-    weights = numpy.exp(base_log)
-    weights[base_log <= _LEAST_LOG_PROBABILITY] = 0
-    numpy.multiply(terms, weights, out=terms)
+    numpy.multiply(terms, base_log > _LEAST_LOG_PROBABILITY, out=terms)
+    numpy.exp(base_log, out=base_log)
+    numpy.multiply(terms, base_log, out=terms)
     result: NDArray[numpy.float64] = terms.sum(axis=1, dtype=numpy.float64)
     return result
