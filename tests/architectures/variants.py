@@ -110,7 +110,22 @@ def llama4_vision(checkpoint: EditableCheckpoint) -> None:
     checkpoint.rename("", "language_model.")
 
 
+def granite4_micro(checkpoint: EditableCheckpoint) -> None:
+    """Granite 4 without Mamba and experts: the class of the hybrids, the graph of Granite 3."""
+    checkpoint.config |= {
+        "layer_types": ["attention", "attention"], "num_local_experts": 0, "num_experts_per_tok": 0,
+        "position_embedding_type": "rope",
+    }  # fmt: skip
+    attention = {name: one for name, one in checkpoint.tensors.items() if ".layers.1.self_attn." in name}
+    checkpoint.tensors = {
+        name: one
+        for name, one in checkpoint.tensors.items()
+        if ".mamba." not in name and ".block_sparse_moe." not in name
+    } | {name.replace(".layers.1.", ".layers.0."): one for name, one in attention.items()}
+
+
 VARIANTS = {
+    "granite4_micro": ("granitemoehybrid", granite4_micro),
     "mistral_small": ("mistral", mistral_small),
     "ministral": ("mistral", ministral),
     "qwen2_5_vl": ("qwen2", qwen2_5_vl),

@@ -31,13 +31,17 @@ def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...
     model_type = config.get("model_type")
     for known in (whole, named):
         if known in by_class:
-            return by_class[known], ()
+            return _of_config(by_class[known], config), ()
     if named is None and model_type in by_type:
         found = by_type[model_type]
-        return found, (
+        return _of_config(found, config), (
             f"config.json names no architecture; taken as {found.hf_classes[0]} from model_type {model_type!r}",
         )
     raise ConfigError(_unknown(str(named or model_type), list(by_class)))
+
+
+def _of_config(known: Architecture, config: ModelConfig) -> Architecture:
+    return known.variant(config) or known
 
 
 def _first(classes: object) -> str | None:

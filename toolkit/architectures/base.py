@@ -164,6 +164,11 @@ def hidden_layers(config: ModelConfig) -> int:
     return config.integer("num_hidden_layers")
 
 
+def no_variant(_config: ModelConfig) -> "Architecture | None":
+    """Return nothing: a class that llama.cpp always runs with the same graph."""
+    return None
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One model family, as llama.cpp knows it."""
@@ -192,6 +197,8 @@ class Architecture:
     naming: Naming = Naming()
     renamed: Callable[[str, ModelConfig], str] = keep_name
     """brings names that the rules cannot express, such as blocks counted apart, to the form that they use"""
+    variant: Callable[[ModelConfig], "Architecture | None"] = no_variant
+    """gives another architecture for configs of the same class that llama.cpp runs with another graph"""
     scalars: Mapping[str, str] = field(default_factory=dict)
     """tensor of one number in every block -> the metadata array that holds these numbers"""
     dropped: dict[str, str] = field(default_factory=dict)

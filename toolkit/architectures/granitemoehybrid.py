@@ -1,8 +1,11 @@
-"""Granite 4: Mamba 2 in most layers, attention without rope in some, a shared MLP and mostly experts."""
+"""Granite 4: Mamba 2 in most layers, attention without rope in some, a shared MLP and mostly experts.
+
+Small ones have attention only, with rope; llama.cpp runs them as Granite 3.
+"""
 
 from dataclasses import replace
 
-from toolkit.architectures.base import Rules, in_layers, retargeted
+from toolkit.architectures.base import Architecture, Rules, in_layers, no_variant, retargeted
 from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.granitemoe import EXPERTS, GRANITEMOE, SHARED_MLP, granitemoe_metadata
 from toolkit.architectures.hybrids import UNBOUNDED_CONTEXT, layer_type, per_layer
@@ -14,7 +17,6 @@ from toolkit.architectures.llama import (
     with_rope_order,
 )
 from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
-from toolkit.errors import ConfigError
 from toolkit.gguf_format import Metadata, boolean, uint32
 from toolkit.model_config import ModelConfig
 
@@ -41,24 +43,31 @@ _ONLY_MLP: Rules = retargeted(
 )
 
 
-def _metadata(config: ModelConfig) -> Metadata:
+def _shared_metadata(config: ModelConfig) -> Metadata:
     attending = (_attends(config, layer) for layer in range(config.integer("num_hidden_layers")))
     return (
         granitemoe_metadata(config)
         | heads_metadata(config)
-        | {
-            "context_length": uint32(UNBOUNDED_CONTEXT),
-            "attention.head_count_kv": per_layer(config.integer("num_key_value_heads"), attending),
-            "rope.scaling.finetuned": boolean(False),
-        }
+        | {"attention.head_count_kv": per_layer(config.integer("num_key_value_heads"), attending)}
     )
 
 
-def _check_states(config: ModelConfig) -> None:
-    if not any(_has_states(config, layer) for layer in range(config.integer("num_hidden_layers"))):
-        raise ConfigError(
-            "config.json: no layer of layer_types is mamba; llama.cpp runs that as granite, not supported yet"
-        )
+def _metadata(config: ModelConfig) -> Metadata:
+    return _shared_metadata(config) | {
+        "context_length": uint32(UNBOUNDED_CONTEXT),
+        "rope.scaling.finetuned": boolean(False),
+    }
+
+
+def _metadata_with_rope(config: ModelConfig) -> Metadata:
+    return _shared_metadata(config) | {"rope.scaling.finetuned": boolean(True)}
+
+
+def _without_states(config: ModelConfig) -> Architecture | None:
+    types = config.get("layer_types", [])
+    if not types or any(kind != "attention" for kind in types):
+        return None
+    return ATTENTION_AND_EXPERTS if config.get("num_experts_per_tok", 0) else ATTENTION_ONLY
 
 
 GRANITEMOEHYBRID = replace(
@@ -82,7 +91,17 @@ GRANITEMOEHYBRID = replace(
         "ssm_conv": lambda config: config.get("mamba_d_conv", 4),
     },
     metadata=_metadata,
-    check=all_of(silu, setting("position_embedding_type", "nope"), _check_states),
+    check=all_of(silu, setting("position_embedding_type", "nope")),
+    variant=_without_states,
 )
+
+ATTENTION_ONLY = replace(
+    GRANITEMOEHYBRID,
+    name="granite",
+    metadata=_metadata_with_rope,
+    check=all_of(silu, setting("position_embedding_type", "rope")),
+    variant=no_variant,
+)
+ATTENTION_AND_EXPERTS = replace(ATTENTION_ONLY, name="granitemoe")
 
 ARCHITECTURES = (GRANITEMOEHYBRID,)
