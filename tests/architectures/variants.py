@@ -124,7 +124,19 @@ def granite4_micro(checkpoint: EditableCheckpoint) -> None:
     } | {name.replace(".layers.1.", ".layers.0."): one for name, one in attention.items()}
 
 
+def gpt_oss_plain(checkpoint: EditableCheckpoint) -> None:
+    """gpt-oss after fine-tuning: experts in bfloat16, their inputs first."""
+    del checkpoint.config["quantization_config"]
+    random = numpy.random.RandomState(1)
+    for layer in range(2):
+        prefix = f"model.layers.{layer}.mlp.experts."
+        for name, shape in (("gate_up_proj", (4, 256, 512)), ("down_proj", (4, 256, 256))):
+            del checkpoint.tensors[f"{prefix}{name}_blocks"], checkpoint.tensors[f"{prefix}{name}_scales"]
+            checkpoint.tensors[f"{prefix}{name}"] = bfloat16(random, shape)
+
+
 VARIANTS = {
+    "gpt_oss_plain": ("gpt_oss", gpt_oss_plain),
     "granite4_micro": ("granitemoehybrid", granite4_micro),
     "mistral_small": ("mistral", mistral_small),
     "ministral": ("mistral", ministral),
