@@ -34,6 +34,8 @@ class LaunchPlan:
     swa_full: bool = False
     rpc: tuple[str, ...] = ()
     profile: str = ""
+    mmproj: Path | None = None
+    draft: Path | None = None
 
     @property
     def kv_types(self) -> tuple[str, str]:
@@ -69,6 +71,8 @@ def server_options(plan: LaunchPlan) -> list[tuple[str, str]]:
         ("ubatch-size", str(plan.n_ubatch), plan.n_ubatch != UBATCH),
         ("swa-full", "", plan.swa_full),
         ("rpc", ",".join(plan.rpc), bool(plan.rpc)),
+        ("mmproj", str(plan.mmproj), plan.mmproj is not None),
+        ("model-draft", str(plan.draft), plan.draft is not None),
     ]
     return [(name, value) for name, value, needed in every if needed]
 

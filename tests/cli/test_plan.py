@@ -10,7 +10,11 @@ from loopback_device import loopback_device
 from toolkit.cli import cli
 from toolkit.devices import Gpu, GpuList
 from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
+from toolkit.ggml_types import F32
+from toolkit.gguf_format import string, uint32
+from toolkit.gguf_layout import lay_out
 from toolkit.offload_build import OffloadBuild
+from toolkit.plannable import ShapedTensor
 from toolkit.stand_in import LOOPBACK, free_port
 
 CHOICE_KEYS = {
@@ -202,3 +206,46 @@ def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, 
     assert "built without offload, NVIDIA RTX 3060 stays idle" in result.stderr
     assert "-DGGML_CUDA=on" in result.stderr
     assert "of 11.0 GiB" in result.stdout
+
+
+def test_a_draft_model_takes_its_own_memory_off_the_budget(file, converted):
+    draft = converted("llama2", "q8_0")
+    words = (file, "--vram", "64MiB", "--ctx", "512")
+    alone, beside = document(*words), document(*words, "--draft", draft)
+    taken = beside["companions"][0]
+    assert (taken["role"], taken["path"]) == ("draft", str(draft))
+    on_gpu = sum(taken[kind] for kind in ("weights_bytes", "kv_cache_bytes", "compute_bytes"))
+    budgets = [found["choices"][0]["devices"][0]["budget_bytes"] for found in (alone, beside)]
+    assert on_gpu > 0
+    assert budgets == [64 << 20, (64 << 20) - on_gpu]
+    assert f"--model-draft {draft}" in beside["choices"][0]["llama_server"]
+
+
+def test_a_projector_counts_its_tensors_and_an_image(file, tmp_path):
+    projector = write_projector(tmp_path / "mmproj.gguf")
+    found = document(file, "--vram", "64MiB", "--ctx", "512", "--mmproj", projector)["companions"][0]
+    assert found["weights_bytes"] == 64 * 32 * 4
+    assert found["compute_bytes"] == 4 * (16 * 16 * 2 + 16 * (2 * 64 + 4 * 32))
+    assert found["estimated"]
+    table = plan(file, "--vram", "64MiB", "--ctx", "512", "--mmproj", projector).stdout
+    assert "mmproj" in table
+    assert "compute by formula" in table
+
+
+def test_a_model_is_no_projector(file):
+    with pytest.raises(InputError, match=r"is no projector: general\.architecture is llama, not clip"):
+        plan(file, "--vram", "64MiB", "--mmproj", file)
+
+
+def write_projector(path):
+    metadata = {
+        "general.architecture": string("clip"),
+        "clip.vision.image_size": uint32(32),
+        "clip.vision.patch_size": uint32(8),
+        "clip.vision.attention.head_count": uint32(2),
+        "clip.vision.feed_forward_length": uint32(64),
+        "clip.vision.embedding_length": uint32(32),
+    }
+    layout = lay_out(metadata, [ShapedTensor("v.patch_embd.weight", (64, 32), F32)])
+    path.write_bytes(layout.header + bytes(layout.file_bytes - len(layout.header)))
+    return path

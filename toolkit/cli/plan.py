@@ -1,5 +1,6 @@
 """`plan`: how much memory a model takes, and which file, split and settings fit a budget."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from toolkit.cli.common import COUNT, SIZE, json_option, warn
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
+    from toolkit.companions import Companion
     from toolkit.memory import MemorySettings
     from toolkit.model_source import ModelSource
     from toolkit.plan import KvTypes, PlannedChoice, Planner, PlanRequest
@@ -45,6 +47,8 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 @click.option("--flash-attention", "-fa", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True)
 @click.option("--swa-full", is_flag=True, help="Keep all tokens in sliding-window layers.")
 @click.option("--prefer", type=click.Choice(["balance", "speed", "quality"]), default="balance", show_default=True)
+@click.option("--mmproj", type=click.Path(path_type=Path), help="Projector for images, loaded beside the model.")
+@click.option("--draft", type=click.Path(path_type=Path), help="Draft model (GGUF), loaded beside the model.")
 @click.option("--max-ctx", is_flag=True, help="Find the longest context that fits.")
 @click.option("--sweep", is_flag=True, help="Grid of ctx=, kv= and profile= lists, given as WORDS.")
 @click.option("--rpc", multiple=True, metavar="HOST:PORT", help="llama.cpp RPC server; its --vram follows the GPUs'.")
@@ -64,7 +68,8 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
 
     Every number is llama.cpp's own, asked before anything is converted or loaded.
     """
-    from toolkit.cli.plan_report import print_report
+    from toolkit.cli.plan_report import Report, print_report
+    from toolkit.companions import budgets_beside
     from toolkit.plan import Planner
 
     grid = _grid(words) if options["sweep"] else {}
@@ -72,9 +77,25 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
         raise InputError(f"{words[0]!r} is one word too many; ctx=, kv= and profile= lists go with --sweep")
     model = _model(source, tuple(grid.get("profile", options["profiles"])), options["pre"])
     request = _request(model, tuple(grid.get("kv", options["kv"])), options, explicit="profile" in grid)
-    with _probe(options["no_cache"]) as asker, Planner(model, request, asker) as planner:
-        choices = _choices(planner, model, request, options, grid)
-    print_report(choices, model, request, "json" if options["as_json"] else options["format_"])
+    with _probe(options["no_cache"]) as asker:
+        companions = _companions(options, request, asker)
+        beside = replace(request, budgets=budgets_beside(request.budgets, companions))
+        with Planner(model, beside, asker) as planner:
+            choices = _choices(planner, model, beside, options, grid)
+    report = Report(tuple(choices), model, beside, companions)
+    print_report(report, "json" if options["as_json"] else options["format_"])
+
+
+def _companions(options: dict[str, Any], request: "PlanRequest", asker: Any) -> "tuple[Companion, ...]":
+    from toolkit.companions import draft_model, projector
+
+    settings = replace(request.settings, device="cpu") if request.on_cpu else request.settings
+    found = []
+    if options["mmproj"] is not None:
+        found.append(projector(options["mmproj"]))
+    if options["draft"] is not None:
+        found.append(draft_model(options["draft"], settings, asker))
+    return tuple(found)
 
 
 def _choices(

@@ -1,5 +1,6 @@
 """What `plan` prints: a headline, a bar for every device, the ranked choices; or the documents for other programs."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,23 +10,41 @@ from toolkit.cli.common import emit_json, note, warn
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
+    from toolkit.companions import Companion
     from toolkit.launch import LaunchPlan
     from toolkit.memory import DeviceBytes
     from toolkit.plan import PlannedChoice, PlanRequest
     from toolkit.plannable import PlannableModel
 
+
+@dataclass(frozen=True)
+class Report:
+    """All that is printed."""
+
+    choices: "tuple[PlannedChoice, ...]"
+    model: "PlannableModel"
+    request: "PlanRequest"
+    companions: "tuple[Companion, ...]" = ()
+
+
 BAR = 40
 _PARTS = (("weights_bytes", "#"), ("kv_cache_bytes", "="), ("compute_bytes", "+"))
 
 
-def print_report(choices: "list[PlannedChoice]", model: "PlannableModel", request: "PlanRequest", format_: str) -> None:
+def print_report(report: Report, format_: str) -> None:
     """Print the choices in one of the formats; those for other programs hold the best choice."""
     if format_ == "json":
-        emit_json("plan", document(choices, model, request))
+        emit_json("plan", document(report))
     elif format_ == "table":
-        _print_table(choices, model, request)
+        _print_table(report)
     else:
-        _print_for_others(choices[0], model, format_)
+        _print_for_others(report, format_)
+
+
+def with_companions(plan: "LaunchPlan", companions: "tuple[Companion, ...]") -> "LaunchPlan":
+    """Return the launch plan with the files that are loaded beside the model."""
+    paths = {companion.role: companion.path for companion in companions}
+    return replace(plan, mmproj=paths.get("mmproj"), draft=paths.get("draft"))
 
 
 def launch_plan(choice: "PlannedChoice", model: "PlannableModel") -> "LaunchPlan":
@@ -55,20 +74,34 @@ def launch_plan(choice: "PlannedChoice", model: "PlannableModel") -> "LaunchPlan
     )
 
 
-def document(choices: "list[PlannedChoice]", model: "PlannableModel", request: "PlanRequest") -> dict[str, Any]:
+def document(report: Report) -> dict[str, Any]:
     """Return the JSON document of a plan."""
     from toolkit.launch import llama_server_command
     from toolkit.memory_estimate import ESTIMATE
 
+    choices, model, companions = report.choices, report.model, report.companions
     return {
         "model": model.name,
         "trained_context_length": model.trained_context,
         "answered_by": choices[0].footprint.answered_by if choices else None,
         "estimated": any(choice.footprint.answered_by == ESTIMATE for choice in choices),
         "file_bytes_exact": not model.estimated_file_bytes,
-        "bandwidth_origin": request.bandwidths.origin,
+        "bandwidth_origin": report.request.bandwidths.origin,
+        "companions": [
+            {
+                "role": companion.role,
+                "path": str(companion.path),
+                "weights_bytes": companion.weights_bytes,
+                "kv_cache_bytes": companion.kv_cache_bytes,
+                "compute_bytes": companion.compute_bytes,
+                "host_bytes": companion.host_bytes,
+                "estimated": companion.estimated,
+            }
+            for companion in companions
+        ],
         "choices": [
-            _choice(choice, request) | {"llama_server": llama_server_command(launch_plan(choice, model))}
+            _choice(choice, report.request)
+            | {"llama_server": llama_server_command(with_companions(launch_plan(choice, model), companions))}
             for choice in choices
         ],
     }
@@ -124,10 +157,11 @@ def _with_budgets(choice: "PlannedChoice", request: "PlanRequest") -> "list[tupl
     return found
 
 
-def _print_for_others(choice: "PlannedChoice", model: "PlannableModel", format_: str) -> None:
+def _print_for_others(report: Report, format_: str) -> None:
     from toolkit.launch import FORMATS, WITHOUT_OVERRIDES, uses_overrides
 
-    plan = launch_plan(choice, model)
+    choice, model = report.choices[0], report.model
+    plan = with_companions(launch_plan(choice, model), report.companions)
     if format_ in WITHOUT_OVERRIDES and uses_overrides(plan):
         warn(
             f"{format_} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"
@@ -137,13 +171,16 @@ def _print_for_others(choice: "PlannedChoice", model: "PlannableModel", format_:
     click.echo(FORMATS[format_](plan))
 
 
-def _print_table(choices: "list[PlannedChoice]", model: "PlannableModel", request: "PlanRequest") -> None:
+def _print_table(report: Report) -> None:
+    choices, model, request = report.choices, report.model, report.request
     best = next((choice for choice in choices if choice.fits), choices[0])
     click.echo(_headline(best, model))
     _print_context(best)
     click.echo()
     for device, budget in _with_budgets(best, request):
         click.echo(_bar(device, budget, 0 if device.on_host else request.budgets.margin_bytes))
+    for companion in report.companions:
+        click.echo(_companion(companion))
     click.echo(f"{'':6}# weights  = KV cache and states  + compute  ~ kept free")
     click.echo()
     _print_choices(choices, model)
@@ -219,7 +256,18 @@ def _bar(device: "DeviceBytes", budget: int, margin: int) -> str:
     return f"{name:6}[{cells[:BAR]:{BAR}}] {format_size(device.total_bytes)} of {format_size(budget)}: {parts}; {rest}"
 
 
-def _print_choices(choices: "list[PlannedChoice]", model: "PlannableModel") -> None:
+def _companion(companion: "Companion") -> str:
+    from toolkit.units import format_size
+
+    about = " (compute by formula)" if companion.estimated else ""
+    return (
+        f"{companion.role:6}{companion.path.name}: weights {format_size(companion.weights_bytes)}, "
+        f"KV {format_size(companion.kv_cache_bytes)}, compute {format_size(companion.compute_bytes)}{about}; "
+        "taken off the first budget"
+    )
+
+
+def _print_choices(choices: "tuple[PlannedChoice, ...]", model: "PlannableModel") -> None:
     from toolkit.units import format_size
 
     rows = [
