@@ -149,7 +149,7 @@ def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> 
     value = rope.get(key, default)
     if not is_number(value):
         raise ConfigError(f"config.json: {key} of the rope scaling is {value!r}, expected a number")
-    return float(value)  # type: ignore[arg-type]  # is_number has looked
+    return float(value)
 
 
 def longrope_factors(config: ModelConfig, dimensions: int) -> dict[str, NDArray[numpy.float32]]:
