@@ -13,7 +13,6 @@ from logits import compare_logits, llama_logits, token_ids
 KIT = Path(__file__).parent / "kit"
 
 NOT_YET = {
-    "gpt_oss": "the plan turns MXFP4 blocks into another type, the reference keeps them",
     "bert": "encoders are not converted yet",
     "nomic_bert": "encoders are not converted yet",
     "xlm_roberta": "encoders are not converted yet",
@@ -34,9 +33,12 @@ DELIBERATE = {
 """What differs from the reference because ours is right."""
 
 RECORDED = json.loads((KIT / "logits" / "summary.json").read_text(encoding="utf-8"))
-LLAMA_CPP_TOLERANCE = 3.0
+LLAMA_CPP_TOLERANCE = 2.0
 """Our f32 file may be this much further from transformers than the reference's was on the machine that recorded it;
 the weights are equal, what differs is the order in which another processor adds."""
+RECURRENT_TOLERANCE = {"qwen3_5": 3.0}
+"""A recurrent state adds up those differences over the tokens: 5.2e-5 on a processor without AVX-512, where 2.4e-5 was
+recorded, with a file equal to the reference's byte for byte."""
 
 
 @pytest.mark.parametrize("type_", TYPES)
@@ -50,7 +52,7 @@ def test_every_key_and_tensor_equals_the_reference(case, type_, converted):
 def test_logits_are_as_close_to_transformers_as_those_of_the_reference_file(case, converted):
     recorded = numpy.load(KIT / "logits" / f"{case}.npz")
     ours = compare_logits(llama_logits(converted(case, "f32"), False, recorded["token_ids"]), recorded["logits"])
-    assert ours["max_abs"] <= LLAMA_CPP_TOLERANCE * RECORDED[case]["max_abs"]
+    assert ours["max_abs"] <= RECURRENT_TOLERANCE.get(case, LLAMA_CPP_TOLERANCE) * RECORDED[case]["max_abs"]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if RECORDED[case] == {}])

@@ -11,8 +11,8 @@ from toolkit.ggml_types import FLOAT_TYPES, TensorType
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.gguf_layout import Layout, lay_out
 from toolkit.imatrix import Imatrix
-from toolkit.model_source import ModelSource
-from toolkit.quant_profile import QuantProfile, TypeChoice, TypeOverride, assign_types
+from toolkit.model_source import ModelSource, SourceTensor
+from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOverride, assign_types
 from toolkit.rows import RowSource, row_count
 
 
@@ -84,19 +84,41 @@ def plan_conversion(
     shapes = [(tensor.name, tensor.shape) for tensor in source.tensors]
     choices = assign_types(profile, shapes, source.traits, imatrix is not None, overrides)
     plans = tuple(
-        _plan(tensor.name, tensor.source, choices[tensor.name], imatrix, keeps_types=source.keeps_types)
+        _plan(
+            tensor.name, tensor.source, choices[tensor.name], imatrix, kept=_stays(source, tensor, choices, overrides)
+        )
         for tensor in source.tensors
     )
     _require_importance(profile, plans, choices)
-    metadata = source.metadata | {"general.file_type": uint32(profile.file_type)}
+    metadata = source.metadata | {"general.file_type": uint32(_file_type(profile, plans))}
     return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans))
 
 
-def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: Imatrix | None, *, keeps_types: bool) -> TensorPlan:
-    type_ = rows.type if keeps_types and not choice.quantizable else choice.type
-    takes_importance = imatrix is not None and type_ not in FLOAT_TYPES
+def _stays(
+    source: ModelSource, tensor: SourceTensor, choices: dict[str, TypeChoice], overrides: Sequence[TypeOverride]
+) -> bool:
+    """Tell whether a tensor keeps the type of its source.
+
+    In a GGUF file, what no profile quantizes does; of a checkpoint, blocks that it holds in a type of GGUF's own (MXFP4
+    experts), unless the user names another.
+    """
+    if source.keeps_types:
+        return not choices[tensor.name].quantizable
+    return tensor.source.type.quantized and not any(override.names(tensor.name) for override in overrides)
+
+
+def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: Imatrix | None, *, kept: bool) -> TensorPlan:
+    type_ = rows.type if kept else choice.type
+    takes_importance = imatrix is not None and not kept and type_ not in FLOAT_TYPES
     importance = imatrix.entries.get(name) if imatrix is not None and takes_importance else None
-    return TensorPlan(name, rows.shape, type_, rows, importance, choice.fallback_from)
+    return TensorPlan(name, rows.shape, type_, rows, importance, None if kept else choice.fallback_from)
+
+
+def _file_type(profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
+    """Return general.file_type: a file of floats around MXFP4 experts is called after the experts."""
+    if profile.default in FLOAT_TYPES and any(plan.type.name == "MXFP4" for plan in plans):
+        return FILE_TYPES["MOSTLY_MXFP4_MOE"]
+    return profile.file_type
 
 
 def _require_importance(profile: QuantProfile, plans: Sequence[TensorPlan], choices: dict[str, TypeChoice]) -> None:
