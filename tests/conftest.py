@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,14 @@ from toolkit.convert import write_gguf
 from toolkit.hf_source import source_from_checkpoint
 from toolkit.quant_profile import load_profile
 from toolkit.tensor_plan import plan_conversion
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_cache_of_the_users() -> Iterator[None]:
+    """Keep what tests ask of llama.cpp out of the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GGUF_TOOLKIT_CACHE", "off")
+        yield
 
 
 @pytest.fixture(scope="session")

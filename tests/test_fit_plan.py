@@ -95,7 +95,7 @@ def test_backing_off_goes_to_the_next_heavier_profile_with_fewer_layers():
         assert planner.heavier(heavier) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(COMPUTE, 10 * MIB), st.sampled_from(Prefer))
 def test_a_chosen_split_fits_and_one_more_layer_would_not(vram_bytes, prefer):
     device = MadeUpDevice()
@@ -111,7 +111,7 @@ def test_a_chosen_split_fits_and_one_more_layer_would_not(vram_bytes, prefer):
             assert device.probe(planner._skeleton(chosen.choice.profile), one_more).gpu_bytes > vram_bytes
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(COMPUTE * 2, 8 * MIB), st.integers(0, 2 * MIB))
 def test_more_vram_never_gives_fewer_layers_or_a_smaller_whole_file(vram_bytes, more):
     def rating(budget):

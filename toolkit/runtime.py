@@ -324,6 +324,8 @@ def _context_parameters(settings: RuntimeSettings) -> Any:
     parameters.type_k = tensor_type(settings.kv_type_k).ggml_id
     parameters.type_v = tensor_type(settings.kv_type_v).ggml_id
     parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
+    # As llama-server does, and as plans count: windowed layers keep their window only.
+    parameters.swa_full = False
     return parameters
 
 

@@ -40,12 +40,8 @@ def match_tensors(
     architecture: Architecture,
     config: ModelConfig,
     stored: Mapping[str, CheckpointTensor],
-    *,
-    read_scalars: bool = True,
 ) -> Matching:
     """Return the tensors in the order of the rules: before the blocks, block by block.
-
-    Without `read_scalars` no number is read that would become metadata, for tensors that are only implied.
 
     Raises TensorError if a required tensor is missing, a shape differs from what the config implies, a dtype cannot be
     read, or a tensor has no rule.
@@ -62,7 +58,7 @@ def match_tensors(
             found.append(SourceTensor(chosen.target, _source(chosen, stored, config)))
         elif chosen.rule.is_required(config) or not stored.keys().isdisjoint(chosen.names):
             raise TensorError(_missing(missing, chosen.rule, config))
-    metadata = _scalars(architecture, n_layer, stored, used) if read_scalars else {}
+    metadata = _scalars(architecture, n_layer, stored, used)
     left_out = _left_over(architecture, {name: stored[name] for name in set(stored) - used})
     return Matching(tuple(found), left_out, metadata)
 
