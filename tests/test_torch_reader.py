@@ -215,6 +215,9 @@ def test_the_command_refuses_a_hostile_file_with_one_line_and_runs_nothing(run_c
     write_archive(directory / "pytorch_model.bin", pickled_call(os.system, f"touch {tmp_path / 'canary'}"))
     finished = run_command("convert", directory, tmp_path / "out.gguf")
     assert finished.returncode == 2
-    assert f"pytorch_model.bin: its pickle asks for {os.system.__module__}.system, which no state dict needs" in finished.stderr
+    assert (
+        f"pytorch_model.bin: its pickle asks for {os.system.__module__}.system, which no state dict needs"
+        in finished.stderr
+    )
     assert "Traceback" not in finished.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [directory.name]
