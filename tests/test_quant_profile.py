@@ -551,3 +551,13 @@ def test_rules_can_be_read_as_sentences() -> None:
         describe_rule(rule) for rule in load_profile("mxfp4_moe").rules
     ]
     assert number_ranges([5, 0, 1, 2, 9]) == "0-2, 5, 9"
+
+
+def test_a_name_pattern_that_matches_no_tensor_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "Mine"\nsummary = "mine"\nfile_type = "MOSTLY_Q4_K_M"\ndefault = "Q4_K"\n'
+        '\n[[rules]]\ntype = "Q6_K"\nname = "no_such_tensor"\n'
+    )
+    with pytest.raises(ProfileError, match=r"mine.toml, line 8: name 'no_such_tensor' matches no tensor of this model"):
+        assign_types(load_profile(str(path)), [("blk.0.ffn_down.weight", (256, 256))], ModelTraits("llama", 1, 4, 4))

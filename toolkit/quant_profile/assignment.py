@@ -81,10 +81,11 @@ def assign_types(  # noqa: PLR0913
     tensors that are neither quantized nor always F32. Where llama-quantize ignores overrides for a 16- or 32-bit file,
     they hold here too.
 
-    Raises ProfileError if an override matches no tensor that can be quantized, TensorError if a tensor's block is beyond
+    Raises ProfileError if an override matches no tensor that can be quantized or a rule's name pattern none, TensorError if a tensor's block is beyond
     the model's.
     """
     names = {name for name, _ in tensors}
+    _refuse_idle_patterns(profile, names)
     model = Model(traits, "output.weight" not in names, has_imatrix)
     assignment = _Assignment(profile, model, names)
     choices: dict[str, TypeChoice] = {}
@@ -169,6 +170,12 @@ class _Assignment:
         index = self._seen[counted_as]
         self._seen[counted_as] += 1
         return Position(index, self._n_value_tensors if role in VALUE_ROLES else self._traits.n_layer)
+
+
+def _refuse_idle_patterns(profile: QuantProfile, names: Collection[str]) -> None:
+    for rule in profile.rules:
+        if rule.name is not None and not any(rule.name.search(name) for name in names):
+            raise ProfileError(f"{rule.place}: name {rule.name.pattern!r} matches no tensor of this model")
 
 
 def _refuse_idle(overrides: Sequence[TypeOverride], used: set[TypeOverride]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toolkit.ggml_types import TensorType
 
@@ -128,6 +128,8 @@ class Rule:
     tied: bool | None = None
     stacked: bool | None = None
     row_length_not_multiple_of: int | None = None
+    place: str = field(default="", compare=False)
+    """the file and line that the rule was read from, for messages"""
 
     def concerns(self, model: Model) -> bool:
         """Tell whether the conditions on the model hold."""

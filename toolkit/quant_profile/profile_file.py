@@ -90,9 +90,10 @@ class _ProfileText:
         return QuantProfile(rules=tuple(self._rule(rule, number) for number, rule in enumerate(rules)), **values)
 
     def _rule(self, rule: dict[str, Any], number: int) -> Rule:
-        if "type" not in rule:
+        values = self._values(rule, _RULE_KEYS, number)
+        if "type" not in values:
             raise self._error("", number, "the rule has no type")
-        return Rule(**self._values(rule, _RULE_KEYS, number))
+        return Rule(**values, place=f"{self._path}, line {self._line('name', number)}")
 
     def _values(self, table: dict[str, Any], keys: Mapping[str, "_Reader"], rule: int | None) -> dict[str, Any]:
         values = {}
