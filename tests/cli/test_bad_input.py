@@ -315,9 +315,17 @@ def large_checkpoint(tmp_path_factory):
     return checkpoint.save()
 
 
+def heed_signals():
+    """Undo what a suite run in the background, or under nohup, hands down: signals that are ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_and_wait_for_the_work_file(checkpoint, output):
     command = [sys.executable, "-m", "toolkit", "convert", checkpoint, output, "-p", "iq4_xs", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=heed_signals
+    )
     while not any(path.stat().st_size for path in output.parent.glob("*.part")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
