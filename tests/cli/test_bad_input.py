@@ -323,9 +323,8 @@ def heed_signals():
 
 def start_and_wait_for_the_work_file(checkpoint, output):
     command = [sys.executable, "-m", "toolkit", "convert", checkpoint, output, "-p", "iq4_xs", "--threads", "1"]
-    process = subprocess.Popen(  # noqa: PLW1509  no other thread runs
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=heed_signals
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    process = subprocess.Popen(command, **pipes, preexec_fn=heed_signals)  # noqa: PLW1509  no other thread runs
     while not any(path.stat().st_size for path in output.parent.glob("*.part")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
