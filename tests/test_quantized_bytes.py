@@ -19,17 +19,18 @@ from toolkit.tensor_plan import plan_conversion
 
 DEMO = "demo"
 K_QUANTS = ("q2_k", "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k")
-SLOW = ("iq4_nl", "iq4_xs", "iq3_s", "iq3_m", "iq2_xs", "iq3_xxs", "iq1_s")
-"""Types that ggml takes long for; of the demo only `convert` is tried, of the kit's small cases both commands."""
+CONVERT_ONLY = ("iq4_nl", "iq4_xs", "iq3_s", "iq3_m", "iq1_s", "q4_1", "q5_0", "q5_1", "tq1_0", "tq2_0", "f16")
+"""Slow, or with nothing of its own in reading GGUF; of the demo only `convert` is tried, of the kit's small cases both commands."""
 WITHOUT_IMATRIX = [
     *((DEMO, profile) for profile in (*K_QUANTS, "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "tq1_0", "tq2_0", "f16")),
     *((DEMO, profile) for profile in ("iq4_nl", "iq4_xs", "iq3_s", "iq3_m")),
     *((case, profile) for case in ("smollm", "llama3", "qwen2") for profile in ("q2_k", "q3_k_m", "q4_k_m", "q5_k_m")),
-    *((case, profile) for case in ("smollm", "llama3") for profile in ("iq4_xs", "iq3_s", "tq2_0", "q8_0")),
+    *((case, profile) for case in ("smollm", "llama3") for profile in ("iq4_xs", "iq3_s", "iq3_m", "tq2_0", "q8_0")),
+    *(("llama3", profile) for profile in ("iq4_nl", "q4_1", "q5_0", "q5_1", "tq1_0", "f16")),
     *((case, "q4_k_m") for case in ("mixtral", "gemma2", "gpt2", "falcon_new", "phi3", "qwen3_moe")),
 ]
 WITH_IMATRIX = [
-    *((DEMO, profile) for profile in ("q4_k_m", "q4_0", "q2_k_s", "iq2_xs", "iq3_xxs", "iq1_s")),
+    *((DEMO, profile) for profile in ("q4_k_m", "q4_0", "q2_k_s", "iq1_s")),
     *(("llama3", profile) for profile in ("iq2_xs", "iq3_xxs", "iq1_s", "iq4_xs")),
     *((case, "q4_k_m") for case in ("smollm", "mixtral", "qwen3_moe")),
 ]
@@ -53,7 +54,7 @@ def unquantized(kit_checkpoint, converted, tmp_path_factory) -> Callable[[str], 
 def sources(case: str, profile: str, checkpoint: Path, gguf_file: Path) -> dict[str, ModelSource]:
     """Return what `convert` and `quantize` begin with."""
     ways = {"convert": source_from_checkpoint(checkpoint)}
-    return ways if case == DEMO and profile in SLOW else ways | {"quantize": source_from_gguf(gguf_file)}
+    return ways if case == DEMO and profile in CONVERT_ONLY else ways | {"quantize": source_from_gguf(gguf_file)}
 
 
 def check_all(
