@@ -8,7 +8,8 @@ from tiny_model import TinyShape, vocabulary, write_tiny_model
 
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.llama_log import LogRing, llama_log
-from toolkit.runtime import LlamaRuntime, RuntimeSettings, refusal_of
+from toolkit.llama_parameters import refusal_of
+from toolkit.runtime import LlamaRuntime, RuntimeSettings
 
 SENTENCE = "the art of war and an inner sea"
 

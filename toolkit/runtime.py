@@ -16,26 +16,23 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.devices import physical_cores
-from toolkit.errors import DoesNotFitError, EnvironmentFaultError, GgufError, InputError, ToolkitError
+from toolkit.errors import EnvironmentFaultError, InputError, ToolkitError
 from toolkit.ggml_devices import offload_devices, start_backends
-from toolkit.ggml_types import tensor_type
 from toolkit.llama_batch import LlamaBatch
 from toolkit.llama_log import llama_log
-from toolkit.memory import BufferBytes, FlashAttention, Footprint, by_device
+from toolkit.llama_parameters import LOAD_INTO_BUFFERS, MAP_FILE, ModelParameters, context_parameters, refusal_of
+from toolkit.memory import BufferBytes, FlashAttention, Footprint, TensorOverride, by_device
 from toolkit.memory_breakdown import read_memory_breakdown
 from toolkit.native import llama_cpp
 
 Logits = NDArray[numpy.float32]
 LAST = slice(-1, None)
-_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
-_OUT_OF_MEMORY = ("to allocate", "bad_alloc")
-_LOAD_INTO_BUFFERS, _MAP_FILE = 0, 1
 TensorWatcher = Callable[[int, bool, object], bool]
 
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """How to load a model; `devices` are ggml_backend_dev_t pointers to offload to, None for all there are."""
+    """How to load a model: everything that a plan decides, under the names that `MemorySettings` has for it."""
 
     n_ctx: int = 512
     n_batch: int = 512
@@ -46,8 +43,13 @@ class RuntimeSettings:
     flash_attention: FlashAttention = "auto"
     n_threads: int | None = None
     use_mmap: bool = True
-    no_alloc: bool = False
     devices: tuple[int, ...] | None = None
+    """ggml_backend_dev_t pointers to offload to, RPC servers' among them; None for all that are registered"""
+    n_parallel: int = 1
+    kv_unified: bool = False
+    swa_full: bool = False
+    tensor_overrides: tuple[TensorOverride, ...] = ()
+    tensor_split: tuple[float, ...] = ()
     on_tensor: TensorWatcher | None = None
     """called by ggml for every node of a graph: before it with True, which asks for interest, and after it with False"""
 
@@ -119,17 +121,19 @@ class LlamaRuntime:
 
     def _open(self) -> None:
         library = self._library
-        parameters, self._devices = _model_parameters(self.settings)
-        self._model = library.llama_model_load_from_file(os.fsencode(self.path), parameters)
+        self._parameters = ModelParameters(self.settings, self.settings.devices)
+        self._parameters.structure.load_mode = MAP_FILE if self.settings.use_mmap else LOAD_INTO_BUFFERS
+        self._model = library.llama_model_load_from_file(os.fsencode(self.path), self._parameters.structure)
         if not self._model:
             raise refusal_of(self.path)
         self._vocab = library.llama_model_get_vocab(self._model)
-        context_parameters = _context_parameters(self.settings)
+        parameters = context_parameters(self.settings)
+        parameters.n_threads = parameters.n_threads_batch = self.settings.n_threads or physical_cores()
         if self.settings.on_tensor is not None:
             # Kept, because ctypes frees a callback that nobody holds.
             self._on_tensor = library.ggml_backend_sched_eval_callback(self.settings.on_tensor)
-            context_parameters.cb_eval = self._on_tensor
-        self._context = library.llama_init_from_model(self._model, context_parameters)
+            parameters.cb_eval = self._on_tensor
+        self._context = library.llama_init_from_model(self._model, parameters)
         if not self._context:
             raise refusal_of(self.path)
         self._memory = library.llama_get_memory(self._context)
@@ -300,38 +304,3 @@ def _wanted(count: int, logits_for: slice) -> NDArray[numpy.bool_]:
     wanted = numpy.zeros(count, numpy.bool_)
     wanted[logits_for] = True
     return wanted
-
-
-def _model_parameters(settings: RuntimeSettings) -> tuple[Any, Any]:
-    parameters = llama_cpp().llama_model_default_params()
-    # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
-    mapped = settings.use_mmap and not settings.no_alloc
-    parameters.load_mode = _MAP_FILE if mapped else _LOAD_INTO_BUFFERS
-    parameters.no_alloc = settings.no_alloc
-    parameters.n_gpu_layers = settings.n_gpu_layers
-    devices = None
-    if settings.devices is not None:
-        devices = (ctypes.c_void_p * (len(settings.devices) + 1))(*settings.devices, None)
-        parameters.devices = ctypes.cast(devices, ctypes.c_void_p)
-    return parameters, devices
-
-
-def _context_parameters(settings: RuntimeSettings) -> Any:
-    parameters = llama_cpp().llama_context_default_params()
-    parameters.n_ctx = settings.n_ctx
-    parameters.n_batch, parameters.n_ubatch = settings.n_batch, settings.n_ubatch
-    parameters.n_threads = parameters.n_threads_batch = settings.n_threads or physical_cores()
-    parameters.type_k = tensor_type(settings.kv_type_k).ggml_id
-    parameters.type_v = tensor_type(settings.kv_type_v).ggml_id
-    parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
-    # As llama-server does, and as plans count: windowed layers keep their window only.
-    parameters.swa_full = False
-    return parameters
-
-
-def refusal_of(path: Path) -> ToolkitError:
-    """Return the error for a model that did not load, by the reason that llama.cpp logged."""
-    reason = llama_log().reason()
-    if any(mark in reason for mark in _OUT_OF_MEMORY):
-        return DoesNotFitError(f"{path}: llama.cpp could not allocate memory for it: {reason}")
-    return GgufError(f"{path}: llama.cpp refuses to load it: {reason}")
