@@ -21,9 +21,9 @@ _EVALUATE = """
 import json, os, sys
 from pathlib import Path
 from toolkit.runtime import LlamaRuntime, RuntimeSettings
-from toolkit.stand_in import add_rpc_device
+from toolkit.stand_in import add_rpc_devices
 endpoint, model, layers, tokens = sys.argv[1:]
-device = add_rpc_device(endpoint)
+device = add_rpc_devices(endpoint)[0]
 settings = RuntimeSettings(n_gpu_layers=int(layers), devices=(device.pointer,), n_threads=1)
 with LlamaRuntime(Path(model), settings) as runtime:
     print(json.dumps(runtime.evaluate(json.loads(tokens), slice(None)).tolist()))

@@ -29,9 +29,9 @@ from toolkit.evaluation_text import read_text
 from toolkit.imatrix_collection import Calibration, collect_imatrix
 from toolkit.imatrix_sums import write_imatrix
 from toolkit.runtime import RuntimeSettings
-from toolkit.stand_in import add_rpc_device
+from toolkit.stand_in import add_rpc_devices
 endpoint, model, text, output = sys.argv[1:]
-device = add_rpc_device(endpoint)
+device = add_rpc_devices(endpoint)[0]
 settings = RuntimeSettings(64, 64, 64, n_gpu_layers=2, n_threads=1, devices=(device.pointer,))
 write_imatrix(collect_imatrix(Path(model), Calibration(read_text(Path(text)), 64), settings), Path(output))
 """

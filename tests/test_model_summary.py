@@ -6,7 +6,7 @@ from tiny_model import TinyShape, write_tiny_model
 from toolkit.ggml_types import F32, TYPES
 from toolkit.gguf_format import Metadata, MetadataValue, ValueType, array, string, uint32
 from toolkit.gguf_reader import read_gguf
-from toolkit.model_summary import Span, SpecialToken, TypeShare, summarize, summarize_gguf
+from toolkit.model_summary import Span, SpecialToken, TypeShare, summarize
 
 
 def vocabulary(**keys: MetadataValue) -> Metadata:
@@ -16,7 +16,8 @@ def vocabulary(**keys: MetadataValue) -> Metadata:
 
 def test_a_whole_model_is_summarized(tmp_path: Path) -> None:
     shape = TinyShape()
-    summary = summarize_gguf(read_gguf(write_tiny_model(tmp_path / "tiny.gguf", shape)))
+    file = read_gguf(write_tiny_model(tmp_path / "tiny.gguf", shape))
+    summary = summarize(file.metadata, [(name, rows.shape, rows.type) for name, rows in file.tensors.items()])
     assert (summary.architecture, summary.name, summary.context_length) == ("llama", "tiny", 1024)
     assert (summary.n_layer, str(summary.n_head), str(summary.n_head_kv)) == (2, "4", "2")
     assert summary.kv_cache is not None

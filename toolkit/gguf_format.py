@@ -33,6 +33,13 @@ class ValueType(IntEnum):
     FLOAT64 = 12
 
 
+SCALAR_FORMATS = {
+    ValueType.UINT8: "<B", ValueType.INT8: "<b", ValueType.UINT16: "<H", ValueType.INT16: "<h",
+    ValueType.UINT32: "<I", ValueType.INT32: "<i", ValueType.FLOAT32: "<f", ValueType.BOOL: "<?",
+    ValueType.UINT64: "<Q", ValueType.INT64: "<q", ValueType.FLOAT64: "<d",
+}  # fmt: skip
+"""How a number lies in the file, in the spelling that `struct` and numpy share."""
+
 Scalar = int | float | bool | str
 
 

@@ -19,6 +19,7 @@ from toolkit.gguf_format import (
     MAGIC,
     MAX_DIMENSIONS,
     MAX_NAME_BYTES,
+    SCALAR_FORMATS,
     VERSION,
     Metadata,
     MetadataValue,
@@ -34,11 +35,6 @@ MAX_ARRAY_ITEMS = 1 << 22
 OLDEST_VERSION = 2
 
 _UINT32, _UINT64 = struct.Struct("<I"), struct.Struct("<Q")
-_DTYPES = {
-    ValueType.UINT8: "<u1", ValueType.INT8: "<i1", ValueType.UINT16: "<u2", ValueType.INT16: "<i2",
-    ValueType.UINT32: "<u4", ValueType.INT32: "<i4", ValueType.FLOAT32: "<f4", ValueType.BOOL: "<u1",
-    ValueType.UINT64: "<u8", ValueType.INT64: "<i8", ValueType.FLOAT64: "<f8",
-}  # fmt: skip
 _SMALLEST_PAIR_BYTES = 8 + 1 + 4 + 1
 _SMALLEST_TENSOR_BYTES = 8 + 1 + 4 + 4 + 8
 _OTHER_TYPES = {
@@ -197,7 +193,8 @@ def _read_type(cursor: _Cursor, key: str) -> ValueType:
 def _read_items(cursor: _Cursor, type_: ValueType, count: int, key: str) -> Sequence[Scalar]:
     if type_ is ValueType.STRING:
         return _read_strings(cursor, count, key)
-    dtype = numpy.dtype(_DTYPES[type_])
+    # a byte, because a file may hold other truths than 1
+    dtype = numpy.dtype("<u1" if type_ is ValueType.BOOL else SCALAR_FORMATS[type_])
     start = cursor.advance(count * dtype.itemsize, f"the value of {key!r}")
     numbers = numpy.frombuffer(cursor.view, dtype, count, start)
     items: list[Scalar] = (numbers != 0 if type_ is ValueType.BOOL else numbers).tolist()

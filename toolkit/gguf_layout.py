@@ -15,18 +15,13 @@ from toolkit.gguf_format import (
     MAGIC,
     MAX_DIMENSIONS,
     MAX_NAME_BYTES,
+    SCALAR_FORMATS,
     VERSION,
     Metadata,
     MetadataValue,
     Scalar,
     ValueType,
 )
-
-_FORMATS = {
-    ValueType.UINT8: "<B", ValueType.INT8: "<b", ValueType.UINT16: "<H", ValueType.INT16: "<h",
-    ValueType.UINT32: "<I", ValueType.INT32: "<i", ValueType.FLOAT32: "<f", ValueType.BOOL: "<?",
-    ValueType.UINT64: "<Q", ValueType.INT64: "<q", ValueType.FLOAT64: "<d",
-}  # fmt: skip
 
 
 class Placed(Protocol):
@@ -103,7 +98,7 @@ def _encoder(type_: ValueType) -> Callable[[Scalar], bytes]:
         return _string
     if type_ is ValueType.FLOAT32:
         return lambda item: numpy.float32(item).tobytes()
-    return struct.Struct(_FORMATS[type_]).pack
+    return struct.Struct(SCALAR_FORMATS[type_]).pack
 
 
 def _string(text: Scalar) -> bytes:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from toolkit.ggml_types import TensorType
 from toolkit.gguf_format import Metadata
-from toolkit.gguf_reader import GgufFile
 from toolkit.kv_cache import MAX_LAYERS, KvCache, ModelKeys, kv_cache
 from toolkit.quant_profile import FILE_TYPES
 from toolkit.rows import row_count
@@ -86,11 +85,6 @@ class ModelSummary:
     n_expert_used: int | None
     kv_cache: KvCache | None
     vocabulary: VocabularySummary
-
-
-def summarize_gguf(file: GgufFile) -> ModelSummary:
-    """Return the summary of a GGUF file or of a set of split files."""
-    return summarize(file.metadata, [(name, rows.shape, rows.type) for name, rows in file.tensors.items()])
 
 
 def summarize(metadata: Metadata, tensors: Sequence[DescribedTensor]) -> ModelSummary:

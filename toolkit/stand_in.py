@@ -51,11 +51,6 @@ def serve(endpoint: str, n_threads: int, n_devices: int = 1) -> None:
     rpc.ggml_backend_rpc_start_server(endpoint.encode(), None, n_threads, n_devices, devices)
 
 
-def add_rpc_device(endpoint: str) -> GgmlDevice:
-    """Register the server at `endpoint` with ggml, and return its first device; see `add_rpc_devices`."""
-    return add_rpc_devices(endpoint)[0]
-
-
 @cache
 def add_rpc_devices(endpoint: str, wait_seconds: float = _WAIT_SECONDS) -> tuple[GgmlDevice, ...]:
     """Register the server at `endpoint` with ggml, waiting until it listens, and return its devices.

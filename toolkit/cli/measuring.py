@@ -104,11 +104,6 @@ def warn_of_unused_gpu() -> None:
         )
 
 
-def tokens_of(runtime: "LlamaRuntime", text: "EvaluationText") -> list[int]:
-    """Return the tokens of a text as llama-perplexity takes them."""
-    return runtime.tokenize(text.text)
-
-
 def text_document(text: "EvaluationText") -> dict[str, Any]:
     """Return what says whether two measurements may be compared."""
     return {"text": text.name, "text_sha256": text.sha256}
