@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.disk_cache import cache_folder
 from toolkit.memory import BufferBytes, MemorySettings, TensorOverride, by_device
-from toolkit.memory_cache import CachedProbe, MemoryCache, cache_folder
+from toolkit.memory_cache import CachedProbe, MemoryCache
 from toolkit.memory_skeleton import Skeleton
 
 SETTINGS = MemorySettings(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 
 from toolkit.devices import physical_cores
-from toolkit.memory_cache import cache_folder
+from toolkit.disk_cache import cache_folder
 
 BLOCK_BYTES = 64 << 20
 """per thread: larger than any cache"""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from toolkit.bandwidth import gpu_bandwidths, remember_ram_bandwidth
 from toolkit.devices import Gpu, Ram, list_gpus, physical_cores, read_ram
-from toolkit.memory_cache import cache_folder
+from toolkit.disk_cache import cache_folder
 from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
 
 LITTLE_DISK = 20 << 30

@@ -120,8 +120,9 @@ def _probe(no_cache: bool) -> Any:
     """Return a context that gives whom to ask: llama.cpp in a child process, or a formula where it cannot be asked."""
     from contextlib import contextmanager
 
+    from toolkit.disk_cache import cache_folder
     from toolkit.memory import MemoryProbe
-    from toolkit.memory_cache import CachedProbe, MemoryCache, cache_folder
+    from toolkit.memory_cache import CachedProbe, MemoryCache
     from toolkit.memory_estimate import EstimatingProbe
     from toolkit.offload_build import offload_build
 
