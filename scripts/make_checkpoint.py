@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a Llama checkpoint of 1.1 billion random bf16 weights, in the shape of TinyLlama: for benchmarks, offline.
 
-.venv/bin/python scripts/make_checkpoint.py ./TinyLlama-shaped [--layers 22]
+.venv/bin/python scripts/make_checkpoint.py ./TinyLlama-shaped [--layers 22] [--sparse]
 """
 
 import argparse
@@ -76,8 +76,8 @@ class Shape:
         }
 
 
-def write_checkpoint(directory: Path, shape: Shape) -> None:
-    """Write config, vocabulary and weights; the same bytes every time.
+def write_checkpoint(directory: Path, shape: Shape, *, sparse: bool = False) -> None:
+    """Write config, vocabulary and weights; the same bytes every time. `sparse` weights are a hole in the file: zeros.
 
     The vocabulary is the embedded demo's; both converters fill it up to `shape.vocabulary` with unused tokens.
     """
@@ -88,6 +88,9 @@ def write_checkpoint(directory: Path, shape: Shape) -> None:
     tensors = shape.tensors()
     with (directory / "model.safetensors").open("wb") as file:
         file.write(header(tensors))
+        if sparse:
+            file.truncate(file.tell() + 2 * sum(map(prod, tensors.values())))
+            return
         random = numpy.random.Generator(numpy.random.SFC64(1))
         for lengths in tensors.values():
             for block in weights(lengths, random):
@@ -122,10 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the checkpoint directory to make")
     parser.add_argument("--layers", type=int, default=Shape.layers, help="fewer for a quick run (default: %(default)s)")
+    parser.add_argument("--sparse", action="store_true", help="zeros that take no space, where only shapes matter")
     arguments = parser.parse_args()
     if arguments.out.exists():
         sys.exit(f"make_checkpoint: {arguments.out} exists already; remove it or name another directory")
-    write_checkpoint(arguments.out, Shape(layers=arguments.layers))
+    write_checkpoint(arguments.out, Shape(layers=arguments.layers), sparse=arguments.sparse)
 
 
 if __name__ == "__main__":

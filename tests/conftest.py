@@ -1,7 +1,8 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and what the suite prints at its end."""
 
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,25 @@ from toolkit.convert import write_gguf
 from toolkit.hf_source import source_from_checkpoint
 from toolkit.quant_profile import load_profile
 from toolkit.tensor_plan import plan_conversion
+
+MEASURED = {
+    "memory_difference": "memory predicted before conversion, largest difference from a real load, in bytes",
+    "estimate_error": "memory estimated by formula, largest error of a compute buffer, in percent",
+}
+"""What tests record with `record_property` as (architecture, number), and how the summary calls it."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the largest number of every architecture, whichever process measured it."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name in MEASURED:
+                    found[name][value[0]].append(value[1])
+    for name, numbers in found.items():
+        largest = [f"{architecture} {max(each, key=abs):g}" for architecture, each in sorted(numbers.items())]
+        terminalreporter.write_line(f"{MEASURED[name]}: {', '.join(largest)}")
 
 
 @pytest.fixture(autouse=True, scope="session")

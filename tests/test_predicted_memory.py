@@ -1,23 +1,39 @@
 """Memory predicted from a checkpoint, before anything is converted, against llama.cpp's account of a real load.
 
-Prints the largest difference of every architecture; each is 0.
+The largest difference of every architecture is printed at the end of a run; each is 0.
 """
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import pytest
+from smollm2 import smollm2_checkpoint
 from test_kit_conversion import CASES
 
 from toolkit.config_source import source_from_config
+from toolkit.convert import write_gguf
+from toolkit.convert import write_skeleton as write_sparse
 from toolkit.errors import GgufError
 from toolkit.hf_source import source_from_checkpoint
 from toolkit.memory import Footprint, MemoryProbe, MemorySettings, TensorOverride
 from toolkit.memory_skeleton import write_skeleton
 from toolkit.placement import placements
 from toolkit.plannable import model_from_gguf, model_from_source
+from toolkit.quant_profile import load_profile
+from toolkit.tensor_plan import plan_conversion
 
+MAKE_CHECKPOINT = Path(__file__).parents[1] / "scripts" / "make_checkpoint.py"
+CONTEXTS = (512, 4096, 32768)
+UNLOADABLE = {
+    "gemma3n": "has wrong shape",
+    "deepseek_v2_lite": r"key not found in model: deepseek2\.attention\.q_lora_rank",
+}
+"""too small a copy for llama.cpp's fixed numbers of these: refused before and after conversion alike"""
+NARROW_HEADS = "q8_0 with block size 32 does not divide n_embd_head_k"
 WITH_EVERY_SETTING = ("llama3", "mixtral", "gemma3", "phi3", "gpt2")
 PROFILE = "q8_0"
 
@@ -43,9 +59,9 @@ def difference(one: Footprint, other: Footprint) -> int:
 
 
 def plain_settings(n_layer: int) -> list[MemorySettings]:
-    """Context, KV type and offload in every combination."""
-    every = product((512, 4096), ("f16", "q8_0"), (0, n_layer // 2, n_layer + 1))
-    return [MemorySettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for n_ctx, kv, layers in every]
+    """Offload, context and KV type in every combination; those of one offload in a row, so that they share a load."""
+    every = product((0, n_layer // 2, n_layer + 1), CONTEXTS, ("f16", "q8_0"))
+    return [MemorySettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for layers, n_ctx, kv in every]
 
 
 def special_settings(n_layer: int) -> list[MemorySettings]:
@@ -60,31 +76,53 @@ def special_settings(n_layer: int) -> list[MemorySettings]:
     ]
 
 
+@pytest.fixture
+def largest_difference(probe, tmp_path, record_property):
+    """Give a function: checkpoint, file made of it, profile -> bytes of the largest difference, and what was refused."""
+
+    def compare(checkpoint, real, profile, more_settings=lambda _: []):
+        planned = model_from_source(source_from_checkpoint(checkpoint), (profile,)).make(profile)
+        skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf").path
+        assert real.stat().st_size == planned.file_bytes
+        n_layer, refused, differences = planned.model_tensors.n_layer, set(), []
+        every = plain_settings(n_layer) + more_settings(n_layer)
+        for settings, taken in zip(every, probe.measure_each(real, every), strict=True):
+            if isinstance(taken, GgufError):
+                reason = str(taken).partition(": ")[2]
+                refused.add(reason)
+                with pytest.raises(GgufError, match=re.escape(reason)):
+                    probe.probe(skeleton, settings)
+            else:
+                assert isinstance(taken, Footprint)
+                differences.append(difference(probe.probe(skeleton, settings), taken))
+        for largest in [max(differences)] if differences else []:
+            record_property("memory_difference", (planned.metadata["general.architecture"].value, largest))
+        return max(differences, default=None), refused
+
+    return compare
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_every_buffer_is_predicted_to_the_byte_from_the_checkpoint(
-    case, kit_checkpoint, converted, probe, tmp_path, capsys
-):
-    planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), (PROFILE,)).make(PROFILE)
-    skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
-    real = converted(case, PROFILE)
-    assert real.stat().st_size == planned.file_bytes
-    largest = 0
-    n_layer = planned.model_tensors.n_layer
-    every = plain_settings(n_layer) + (special_settings(n_layer) if case in WITH_EVERY_SETTING else [])
-    refused = set()
-    for settings in every:
-        try:
-            taken = probe.measure(real, settings)
-        except GgufError as error:
-            reason = str(error).partition(": ")[2]
-            refused.add(reason)
-            with pytest.raises(GgufError, match=re.escape(reason)):
-                probe.probe(skeleton.path, settings)
-        else:
-            largest = max(largest, difference(probe.probe(skeleton.path, settings), taken))
-    with capsys.disabled():
-        print(f"{case}: largest difference {largest} bytes", *refused, sep="; ")  # noqa: T201
-    assert largest == 0
+def test_every_buffer_is_predicted_to_the_byte_from_the_checkpoint(case, kit_checkpoint, converted, largest_difference):
+    more = special_settings if case in WITH_EVERY_SETTING else lambda _: []
+    largest, refused = largest_difference(kit_checkpoint(case), converted(case, PROFILE), PROFILE, more)
+    assert largest == (None if case in UNLOADABLE else 0)
+    assert {reason for reason in refused if not re.search(UNLOADABLE.get(case, NARROW_HEADS), reason)} == set()
+
+
+def test_a_real_model_is_predicted_to_the_byte(request, largest_difference, tmp_path):
+    checkpoint = smollm2_checkpoint(request.config)
+    real = tmp_path / "real.gguf"
+    write_gguf(plan_conversion(source_from_checkpoint(checkpoint), load_profile("q4_k_m")), real)
+    assert largest_difference(checkpoint, real, "q4_k_m") == (0, set())
+
+
+def test_a_model_of_a_billion_weights_is_predicted_to_the_byte(largest_difference, tmp_path):
+    """The weights are zeros in a sparse file; llama.cpp reads and places them as any others."""
+    checkpoint, real = tmp_path / "checkpoint", tmp_path / "real.gguf"
+    subprocess.run([sys.executable, MAKE_CHECKPOINT, checkpoint, "--sparse"], check=True)
+    write_sparse(plan_conversion(source_from_checkpoint(checkpoint), load_profile("q4_k_m")), real)
+    assert largest_difference(checkpoint, real, "q4_k_m") == (0, set())
 
 
 def test_several_devices_never_take_more_than_was_predicted(kit_checkpoint, converted, probe, tmp_path):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from toolkit import errors
-from toolkit.errors import EnvironmentFaultError
+from toolkit.errors import EnvironmentFaultError, ToolkitError
 
 AskedDevice = Literal["auto", "gpu", "stand-in", "cpu"]
 FlashAttention = Literal["auto", "on", "off"]
@@ -113,6 +113,18 @@ class MemorySettings:
     rpc: tuple[str, ...] = ()
     """endpoints HOST:PORT of llama.cpp's RPC servers, whose devices follow the GPUs"""
 
+    @property
+    def of_model(self) -> tuple[Any, ...]:
+        """Return the settings that loading a model depends on; the others are its context's."""
+        return (
+            self.n_gpu_layers,
+            self.device,
+            self.tensor_overrides,
+            self.tensor_split,
+            self.n_devices,
+            self.rpc,
+        )
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the settings that `dataclasses.asdict` and JSON made these values of."""
@@ -166,11 +178,18 @@ class MemoryProbe:
 
         Raises GgufError if llama.cpp refuses the file, EnvironmentFaultError if it cannot answer.
         """
-        return self._ask({"path": str(path), "settings": asdict(settings), "allocate": False})
+        return _footprint(self._ask(path, [settings], allocate=False)[0])
 
     def measure(self, path: Path, settings: MemorySettings) -> Footprint:
         """Return the bytes that are taken after `path` was loaded for real, and free them again."""
-        return self._ask({"path": str(path), "settings": asdict(settings), "allocate": True})
+        return _footprint(self._ask(path, [settings], allocate=True)[0])
+
+    def measure_each(self, path: Path, every: Sequence[MemorySettings]) -> list[Footprint | ToolkitError]:
+        """Return the same for several settings, or why llama.cpp refuses one of them.
+
+        Settings in a row that differ in their contexts only share one load.
+        """
+        return [_footprint_or_error(answer) for answer in self._ask(path, every, allocate=True)]
 
     def close(self) -> None:
         """End the child process; the next question starts another."""
@@ -178,15 +197,17 @@ class MemoryProbe:
         if child is not None:
             child.close()
 
-    def _ask(self, request: dict[str, Any]) -> Footprint:
+    def _ask(self, path: Path, every: Sequence[MemorySettings], *, allocate: bool) -> list[dict[str, Any]]:
+        request = {"path": str(path), "settings": [asdict(settings) for settings in every], "allocate": allocate}
         if self._child is None:
             self._child = _Child()
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
         if answer is None:
             reason = self._child.last_words(self._timeout_seconds)
             self.close()
-            raise EnvironmentFaultError(f"{request['path']}: its memory could not be told, llama.cpp {reason}")
-        return _parse(json.loads(answer))
+            raise EnvironmentFaultError(f"{path}: its memory could not be told, llama.cpp {reason}")
+        answers: list[dict[str, Any]] = json.loads(answer)
+        return answers
 
 
 class _Child:
@@ -251,9 +272,16 @@ def _child_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1"}
 
 
-def _parse(answer: dict[str, Any]) -> Footprint:
+def _footprint(answer: dict[str, Any]) -> Footprint:
+    found = _footprint_or_error(answer)
+    if isinstance(found, ToolkitError):
+        raise found
+    return found
+
+
+def _footprint_or_error(answer: dict[str, Any]) -> Footprint | ToolkitError:
     if "error" in answer:
-        kind = getattr(errors, answer["kind"], EnvironmentFaultError)
-        raise kind(answer["error"])
+        kind: type[ToolkitError] = getattr(errors, answer["kind"], EnvironmentFaultError)
+        return kind(answer["error"])
     buffers = (BufferBytes(**buffer) for buffer in answer["buffers"])
     return by_device(buffers, answer["answered_by"], tuple(answer["asked"]))

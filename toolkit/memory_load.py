@@ -15,7 +15,7 @@ from toolkit.native import llama_cpp
 
 
 class LoadedModel:
-    """A model and its context in llama.cpp; use it in a `with` statement, which frees both."""
+    """A model in llama.cpp, on which contexts are made one at a time; use it in a `with` statement, which frees it."""
 
     def __init__(
         self, path: Path, settings: MemorySettings, devices: Sequence[GgmlDevice], *, allocate: bool = False
@@ -26,15 +26,15 @@ class LoadedModel:
         """
         self._path = path
         self._library = llama_cpp()
-        self._model: Any = None
-        self._context: Any = None
         start_backends()
         llama_log().clear()
-        try:
-            self._open(settings, devices, allocate=allocate)
-        except BaseException:
-            self.close()
-            raise
+        self._parameters = ModelParameters(settings, [device.pointer for device in devices])
+        parameters = self._parameters.structure
+        # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
+        parameters.load_mode, parameters.no_alloc = LOAD_INTO_BUFFERS, not allocate
+        self._model: Any = self._library.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not self._model:
+            raise refusal_of(path)
 
     def __enter__(self) -> Self:
         return self
@@ -44,30 +44,23 @@ class LoadedModel:
     ) -> None:
         self.close()
 
-    def memory_buffers(self) -> tuple[BufferBytes, ...]:
-        """Return what it takes by buffer type.
+    def memory_buffers(self, settings: MemorySettings) -> tuple[BufferBytes, ...]:
+        """Return what the model takes with a context of these settings, by buffer type; the context is freed again.
 
-        Raises EnvironmentFaultError if this build of llama.cpp does not tell.
+        Raises GgufError if llama.cpp refuses the settings, DoesNotFitError if memory does not suffice,
+        EnvironmentFaultError if this build of llama.cpp does not tell.
         """
-        return read_memory_breakdown(self._context)
+        llama_log().clear()
+        context = self._library.llama_init_from_model(self._model, context_parameters(settings))
+        if not context:
+            raise refusal_of(self._path)
+        try:
+            return read_memory_breakdown(context)
+        finally:
+            self._library.llama_free(context)
 
     def close(self) -> None:
-        """Free the context and the model."""
-        context, model = self._context, self._model
-        self._context = self._model = None
-        if context:
-            self._library.llama_free(context)
+        """Free the model."""
+        model, self._model = self._model, None
         if model:
             self._library.llama_model_free(model)
-
-    def _open(self, settings: MemorySettings, devices: Sequence[GgmlDevice], *, allocate: bool) -> None:
-        self._parameters = ModelParameters(settings, [device.pointer for device in devices])
-        parameters = self._parameters.structure
-        # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
-        parameters.load_mode, parameters.no_alloc = LOAD_INTO_BUFFERS, not allocate
-        self._model = self._library.llama_model_load_from_file(os.fsencode(self._path), parameters)
-        if not self._model:
-            raise refusal_of(self._path)
-        self._context = self._library.llama_init_from_model(self._model, context_parameters(settings))
-        if not self._context:
-            raise refusal_of(self._path)

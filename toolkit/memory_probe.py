@@ -1,12 +1,17 @@
 """The child process of `MemoryProbe`: reads one JSON request a line on stdin, writes one JSON answer a line.
 
-Request: {path, settings: MemorySettings, allocate}. Answer: {answered_by, asked, buffers} or {kind, error}.
+Request: {path, settings: list of MemorySettings, allocate}. Answer: a list of {answered_by, asked, buffers} or
+{kind, error}, one for each of the settings.
 """
 
 import json
 import os
 import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,13 +21,17 @@ from toolkit.llama_log import llama_log
 from toolkit.memory import MemorySettings
 from toolkit.memory_load import LoadedModel
 
+MAX_KEPT_MODELS = 32
+"""without weights; a large one takes a few MiB"""
+
 
 def main() -> None:
     """Answer until stdin ends."""
     answers = _private_stdout()
     llama_log()
+    models = _Models()
     for line in sys.stdin:
-        answers.write(json.dumps(_respond(json.loads(line))) + "\n")
+        answers.write(json.dumps(_respond(json.loads(line), models)) + "\n")
         answers.flush()
     # The stand-in's server thread never returns, and ggml's static objects must not be destroyed under it.
     os._exit(0)
@@ -35,20 +44,72 @@ def _private_stdout() -> IO[str]:
     return answers
 
 
-def _respond(request: dict[str, Any]) -> dict[str, Any]:
+class _Models:
+    """Loads models, and keeps the last of those without weights: the next question often differs in its context only."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
+
+    @contextmanager
+    def opened(self, path: Path, settings: MemorySettings, *, allocate: bool) -> Iterator[LoadedModel]:
+        """Give a model; one that takes memory is freed at the end of the block."""
+        if allocate:
+            with _load(path, settings, allocate=True) as model:
+                yield model
+        else:
+            yield self._without_weights(path, settings)
+
+    def _without_weights(self, path: Path, settings: MemorySettings) -> LoadedModel:
+        key = (path, *_version(path), settings.of_model)
+        if key not in self._kept:
+            self._kept[key] = _load(path, settings, allocate=False)
+            if len(self._kept) > MAX_KEPT_MODELS:
+                self._kept.popitem(last=False)[1].close()
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def _load(path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
+    devices, _ = choose_devices(settings)
+    return LoadedModel(path, settings, devices, allocate=allocate)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from another that had its name before; nothing where there is no file."""
     try:
-        settings = MemorySettings.from_json(request["settings"])
-        return _answer(Path(request["path"]), settings, allocate=request["allocate"])
-    except ToolkitError as error:
-        return {"kind": type(error).__name__, "error": str(error)}
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _answer(path: Path, settings: MemorySettings, *, allocate: bool) -> dict[str, Any]:
-    devices, answered_by = choose_devices(settings)
-    with LoadedModel(path, settings, devices, allocate=allocate) as model:
-        buffers = model.memory_buffers()
-    names = [device.name for device in devices]
-    return {"answered_by": answered_by, "asked": names, "buffers": [asdict(buffer) for buffer in buffers]}
+def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
+    path, allocate = Path(request["path"]), request["allocate"]
+    every = (MemorySettings.from_json(values) for values in request["settings"])
+    answers: list[dict[str, Any]] = []
+    for _, alike in groupby(every, key=lambda settings: settings.of_model):
+        group = list(alike)
+        try:
+            with models.opened(path, group[0], allocate=allocate) as model:
+                answers += list(_answers(model, group))
+        except ToolkitError as error:
+            answers += [_refusal(error)] * len(group)
+    return answers
+
+
+def _answers(model: LoadedModel, every: Iterable[MemorySettings]) -> Iterator[dict[str, Any]]:
+    for settings in every:
+        devices, answered_by = choose_devices(settings)
+        try:
+            buffers = [asdict(buffer) for buffer in model.memory_buffers(settings)]
+        except ToolkitError as error:
+            yield _refusal(error)
+        else:
+            yield {"answered_by": answered_by, "asked": [device.name for device in devices], "buffers": buffers}
+
+
+def _refusal(error: ToolkitError) -> dict[str, Any]:
+    return {"kind": type(error).__name__, "error": str(error)}
 
 
 if __name__ == "__main__":
