@@ -78,7 +78,18 @@ class SavedBase:
         return rows
 
 
-def check_vocabularies(runtime: Runtime, base: Runtime, tokens: Sequence[int], base_tokens: Sequence[int]) -> None:
+class HasVocabulary(Protocol):
+    """A loaded model, or what is remembered of one."""
+
+    @property
+    def n_vocab(self) -> int:
+        """Return the number of tokens in the vocabulary."""
+        ...
+
+
+def check_vocabularies(
+    runtime: HasVocabulary, base: HasVocabulary, tokens: Sequence[int], base_tokens: Sequence[int]
+) -> None:
     """Refuse two models whose predictions cannot be compared.
 
     Raises InputError if the vocabularies differ in size, or make other tokens of the text.

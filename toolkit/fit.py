@@ -13,7 +13,7 @@ from toolkit.fit_plan import Candidate, FitPlanner, FitRequest
 from toolkit.imatrix import Imatrix
 from toolkit.launch import LaunchPlan
 from toolkit.memory import Footprint, MemoryProbe
-from toolkit.model_source import ModelSource
+from toolkit.model_source import ModelSource, unquantized_profile
 from toolkit.perplexity import Perplexity, measure_perplexity
 from toolkit.quant_profile import load_profile
 from toolkit.runtime import LlamaRuntime, RuntimeSettings, supports_offload
@@ -164,7 +164,7 @@ class _Trials:
         It runs on the CPU: the budget is the quantized file's, and the baseline may be far larger than the GPU.
         """
         if self._baseline is None:
-            profile = load_profile(_unquantized_profile(self._job.source))
+            profile = load_profile(unquantized_profile(self._job.source))
             self._watcher.step(f"measuring the unquantized model ({profile.name})")
             with tempfile.TemporaryDirectory(prefix=".gguf-toolkit-", dir=folder) as scratch:
                 path = Path(scratch) / "baseline.gguf"
@@ -187,11 +187,6 @@ class _Trials:
             quality = Quality(_perplexity(runtime, self._job.measure, baseline.n_ctx), baseline)
             rates = measure_rates(runtime, self._job.measure.rates)
         return Trial(candidate, output, allocated, quality, rates, on_gpu)
-
-
-def _unquantized_profile(source: ModelSource) -> str:
-    types = {tensor.source.type.name for tensor in source.tensors if len(tensor.shape) > 1}
-    return "f32" if "F32" in types else "f16" if types == {"F16"} else "bf16"
 
 
 def _perplexity(runtime: LlamaRuntime, measure: MeasureOptions, window: int | None = None) -> Perplexity:

@@ -36,3 +36,9 @@ class ModelSource:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """what only --verbose says"""
+
+
+def unquantized_profile(source: ModelSource) -> str:
+    """Return the name of the profile that stores a source without losing anything, or as bf16 what is quantized."""
+    types = {tensor.source.type.name for tensor in source.tensors if len(tensor.shape) > 1}
+    return "f32" if "F32" in types else "f16" if types == {"F16"} else "bf16"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.ggml_types import tensor_type
-from toolkit.memory import Footprint, MemorySettings
+from toolkit.memory import DeviceBytes, Footprint, MemorySettings
 from toolkit.memory_skeleton import Skeleton, write_skeleton
 from toolkit.placement import Placement
 from toolkit.plannable import PlannableModel, PlannedFile
@@ -263,6 +263,16 @@ class Planner:
             f"whole (margin {format_size(budgets.margin_bytes)}), and with nothing offloaded the GPU's compute buffers alone are "
             "too large; give more --vram, a shorter --ctx or a smaller --ubatch"
         )
+
+
+def devices_with_budgets(choice: PlannedChoice, budgets: Budgets) -> list[tuple[DeviceBytes, int]]:
+    """Return the devices that hold something, GPUs first, each with its budget."""
+    asked, vram = choice.footprint.asked, budgets.vram_bytes
+    found = []
+    for device in sorted(choice.footprint.devices, key=lambda device: (device.on_host, device.name)):
+        place = asked.index(device.name) if device.name in asked else len(asked)
+        found.append((device, budgets.ram_bytes if device.on_host else vram[min(place, len(vram) - 1)]))
+    return found
 
 
 def settled_settings(settings: MemorySettings, placement: Placement) -> MemorySettings:

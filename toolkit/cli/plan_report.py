@@ -108,6 +108,8 @@ def document(report: Report) -> dict[str, Any]:
 
 
 def _choice(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
+    from toolkit.plan import devices_with_budgets
+
     settings = choice.settings
     return {
         "profile": choice.file.profile,
@@ -135,7 +137,7 @@ def _choice(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
                 "compute_bytes": device.compute_bytes,
                 "unaccounted_bytes": 0 if device.on_host else request.budgets.margin_bytes,
             }
-            for device, budget in _with_budgets(choice, request)
+            for device, budget in devices_with_budgets(choice, request.budgets)
         ],
     }
 
@@ -144,17 +146,6 @@ def context_per_sequence(choice: "PlannedChoice") -> int:
     """Return the tokens that one sequence can have: an equal part, or all of them where the cache is unified."""
     settings = choice.settings
     return settings.n_ctx if settings.kv_unified else settings.n_ctx // settings.n_parallel
-
-
-def _with_budgets(choice: "PlannedChoice", request: "PlanRequest") -> "list[tuple[DeviceBytes, int]]":
-    """Return the devices that hold something, GPUs first, each with its budget."""
-    asked = choice.footprint.asked
-    found = []
-    for device in sorted(choice.footprint.devices, key=lambda device: (device.on_host, device.name)):
-        place = asked.index(device.name) if device.name in asked else len(asked)
-        vram = request.budgets.vram_bytes
-        found.append((device, request.budgets.ram_bytes if device.on_host else vram[min(place, len(vram) - 1)]))
-    return found
 
 
 def _print_for_others(report: Report, format_: str) -> None:
@@ -172,12 +163,14 @@ def _print_for_others(report: Report, format_: str) -> None:
 
 
 def _print_table(report: Report) -> None:
+    from toolkit.plan import devices_with_budgets
+
     choices, model, request = report.choices, report.model, report.request
     best = next((choice for choice in choices if choice.fits), choices[0])
     click.echo(_headline(best, model))
     _print_context(best)
     click.echo()
-    for device, budget in _with_budgets(best, request):
+    for device, budget in devices_with_budgets(best, request.budgets):
         click.echo(_bar(device, budget, 0 if device.on_host else request.budgets.margin_bytes))
     for companion in report.companions:
         click.echo(_companion(companion))
