@@ -36,10 +36,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_cache_of_the_users() -> Iterator[None]:
-    """Keep what tests ask of llama.cpp out of the user's cache folder."""
+def a_cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests ask of llama.cpp out of the user's cache folder, and ask it once a session."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GGUF_TOOLKIT_CACHE", "off")
+        patch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

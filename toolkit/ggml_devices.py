@@ -72,6 +72,13 @@ def describe_device(pointer: int) -> GgmlDevice:
     )
 
 
+def free_bytes(device: GgmlDevice) -> int:
+    """Return how much of a device's memory is free now, 0 where its backend does not tell."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    _base().ggml_backend_dev_memory(device.pointer, ctypes.byref(free), ctypes.byref(total))
+    return free.value
+
+
 def known_buffer_types() -> dict[int, BufferType]:
     """Return the buffer types of all devices by their ggml_backend_buffer_type_t."""
     found: dict[int, BufferType] = {}
@@ -152,6 +159,7 @@ def _base() -> Any:
         "ggml_backend_dev_name": (text, [pointer]),
         "ggml_backend_dev_description": (text, [pointer]),
         "ggml_backend_dev_type": (ctypes.c_int, [pointer]),
+        "ggml_backend_dev_memory": (None, [pointer, pointer, pointer]),
         "ggml_backend_dev_buffer_type": (pointer, [pointer]),
         "ggml_backend_dev_host_buffer_type": (pointer, [pointer]),
         "ggml_backend_dev_backend_reg": (pointer, [pointer]),

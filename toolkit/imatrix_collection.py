@@ -148,13 +148,20 @@ def collect_imatrix(
     """
     collector = ImatrixCollector(process_output=calibration.process_output)
     with LlamaRuntime(path, replace(settings, on_tensor=collector)) as runtime:
-        tokens = runtime.tokenize(calibration.text.text, parse_special=calibration.parse_special)
-        windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
-        for index in range(windows.count):
-            runtime.clear()
-            # All logits are asked for: llama.cpp skips the end of the last layer where they are not.
-            for _ in runtime.evaluate_batches(windows.window(index, runtime.bos_token), slice(None)):
-                collector.raise_error()
-            if progress is not None:
-                progress(index + 1, windows.count)
+        return collect_with(runtime, collector, calibration, progress)
+
+
+def collect_with(
+    runtime: LlamaRuntime, collector: ImatrixCollector, calibration: Calibration, progress: Progress | None = None
+) -> ImatrixSums:
+    """Return the same of a model that is loaded, with the collector as its `on_tensor`."""
+    tokens = runtime.tokenize(calibration.text.text, parse_special=calibration.parse_special)
+    windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
+    for index in range(windows.count):
+        runtime.clear()
+        # All logits are asked for: llama.cpp skips the end of the last layer where they are not.
+        for _ in runtime.evaluate_batches(windows.window(index, runtime.bos_token), slice(None)):
+            collector.raise_error()
+        if progress is not None:
+            progress(index + 1, windows.count)
     return ImatrixSums(collector.entries(), calibration.n_ctx, (calibration.text.name,))

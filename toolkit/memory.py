@@ -23,6 +23,7 @@ from toolkit.errors import EnvironmentFaultError, ToolkitError
 
 AskedDevice = Literal["auto", "gpu", "stand-in", "cpu"]
 FlashAttention = Literal["auto", "on", "off"]
+_MAPPED = "CPU_Mapped"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,21 @@ class DeviceBytes:
     def total_bytes(self) -> int:
         """Return the sum of the three kinds."""
         return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes
+
+    @property
+    def mappable_bytes(self) -> int:
+        """Return the weights that a mapped file holds: the host can drop them and read them again.
+
+        Weights in a layout of the CPU's own (CPU_REPACK) are copies and not among them.
+        """
+        names = (_MAPPED, "CPU")
+        plain = (each for each in self.buffers if each.on_host and (each.name in names or each.name.endswith("_Host")))
+        return sum(buffer.weights_bytes for buffer in plain)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Return the bytes of the file that are mapped: from the first of a device's weights to the last."""
+        return sum(buffer.weights_bytes for buffer in self.buffers if buffer.name == _MAPPED)
 
 
 @dataclass(frozen=True)

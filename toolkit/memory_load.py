@@ -6,11 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from toolkit.device_choice import choose_devices
 from toolkit.ggml_devices import GgmlDevice, start_backends
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, refusal_of
-from toolkit.memory import BufferBytes, MemorySettings
+from toolkit.memory import BufferBytes, Footprint, MemorySettings, by_device
 from toolkit.memory_breakdown import read_memory_breakdown
+from toolkit.memory_skeleton import Skeleton
 from toolkit.native import llama_cpp
 
 
@@ -64,3 +66,14 @@ class LoadedModel:
         model, self._model = self._model, None
         if model:
             self._library.llama_model_free(model)
+
+
+class OwnProcess:
+    """Asks llama.cpp in this process, not in a child: an RPC server serves one client, which is to be this process."""
+
+    def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+        """Return the footprint of a model; see `LoadedModel` for what is raised."""
+        devices, answered_by = choose_devices(settings)
+        with LoadedModel(skeleton.path, settings, devices) as model:
+            buffers = model.memory_buffers(settings)
+        return by_device(buffers, answered_by, tuple(device.name for device in devices))

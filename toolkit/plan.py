@@ -117,6 +117,15 @@ class Planner:
         )
         return self._split(file, settings)
 
+    def placed(self, profile: str, kv_types: KvTypes, placement: Placement) -> PlannedChoice:
+        """Return one profile with one KV type and a split given by hand, whether it fits or not."""
+        file = self._file(profile)
+        settings = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
+        footprint = self._ask(file, settings, placement)
+        found = FoundSplit(placement, footprint, placement.n_gpu_layers > file.model_tensors.n_layer)
+        fits = self._request.on_cpu or self._request.budgets.holds(footprint)
+        return self._choice(file, settings, found) if fits else self._unfit(file, settings, found)
+
     def longest_context(self, profile: str, kv_types: KvTypes, at_most: int) -> PlannedChoice:
         """Return the longest context, a multiple of 256 tokens, that fits whole; with a split, if whole none does.
 
@@ -276,11 +285,11 @@ def devices_with_budgets(choice: PlannedChoice, budgets: Budgets) -> list[tuple[
 
 
 def settled_settings(settings: MemorySettings, placement: Placement) -> MemorySettings:
-    """Return the settings with a placement in them."""
+    """Return the settings with a placement in them; overrides given by hand come first, for the first match wins."""
     return replace(
         settings,
         n_gpu_layers=placement.n_gpu_layers,
-        tensor_overrides=placement.overrides,
+        tensor_overrides=settings.tensor_overrides + placement.overrides,
         tensor_split=tuple(float(count) for count in placement.tensor_split),
     )
 

@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, warn
-from toolkit.cli.measuring import RunOptions, parse_kv, value_bar, warn_of_unused_gpu
+from toolkit.cli.loading import (
+    LoadOptions,
+    as_predicted,
+    devices_document,
+    opened,
+    parse_kv,
+    place_options,
+    places,
+    warn_of_unused_gpu,
+)
+from toolkit.cli.measuring import value_bar
 
 if TYPE_CHECKING:
-    from toolkit.memory import DeviceBytes
+    from toolkit.load_plan import LoadPlan
     from toolkit.token_rate import RateSettings, TokenRate
 
 EXAMPLE = """
@@ -29,9 +39,10 @@ Examples:
 class Load:
     """A model as it was loaded: how, how long it took, and what it holds on every device."""
 
-    run: RunOptions
+    options: LoadOptions
     seconds: float
-    devices: "tuple[DeviceBytes, ...]"
+    plan: "LoadPlan"
+    devices: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,10 +73,11 @@ def _kinds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("-p", "prompts", default="512", show_default=True, callback=_numbers(0), help="Tokens of the prompt.")
 @click.option("-n", "generate", default="128", show_default=True, callback=_numbers(0), help="Tokens to generate.")
 @click.option("-d", "depths", default="0", show_default=True, callback=_numbers(0), help="Tokens that come before.")
-@click.option("-ngl", "--n-gpu-layers", "layers", callback=_numbers(0), help="Layers on the GPU; default: all.")
+@click.option("-ngl", "--n-gpu-layers", "layers", callback=_numbers(0), help="Layers on the GPU; default: what fits.")
 @click.option("--kv", default="f16", show_default=True, callback=_kinds, metavar="TYPE[/TYPE]", help="KV cache types.")
 @click.option("--threads", "-t", callback=_numbers(1), help="CPU threads; default: physical cores.")
 @click.option("--repetitions", "-r", type=click.IntRange(min=1), default=5, show_default=True)
+@place_options
 @json_option
 def command(gguf: Path, **options: Any) -> None:
     """Measure tokens per second: reading a prompt (-p) and generating (-n), each after -d tokens of context.
@@ -101,9 +113,10 @@ def _tests(options: dict[str, Any]) -> "list[RateSettings]":
     ]
 
 
-def _loads(options: dict[str, Any]) -> list[RunOptions]:
-    layers, threads = options["layers"] or (None,), options["threads"] or (None,)
-    return [RunOptions(*values) for values in product(layers, options["kv"], threads)]
+def _loads(options: dict[str, Any]) -> list[LoadOptions]:
+    layers, threads, where = options["layers"] or (None,), options["threads"] or (None,), places(options)
+    every = product(layers, options["kv"], threads)
+    return [LoadOptions(*values, places=where, quiet=True) for values in every]
 
 
 def _total(options: dict[str, Any]) -> int:
@@ -111,17 +124,16 @@ def _total(options: dict[str, Any]) -> int:
 
 
 def _measure(gguf: Path, options: dict[str, Any]) -> Iterator[Row]:
-    from toolkit.runtime import LlamaRuntime
     from toolkit.token_rate import measure_rates
 
     tests = _tests(options)
     n_ctx = max(max(test.n_prompt, test.n_generate) + test.n_depth for test in tests)
-    for run in _loads(options):
+    for one_load in _loads(options):
         started = time.perf_counter()
-        with LlamaRuntime(gguf, run.settings(max(1, n_ctx))) as runtime:
-            load = Load(run, time.perf_counter() - started, runtime.footprint().devices)
+        with opened(gguf, one_load, max(1, n_ctx)) as one:
+            load = Load(one_load, time.perf_counter() - started, one.plan, devices_document(one))
             for test in tests:
-                yield Row(load, test, measure_rates(runtime, test))
+                yield Row(load, test, measure_rates(one.runtime, test))
 
 
 def document(gguf: Path, rows: list[Row]) -> dict[str, Any]:
@@ -134,7 +146,7 @@ def document(gguf: Path, rows: list[Row]) -> dict[str, Any]:
 def _row_document(row: Row) -> dict[str, Any]:
     from dataclasses import asdict
 
-    settings = row.load.run.settings(1)
+    settings = row.load.plan.settings
     return {
         "n_prompt": row.settings.n_prompt,
         "n_generate": row.settings.n_generate,
@@ -143,18 +155,10 @@ def _row_document(row: Row) -> dict[str, Any]:
         "n_gpu_layers": settings.n_gpu_layers,
         "kv_type_k": settings.kv_type_k,
         "kv_type_v": settings.kv_type_v,
-        "threads": row.load.run.threads,
+        "threads": row.load.options.threads,
         **asdict(row.rate),
         "load_seconds": row.load.seconds,
-        "devices": [
-            {
-                "name": device.name,
-                "weights_bytes": device.weights_bytes,
-                "kv_cache_bytes": device.kv_cache_bytes,
-                "compute_bytes": device.compute_bytes,
-            }
-            for device in row.load.devices
-        ],
+        "devices": row.load.devices,
     }
 
 
@@ -163,9 +167,9 @@ def _print(rows: list[Row]) -> None:
 
     cells = [
         (
-            "all" if row.load.run.n_gpu_layers is None else str(row.load.run.n_gpu_layers),
-            row.load.run.kv,
-            "" if row.load.run.threads is None else str(row.load.run.threads),
+            f"{row.load.plan.settings.n_gpu_layers}/{row.load.plan.choice.n_layers}",
+            row.load.options.kv,
+            "" if row.load.options.threads is None else str(row.load.options.threads),
             str(row.settings.n_depth),
             _rate(row.settings.n_prompt, row.rate.prompt_tokens_per_second, row.rate.prompt_tokens_per_second_stddev),
             _rate(
@@ -179,8 +183,9 @@ def _print(rows: list[Row]) -> None:
     header = ("layers", "KV", "threads", "depth", "prompt tokens/s", "generated tokens/s")
     print_table(header, cells, right=(0, 2, 3, 4, 5))
     click.echo()
-    for load in dict.fromkeys(row.load for row in rows):
-        _print_load(load, several=len({row.load for row in rows}) > 1)
+    loads = {id(row.load): row.load for row in rows}.values()
+    for load in loads:
+        _print_load(load, several=len(loads) > 1)
 
 
 def _rate(count: int, mean: float | None, deviation: float | None) -> str:
@@ -190,10 +195,11 @@ def _rate(count: int, mean: float | None, deviation: float | None) -> str:
 def _print_load(load: Load, *, several: bool) -> None:
     from toolkit.units import format_duration, format_size
 
-    name = f"{load.run.kv} KV, layers {load.run.n_gpu_layers}: " if several else ""
+    name = f"{load.options.kv} KV, layers {load.plan.settings.n_gpu_layers}: " if several else ""
     for device in load.devices:
         click.echo(
-            f"{name}{device.name} holds {format_size(device.total_bytes)}: weights {format_size(device.weights_bytes)}, "
-            f"KV cache {format_size(device.kv_cache_bytes)}, compute {format_size(device.compute_bytes)}"
+            f"{name}{device['name']} holds {format_size(device['allocated_bytes'])}: weights "
+            f"{format_size(device['weights_bytes'])}, KV cache {format_size(device['kv_cache_bytes'])}, "
+            f"compute {format_size(device['compute_bytes'])}; {as_predicted(device['predicted_bytes'], device['allocated_bytes'])}"
         )
     click.echo(f"{name}loaded in {format_duration(load.seconds)}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
-from toolkit.cli.measuring import quality_options, run_options, value_bar
+from toolkit.cli.loading import devices_document, load_options, opened
+from toolkit.cli.measuring import quality_options, value_bar
 
 if TYPE_CHECKING:
     from toolkit.imatrix_sums import ImatrixSums
@@ -57,7 +58,7 @@ def collect(gguf: Path, **options: Any) -> None:
     trying out.
     """
     from toolkit.evaluation_text import named_text
-    from toolkit.imatrix_collection import Calibration, collect_imatrix
+    from toolkit.imatrix_collection import Calibration, ImatrixCollector, collect_with
     from toolkit.imatrix_sums import write_imatrix
     from toolkit.output_file import check_output
 
@@ -70,18 +71,16 @@ def collect(gguf: Path, **options: Any) -> None:
         options["parse_special"],
     )
     started = time.perf_counter()
-    with value_bar("imatrix") as tell:
-        sums = collect_imatrix(
-            gguf,
-            calibration,
-            run_options(options).settings(options["n_ctx"]),
-            lambda done, total: tell(done, total, ""),
-        )
+    collector = ImatrixCollector(process_output=calibration.process_output)
+    with opened(gguf, load_options(options), options["n_ctx"], collector) as one, value_bar("imatrix") as tell:
+        sums = collect_with(one.runtime, collector, calibration, lambda done, total: tell(done, total, ""))
+        devices = devices_document(one)
     write_imatrix(sums, options["output"], force=options["force"])
     _warn_of_unseen(sums)
     seconds = time.perf_counter() - started
     if options["as_json"]:
-        emit_json("imatrix", {"output": str(options["output"]), "seconds": seconds} | _summary(sums))
+        about = {"output": str(options["output"]), "seconds": seconds, "devices": devices}
+        emit_json("imatrix", about | _summary(sums))
     else:
         note(f"wrote {options['output']}: {_words(sums)}")
 

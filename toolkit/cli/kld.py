@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
-from toolkit.cli.measuring import (
-    Tell,
-    explained,
-    loaded,
-    parse_kv,
-    quality_options,
-    run_options,
-    text_document,
-    value_bar,
-)
+from toolkit.cli.loading import devices_document, load_options, opened, parse_kv
+from toolkit.cli.measuring import Tell, explained, quality_options, text_document, value_bar
 from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
 if TYPE_CHECKING:
@@ -114,11 +106,12 @@ def _in_lockstep(request: _Request) -> _Measured:
     from toolkit.perplexity import cut_windows
 
     options = request.options
-    text, run, n_ctx = named_text(options["text"]), run_options(options), options["n_ctx"]
-    base_run = replace(run, kv=options["base_kv"])
+    text, load, n_ctx = named_text(options["text"]), load_options(options), options["n_ctx"]
+    base_load = replace(load, kv=options["base_kv"])
     with ExitStack() as stack:
-        runtime = stack.enter_context(loaded(request.gguf, run.settings(n_ctx)))
-        base = stack.enter_context(loaded(options["base"], base_run.settings(n_ctx)))
+        model = stack.enter_context(opened(request.gguf, load, n_ctx))
+        base_model = stack.enter_context(opened(options["base"], base_load, n_ctx, beside=model))
+        runtime, base = model.runtime, base_model.runtime
         tokens = runtime.tokenize(text.text)
         check_vocabularies(runtime, base, tokens, base.tokenize(text.text))
         windows = cut_windows(tokens, n_ctx, options["chunks"])
@@ -127,7 +120,8 @@ def _in_lockstep(request: _Request) -> _Measured:
             output = logits_writer(options["save_logits"], windows, base.n_vocab, force=options["force"])
             writer = stack.enter_context(output)
         result = _compare(runtime, LiveBase(base, writer), windows, request)
-    return _Measured(result, windows.count, {"base": str(options["base"]), **text_document(text)})
+    held = {"devices": devices_document(model), "base_devices": devices_document(base_model)}
+    return _Measured(result, windows.count, {"base": str(options["base"]), **text_document(text), **held})
 
 
 def _against_file(request: _Request) -> _Measured:
@@ -139,14 +133,16 @@ def _against_file(request: _Request) -> _Measured:
     options = request.options
     file = read_logits(options["base_logits"])
     text = named_text(options["text"]) if "text" in request.given else None
-    with loaded(request.gguf, run_options(options).settings(file.windows.n_ctx)) as runtime:
+    with opened(request.gguf, load_options(options), file.windows.n_ctx) as model:
+        runtime = model.runtime
         tokens = runtime.tokenize(text.text) if text is not None else None
         file.check(runtime.n_vocab, options["n_ctx"] if "n_ctx" in request.given else None, tokens)
         count = min(file.windows.count, options["chunks"] or file.windows.count)
         windows = Windows(file.windows.tokens, file.windows.n_ctx, count)
         result = _compare(runtime, SavedBase(file), windows, request)
     about_text = text_document(text) if text is not None else {"text": None, "text_sha256": None}
-    return _Measured(result, windows.count, {"base": str(options["base_logits"]), **about_text})
+    held = {"devices": devices_document(model)}
+    return _Measured(result, windows.count, {"base": str(options["base_logits"]), **about_text, **held})
 
 
 def _compare(runtime: "LlamaRuntime", base: "BaseLogits", windows: "Windows", request: _Request) -> "Divergence":

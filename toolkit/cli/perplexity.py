@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
-from toolkit.cli.measuring import explained, loaded, quality_options, run_options, text_document, value_bar
+from toolkit.cli.loading import devices_document, load_options, opened
+from toolkit.cli.measuring import explained, quality_options, text_document, value_bar
 
 if TYPE_CHECKING:
     from toolkit.perplexity import Perplexity
@@ -39,10 +40,11 @@ def command(gguf: Path, **options: Any) -> None:
     text = named_text(options["text"])
     started = time.perf_counter()
     with explained([gguf], "perplexity", KEYS, as_json=options["as_json"]):
-        result = _measure(gguf, text.text, options)
+        result, devices = _measure(gguf, text.text, options)
     seconds = time.perf_counter() - started
     if options["as_json"]:
-        emit_json("perplexity", {"model": str(gguf), **document(result), **text_document(text), "seconds": seconds})
+        about = {"model": str(gguf), **document(result), **text_document(text)}
+        emit_json("perplexity", {**about, "devices": devices, "seconds": seconds})
         return
     click.echo(
         f"perplexity {result.perplexity:.4f} ± {result.standard_error:.5f} on {result.tokens:,} tokens "
@@ -63,18 +65,21 @@ def document(result: "Perplexity") -> dict[str, Any]:
     }
 
 
-def _measure(gguf: Path, text: str, options: dict[str, Any]) -> "Perplexity":
+def _measure(gguf: Path, text: str, options: dict[str, Any]) -> "tuple[Perplexity, list[dict[str, Any]]]":
+    """Return the perplexity, and what the devices held."""
     from toolkit.logits_file import SaveAs, measure_and_save
     from toolkit.perplexity import cut_windows, measure_perplexity
 
     n_ctx, chunks, output = options["n_ctx"], options["chunks"], options["save_logits"]
-    with loaded(gguf, run_options(options).settings(n_ctx)) as runtime, value_bar("perplexity") as tell:
-        tokens = runtime.tokenize(text)
+    with opened(gguf, load_options(options), n_ctx) as one, value_bar("perplexity") as tell:
+        tokens = one.runtime.tokenize(text)
 
         def progress(done: int, total: int, value: float) -> None:
             tell(done, total, f"{value:.4f}")
 
         if output is None:
-            return measure_perplexity(runtime, tokens, n_ctx, chunks, progress)
-        windows = cut_windows(tokens, n_ctx, chunks)
-        return measure_and_save(runtime, windows, SaveAs(output, options["force"]), progress)
+            result = measure_perplexity(one.runtime, tokens, n_ctx, chunks, progress)
+        else:
+            windows = cut_windows(tokens, n_ctx, chunks)
+            result = measure_and_save(one.runtime, windows, SaveAs(output, options["force"]), progress)
+        return result, devices_document(one)

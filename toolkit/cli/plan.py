@@ -180,8 +180,7 @@ def _request(model: "PlannableModel", kv: tuple[str, ...], options: dict[str, An
     from toolkit.devices import read_ram
     from toolkit.plan import PlanRequest
     from toolkit.planner import Prefer
-    from toolkit.split_search import Budgets
-    from toolkit.units import MIB
+    from toolkit.split_search import Budgets, default_margin
 
     if model.trained_context and options["n_ctx"] > model.trained_context and not options["sweep"]:
         warn(
@@ -190,7 +189,7 @@ def _request(model: "PlannableModel", kv: tuple[str, ...], options: dict[str, An
     vram, endpoints = _devices(options)
     margin = options["margin"]
     if margin is None:
-        margin = min(512 * MIB, min(vram, default=0) * 6 // 100)
+        margin = default_margin(vram)
     ram = options["ram"] if options["ram"] is not None else read_ram().available_bytes
     kv_types = tuple(_kv_types(text) for text in kv) or (("f16", "f16"), ("q8_0", "q8_0"))
     return PlanRequest(

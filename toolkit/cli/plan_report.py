@@ -51,10 +51,9 @@ def launch_plan(choice: "PlannedChoice", model: "PlannableModel") -> "LaunchPlan
     """Return how to run a choice; a file that is not made yet goes by the name that `convert` gives it."""
     from toolkit.launch import LaunchPlan
     from toolkit.placement import Placement
-    from toolkit.plan import settled_settings
 
     settings, placement = choice.settings, choice.placement
-    border = settled_settings(settings, Placement(0, border=placement.border)).tensor_overrides
+    border = Placement(0, border=placement.border).overrides
     return LaunchPlan(
         model.path or Path(f"{model.name}-{choice.file.profile}.gguf"),
         settings.n_ctx,

@@ -1,0 +1,335 @@
+"""What every command that loads a model shares: where it may lie, how it is planned, and what it took."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import SIZE, Function, note, warn
+from toolkit.errors import EnvironmentFaultError, InputError
+
+if TYPE_CHECKING:
+    from toolkit.ggml_devices import GgmlDevice
+    from toolkit.load_plan import BudgetLimits, LoadPlan, LoadRequest
+    from toolkit.memory import FlashAttention, Footprint, TensorOverride
+    from toolkit.plan import AsksMemory
+    from toolkit.runtime import LlamaRuntime, RuntimeSettings
+
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
+_BATCH = 512
+Option = Callable[[Function], Function]
+
+RPC_OPTIONS: tuple[Option[Any], ...] = (
+    click.option(
+        "--rpc", multiple=True, metavar="HOST:PORT", help="llama.cpp RPC server; its --vram follows the GPUs'."
+    ),
+    click.option(
+        "--rpc-required", is_flag=True, help="Stop if a server does not answer, instead of going on without it."
+    ),
+    click.option("--rpc-insecure", is_flag=True, help="Accept servers outside private networks."),
+)
+PLACE_OPTIONS: tuple[Option[Any], ...] = (
+    click.option(
+        "--vram", metavar="SIZE[,SIZE...]", help="Budget of each GPU; 0: the CPU alone. Default: what is free."
+    ),
+    click.option("--ram", type=SIZE, help="Budget of RAM; default: what is available now."),
+    click.option("--margin", type=SIZE, help="Memory to leave free on each GPU; default: 6 % of it, at most 512 MiB."),
+    *RPC_OPTIONS,
+    click.option(
+        "--flash-attention", "-fa", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
+    ),
+    click.option(
+        "--override-tensor", "-ot", multiple=True, metavar="PATTERN=BUFFER", help="Where tensors lie; repeatable."
+    ),
+    click.option("--no-mmap", is_flag=True, help="Read the file into memory instead of mapping it."),
+)
+
+
+def parse_kv(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Return `TYPE` or `TYPE/TYPE` of a KV cache in small letters."""
+    kinds = value.lower().split("/")
+    unknown = [kind for kind in kinds if kind not in KV_TYPES]
+    if unknown or len(kinds) > 2:
+        raise click.BadParameter(
+            f"{value!r} is no type of a KV cache; write one of {', '.join(KV_TYPES)}, or two as KEYS/VALUES"
+        )
+    return "/".join(kinds)
+
+
+LOADING_OPTIONS: tuple[Option[Any], ...] = (
+    click.option("-ngl", "--n-gpu-layers", type=click.IntRange(min=0), help="Layers on the GPU; default: what fits."),
+    click.option(
+        "--kv", default="f16", show_default=True, callback=parse_kv, metavar="TYPE[/TYPE]", help="Type of the KV cache."
+    ),
+    click.option("--threads", "-t", type=click.IntRange(min=1), help="CPU threads; default: physical cores."),
+    *PLACE_OPTIONS,
+)
+
+
+def loading_options(function: Function) -> Function:
+    """Add the options of a command that loads one model."""
+    return add_options(function, LOADING_OPTIONS)
+
+
+def place_options(function: Function) -> Function:
+    """Add those that say where a model may lie, to a command that takes several values of the rest."""
+    return add_options(function, PLACE_OPTIONS)
+
+
+def add_options(function: Function, options: tuple[Option[Any], ...]) -> Function:
+    """Add options in the order in which help lists them."""
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a model may lie: what `PLACE_OPTIONS` read."""
+
+    vram: str | None = None
+    ram: int | None = None
+    margin: int | None = None
+    rpc: tuple[str, ...] = ()
+    rpc_required: bool = False
+    rpc_insecure: bool = False
+    flash_attention: "FlashAttention" = "auto"
+    override_tensor: tuple[str, ...] = ()
+    no_mmap: bool = False
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load one model."""
+
+    n_gpu_layers: int | None = None
+    """None lets it be planned"""
+    kv: str = "f16"
+    threads: int | None = None
+    places: Places = Places()
+    quiet: bool = False
+    """whether nothing is said of a load that went as planned"""
+
+    @property
+    def kv_types(self) -> tuple[str, str]:
+        """Return the types of keys and values."""
+        return kv_pair(self.kv)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is loaded, how that was planned, and what it takes; None where llama.cpp does not tell."""
+
+    runtime: "LlamaRuntime"
+    plan: "LoadPlan"
+    allocated: "Footprint | None"
+
+
+def load_options(options: dict[str, Any]) -> LoadOptions:
+    """Return what `loading_options` read."""
+    return LoadOptions(
+        options["n_gpu_layers"], options["kv"], options["threads"], places(options), bool(options.get("as_json"))
+    )
+
+
+def places(options: dict[str, Any]) -> Places:
+    """Return what `PLACE_OPTIONS` read."""
+    return Places(**{name: options[name] for name in Places.__dataclass_fields__})
+
+
+def kv_pair(text: str) -> tuple[str, str]:
+    """Return the types of keys and values that TYPE or TYPE/TYPE stands for."""
+    keys, _, values = text.partition("/")
+    return keys, values or keys
+
+
+@contextmanager
+def opened(
+    path: Path, load: LoadOptions, n_ctx: int, on_tensor: Any = None, beside: Opened | None = None
+) -> Iterator[Opened]:
+    """Plan for what is free, load, and say what was taken; a warning where n_ctx is beyond the trained context.
+
+    What is loaded `beside` has taken its part of the budgets.
+
+    Raises DoesNotFitError instead of loading what does not fit.
+    """
+    from dataclasses import replace
+
+    from toolkit.load_plan import runtime_settings
+    from toolkit.runtime import LlamaRuntime
+
+    plan = plan_of(path, load, n_ctx, beside)
+    settings: RuntimeSettings = runtime_settings(plan.settings, load.threads, use_mmap=plan.request.use_mmap)
+    with LlamaRuntime(path, replace(settings, on_tensor=on_tensor)) as runtime:
+        if n_ctx > runtime.n_ctx_train:
+            warn(f"{path.name} was trained for {runtime.n_ctx_train:,} tokens, fewer than the {n_ctx:,} measured")
+        one = Opened(runtime, plan, allocated_by(runtime))
+        if not load.quiet:
+            tell_of_load(one)
+        yield one
+
+
+def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Opened | None = None) -> "LoadPlan":
+    """Return how a file is loaded here and now."""
+    from toolkit.load_plan import plan_just_before_loading, read_budgets
+
+    request, devices, limits = _request(path, load, n_ctx)
+    if beside is not None:
+        limits = limits.beside(beside.allocated or beside.plan.choice.footprint, devices)
+    with memory_asker(in_child=not request.settings.rpc) as asker:
+        return plan_just_before_loading(request, lambda: read_budgets(devices, limits), asker, note)
+
+
+def _request(path: Path, load: LoadOptions, n_ctx: int) -> "tuple[LoadRequest, tuple[GgmlDevice, ...], BudgetLimits]":
+    from toolkit.device_choice import choose_devices
+    from toolkit.ggml_devices import offload_devices
+    from toolkit.load_plan import BudgetLimits, LoadRequest
+    from toolkit.memory import MemorySettings
+
+    where, n_gpus = load.places, len(offload_devices())
+    vram, endpoints = servers_that_answer(where, _sizes(where.vram), "loaded without it")
+    batch = min(_BATCH, n_ctx)
+    settings = MemorySettings(
+        n_ctx,
+        n_batch=batch,
+        n_ubatch=batch,
+        kv_type_k=load.kv_types[0],
+        kv_type_v=load.kv_types[1],
+        flash_attention=where.flash_attention,
+        device="auto" if n_gpus else "cpu",
+        tensor_overrides=tuple(_override(text) for text in where.override_tensor),
+        n_devices=max(1, n_gpus),
+        rpc=endpoints,
+    )
+    devices, _ = choose_devices(settings)
+    limits = BudgetLimits(_vram_of(devices, vram), where.ram, where.margin)
+    return LoadRequest(path, settings, load.n_gpu_layers, not where.no_mmap), devices, limits
+
+
+def _vram_of(devices: "tuple[GgmlDevice, ...]", given: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the budgets given for these devices; one of 0 is for all."""
+    if given is None or given == (0,) * len(given):
+        return None if given is None else (0,) * len(devices)
+    if not devices:
+        warn("there is no GPU here that llama-cpp-python can use, so --vram is of no use: loaded on the CPU")
+        return None
+    if len(given) != len(devices):
+        names = ", ".join(device.name for device in devices)
+        raise InputError(f"--vram has {len(given)} sizes for {len(devices)} devices ({names}); give one for each")
+    return given
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    from toolkit.units import parse_size
+
+    return None if text is None else tuple(parse_size(part) for part in text.split(","))
+
+
+def _override(text: str) -> "TensorOverride":
+    from toolkit.memory import TensorOverride
+
+    pattern, equals, buffer_type = text.rpartition("=")
+    if not equals or not pattern or not buffer_type:
+        raise InputError(f"{text!r} is no override; write it as PATTERN=BUFFER, for example 'ffn_.*_exps=CPU'")
+    return TensorOverride(pattern, buffer_type)
+
+
+def servers_that_answer(
+    where: Places, vram: tuple[int, ...] | None, otherwise: str
+) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """Return the budgets and the RPC servers without those that are down; budgets of servers follow those of GPUs.
+
+    Raises InputError for an address that is none or not trusted, EnvironmentFaultError if a required server is down.
+    """
+    from toolkit.rpc_endpoints import check_reachable, parse_endpoint
+
+    endpoints = [parse_endpoint(text, insecure=where.rpc_insecure) for text in where.rpc]
+    if endpoints and vram is not None and any(vram) and len(vram) < len(endpoints):
+        raise InputError(
+            f"--vram has {len(vram)} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
+        )
+    n_gpus = max(0, len(vram or ()) - len(endpoints))
+    down, up = set(), []
+    for index, endpoint in enumerate(endpoints):
+        try:
+            check_reachable(endpoint)
+        except EnvironmentFaultError as error:
+            if where.rpc_required:
+                raise
+            warn(f"{error}; {otherwise}")
+            down.add(n_gpus + index)
+        else:
+            up.append(str(endpoint))
+    kept = None if vram is None else tuple(size for index, size in enumerate(vram) if index not in down)
+    return kept, tuple(up)
+
+
+def warn_of_unused_gpu() -> None:
+    """Say so where a GPU is there and llama-cpp-python was built without the means to use it."""
+    from toolkit.devices import list_gpus
+    from toolkit.offload_build import offload_build, reinstall_line
+
+    gpus, build = list_gpus().gpus, offload_build()
+    if gpus and build.installed and not build.offloads:
+        warn(
+            f"llama-cpp-python was built without offload, so {gpus[0].name} stays idle and rates are the CPU's; reinstall it: "
+            f"{reinstall_line()}"
+        )
+
+
+@contextmanager
+def memory_asker(*, no_cache: bool = False, in_child: bool = True) -> "Iterator[AsksMemory]":
+    """Give whom to ask for memory: llama.cpp, in a child process if it may be, or a formula where it cannot be asked."""
+    from toolkit.disk_cache import cache_folder
+    from toolkit.memory import MemoryProbe
+    from toolkit.memory_cache import CachedProbe, MemoryCache
+    from toolkit.memory_estimate import EstimatingProbe
+    from toolkit.memory_load import OwnProcess
+    from toolkit.offload_build import offload_build
+
+    with MemoryProbe() as probe:
+        cached = CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
+        ask = cached.ask if in_child else OwnProcess().ask
+        asker = EstimatingProbe(ask if offload_build().installed else None)
+        yield asker
+        if asker.why:
+            warn(f"memory is estimated by formula, not asked of llama.cpp: {asker.why}")
+
+
+def allocated_by(runtime: "LlamaRuntime") -> "Footprint | None":
+    """Return what a loaded model takes, None where this build of llama.cpp does not tell."""
+    try:
+        return runtime.footprint()
+    except EnvironmentFaultError:
+        return None
+
+
+def tell_of_load(one: Opened) -> None:
+    """Say on stderr what was predicted and what is allocated on every device."""
+    from toolkit.load_plan import predicted_and_allocated
+    from toolkit.units import format_size
+
+    if one.allocated is None:
+        return
+    for device in predicted_and_allocated(one.plan, one.allocated):
+        verdict = as_predicted(device.predicted_bytes, device.allocated_bytes)
+        mapped = f"; {format_size(device.mapped_bytes)} of the file mapped" if device.mapped_bytes else ""
+        note(f"{device.name}: {format_size(device.allocated_bytes)} allocated, {verdict}{mapped}")
+
+
+def as_predicted(predicted_bytes: int, allocated_bytes: int) -> str:
+    """Return how far an allocation is from its prediction, in words."""
+    difference = allocated_bytes - predicted_bytes
+    return "as predicted to the byte" if not difference else f"{difference:+,} bytes from the prediction"
+
+
+def devices_document(one: Opened) -> list[dict[str, Any]]:
+    """Return the part of a document that says what every device holds; empty where llama.cpp does not tell."""
+    from dataclasses import asdict
+
+    from toolkit.load_plan import predicted_and_allocated
+
+    return [asdict(device) for device in predicted_and_allocated(one.plan, one.allocated)] if one.allocated else []
