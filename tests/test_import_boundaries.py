@@ -16,7 +16,18 @@ PACKAGE = ROOT / "toolkit"
 LEAVES = ("errors", "units", "ggml_types", "gguf_format", "json_files")
 """They import each other at most."""
 OPEN_TO_ARCHITECTURES = ("errors", "ggml_types", "gguf_format", "model_config", "quantizer", "rope", "rows", "units")
-HEAVY = ("numpy", "llama_cpp", "gguf", "rich", "tokenizers", "sentencepiece", "psutil", "pynvml", "yaml")
+HEAVY = (
+    "numpy",
+    "llama_cpp",
+    "gguf",
+    "rich",
+    "tokenizers",
+    "sentencepiece",
+    "psutil",
+    "pynvml",
+    "yaml",
+    "huggingface_hub",
+)
 OWNERS = {
     "click": ("toolkit.cli",),
     "rich": ("toolkit.cli",),
@@ -25,6 +36,7 @@ OWNERS = {
     "pynvml": ("toolkit.devices",),
     "gguf": ("toolkit.model_card",),
     "yaml": ("toolkit.model_card",),
+    "huggingface_hub": ("toolkit.hub",),
     "sentencepiece": ("toolkit.tokenizer",),
     "tokenizers": ("toolkit.tokenizer", "toolkit.evaluation_text"),
 }

@@ -17,6 +17,7 @@ from toolkit.errors import CheckpointError, InputError
 from toolkit.ggml_types import BF16, TensorType
 from toolkit.gguf_format import QUANTIZATION_VERSION, string, uint32
 from toolkit.json_files import read_json_object
+from toolkit.model_card import hub_name
 from toolkit.model_config import ModelConfig, normalise
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import ModelTraits
@@ -82,7 +83,8 @@ def source_from_config(path: Path) -> ModelSource:
     computed = [
         SourceTensor(name, generated(values)) for name, values in architecture.generated_tensors(config).items()
     ]
-    name = file.resolve().parent.name or "model"
+    folder = file.parent.resolve()
+    name = hub_name(folder) or folder.name or "model"
     general = {"general.architecture": string(architecture.name), "general.name": string(name)}
     metadata = general | architecture_metadata(architecture, config) | matching.metadata
     return ModelSource(

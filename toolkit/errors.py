@@ -13,6 +13,7 @@
     │   └── TextError                evaluation text that is missing or too short
     ├── DoesNotFitError          3   no plan fits the budget
     └── EnvironmentFaultError    4   the machine: a library, disk space, permissions
+        ├── HubError                 the Hugging Face hub cannot be reached, or refuses
         └── OutputError              the output cannot be written there
 
 A message is one line: what was read, what was expected, what was found, what to do.
@@ -77,6 +78,10 @@ class EnvironmentFaultError(ToolkitError):
     """The machine lacks something: a library, disk space, a permission."""
 
     exit_code = 4
+
+
+class HubError(EnvironmentFaultError):
+    """The Hugging Face hub cannot be reached, or refuses."""
 
 
 class OutputError(EnvironmentFaultError):

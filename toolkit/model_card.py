@@ -54,6 +54,14 @@ def count_parameters(tensors: list[tuple[str, tuple[int, ...]]]) -> ParameterCou
     return ParameterCount(total, shared, expert, expert_sum // expert_tensors if expert_tensors else 0)
 
 
+def hub_name(directory: Path) -> str | None:
+    """Return `org/name` of a folder in the hub's cache, which itself is called after a commit."""
+    repository = directory.parent.parent.name
+    if directory.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return repository.removeprefix("models--").replace("--", "/", 1)
+
+
 def general_metadata(directory: Path, architecture: str, count: ParameterCount) -> tuple[Metadata, str]:
     """Return the general.* keys of a checkpoint, and the name of its files without type and suffix.
 
@@ -64,10 +72,11 @@ def general_metadata(directory: Path, architecture: str, count: ParameterCount) 
 
     logging.getLogger("gguf").setLevel(logging.ERROR)
     logging.getLogger("metadata").setLevel(logging.CRITICAL)
+    published = hub_name(directory)
     # Without UTF-8 mode a name may have been decoded by another code page; its bytes are what counts.
-    named = Path(os.fsencode(directory).decode("utf-8", "surrogateescape"))
+    named = Path(published or os.fsencode(directory).decode("utf-8", "surrogateescape"))
     card = gguf.Metadata.apply_metadata_heuristic(
-        gguf.Metadata(), _model_card(directory), _published_name(directory), named, count.total
+        gguf.Metadata(), _model_card(directory), _published_name(directory, published), named, count.total
     )
     if card.name is None:
         card.name = named.name
@@ -100,8 +109,8 @@ def _model_card(directory: Path) -> dict[str, Any]:
     return {key: value for key, value in card.items() if value is not None}
 
 
-def _published_name(directory: Path) -> dict[str, str]:
-    name = read_json_object(directory / "config.json").get("_name_or_path")
+def _published_name(directory: Path, published: str | None) -> dict[str, str]:
+    name = published or read_json_object(directory / "config.json").get("_name_or_path")
     return {"_name_or_path": name} if isinstance(name, str) else {}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+from toolkit.cli.source import local_files_option, resolve_source
 
 EXAMPLE = """
 \b
@@ -14,6 +15,7 @@ Examples:
   gguf-toolkit convert ./SmolLM2-135M-Instruct --profile q4_k_m
   gguf-toolkit convert ./model out.gguf -p q5_k_m --tensor-type 'ffn_down=q6_k'
   gguf-toolkit convert ./model --dry-run
+  gguf-toolkit convert HuggingFaceTB/SmolLM2-135M-Instruct@main
 """
 
 
@@ -21,17 +23,17 @@ Examples:
 @click.argument("source", metavar="SRC")
 @click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
 @click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@local_files_option
 @conversion_options
-def command(source: str, output: Path | None, pre: str | None, **options: Any) -> None:
-    """Convert the checkpoint SRC (a directory, or `demo`) to the GGUF file OUT in one pass.
+def command(source: str, output: Path | None, pre: str | None, local_files_only: bool, **options: Any) -> None:
+    """Convert the checkpoint SRC to the GGUF file OUT in one pass.
 
-    Without OUT the file is called after the model, size and profile, in the current folder. No intermediate file is
+    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Without OUT the file is called after the model, size and profile, in the current folder. No intermediate file is
     written, and no tensor is ever held whole in memory.
     """
-    from toolkit.demo import checkpoint_directory
     from toolkit.hf_source import source_from_checkpoint
 
-    directory = checkpoint_directory(source)
+    directory = resolve_source(source, local_files_only=local_files_only, weights=not options["dry_run"])
     _keep_the_source(directory, output)
     run_conversion(source_from_checkpoint(directory, pre), output, ConversionRequest(**options))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, SIZE, emit_json, json_option, note, warn
+from toolkit.cli.source import local_files_option, resolve_source
 
 if TYPE_CHECKING:
     from toolkit.fit import FitResult, MeasureOptions
@@ -48,18 +49,19 @@ Examples:
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
 @click.option("--threads", "-t", type=click.IntRange(min=1), help="Worker threads; default: physical cores.")
+@local_files_option
 @json_option
 def command(source: str, **options: Any) -> None:
-    """Make the best GGUF file of the checkpoint SRC (a directory, or `demo`) that fits a VRAM budget, and prove it.
+    """Make the best GGUF file of the checkpoint SRC that fits a VRAM budget, and prove it.
 
-    Memory is asked of llama.cpp before anything is converted. The file is loaded, its perplexity is compared with the
+    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Memory is asked of llama.cpp before anything is converted. The file is loaded, its perplexity is compared with the
     unquantized model's and its token rates are measured; if it lost too much, a heavier profile with fewer layers on the
     GPU takes its place. Without a GPU it plans for the budget all the same and measures on the CPU.
     """
-    from toolkit.demo import checkpoint_directory
     from toolkit.hf_source import source_from_checkpoint
 
-    model = source_from_checkpoint(checkpoint_directory(source), options["pre"])
+    directory = resolve_source(source, local_files_only=options["local_files_only"])
+    model = source_from_checkpoint(directory, options["pre"])
     for message in model.warnings:
         warn(message)
     request = _request(model, options)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.source import local_files_option, resolve_source
 from toolkit.cli.tables import print_table
 from toolkit.units import format_count, format_size
 
@@ -23,24 +24,25 @@ Examples:
   gguf-toolkit inspect model-00002-of-00003.gguf
   gguf-toolkit inspect ./SmolLM2-135M-Instruct --tensors
   gguf-toolkit inspect model.gguf --json
+  gguf-toolkit inspect HuggingFaceTB/SmolLM2-135M-Instruct
 """
 _LABEL_WIDTH = 16
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="FILE|DIRECTORY")
+@click.argument("source", metavar="FILE|DIRECTORY|MODEL")
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor.")
+@local_files_option
 @json_option
-def command(source: str, with_tensors: bool, as_json: bool) -> None:
+def command(source: str, with_tensors: bool, local_files_only: bool, as_json: bool) -> None:
     """Show what a GGUF file or a checkpoint holds, without reading its weights.
 
     Any part of a split model stands for the whole. A directory is a checkpoint if it has a config.json, else the
-    place of one GGUF model. KV cache sizes are those of an f16 cache for one sequence.
+    place of one GGUF model. Of a model on the hub only config, vocabulary and the headers of shards are fetched. KV cache sizes are those of an f16 cache for one sequence.
     """
-    from toolkit.demo import checkpoint_directory
     from toolkit.model_summary import summarize
 
-    path = checkpoint_directory(source)
+    path = resolve_source(source, local_files_only=local_files_only, weights=False)
     is_checkpoint = path.is_dir() and (path / "config.json").exists()
     place, metadata, tensors = _read_checkpoint(path) if is_checkpoint else _read_gguf(path)
     summary = summarize(metadata, tensors)

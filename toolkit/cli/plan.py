@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, SIZE, json_option, warn
+from toolkit.cli.source import local_files_option, resolve_source
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ Examples:
   gguf-toolkit plan model.gguf --vram 8GiB --ctx 16k
   gguf-toolkit plan ./checkpoint --vram 24GiB,12GiB --profile q4_k_m --profile q6_k
   gguf-toolkit plan config.json --vram 12GiB --max-ctx
+  gguf-toolkit plan HuggingFaceTB/SmolLM2-135M-Instruct --vram 1GiB
   gguf-toolkit plan demo --vram 16MiB --sweep ctx=512,1k kv=f16,q8_0 profile=q4_k_m,q8_0
   eval "$(gguf-toolkit plan model.gguf --vram 8GiB --format shell)"
 """
@@ -60,13 +62,15 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
     "--device", type=click.Choice(["auto", "gpu", "stand-in"]), default="auto", help="Whom to ask for memory."
 )
 @click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@local_files_option
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep answers on disk.")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), default="table", show_default=True)
 @json_option
 def command(source: str, words: tuple[str, ...], **options: Any) -> None:
-    """Show how much memory SRC takes and what fits: SRC is a GGUF file, a checkpoint, a config.json, or `demo`.
+    """Show how much memory SRC takes and what fits.
 
-    Every number is llama.cpp's own, asked before anything is converted or loaded.
+    SRC is a GGUF file, a checkpoint (a directory, or org/name[@revision] on the hub, of which only config, vocabulary and
+    the headers of shards are fetched), a config.json, or `demo`. Every number is llama.cpp's own, asked before anything is converted or loaded.
     """
     from toolkit.cli.plan_report import Report, print_report
     from toolkit.companions import budgets_beside
@@ -75,7 +79,8 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     grid = _grid(words) if options["sweep"] else {}
     if words and not options["sweep"]:
         raise InputError(f"{words[0]!r} is one word too many; ctx=, kv= and profile= lists go with --sweep")
-    model = _model(source, tuple(grid.get("profile", options["profiles"])), options["pre"])
+    path = resolve_source(source, local_files_only=options["local_files_only"], weights=False)
+    model = _model(path, tuple(grid.get("profile", options["profiles"])), options["pre"])
     request = _request(model, tuple(grid.get("kv", options["kv"])), options, explicit="profile" in grid)
     with _probe(options["no_cache"]) as asker:
         companions = _companions(options, request, asker)
@@ -138,13 +143,11 @@ def _probe(no_cache: bool) -> Any:
     return opened()
 
 
-def _model(source: str, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
+def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
     """Return the model that SRC means, in these profiles; without any, in all that are worth planning."""
-    from toolkit.demo import checkpoint_directory
     from toolkit.plannable import model_from_gguf, model_from_source
     from toolkit.planner import LADDER
 
-    path = checkpoint_directory(source)
     if path.suffix == ".gguf" and not profiles:
         return model_from_gguf(path)
     if path.suffix == ".gguf":

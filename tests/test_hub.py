@@ -1,0 +1,257 @@
+"""Models on the hub: only what is needed is fetched, once, and what goes wrong comes with advice."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_server import TOKEN, Hub, serve
+
+from toolkit.gguf_reader import read_gguf
+from toolkit.hub import HubModel, parse_hub_model
+from toolkit.hub.files import needed_files
+
+SHARDS = [f"model-0000{number}-of-00004.safetensors" for number in (1, 2, 3, 4)]
+QUANTIZED = Path(__file__).parent / "kit" / "quantized" / "checkpoints"
+NOT_NEEDED = ("model.gguf", "consolidated.safetensors", "onnx/model.onnx", "pytorch_model.bin", "training_args.bin")
+
+
+@pytest.fixture
+def hub(kit_checkpoint, tmp_path):
+    """Serve Mixtral in four shards and a small Qwen, amid files that nobody needs."""
+    folders = {f"some/{case}": tmp_path / case for case in ("mixtral", "qwen3")}
+    for case in ("mixtral", "qwen3"):
+        shutil.copytree(kit_checkpoint(case), tmp_path / case, copy_function=shutil.copyfile)
+    for name in NOT_NEEDED:
+        file = tmp_path / "mixtral" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x" * 1000)
+    with serve(Hub(folders)) as served:
+        yield served
+
+
+@pytest.fixture
+def command(hub, run_command, tmp_path):
+    """Give a function that runs a command with this hub and a cache of the test's own."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+
+    def run(*arguments, **environment):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        cache = {"HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(Path.cwd())}
+        return run_command(*arguments, cwd=place, env=clean | hub.environment | cache | environment)
+
+    return run
+
+
+def cached_files(tmp_path):
+    return {path.name for path in (tmp_path / "cache").rglob("*") if path.is_symlink() or path.is_file()}
+
+
+def test_a_model_on_the_hub_converts_to_the_file_of_its_directory(command, hub, converted, tmp_path):
+    done = command("convert", "some/mixtral", "m.gguf", "-p", "bf16", HF_TOKEN="hf_mine")
+    assert done.returncode == 0, done.stderr
+    ours, plain = read_gguf(tmp_path / "elsewhere" / "m.gguf"), read_gguf(converted("mixtral", "bf16"))
+    assert {name: rows.data.tobytes() for name, rows in ours.tensors.items()} == {
+        name: rows.data.tobytes() for name, rows in plain.tensors.items()
+    }
+    # The hub also knows whose it is.
+    assert ours.metadata["general.organization"].value == "Some"
+    assert {key: ours.metadata[key] for key in plain.metadata} == plain.metadata
+    assert not {name for name in hub.served if any(name in other for other in NOT_NEEDED)}
+    assert hub.seen_elsewhere == [], "a token reached another host"
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(command, hub):
+    assert command("convert", "some/mixtral", "m.gguf", "-p", "bf16").returncode == 0
+    assert {name: hub.served[name] for name in SHARDS} == {
+        name: (hub.repositories["some/mixtral"] / name).stat().st_size for name in SHARDS
+    }
+    before = dict(hub.served)
+    again = command("convert", "some/mixtral@main", "m.gguf", "-p", "bf16", "--force")
+    assert (again.returncode, hub.served) == (0, before)
+    assert "fetching" not in again.stderr
+
+
+FETCH = """
+import sys
+from contextlib import contextmanager
+from toolkit.hub import HubModel, download_checkpoint, open_repository
+
+@contextmanager
+def progress(label, total):
+    done = []
+    yield done.append
+    assert sum(done) == total, (sum(done), total)
+
+print(download_checkpoint(open_repository(HubModel(sys.argv[1])), progress))
+"""
+
+
+def test_a_transfer_that_is_cut_off_goes_on_where_it_broke(hub, tmp_path):
+    size, kept = 25 << 20, 10 << 20  # the library keeps whole pieces of ten MiB
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(random.Random(1).randbytes(size))
+    hub.repositories["some/large"] = folder
+    hub.cut_after["model.safetensors"] = kept + 12345
+    done = subprocess.run(
+        [sys.executable, "-c", FETCH, "some/large"],
+        env=os.environ | hub.environment | {"HF_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert hub.starts == [("model.safetensors", 0), ("model.safetensors", kept)]
+    fetched = Path(done.stdout.strip()) / "model.safetensors"
+    assert fetched.read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+OPTIONS = {
+    "plan": ("--vram", "64MiB", "--ram", "1GiB", "--ctx", "512", "-p", "q8_0", "--no-cache"),
+    "inspect": (),
+    "convert": ("--dry-run",),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_headers_are_all_that_is_fetched_where_weights_do_not_matter(name, command, hub, tmp_path):
+    options = OPTIONS[name]
+    from_hub = command(name, "some/mixtral", *options, "--json")
+    assert from_hub.returncode == 0, from_hub.stderr
+    for shard in SHARDS:
+        header = int.from_bytes((tmp_path / "mixtral" / shard).read_bytes()[:8], "little") + 8
+        assert header <= hub.served[shard] <= max(header, 1 << 15)
+    assert not cached_files(tmp_path) & set(SHARDS)
+    from_directory = command(name, tmp_path / "mixtral", *options, "--json")
+    assert told(from_hub) == told(from_directory)
+
+
+def test_formats_that_keep_shapes_in_tensors_are_told_from_headers_too(command, hub, tmp_path):
+    hub.repositories["some/bnb_nf4"] = QUANTIZED / "bnb_nf4"
+    from_hub = command("inspect", "some/bnb_nf4", "--json", "--tensors")
+    assert from_hub.returncode == 0, from_hub.stderr
+    assert hub.served["model.safetensors"] < (QUANTIZED / "bnb_nf4" / "model.safetensors").stat().st_size // 4
+    assert told(from_hub) == told(command("inspect", QUANTIZED / "bnb_nf4", "--json", "--tensors"))
+
+
+def test_a_shard_that_is_no_safetensors_file_is_refused(command, hub, tmp_path):
+    (tmp_path / "qwen3" / "model.safetensors").write_bytes(b"<!DOCTYPE html>" * 99)
+    done = command("inspect", "some/qwen3")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "model.safetensors of some/qwen3 begins with a header of " in done.stderr
+
+
+def told(done):
+    """Return what a command found; the name of the organization makes the file a few bytes longer."""
+    document = json.loads(done.stdout)
+    for part in (document, *document.get("choices", [])):
+        part.pop("file_bytes", None)
+    return {key: value for key, value in document.items() if key not in ("paths", "seconds")}
+
+
+def test_a_gated_model_comes_with_advice_and_a_token_opens_it(command, hub):
+    hub.gated = frozenset({"some/qwen3"})
+    without = command("convert", "some/qwen3", "--dry-run")
+    assert without.returncode == 4
+    assert without.stderr.splitlines() == [
+        "error: some/qwen3 is gated: accept its licence at https://huggingface.co/some/qwen3, then run `hf auth login`, "
+        "or set HF_TOKEN"
+    ]
+    wrong = command("convert", "some/qwen3", "--dry-run", HF_TOKEN="hf_of_another")
+    assert wrong.returncode == 4
+    assert "your token's account has no access" in wrong.stderr
+    assert command("convert", "some/qwen3", "--dry-run", HF_TOKEN=TOKEN).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("some/mistral", "some/mistral is neither a directory here nor a model on the hub that you may see"),
+        ("some/qwen3@v2", "some/qwen3 has no revision 'v2'"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_refused_in_a_line(source, message, command):
+    done = command("plan", source, "--vram", "1GiB")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+
+
+def test_without_the_hub_the_cache_serves_and_without_both_it_is_said(command, tmp_path):
+    absent = command("convert", "some/qwen3", "--dry-run", HF_ENDPOINT="http://127.0.0.1:9")
+    assert absent.returncode == 4
+    assert "some/qwen3 cannot be fetched from the hub: " in absent.stderr
+    never = command("convert", "some/qwen3", "--dry-run", "--local-files-only")
+    assert never.returncode == 2
+    assert f"nor in {tmp_path / 'cache' / 'hub'}; leave out --local-files-only" in never.stderr
+    assert command("convert", "some/qwen3", "m.gguf").returncode == 0
+    offline = command("convert", "some/qwen3", "--dry-run", HF_HUB_OFFLINE="1")
+    assert offline.returncode == 0
+    assert "used what the cache has of it" in offline.stderr
+    only = command("convert", "some/qwen3", "--dry-run", "--local-files-only", HF_ENDPOINT="http://127.0.0.1:9")
+    assert (only.returncode, only.stderr) == (0, "")
+
+
+def test_a_directory_of_that_name_wins(command, hub, kit_checkpoint, tmp_path):
+    shutil.copytree(kit_checkpoint("qwen3"), tmp_path / "elsewhere" / "some" / "mixtral", copy_function=shutil.copyfile)
+    done = command("inspect", "some/mixtral", "--json")
+    assert json.loads(done.stdout)["architecture"] == "qwen3"
+    assert hub.served == {}
+
+
+def test_a_model_that_the_disk_cannot_hold_is_refused_before_a_byte(hub, monkeypatch, tmp_path):
+    from collections import namedtuple
+
+    from toolkit.errors import OutputError
+    from toolkit.hub import repository as module
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage(100, 1, 99))
+    monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "nowhere" / "yet")
+    repository = module.Repository(HubModel("a/b"), "0" * 40, {"config.json": 10, "model.safetensors": 1000})
+    with pytest.raises(OutputError, match=r"1010 B are to be fetched, 99 B are free; make room, or set HF_HOME"):
+        module.download_checkpoint(repository, lambda *_: pytest.fail("began to fetch"))
+
+
+@pytest.mark.parametrize(
+    ("listing", "weights"),
+    [
+        (["model.safetensors", "pytorch_model.bin"], ("model.safetensors",)),
+        (
+            ["pytorch_model-00001-of-00001.bin", "training_args.bin", "optimizer.bin"],
+            ("pytorch_model-00001-of-00001.bin",),
+        ),
+        (["weights.safetensors", "adapter_model.safetensors"], ("weights.safetensors",)),
+        (["onnx/model.safetensors", "original/consolidated.00.pth"], ()),
+    ],
+)
+def test_the_weights_are_those_that_a_directory_would_be_read_for(listing, weights):
+    needed = needed_files(["config.json", *listing])
+    assert (needed.index, needed.weights) == (None, weights)
+
+
+def test_an_index_decides_alone_and_an_adapter_comes_whole():
+    listing = ["config.json", "model.safetensors", "model.safetensors.index.json"]
+    assert needed_files(listing).index == "model.safetensors.index.json"
+    adapter = ["adapter_config.json", "adapter_model.safetensors", "README.md", "optimizer.bin"]
+    assert needed_files(adapter).weights == ("adapter_config.json", "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "path", ["./some/model", "model", "/a/b", "a/b/c", "models/m.gguf", "a\\b", "folder/config.json"]
+)
+def test_paths_are_not_taken_for_models(path):
+    assert parse_hub_model(path) is None
+
+
+def test_names_of_models_are_understood_with_revision_and_as_address():
+    assert parse_hub_model("org/Name-1.5B") == HubModel("org/Name-1.5B")
+    assert parse_hub_model("org/name@refs/pr/1") == HubModel("org/name", "refs/pr/1")
+    assert parse_hub_model("https://huggingface.co/org/name/") == HubModel("org/name")

@@ -1,0 +1,92 @@
+"""What SRC means on the command line: a path, `demo`, or a model on the hub, which is fetched as far as it is needed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli.common import Function, note, warn
+
+if TYPE_CHECKING:
+    from toolkit.hub import HubModel, Repository
+
+
+def local_files_option(function: Function) -> Function:
+    """Add `--local-files-only`."""
+    return click.option(
+        "--local-files-only", is_flag=True, help="Of a model on the hub, use the copy in the cache; fetch nothing."
+    )(function)
+
+
+def resolve_source(text: str, *, local_files_only: bool = False, weights: bool = True) -> Path:
+    """Return the path that SRC means; what exists here is meant before a model on the hub.
+
+    Without `weights`, a model on the hub that is not in the cache is told from its config, its vocabulary and the headers
+    of its shards, in a folder that is removed when the command ends.
+
+    Raises InputError or EnvironmentFaultError.
+    """
+    from toolkit.demo import checkpoint_directory
+
+    path = checkpoint_directory(text)
+    # Whoever means a path gives one that exists: only a name that is none asks for what takes time to import.
+    if path.exists() or "/" not in text:
+        return path
+    from toolkit.hub import parse_hub_model
+
+    model = parse_hub_model(text)
+    if model is None:
+        return path
+    return _cached(model) if local_files_only else _from_hub(model, weights=weights)
+
+
+def _cached(model: "HubModel") -> Path:
+    from toolkit.errors import InputError
+    from toolkit.hub import cache_folder, cached_checkpoint
+
+    folder = cached_checkpoint(model)
+    if folder is None:
+        raise InputError(f"{model} is neither a directory here nor in {cache_folder()}; leave out --local-files-only")
+    return folder
+
+
+def _from_hub(model: "HubModel", *, weights: bool) -> Path:
+    from toolkit.errors import HubError
+    from toolkit.hub import cached_checkpoint, open_repository
+
+    try:
+        repository = open_repository(model)
+    except HubError as error:
+        folder = cached_checkpoint(model)
+        if folder is None:
+            raise
+        warn(f"{error}; used what the cache has of it")
+        return folder
+    return _download(repository) if weights else _outline(repository)
+
+
+def _download(repository: "Repository") -> Path:
+    from toolkit.cli.progress import progress_bar
+    from toolkit.hub import cache_folder, download_checkpoint
+    from toolkit.units import format_size
+
+    def progress(label: str, total: int):  # type: ignore[no-untyped-def]  # progress_bar's own type
+        if total:
+            note(f"fetching {label} into {cache_folder()}: {format_size(total)}")
+        return progress_bar(label, total)
+
+    return download_checkpoint(repository, progress)
+
+
+def _outline(repository: "Repository") -> Path:
+    from tempfile import TemporaryDirectory
+
+    from toolkit.hub import write_outline
+
+    files = (*repository.needed.description, *repository.weights)
+    if not repository.absent(files):
+        return repository.fetch(files)
+    # Memory maps of it may still be open where Windows then refuses to remove it.
+    temporary = TemporaryDirectory(prefix="gguf-toolkit-", ignore_cleanup_errors=True)
+    folder = click.get_current_context().with_resource(temporary)
+    return write_outline(repository, Path(folder))

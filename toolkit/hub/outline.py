@@ -1,0 +1,89 @@
+"""A checkpoint on the hub told from its config, its vocabulary and the headers of its shards: no weight is fetched.
+
+The outline is a checkpoint directory whose shards are sparse files: true headers at the true length, and nothing in
+between but the few bytes in which some quantized formats keep a shape or a description. Names, shapes and types are right;
+weights read as zeros.
+"""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from toolkit.checkpoint_tensor import FLOAT_DTYPES
+from toolkit.errors import CheckpointError, InputError
+from toolkit.hub.model import HubModel
+from toolkit.hub.repository import WORKERS, Repository
+from toolkit.safetensors_reader import MAX_HEADER_BYTES, read_safetensors
+
+FIRST_BYTES = 1 << 15
+"""of a shard; the header of most ends within them"""
+DESCRIBING_BYTES, MAX_DESCRIBING = 1024, 2000
+"""Integers no longer than this describe a weight, such as bitsandbytes' quant_state; more than so many take too long to ask for."""
+
+
+def write_outline(repository: Repository, folder: Path) -> Path:
+    """Write the outline of a checkpoint into a folder of its own below `folder`, and return that.
+
+    Of PyTorch's files nothing is written, for their headers cannot be read by themselves.
+
+    Raises HubError, or CheckpointError if a shard is no safetensors file.
+    """
+    outline = folder / snapshot_name(repository.model, repository.commit)
+    outline.mkdir(parents=True)
+    source = repository.fetch(repository.needed.description)
+    for file in repository.needed.description:
+        (outline / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, outline / file)
+    shards = [file for file in repository.weights if file.endswith(".safetensors")]
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="hub") as pool:
+        for _ in pool.map(lambda shard: _write_shard(repository, shard, outline / shard), shards):
+            pass
+    return outline
+
+
+def snapshot_name(model: HubModel, commit: str) -> Path:
+    """Return the path that the hub's cache gives to a commit, from which the model's name can be told."""
+    return Path(f"models--{model.repo.replace('/', '--')}", "snapshots", commit)
+
+
+def _write_shard(repository: Repository, shard: str, path: Path) -> None:
+    header = _read_header(repository, shard)
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(repository.sizes[shard])
+    read_safetensors(path)  # refuses a header that is not what it should be
+    spans = _describing_spans(json.loads(header[8:]), len(header))
+    if len(spans) > MAX_DESCRIBING:
+        raise InputError(
+            f"the shapes of {repository.model} stand in {len(spans):,} tensors of {shard}, too many to ask for one by one; "
+            f"fetch it with `hf download {repository.model.repo}`, and name its folder"
+        )
+    with path.open("r+b") as file:
+        for begin, end in spans:
+            file.seek(begin)
+            file.write(repository.read(shard, begin, end))
+
+
+def _read_header(repository: Repository, shard: str) -> bytes:
+    """Return the header of a shard with its length before it."""
+    start = repository.read(shard, 0, FIRST_BYTES)
+    n_bytes, size = 8 + int.from_bytes(start[:8], "little"), repository.sizes[shard]
+    if n_bytes > min(size, MAX_HEADER_BYTES):
+        raise CheckpointError(
+            f"{shard} of {repository.model} begins with a header of {n_bytes:,} bytes but has {size:,}; "
+            "it is no safetensors file"
+        )
+    rest = repository.read(shard, len(start), n_bytes) if n_bytes > len(start) else b""
+    return (start + rest)[:n_bytes]
+
+
+def _describing_spans(header: dict[str, Any], data_start: int) -> list[tuple[int, int]]:
+    """Return where the integers lie that shapes of weights may depend on, from the start of the file."""
+    offsets = (
+        entry["data_offsets"]
+        for name, entry in header.items()
+        if name != "__metadata__" and entry["dtype"] not in FLOAT_DTYPES
+    )
+    return [(data_start + begin, data_start + end) for begin, end in offsets if 0 < end - begin <= DESCRIBING_BYTES]

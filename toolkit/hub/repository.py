@@ -1,0 +1,185 @@
+"""What the hub and its cache hold of a model.
+
+Files are listed first, so that only those needed are fetched, and their size is known before.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+
+from toolkit.errors import CheckpointError, InputError, OutputError
+from toolkit.hub.faults import explained
+from toolkit.hub.files import NeededFiles, needed_files
+from toolkit.hub.model import HubModel
+from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, download, read_range
+from toolkit.json_files import read_json_object
+from toolkit.units import format_size
+
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+"""(label, bytes in all) -> a context that gives a function to advance by some bytes"""
+WORKERS = 4
+_MARKS = ("config.json", "adapter_config.json")
+"""One of them is in every folder that holds a model."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What the hub has of a model at one commit."""
+
+    model: HubModel
+    commit: str
+    sizes: dict[str, int]
+    """path -> bytes"""
+
+    @cached_property
+    def needed(self) -> NeededFiles:
+        """Return the files that its checkpoint consists of."""
+        return needed_files(self.sizes)
+
+    @cached_property
+    def weights(self) -> tuple[str, ...]:
+        """Return the files with weights; an index is fetched if there is one.
+
+        Raises HubError, or CheckpointError if the index is malformed or names a file that is not there.
+        """
+        index = self.needed.index
+        if index is None:
+            return self.needed.weights
+        weight_map = read_json_object(self.fetch((index,)) / index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise CheckpointError(f"{index} of {self.model} has no weight_map of tensor names to file names")
+        files = tuple(sorted(set(weight_map.values())))
+        absent = [file for file in files if file not in self.sizes]
+        if absent:
+            raise CheckpointError(f"{index} of {self.model} names {absent[0]}, which the repository does not hold")
+        return files
+
+    def absent(self, files: Sequence[str]) -> list[str]:
+        """Return those of the files that the cache does not hold."""
+        return [file for file in files if _cached(self.model.repo, file, self.commit) is None]
+
+    def fetch(self, files: Sequence[str], advance: Advance = lambda _bytes: None) -> Path:
+        """Bring files into the cache, several at once, and return the folder that they lie in.
+
+        Raises HubError, or InputError for a file that the hub does not have.
+        """
+        stopped = Event()
+
+        def step(n_bytes: int) -> None:
+            if stopped.is_set() and n_bytes > 0:
+                raise InterruptedError("another transfer failed, or the user stopped it")
+            advance(n_bytes)
+
+        with explained(self.model), ThreadPoolExecutor(WORKERS, thread_name_prefix="hub") as pool:
+            try:
+                paths = list(pool.map(lambda file: download(self.model.repo, file, self.commit, step), files))
+            except BaseException:
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return _folder(paths[0], files[0])
+
+    def read(self, file: str, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop) of a file without fetching the rest; fewer if it ends before.
+
+        Raises HubError.
+        """
+        with explained(self.model):
+            return read_range(self.model.repo, file, self.commit, start, stop)
+
+    def remember_revision(self) -> None:
+        """Let the cache know which commit the revision means, so that it can serve without the hub.
+
+        Raises HubError.
+        """
+        mark = next((file for file in _MARKS if file in self.sizes), None)
+        if mark is not None and self.model.revision != self.commit:
+            with explained(self.model):
+                download(self.model.repo, mark, self.model.revision, lambda _bytes: None)
+
+
+def open_repository(model: HubModel) -> Repository:
+    """List the files of a model.
+
+    Raises HubError if the hub cannot be reached or refuses, InputError if it has no such model or revision.
+    """
+    import huggingface_hub
+
+    with explained(model):
+        info = huggingface_hub.HfApi().model_info(
+            model.repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
+        )
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or () if ".." not in file.rfilename.split("/")}
+    return Repository(model, str(info.sha), sizes)
+
+
+def download_checkpoint(repository: Repository, progress: Progress) -> Path:
+    """Fetch what a conversion needs, unless the cache has it, and return its folder there.
+
+    Raises HubError, OutputError if the disk has no space for it, InputError if there is no checkpoint.
+    """
+    weights = repository.weights
+    if not weights:
+        raise InputError(_no_checkpoint(repository))
+    files = (*repository.needed.description, *weights)
+    missing = repository.absent(files)
+    total = sum(repository.sizes[file] for file in missing)
+    _check_space(repository.model, total)
+    with progress(str(repository.model), total) as advance:
+        # What describes the weights comes first: a folder that lacks some of them can be told by it.
+        repository.fetch(repository.needed.description, advance)
+        folder = repository.fetch(files, advance)
+    repository.remember_revision()
+    return folder
+
+
+def cached_checkpoint(model: HubModel) -> Path | None:
+    """Return the folder in the cache that holds a model's files, as far as they were fetched; None if there is none."""
+    for mark in _MARKS:
+        path = _cached(model.repo, mark, model.revision)
+        if path is not None:
+            return path.parent
+    return None
+
+
+def cache_folder() -> Path:
+    """Return where all tools keep what they fetch from the hub."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _cached(repo: str, file: str, revision: str) -> Path | None:
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _folder(path: Path, file: str) -> Path:
+    """Return the root that `file` is relative to."""
+    return path.parents[file.count("/")]
+
+
+def _check_space(model: HubModel, n_bytes: int) -> None:
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < n_bytes:
+        raise OutputError(
+            f"no space for {model} in {folder}: {format_size(n_bytes)} are to be fetched, {format_size(free)} are free; "
+            "make room, or set HF_HOME to a folder on another disk"
+        )
+
+
+def _no_checkpoint(repository: Repository) -> str:
+    model = repository.model
+    file = next((name for name in sorted(repository.sizes) if name.endswith(".gguf")), None)
+    if file is None:
+        return f"{model} has no *.safetensors and no pytorch_model.bin at its root"
+    return f"{model} holds GGUF files: fetch one with `hf download {model.repo} {file}`, and give its path"
