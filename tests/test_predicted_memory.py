@@ -148,8 +148,9 @@ def test_a_config_alone_predicts_what_the_checkpoint_does(kit_checkpoint, probe,
     assert difference(*footprints) == 0
 
 
-def test_the_bytes_that_a_placement_moves_to_the_gpu_are_those_of_its_tensors(kit_checkpoint, probe, tmp_path):
-    planned = model_from_source(source_from_checkpoint(kit_checkpoint("qwen3_moe")), (PROFILE,)).make(PROFILE)
+@pytest.mark.parametrize("case", ["qwen3_moe", "gpt_oss"])
+def test_the_bytes_that_a_placement_moves_to_the_gpu_are_those_of_its_tensors(case, kit_checkpoint, probe, tmp_path):
+    planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), (PROFILE,)).make(PROFILE)
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
     for placement in placements(planned.model_tensors)[1:]:
         settings = MemorySettings(512, placement.n_gpu_layers, device="stand-in", tensor_overrides=placement.overrides)

@@ -13,7 +13,7 @@ from toolkit.memory import TensorOverride
 
 EXPERTS = r"ffn_(up|down|gate|gate_up)_(ch|)exps"
 _BLOCK = re.compile(r"blk\.(\d+)\.")
-_EXPERT = re.compile(rf"blk\.(\d+)\.{EXPERTS}\.weight")
+_EXPERT = re.compile(rf"blk\.(\d+)\.{EXPERTS}\.")
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,36 @@ class ModelTensors:
 
     @cached_property
     def experts(self) -> dict[int, tuple[str, ...]]:
-        """Return the expert tensors of each block that has any."""
+        """Return the expert tensors of each block that has any, without their biases, which are small."""
+        weights = {
+            block: [name for name in names if name.endswith(".weight")] for block, names in self._expert_names.items()
+        }
+        return {block: tuple(sorted(names)) for block, names in sorted(weights.items())}
+
+    @cached_property
+    def _expert_names(self) -> dict[int, tuple[str, ...]]:
+        """All that an override moves when it names the experts of a block."""
         found: dict[int, list[str]] = {}
         for name in self.n_bytes:
-            match = _EXPERT.fullmatch(name)
+            match = _EXPERT.match(name)
             if match:
                 found.setdefault(int(match[1]), []).append(name)
-        return {block: tuple(sorted(names)) for block, names in sorted(found.items())}
+        return {block: tuple(names) for block, names in found.items()}
+
+    @cached_property
+    def layers(self) -> dict[str, int | None]:
+        """Return the layer of every tensor; see `layer_of`."""
+        return {name: self.layer_of(name) for name in self.n_bytes}
 
     def on_gpu(self, placement: Placement) -> dict[str, int]:
         """Return the layer (0 for the first block) of every tensor that lies on a GPU; the output's is n_layer."""
         first = self.n_layer + 1 - placement.n_gpu_layers
-        places = {name: self.layer_of(name) for name in self.n_bytes}
+        kept = {name for block, names in self._expert_names.items() if block < placement.n_cpu_moe for name in names}
+        kept.update(placement.border)
         return {
             name: layer
-            for name, layer in places.items()
-            if layer is not None and layer >= first and not self._kept(name, layer, placement)
+            for name, layer in self.layers.items()
+            if layer is not None and layer >= first and name not in kept
         }
 
     def layer_of(self, name: str) -> int | None:
@@ -84,16 +98,31 @@ class ModelTensors:
 
     def layer_bytes(self, placement: Placement) -> list[int]:
         """Return the bytes of every layer that goes to a GPU, in order; the output is the last."""
-        sizes = [0] * (self.n_layer + 1)
-        for name, layer in self.on_gpu(placement).items():
-            sizes[layer] += self.n_bytes[name]
-        if self.tied and placement.n_gpu_layers:
-            sizes[self.n_layer] += self.n_bytes.get("token_embd.weight", 0)
-        return sizes[self.n_layer + 1 - placement.n_gpu_layers :] if placement.n_gpu_layers else []
+        first = self.n_layer + 1 - placement.n_gpu_layers
+        sizes = self._bytes_by_layer[first:]
+        for block, n_bytes in self._expert_bytes.items():
+            if first <= block < placement.n_cpu_moe:
+                sizes[block - first] -= n_bytes
+        for name in placement.border:
+            layer = self.layers[name]
+            if layer is not None and layer >= first:
+                sizes[layer - first] -= self.n_bytes[name]
+        return sizes
 
-    @staticmethod
-    def _kept(name: str, layer: int, placement: Placement) -> bool:
-        return name in placement.border or (layer < placement.n_cpu_moe and _EXPERT.fullmatch(name) is not None)
+    @cached_property
+    def _bytes_by_layer(self) -> list[int]:
+        """The bytes of all layers, wholly on a GPU; the copy of a tied embedding belongs to the output."""
+        sizes = [0] * (self.n_layer + 1)
+        for name, layer in self.layers.items():
+            if layer is not None:
+                sizes[layer] += self.n_bytes[name]
+        if self.tied:
+            sizes[self.n_layer] += self.n_bytes.get("token_embd.weight", 0)
+        return sizes
+
+    @cached_property
+    def _expert_bytes(self) -> dict[int, int]:
+        return {block: sum(self.n_bytes[name] for name in names) for block, names in self._expert_names.items()}
 
 
 def block_of(name: str) -> int | None:

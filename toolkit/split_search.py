@@ -77,9 +77,7 @@ class SplitSearch:
         Raises DoesNotFitError if not even an empty offload fits the GPUs.
         """
         last = len(self._steps) - 1
-        # Where the weights alone are too much, there is nothing to ask.
-        possible = sum(self._tensors.layer_bytes(self._steps[last])) <= sum(self._budgets.room)
-        whole = self._at(last) if possible else None
+        whole = self._at(last)
         if whole is not None:
             return whole
         low, high = self._bracket(self._guess(), last)
@@ -132,8 +130,18 @@ class SplitSearch:
 
     def _at(self, step: int) -> FoundSplit | None:
         if step not in self._tried:
-            self._tried[step] = self._try(self._steps[step], whole=step == len(self._steps) - 1)
+            possible = self._least_bytes(step) <= sum(self._budgets.room)
+            whole = step == len(self._steps) - 1
+            self._tried[step] = self._try(self._steps[step], whole=whole) if possible else None
         return self._tried[step]
+
+    def _least_bytes(self, step: int) -> int:
+        """Return what a step takes without its compute buffers at least: where that is too much, there is nothing to ask.
+
+        More layers never have less of the KV cache than fewer.
+        """
+        caches = (_kv_cache_bytes(found.footprint) for tried, found in self._tried.items() if found and tried <= step)
+        return sum(self._tensors.layer_bytes(self._steps[step])) + max(caches, default=0)
 
     def _try(self, placement: Placement, *, whole: bool) -> FoundSplit | None:
         if len(self._budgets.room) > 1 and placement.n_gpu_layers:
@@ -170,7 +178,12 @@ class SplitSearch:
     @cached_property
     def _kv_bytes(self) -> int:
         whole = self._like or self.whole_footprint()
-        return sum(device.kv_cache_bytes for device in whole.devices if not device.on_host)
+        return _kv_cache_bytes(whole)
+
+
+def _kv_cache_bytes(footprint: Footprint) -> int:
+    """Return the bytes of the KV cache on the GPUs."""
+    return sum(device.kv_cache_bytes for device in footprint.devices if not device.on_host)
 
 
 def _taken(footprint: Footprint) -> list[int]:

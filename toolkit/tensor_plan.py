@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy
 from numpy.typing import NDArray
@@ -10,10 +11,12 @@ from toolkit.errors import ImatrixError
 from toolkit.ggml_types import FLOAT_TYPES, TensorType
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.gguf_layout import Layout, lay_out
-from toolkit.imatrix import Imatrix
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOverride, assign_types
 from toolkit.rows import RowSource, row_count
+
+if TYPE_CHECKING:
+    from toolkit.imatrix import Imatrix
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class ConversionPlan:
 def plan_conversion(
     source: ModelSource,
     profile: QuantProfile,
-    imatrix: Imatrix | None = None,
+    imatrix: "Imatrix | None" = None,
     overrides: Sequence[TypeOverride] = (),
 ) -> ConversionPlan:
     """Return the plan of a conversion.
@@ -107,7 +110,7 @@ def _stays(
     return tensor.source.type.quantized and not any(override.names(tensor.name) for override in overrides)
 
 
-def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: Imatrix | None, *, kept: bool) -> TensorPlan:
+def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | None", *, kept: bool) -> TensorPlan:
     type_ = rows.type if kept else choice.type
     takes_importance = imatrix is not None and not kept and type_ not in FLOAT_TYPES
     importance = imatrix.entries.get(name) if imatrix is not None and takes_importance else None

@@ -73,7 +73,6 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     the headers of shards are fetched), a config.json, or `demo`. Every number is llama.cpp's own, asked before anything is converted or loaded.
     """
     from toolkit.cli.plan_report import Report, print_report
-    from toolkit.companions import budgets_beside
     from toolkit.plan import Planner
 
     grid = _grid(words) if options["sweep"] else {}
@@ -83,16 +82,20 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     model = _model(path, tuple(grid.get("profile", options["profiles"])), options["pre"])
     request = _request(model, tuple(grid.get("kv", options["kv"])), options, explicit="profile" in grid)
     with _probe(options["no_cache"]) as asker:
-        companions = _companions(options, request, asker)
-        beside = replace(request, budgets=budgets_beside(request.budgets, companions))
+        companions, beside = _companions(options, request, asker)
         with Planner(model, beside, asker) as planner:
             choices = _choices(planner, model, beside, options, grid)
     report = Report(tuple(choices), model, beside, companions)
     print_report(report, "json" if options["as_json"] else options["format_"])
 
 
-def _companions(options: dict[str, Any], request: "PlanRequest", asker: Any) -> "tuple[Companion, ...]":
-    from toolkit.companions import draft_model, projector
+def _companions(
+    options: dict[str, Any], request: "PlanRequest", asker: Any
+) -> "tuple[tuple[Companion, ...], PlanRequest]":
+    """Return the files that lie beside the model, and the request with what they leave of the budgets."""
+    if options["mmproj"] is None and options["draft"] is None:
+        return (), request
+    from toolkit.companions import budgets_beside, draft_model, projector
 
     settings = replace(request.settings, device="cpu") if request.on_cpu else request.settings
     found = []
@@ -100,7 +103,7 @@ def _companions(options: dict[str, Any], request: "PlanRequest", asker: Any) -> 
         found.append(projector(options["mmproj"]))
     if options["draft"] is not None:
         found.append(draft_model(options["draft"], settings, asker))
-    return tuple(found)
+    return tuple(found), replace(request, budgets=budgets_beside(request.budgets, found))
 
 
 def _choices(
