@@ -55,7 +55,7 @@ def test_people_read_a_table_and_what_is_allocated(run_command, model):
         (("-p", "many"), "'many': write numbers of at least 0, separated by commas"),
         (("-t", "0"), "'0': write numbers of at least 1"),
         (("-p", "0", "-n", "0"), "there is nothing to measure"),
-        (("--kv", "f16,f17"), "'f17' is no type of a KV cache"),
+        (("--kv", "f16,f17"), "KV type 'f17' is not one of"),
     ],
 )
 def test_impossible_requests_are_refused(run_command, model, options, message):

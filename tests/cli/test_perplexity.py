@@ -51,7 +51,7 @@ def test_a_text_too_short_says_what_would_do(run_command, demo):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--kv", "q3_k"), "'q3_k' is no type of a KV cache; write one of f32, f16"),
+        (("--kv", "q3_k"), "KV type 'q3_k' is not one of f32, f16"),
         (("--text", "/nowhere.txt"), "/nowhere.txt cannot be read"),
         (("--ctx", "-5"), "'-5' is not a number of tokens"),
     ],

@@ -179,6 +179,14 @@ def test_a_server_that_is_down_is_named_and_left_out_or_ends_the_plan(file):
         plan(*words, "--rpc-required")
 
 
+def test_a_server_without_a_budget_gives_what_it_has_free(file):
+    with loopback_device() as endpoint:
+        choice = document(file, "--ctx", "512", "--rpc", endpoint)["choices"][0]
+    server = next(device for device in choice["devices"] if device["name"].startswith("RPC"))
+    assert choice["fits_whole"]
+    assert server["budget_bytes"] > 1 << 30
+
+
 def test_a_server_takes_part_as_a_device_of_its_own(file):
     with loopback_device() as endpoint:
         result = plan(file, "--vram", "64MiB", "--ctx", "512", "--rpc", endpoint, "--format", "llama-server")
@@ -203,7 +211,7 @@ def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, 
     monkeypatch.setattr("toolkit.devices.list_gpus", lambda: GpuList((card,)))
     monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
     result = plan(file, "--ctx", "512")
-    assert "built without offload, NVIDIA RTX 3060 stays idle" in result.stderr
+    assert "built without offload, so NVIDIA RTX 3060 stays idle" in result.stderr
     assert "-DGGML_CUDA=on" in result.stderr
     assert "of 11.0 GiB" in result.stdout
 

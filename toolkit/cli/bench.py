@@ -15,12 +15,10 @@ from toolkit.cli.loading import (
     as_predicted,
     devices_document,
     opened,
-    parse_kv,
     place_options,
-    places,
-    warn_of_unused_gpu,
 )
 from toolkit.cli.measuring import value_bar
+from toolkit.cli.places import parse_kv, places, warn_of_unused_gpu
 
 if TYPE_CHECKING:
     from toolkit.load_plan import LoadPlan

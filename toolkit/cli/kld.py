@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
-from toolkit.cli.loading import devices_document, load_options, opened, parse_kv
+from toolkit.cli.loading import devices_document, load_options, opened
 from toolkit.cli.measuring import Tell, explained, quality_options, text_document, value_bar
+from toolkit.cli.places import parse_kv
 from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
 if TYPE_CHECKING:

@@ -1,43 +1,37 @@
-"""What every command that loads a model shares: where it may lie, how it is planned, and what it took."""
+"""What every command that loads a model shares: how that is planned, and what it took."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import SIZE, Function, note, warn
+from toolkit.cli.common import Function, note, warn
+from toolkit.cli.places import (
+    BUDGET_OPTIONS,
+    Option,
+    Places,
+    add_options,
+    kv_pair,
+    memory_asker,
+    parse_kv,
+    places,
+    servers_that_answer,
+    sizes,
+)
 from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
     from toolkit.ggml_devices import GgmlDevice
     from toolkit.load_plan import BudgetLimits, LoadPlan, LoadRequest
-    from toolkit.memory import FlashAttention, Footprint, TensorOverride
-    from toolkit.plan import AsksMemory
+    from toolkit.memory import Footprint, TensorOverride
     from toolkit.runtime import LlamaRuntime, RuntimeSettings
 
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
 _BATCH = 512
-Option = Callable[[Function], Function]
-
-RPC_OPTIONS: tuple[Option[Any], ...] = (
-    click.option(
-        "--rpc", multiple=True, metavar="HOST:PORT", help="llama.cpp RPC server; its --vram follows the GPUs'."
-    ),
-    click.option(
-        "--rpc-required", is_flag=True, help="Stop if a server does not answer, instead of going on without it."
-    ),
-    click.option("--rpc-insecure", is_flag=True, help="Accept servers outside private networks."),
-)
 PLACE_OPTIONS: tuple[Option[Any], ...] = (
-    click.option(
-        "--vram", metavar="SIZE[,SIZE...]", help="Budget of each GPU; 0: the CPU alone. Default: what is free."
-    ),
-    click.option("--ram", type=SIZE, help="Budget of RAM; default: what is available now."),
-    click.option("--margin", type=SIZE, help="Memory to leave free on each GPU; default: 6 % of it, at most 512 MiB."),
-    *RPC_OPTIONS,
+    *BUDGET_OPTIONS,
     click.option(
         "--flash-attention", "-fa", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
     ),
@@ -46,17 +40,6 @@ PLACE_OPTIONS: tuple[Option[Any], ...] = (
     ),
     click.option("--no-mmap", is_flag=True, help="Read the file into memory instead of mapping it."),
 )
-
-
-def parse_kv(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Return `TYPE` or `TYPE/TYPE` of a KV cache in small letters."""
-    kinds = value.lower().split("/")
-    unknown = [kind for kind in kinds if kind not in KV_TYPES]
-    if unknown or len(kinds) > 2:
-        raise click.BadParameter(
-            f"{value!r} is no type of a KV cache; write one of {', '.join(KV_TYPES)}, or two as KEYS/VALUES"
-        )
-    return "/".join(kinds)
 
 
 LOADING_OPTIONS: tuple[Option[Any], ...] = (
@@ -79,28 +62,6 @@ def place_options(function: Function) -> Function:
     return add_options(function, PLACE_OPTIONS)
 
 
-def add_options(function: Function, options: tuple[Option[Any], ...]) -> Function:
-    """Add options in the order in which help lists them."""
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a model may lie: what `PLACE_OPTIONS` read."""
-
-    vram: str | None = None
-    ram: int | None = None
-    margin: int | None = None
-    rpc: tuple[str, ...] = ()
-    rpc_required: bool = False
-    rpc_insecure: bool = False
-    flash_attention: "FlashAttention" = "auto"
-    override_tensor: tuple[str, ...] = ()
-    no_mmap: bool = False
-
-
 @dataclass(frozen=True)
 class LoadOptions:
     """How to load one model."""
@@ -109,7 +70,7 @@ class LoadOptions:
     """None lets it be planned"""
     kv: str = "f16"
     threads: int | None = None
-    places: Places = Places()
+    places: Places = field(default_factory=Places)
     quiet: bool = False
     """whether nothing is said of a load that went as planned"""
 
@@ -133,17 +94,6 @@ def load_options(options: dict[str, Any]) -> LoadOptions:
     return LoadOptions(
         options["n_gpu_layers"], options["kv"], options["threads"], places(options), bool(options.get("as_json"))
     )
-
-
-def places(options: dict[str, Any]) -> Places:
-    """Return what `PLACE_OPTIONS` read."""
-    return Places(**{name: options[name] for name in Places.__dataclass_fields__})
-
-
-def kv_pair(text: str) -> tuple[str, str]:
-    """Return the types of keys and values that TYPE or TYPE/TYPE stands for."""
-    keys, _, values = text.partition("/")
-    return keys, values or keys
 
 
 @contextmanager
@@ -190,7 +140,7 @@ def _request(path: Path, load: LoadOptions, n_ctx: int) -> "tuple[LoadRequest, t
     from toolkit.memory import MemorySettings
 
     where, n_gpus = load.places, len(offload_devices())
-    vram, endpoints = servers_that_answer(where, _sizes(where.vram), "loaded without it")
+    vram, endpoints = servers_that_answer(where, sizes(where.vram), "loaded without it")
     batch = min(_BATCH, n_ctx)
     settings = MemorySettings(
         n_ctx,
@@ -222,12 +172,6 @@ def _vram_of(devices: "tuple[GgmlDevice, ...]", given: tuple[int, ...] | None) -
     return given
 
 
-def _sizes(text: str | None) -> tuple[int, ...] | None:
-    from toolkit.units import parse_size
-
-    return None if text is None else tuple(parse_size(part) for part in text.split(","))
-
-
 def _override(text: str) -> "TensorOverride":
     from toolkit.memory import TensorOverride
 
@@ -235,68 +179,6 @@ def _override(text: str) -> "TensorOverride":
     if not equals or not pattern or not buffer_type:
         raise InputError(f"{text!r} is no override; write it as PATTERN=BUFFER, for example 'ffn_.*_exps=CPU'")
     return TensorOverride(pattern, buffer_type)
-
-
-def servers_that_answer(
-    where: Places, vram: tuple[int, ...] | None, otherwise: str
-) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
-    """Return the budgets and the RPC servers without those that are down; budgets of servers follow those of GPUs.
-
-    Raises InputError for an address that is none or not trusted, EnvironmentFaultError if a required server is down.
-    """
-    from toolkit.rpc_endpoints import check_reachable, parse_endpoint
-
-    endpoints = [parse_endpoint(text, insecure=where.rpc_insecure) for text in where.rpc]
-    if endpoints and vram is not None and any(vram) and len(vram) < len(endpoints):
-        raise InputError(
-            f"--vram has {len(vram)} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
-        )
-    n_gpus = max(0, len(vram or ()) - len(endpoints))
-    down, up = set(), []
-    for index, endpoint in enumerate(endpoints):
-        try:
-            check_reachable(endpoint)
-        except EnvironmentFaultError as error:
-            if where.rpc_required:
-                raise
-            warn(f"{error}; {otherwise}")
-            down.add(n_gpus + index)
-        else:
-            up.append(str(endpoint))
-    kept = None if vram is None else tuple(size for index, size in enumerate(vram) if index not in down)
-    return kept, tuple(up)
-
-
-def warn_of_unused_gpu() -> None:
-    """Say so where a GPU is there and llama-cpp-python was built without the means to use it."""
-    from toolkit.devices import list_gpus
-    from toolkit.offload_build import offload_build, reinstall_line
-
-    gpus, build = list_gpus().gpus, offload_build()
-    if gpus and build.installed and not build.offloads:
-        warn(
-            f"llama-cpp-python was built without offload, so {gpus[0].name} stays idle and rates are the CPU's; reinstall it: "
-            f"{reinstall_line()}"
-        )
-
-
-@contextmanager
-def memory_asker(*, no_cache: bool = False, in_child: bool = True) -> "Iterator[AsksMemory]":
-    """Give whom to ask for memory: llama.cpp, in a child process if it may be, or a formula where it cannot be asked."""
-    from toolkit.disk_cache import cache_folder
-    from toolkit.memory import MemoryProbe
-    from toolkit.memory_cache import CachedProbe, MemoryCache
-    from toolkit.memory_estimate import EstimatingProbe
-    from toolkit.memory_load import OwnProcess
-    from toolkit.offload_build import offload_build
-
-    with MemoryProbe() as probe:
-        cached = CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
-        ask = cached.ask if in_child else OwnProcess().ask
-        asker = EstimatingProbe(ask if offload_build().installed else None)
-        yield asker
-        if asker.why:
-            warn(f"memory is estimated by formula, not asked of llama.cpp: {asker.why}")
 
 
 def allocated_by(runtime: "LlamaRuntime") -> "Footprint | None":

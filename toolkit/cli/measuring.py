@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, Function, emit_json
-from toolkit.cli.loading import LOADING_OPTIONS, add_options
+from toolkit.cli.loading import LOADING_OPTIONS
+from toolkit.cli.places import add_options
 from toolkit.errors import QualityError
 
 if TYPE_CHECKING:

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import COUNT, SIZE, json_option, warn
+from toolkit.cli.common import COUNT, json_option, warn
+from toolkit.cli.places import budget_options, memory_asker
+from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
 from toolkit.cli.source import local_files_option, resolve_source
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.companions import Companion
-    from toolkit.memory import MemorySettings
     from toolkit.model_source import ModelSource
-    from toolkit.plan import KvTypes, PlannedChoice, Planner, PlanRequest
+    from toolkit.plan import PlannedChoice, Planner, PlanRequest
     from toolkit.plannable import PlannableModel
 
 EXAMPLE = """
@@ -33,12 +34,8 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 @click.command(epilog=EXAMPLE)
 @click.argument("source", metavar="SRC")
 @click.argument("words", nargs=-1, metavar="[WORDS]...")
-@click.option(
-    "--vram", metavar="SIZE[,SIZE...]", help="Budget of each GPU; 0: the CPU alone. Default: what is free now."
-)
-@click.option("--ram", type=SIZE, help="Budget of RAM; default: what is available now.")
+@budget_options
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context length, of all sequences.")
-@click.option("--margin", type=SIZE, help="Memory to leave free on each GPU; default: 6 % of it, at most 512 MiB.")
 @click.option("--profile", "-p", "profiles", multiple=True, help="Only this profile; repeatable.")
 @click.option(
     "--kv", multiple=True, metavar="TYPE[/TYPE]", help="KV type, or K/V types; repeatable; default: f16, q8_0."
@@ -53,9 +50,6 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 @click.option("--draft", type=click.Path(path_type=Path), help="Draft model (GGUF), loaded beside the model.")
 @click.option("--max-ctx", is_flag=True, help="Find the longest context that fits.")
 @click.option("--sweep", is_flag=True, help="Grid of ctx=, kv= and profile= lists, given as WORDS.")
-@click.option("--rpc", multiple=True, metavar="HOST:PORT", help="llama.cpp RPC server; its --vram follows the GPUs'.")
-@click.option("--rpc-required", is_flag=True, help="Stop if a server does not answer, instead of going on without it.")
-@click.option("--rpc-insecure", is_flag=True, help="Accept servers outside private networks.")
 @click.option("--gpu-bandwidth", type=click.FloatRange(min=1), help="GB/s of GPU memory; default: asked of the driver.")
 @click.option("--ram-bandwidth", type=click.FloatRange(min=1), help="GB/s of RAM; default: measured once.")
 @click.option(
@@ -80,8 +74,11 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
         raise InputError(f"{words[0]!r} is one word too many; ctx=, kv= and profile= lists go with --sweep")
     path = resolve_source(source, local_files_only=options["local_files_only"], weights=False)
     model = _model(path, tuple(grid.get("profile", options["profiles"])), options["pre"])
-    request = _request(model, tuple(grid.get("kv", options["kv"])), options, explicit="profile" in grid)
-    with _probe(options["no_cache"]) as asker:
+    asked = planning_options(options | {"kv": tuple(grid.get("kv", options["kv"]))})
+    if not options["sweep"]:
+        warn_of_long_context(asked.n_ctx, model.trained_context)
+    request = plan_request(asked, explicit="profile" in grid or bool(options["profiles"]))
+    with memory_asker(no_cache=options["no_cache"]) as asker:
         companions, beside = _companions(options, request, asker)
         with Planner(model, beside, asker) as planner:
             choices = _choices(planner, model, beside, options, grid)
@@ -124,28 +121,6 @@ def _choices(
     return [planner.longest_context(profile, kv_types, at_most) for kv_types in request.kv_types]
 
 
-def _probe(no_cache: bool) -> Any:
-    """Return a context that gives whom to ask: llama.cpp in a child process, or a formula where it cannot be asked."""
-    from contextlib import contextmanager
-
-    from toolkit.disk_cache import cache_folder
-    from toolkit.memory import MemoryProbe
-    from toolkit.memory_cache import CachedProbe, MemoryCache
-    from toolkit.memory_estimate import EstimatingProbe
-    from toolkit.offload_build import offload_build
-
-    @contextmanager
-    def opened() -> Any:
-        with MemoryProbe() as probe:
-            cached = CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
-            asker = EstimatingProbe(cached.ask if offload_build().installed else None)
-            yield asker
-            if asker.why:
-                warn(f"memory is estimated by formula, not asked of llama.cpp: {asker.why}")
-
-    return opened()
-
-
 def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
     """Return the model that SRC means, in these profiles; without any, in all that are worth planning."""
     from toolkit.plannable import model_from_gguf, model_from_source
@@ -180,123 +155,6 @@ def _whole_source(path: Path, pre: str | None) -> "ModelSource":
 def _has_config_alone(path: Path) -> bool:
     weights = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.pth", "*.gguf", "adapter_config.json")
     return (path / "config.json").is_file() and not any(next(path.glob(pattern), None) for pattern in weights)
-
-
-def _request(model: "PlannableModel", kv: tuple[str, ...], options: dict[str, Any], *, explicit: bool) -> "PlanRequest":
-    from toolkit.devices import read_ram
-    from toolkit.plan import PlanRequest
-    from toolkit.planner import Prefer
-    from toolkit.split_search import Budgets, default_margin
-
-    if model.trained_context and options["n_ctx"] > model.trained_context and not options["sweep"]:
-        warn(
-            f"--ctx {options['n_ctx']:,} is beyond the {model.trained_context:,} tokens that the model was trained for"
-        )
-    vram, endpoints = _devices(options)
-    margin = options["margin"]
-    if margin is None:
-        margin = default_margin(vram)
-    ram = options["ram"] if options["ram"] is not None else read_ram().available_bytes
-    kv_types = tuple(_kv_types(text) for text in kv) or (("f16", "f16"), ("q8_0", "q8_0"))
-    return PlanRequest(
-        Budgets(vram, ram, margin),
-        _settings(options, len(vram), endpoints),
-        _bandwidths(options, on_cpu=not any(vram)),
-        kv_types if kv or options["flash_attention"] != "off" else kv_types[:1],
-        Prefer(options["prefer"]),
-        explicit or bool(options["profiles"]),
-    )
-
-
-def _settings(options: dict[str, Any], n_vram: int, endpoints: tuple[str, ...]) -> "MemorySettings":
-    from toolkit.memory import MemorySettings
-
-    n_gpus = n_vram - len(endpoints)
-    if endpoints and n_gpus < 0:
-        raise InputError(
-            f"--vram has {n_vram} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
-        )
-    return MemorySettings(
-        options["n_ctx"],
-        n_batch=max(512, options["ubatch"]),
-        n_ubatch=options["ubatch"],
-        flash_attention=options["flash_attention"],
-        device="cpu" if endpoints and not n_gpus else options["device"],
-        n_parallel=options["n_parallel"],
-        kv_unified=options["kv_unified"],
-        swa_full=options["swa_full"],
-        n_devices=max(1, n_gpus),
-        rpc=endpoints,
-    )
-
-
-def _devices(options: dict[str, Any]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the budgets of GPUs and servers, and the servers that answer."""
-    from toolkit.errors import EnvironmentFaultError
-    from toolkit.rpc_endpoints import check_reachable, parse_endpoint
-
-    endpoints = [parse_endpoint(text, insecure=options["rpc_insecure"]) for text in options["rpc"]]
-    vram = list(_budgets(options))
-    if endpoints and len(vram) < len(endpoints):
-        raise InputError(
-            f"--vram has {len(vram)} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
-        )
-    n_gpus = len(vram) - len(endpoints)
-    up = []
-    for index, endpoint in enumerate(endpoints):
-        try:
-            check_reachable(endpoint)
-        except EnvironmentFaultError as error:
-            if options["rpc_required"]:
-                raise
-            warn(f"{error}; planned without it")
-        else:
-            up.append((str(endpoint), vram[n_gpus + index]))
-    return (*vram[:n_gpus], *[size for _, size in up]), tuple(name for name, _ in up)
-
-
-def _budgets(options: dict[str, Any]) -> tuple[int, ...]:
-    """Return the budgets given by hand, or what is free on the GPUs now."""
-    from toolkit.devices import list_gpus
-    from toolkit.offload_build import offload_build, reinstall_line
-    from toolkit.units import format_size, parse_size
-
-    gpus = list_gpus().gpus
-    build = offload_build()
-    if gpus and build.installed and not build.offloads:
-        warn(f"llama-cpp-python was built without offload, {gpus[0].name} stays idle; reinstall it: {reinstall_line()}")
-    if options["vram"] is None:
-        if not gpus:
-            warn("no GPU was found and no --vram was given: planned for the CPU alone")
-        return tuple(gpu.free_bytes for gpu in gpus) or (0,)
-    sizes = tuple(parse_size(text) for text in options["vram"].split(","))
-    for gpu, size in zip(gpus, sizes, strict=False):
-        if gpu.free_bytes < size:
-            warn(f"{gpu.name} has {format_size(gpu.free_bytes)} free now, less than --vram {format_size(size)}")
-    return sizes
-
-
-def _kv_types(text: str) -> "KvTypes":
-    from toolkit.ggml_types import tensor_type
-
-    keys, _, values = text.partition("/")
-    for name in (keys, values or keys):
-        if name.lower() not in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"):
-            raise InputError(f"KV type {name!r} is not one of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl")
-        tensor_type(name)
-    return keys.lower(), (values or keys).lower()
-
-
-def _bandwidths(options: dict[str, Any], *, on_cpu: bool) -> Any:
-    from toolkit.bandwidth import gpu_bandwidths, ram_bandwidth
-    from toolkit.token_speed import GIGA, Bandwidths
-
-    given = options["gpu_bandwidth"]
-    gpus = () if on_cpu else (given * GIGA,) if given else gpu_bandwidths()
-    ram = options["ram_bandwidth"]
-    return Bandwidths(
-        gpus, ram * GIGA if ram else ram_bandwidth(), "given" if given else "measured" if gpus else "assumed"
-    )
 
 
 def _grid(words: tuple[str, ...]) -> dict[str, list[str]]:

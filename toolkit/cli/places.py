@@ -1,0 +1,156 @@
+"""Where a model may lie: the options of planning and of loading, the servers that answer, and whom to ask for memory."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import SIZE, Function, warn
+from toolkit.errors import EnvironmentFaultError, InputError
+
+if TYPE_CHECKING:
+    from toolkit.memory import FlashAttention
+    from toolkit.plan import AsksMemory, KvTypes
+
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
+Option = Callable[[Function], Function]
+
+BUDGET_OPTIONS: tuple[Option[Any], ...] = (
+    click.option(
+        "--vram", metavar="SIZE[,SIZE...]", help="Budget of each GPU; 0: the CPU alone. Default: what is free."
+    ),
+    click.option("--ram", type=SIZE, help="Budget of RAM; default: what is available now."),
+    click.option("--margin", type=SIZE, help="Memory to leave free on each GPU; default: 6 % of it, at most 512 MiB."),
+    click.option(
+        "--rpc", multiple=True, metavar="HOST:PORT", help="llama.cpp RPC server; its --vram follows the GPUs'."
+    ),
+    click.option(
+        "--rpc-required", is_flag=True, help="Stop if a server does not answer, instead of going on without it."
+    ),
+    click.option("--rpc-insecure", is_flag=True, help="Accept servers outside private networks."),
+)
+
+
+def budget_options(function: Function) -> Function:
+    """Add the options that say what may be taken, and of which servers."""
+    return add_options(function, BUDGET_OPTIONS)
+
+
+def add_options(function: Function, options: tuple[Option[Any], ...]) -> Function:
+    """Add options in the order in which help lists them."""
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Places:
+    """What those options read, and those of loading where a command has them."""
+
+    vram: str | None = None
+    ram: int | None = None
+    margin: int | None = None
+    rpc: tuple[str, ...] = ()
+    rpc_required: bool = False
+    rpc_insecure: bool = False
+    flash_attention: "FlashAttention" = "auto"
+    override_tensor: tuple[str, ...] = ()
+    no_mmap: bool = False
+
+
+def places(options: dict[str, Any]) -> Places:
+    """Return the places that a command's options give."""
+    return Places(**{field.name: options[field.name] for field in fields(Places) if field.name in options})
+
+
+def kv_pair(text: str) -> "KvTypes":
+    """Return the types of keys and values, in small letters, that TYPE or TYPE/TYPE stands for.
+
+    Raises InputError if one is none that a cache can have.
+    """
+    keys, slash, values = text.lower().partition("/")
+    pair = keys, values if slash else keys
+    for name in pair:
+        if name not in KV_TYPES:
+            raise InputError(f"KV type {name!r} is not one of {', '.join(KV_TYPES)}; two are written as KEYS/VALUES")
+    return pair
+
+
+def parse_kv(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Return the text that stands for types of a KV cache, if it does."""
+    try:
+        kv_pair(value)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+    return value.lower()
+
+
+def sizes(text: str | None) -> tuple[int, ...] | None:
+    """Return the sizes of `--vram`, None where it is not given."""
+    from toolkit.units import parse_size
+
+    return None if text is None else tuple(parse_size(part) for part in text.split(","))
+
+
+def servers_that_answer(
+    where: Places, vram: tuple[int, ...] | None, otherwise: str
+) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """Return the budgets and the RPC servers without those that are down; budgets of servers follow those of GPUs.
+
+    Raises InputError for an address that is none or not trusted, EnvironmentFaultError if a required server is down.
+    """
+    from toolkit.rpc_endpoints import check_reachable, parse_endpoint
+
+    endpoints = [parse_endpoint(text, insecure=where.rpc_insecure) for text in where.rpc]
+    if endpoints and vram is not None and any(vram) and len(vram) < len(endpoints):
+        raise InputError(
+            f"--vram has {len(vram)} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
+        )
+    n_gpus = max(0, len(vram or ()) - len(endpoints))
+    down, up = set(), []
+    for index, endpoint in enumerate(endpoints):
+        try:
+            check_reachable(endpoint)
+        except EnvironmentFaultError as error:
+            if where.rpc_required:
+                raise
+            warn(f"{error}; {otherwise}")
+            down.add(n_gpus + index)
+        else:
+            up.append(str(endpoint))
+    kept = None if vram is None else tuple(size for index, size in enumerate(vram) if index not in down)
+    return kept, tuple(up)
+
+
+def warn_of_unused_gpu() -> None:
+    """Say so where a GPU is there and llama-cpp-python was built without the means to use it."""
+    from toolkit.devices import list_gpus
+    from toolkit.offload_build import offload_build, reinstall_line
+
+    gpus, build = list_gpus().gpus, offload_build()
+    if gpus and build.installed and not build.offloads:
+        warn(
+            f"llama-cpp-python was built without offload, so {gpus[0].name} stays idle and rates are the CPU's; reinstall it: "
+            f"{reinstall_line()}"
+        )
+
+
+@contextmanager
+def memory_asker(*, no_cache: bool = False, in_child: bool = True) -> "Iterator[AsksMemory]":
+    """Give whom to ask for memory: llama.cpp, in a child process if it may be, or a formula where it cannot be asked."""
+    from toolkit.disk_cache import cache_folder
+    from toolkit.memory import MemoryProbe
+    from toolkit.memory_cache import CachedProbe, MemoryCache
+    from toolkit.memory_estimate import EstimatingProbe
+    from toolkit.memory_load import OwnProcess
+    from toolkit.offload_build import offload_build
+
+    with MemoryProbe() as probe:
+        cached = CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
+        ask = cached.ask if in_child else OwnProcess().ask
+        asker = EstimatingProbe(ask if offload_build().installed else None)
+        yield asker
+        if asker.why:
+            warn(f"memory is estimated by formula, not asked of llama.cpp: {asker.why}")

@@ -1,0 +1,139 @@
+"""What the planning commands share: how their options become a request, and what is free where nothing is given."""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from toolkit.cli.common import warn
+from toolkit.cli.places import Places, kv_pair, places, servers_that_answer, sizes, warn_of_unused_gpu
+from toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from toolkit.memory import AskedDevice, MemorySettings
+    from toolkit.plan import PlanRequest
+    from toolkit.token_speed import Bandwidths
+
+BOTH_KV_TYPES = ("f16", "q8_0")
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """What a planning command read; a command without one of these options has its default."""
+
+    n_ctx: int
+    places: Places
+    kv: tuple[str, ...] = ()
+    prefer: str = "balance"
+    ubatch: int = 512
+    n_parallel: int = 1
+    kv_unified: bool = False
+    swa_full: bool = False
+    gpu_bandwidth: float | None = None
+    """GB/s"""
+    ram_bandwidth: float | None = None
+    device: "AskedDevice" = "auto"
+
+
+def planning_options(options: dict[str, Any]) -> PlanningOptions:
+    """Return what a command's options say."""
+    names = {field.name for field in fields(PlanningOptions)} - {"places"}
+    return PlanningOptions(places=places(options), **{name: options[name] for name in names if name in options})
+
+
+def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
+    """Return what has to fit where; `explicit` if profiles were named.
+
+    Raises InputError for values that are none, EnvironmentFaultError if a required server is down.
+    """
+    from toolkit.devices import read_ram
+    from toolkit.plan import PlanRequest
+    from toolkit.planner import Prefer
+    from toolkit.split_search import Budgets, default_margin
+
+    kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
+    vram, endpoints = _budgets(asked.places)
+    margin, ram = asked.places.margin, asked.places.ram
+    return PlanRequest(
+        Budgets(
+            vram,
+            read_ram().available_bytes if ram is None else ram,
+            default_margin(vram) if margin is None else margin,
+        ),
+        _settings(asked, len(vram) - len(endpoints), endpoints),
+        _bandwidths(asked, on_cpu=not any(vram)),
+        kv_types if asked.kv or asked.places.flash_attention != "off" else kv_types[:1],
+        Prefer(asked.prefer),
+        explicit,
+    )
+
+
+def warn_of_long_context(n_ctx: int, trained: int | None) -> None:
+    """Say so where a context is beyond what a model was trained for."""
+    if trained and n_ctx > trained:
+        warn(f"--ctx {n_ctx:,} is beyond the {trained:,} tokens that the model was trained for")
+
+
+def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -> "MemorySettings":
+    from toolkit.memory import MemorySettings
+
+    return MemorySettings(
+        asked.n_ctx,
+        n_batch=max(512, asked.ubatch),
+        n_ubatch=asked.ubatch,
+        flash_attention=asked.places.flash_attention,
+        device="cpu" if endpoints and not n_gpus else asked.device,
+        n_parallel=asked.n_parallel,
+        kv_unified=asked.kv_unified,
+        swa_full=asked.swa_full,
+        n_devices=max(1, n_gpus),
+        rpc=endpoints,
+    )
+
+
+def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the budgets of GPUs and servers, given by hand or what is free now, and the servers that answer."""
+    warn_of_unused_gpu()
+    given, endpoints = servers_that_answer(where, sizes(where.vram), "planned without it")
+    if given is None:
+        return _free_now(endpoints), endpoints
+    if len(given) < len(endpoints):
+        raise InputError(
+            f"--vram has {len(given)} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
+        )
+    _warn_of_less(given)
+    return given, endpoints
+
+
+def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
+    from toolkit.devices import list_gpus
+
+    gpus = list_gpus().gpus
+    if not gpus and not endpoints:
+        warn("no GPU was found and no --vram was given: planned for the CPU alone")
+        return (0,)
+    return (*(gpu.free_bytes for gpu in gpus), *(_free_on(endpoint) for endpoint in endpoints))
+
+
+def _free_on(endpoint: str) -> int:
+    from toolkit.ggml_devices import free_bytes
+    from toolkit.stand_in import add_rpc_devices
+
+    return sum(free_bytes(device) for device in add_rpc_devices(endpoint))
+
+
+def _warn_of_less(given: tuple[int, ...]) -> None:
+    from toolkit.devices import list_gpus
+    from toolkit.units import format_size
+
+    for gpu, size in zip(list_gpus().gpus, given, strict=False):
+        if gpu.free_bytes < size:
+            warn(f"{gpu.name} has {format_size(gpu.free_bytes)} free now, less than --vram {format_size(size)}")
+
+
+def _bandwidths(asked: PlanningOptions, *, on_cpu: bool) -> "Bandwidths":
+    from toolkit.bandwidth import gpu_bandwidths, ram_bandwidth
+    from toolkit.token_speed import GIGA, Bandwidths
+
+    given, ram = asked.gpu_bandwidth, asked.ram_bandwidth
+    gpus = () if on_cpu else (given * GIGA,) if given else gpu_bandwidths()
+    origin = "given" if given else "measured" if gpus else "assumed"
+    return Bandwidths(gpus, ram * GIGA if ram else ram_bandwidth(), origin)
