@@ -22,6 +22,7 @@ from toolkit.quant_profile import ModelTraits
 from toolkit.quantized_sources import open_quantized
 from toolkit.rope import check_rope_type
 from toolkit.rows import generated, row_count
+from toolkit.sentence_transformers import pooling_metadata
 from toolkit.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.tensor_names import canonical_names, layers_present
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
@@ -54,10 +55,11 @@ def source_from_checkpoint(directory: Path, pre: str | None = None, *, keep_grid
     rows, styles = config.integer("vocab_size"), architecture.vocabularies
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
+    pooling = pooling_metadata(directory, architecture.name) if architecture.pools else {}
     general, stem = general_metadata(directory.resolve(), architecture.name, count)
     return ModelSource(
         name=stem,
-        metadata=general | model_metadata(architecture, config) | matching.metadata | tokenizer.metadata,
+        metadata=general | model_metadata(architecture, config) | pooling | matching.metadata | tokenizer.metadata,
         tensors=tensors,
         traits=model_traits(architecture, config),
         keeps_types=False,

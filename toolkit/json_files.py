@@ -48,15 +48,23 @@ def is_number(value: object) -> bool:
     return math.isfinite(value) and abs(value) <= MAX_NUMBER
 
 
+def read_json(path: Path) -> Any:
+    """Return the JSON value in a file.
+
+    Raises CheckpointError if it is no JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path.name} is not valid JSON: {error}") from error
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises CheckpointError if it is no JSON, or no object.
     """
-    try:
-        value = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not valid JSON: {error}") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} holds a JSON {type(value).__name__}, expected an object")
     return value

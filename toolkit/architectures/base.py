@@ -201,5 +201,7 @@ class Architecture:
     """gives another architecture for configs of the same class that llama.cpp runs with another graph"""
     scalars: Mapping[str, str] = field(default_factory=dict)
     """tensor of one number in every block -> the metadata array that holds these numbers"""
+    pools: bool = False
+    """whether the files of sentence-transformers beside it say how its embeddings are pooled"""
     dropped: dict[str, str] = field(default_factory=dict)
     """regular expression of tensor names that are left out -> why"""

@@ -26,7 +26,7 @@ def check_full_attention(config: ModelConfig) -> None:
 QWEN2 = replace(
     LLAMA,
     name="qwen2",
-    hf_classes=("Qwen2ForCausalLM",),
+    hf_classes=("Qwen2ForCausalLM", "Qwen2Model"),
     model_types=("qwen2",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + QKV_BIAS + GATED_MLP,
     defaults={
@@ -42,6 +42,7 @@ QWEN2 = replace(
     check=check_full_attention,
     rope_types=("default", "linear", "yarn"),
     vocabularies=("sentencepiece", "bpe"),
+    pools=True,
 )
 
 ARCHITECTURES = (QWEN2,)

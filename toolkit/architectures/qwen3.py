@@ -14,7 +14,7 @@ HEAD_NORMS = (
 QWEN3 = replace(
     QWEN2,
     name="qwen3",
-    hf_classes=("Qwen3ForCausalLM",),
+    hf_classes=("Qwen3ForCausalLM", "Qwen3Model"),
     model_types=("qwen3",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + GATED_MLP,
     defaults={**QWEN2.defaults, "head_dim": 128, "attention_bias": False},

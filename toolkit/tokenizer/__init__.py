@@ -15,7 +15,9 @@ from toolkit.tokenizer.llama_hf import read_gemma4, read_llama_hf
 from toolkit.tokenizer.sentencepiece_model import read_sentencepiece
 from toolkit.tokenizer.slow_bpe import with_tokenizer_json
 from toolkit.tokenizer.special_tokens import SpecialTokens, read_special_tokens
+from toolkit.tokenizer.unigram import read_t5, read_xlm_roberta
 from toolkit.tokenizer.vocabulary import Vocabulary, distinct
+from toolkit.tokenizer.wordpiece import read_wordpiece, with_vocabulary_text
 
 __all__ = ["Tokenizer", "TokenizerRequest", "read_tokenizer"]
 
@@ -59,6 +61,8 @@ def read_tokenizer(request: TokenizerRequest) -> Tokenizer:
     Raises TokenizerError if there is none, or it is not understood; InputError if a file is malformed.
     """
     files, slow_warnings = with_tokenizer_json(open_tokenizer_files(request.directory), request.config)
+    if "wordpiece" in request.styles:
+        files = with_vocabulary_text(files)
     vocabulary = distinct(_read_vocabulary(files, request))
     family = family_of(request.config)
     special = with_family_tokens(read_special_tokens(files, request.config, vocabulary), family, files, vocabulary)
@@ -94,6 +98,12 @@ def _read_style(style: str, files: TokenizerFiles, request: TokenizerRequest) ->
             return read_llama_hf(files, n_rows)
         case "bpe":
             return read_byte_level_bpe(files, n_rows, request.config, request.pre)
+        case "t5":
+            return read_t5(files, n_rows)
+        case "xlm_roberta":
+            return read_xlm_roberta(files, n_rows)
+        case "wordpiece":
+            return read_wordpiece(files, n_rows)
         case "gemma4":
             return read_gemma4(files, n_rows)
     raise ValueError(f"no such style of vocabulary: {style}")
@@ -118,7 +128,7 @@ def _vocabulary_metadata(vocabulary: Vocabulary) -> Metadata:
     metadata["tokenizer.ggml.token_type"] = array(ValueType.INT32, (int(token.type) for token in tokens))
     if vocabulary.merges:
         metadata["tokenizer.ggml.merges"] = array(ValueType.STRING, vocabulary.merges)
-    return metadata
+    return metadata | vocabulary.metadata
 
 
 def _special_metadata(special: SpecialTokens) -> Metadata:

@@ -1,4 +1,4 @@
-"""The `model` of tokenizer.json where it is BPE: what both kinds of BPE vocabulary need from it."""
+"""The `model` of tokenizer.json where its vocabulary is an object of texts and ids: BPE and WordPiece."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from toolkit.errors import TokenizerError
 
 
 def vocabulary_ids(model: Mapping[str, Any]) -> dict[str, int]:
-    """Return the `vocab` of a BPE model: ids by text.
+    """Return the `vocab` of the model: ids by text.
 
     Raises TokenizerError if it is missing or malformed.
     """

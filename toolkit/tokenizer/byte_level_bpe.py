@@ -1,16 +1,15 @@
 """Read a byte-level BPE vocabulary (GPT-2's kind): tokenizer.json, or vocab.json with merges.txt."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from toolkit.errors import TokenizerError
-from toolkit.tokenizer.added_tokens import gather_added_tokens
-from toolkit.tokenizer.bpe_model import too_few_rows, vocabulary_ids
+from toolkit.tokenizer.added_tokens import tokens_by_row
 from toolkit.tokenizer.files import AddedToken, TokenizerFiles
 from toolkit.tokenizer.merges import read_merges
 from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer
-from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, added_token, padded
+from toolkit.tokenizer.vocabulary import Vocabulary
 
 
 def read_byte_level_bpe(
@@ -31,37 +30,8 @@ def read_byte_level_bpe(
         )
     merges = read_merges(files)
     pre, pre_warnings = choose_pre_tokenizer(files.tokenizer_json, config, pre)
-    tokens, warnings = _tokens(files, n_rows)
+    tokens, warnings = tokens_by_row(files, n_rows, _plain_text)
     return Vocabulary("gpt2", pre, tokens, scored=False, merges=merges, warnings=(*pre_warnings, *warnings))
-
-
-def _tokens(files: TokenizerFiles, n_rows: int) -> tuple[tuple[Token, ...], tuple[str, ...]]:
-    ids = vocabulary_ids(files.model)
-    tokens = {index: Token(text, TokenType.NORMAL) for text, index in ids.items()}
-    last = max(tokens)
-    if last >= n_rows:
-        raise too_few_rows(last, tokens[last].text, n_rows)
-    added = gather_added_tokens(files, ids)
-    warnings = (*_conflicts(added, tokens), *_beyond(added, n_rows))
-    tokens |= {token.id: added_token(_plain_text(token), token.special, 0.0) for token in added}
-    return tuple(padded(tokens, n_rows)), warnings
-
-
-def _conflicts(added: Iterable[AddedToken], tokens: Mapping[int, Token]) -> list[str]:
-    return [
-        f"token {token.id} is {tokens[token.id].text!r} in the vocabulary but {token.text!r} among the added tokens; "
-        "the added one is used"
-        for token in added
-        if token.id in tokens and tokens[token.id].text != token.text
-    ]
-
-
-def _beyond(added: Iterable[AddedToken], n_rows: int) -> list[str]:
-    beyond = [token for token in added if token.id >= n_rows]
-    if not beyond:
-        return []
-    first = f"{beyond[0].id} ({beyond[0].text!r})"
-    return [f"{len(beyond)} added token(s) from {first} on have no row in the embedding; left out"]
 
 
 def _plain_text(token: AddedToken) -> str:

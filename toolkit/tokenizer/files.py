@@ -8,7 +8,11 @@ from typing import Any
 from toolkit.errors import TokenizerError
 from toolkit.json_files import read_json_object
 
-LOOKED_FOR = ("tokenizer.model", "tokenizer.json", "vocab.json with merges.txt")
+LOOKED_FOR = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "vocab.json with merges.txt",
+)
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 _UNSUPPORTED = (
@@ -103,6 +107,14 @@ def normalizer_steps(normalizer: Any) -> Iterator[Mapping[str, Any]]:
     nested = normalizer.get("normalizers")
     for step in nested if isinstance(nested, list) else ():
         yield from normalizer_steps(step)
+
+
+def pre_tokenizer_steps(pre_tokenizer: Any) -> list[Any]:
+    """Return a `pre_tokenizer` of tokenizer.json as the steps in which it splits text."""
+    if isinstance(pre_tokenizer, dict) and pre_tokenizer.get("type") == "Sequence":
+        nested = pre_tokenizer.get("pretokenizers")
+        return [part for step in (nested if isinstance(nested, list) else []) for part in pre_tokenizer_steps(step)]
+    return [] if pre_tokenizer is None else [pre_tokenizer]
 
 
 def token_text(entry: Any) -> str | None:

@@ -1,14 +1,11 @@
 """Read a sentencepiece-like vocabulary from tokenizer.json alone: BPE over raw text, with bytes as fallback."""
 
-import re
-
 from toolkit.tokenizer.added_tokens import gather_added_tokens
 from toolkit.tokenizer.bpe_model import too_few_rows, vocabulary_ids
 from toolkit.tokenizer.files import AddedToken, TokenizerFiles, named_special_texts
 from toolkit.tokenizer.merges import read_merges
-from toolkit.tokenizer.vocabulary import ADDED_SCORE, Token, TokenType, Vocabulary, added_token, padded
+from toolkit.tokenizer.vocabulary import ADDED_SCORE, BYTE, Token, TokenType, Vocabulary, added_token, padded
 
-_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 _CLASS_SPECIALS = frozenset({"<unk>", "<s>", "</s>"})
 
 _GEMMA4_VISIBLE = frozenset(
@@ -61,7 +58,7 @@ def _tokens(files: TokenizerFiles, n_rows: int) -> tuple[Token, ...]:
 
 
 def _piece(text: str, named: set[str]) -> Token:
-    if _BYTE.fullmatch(text):
+    if BYTE.fullmatch(text):
         return Token(text, TokenType.BYTE, ADDED_SCORE)
     return Token(text, TokenType.CONTROL if text in named else TokenType.NORMAL, ADDED_SCORE)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from toolkit.errors import TokenizerError
-from toolkit.tokenizer.files import normalizer_steps
+from toolkit.tokenizer.files import normalizer_steps, pre_tokenizer_steps
 from toolkit.tokenizer.pre_tokenizer_table import DIGIT, DIGITS, GPT2, KNOWN_NAMES, NAMES, PUNCTUATION, Names
 
 
@@ -32,14 +32,7 @@ def choose_pre_tokenizer(
 
 def split_steps(pre_tokenizer: Any) -> tuple[str, ...]:
     """Return the steps of a `pre_tokenizer` in the table's spelling; one that the table cannot spell stays JSON."""
-    return tuple(step for part in _parts(pre_tokenizer) if (step := _step(part)))
-
-
-def _parts(pre_tokenizer: Any) -> list[Any]:
-    if isinstance(pre_tokenizer, dict) and pre_tokenizer.get("type") == "Sequence":
-        nested = pre_tokenizer.get("pretokenizers")
-        return [part for step in (nested if isinstance(nested, list) else []) for part in _parts(step)]
-    return [] if pre_tokenizer is None else [pre_tokenizer]
+    return tuple(step for part in pre_tokenizer_steps(pre_tokenizer) if (step := _step(part)))
 
 
 def _step(part: Any) -> str:
@@ -84,7 +77,7 @@ def _composes(normalizer: Any) -> bool:
 
 
 def _prefix_warning(pre_tokenizer: Any) -> tuple[str, ...]:
-    prefixed = any(part.get("type") == "ByteLevel" and part.get("add_prefix_space") for part in _parts(pre_tokenizer))
+    prefixed = any(part.get("type") == "ByteLevel" and part.get("add_prefix_space") for part in pre_tokenizer_steps(pre_tokenizer))
     warning = "tokenizer.json puts a space before every text (add_prefix_space), which llama.cpp does not do for BPE"
     return (warning,) if prefixed else ()
 

@@ -1,8 +1,9 @@
 """Read a sentencepiece vocabulary: tokenizer.model, and the tokens that other files add to it."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer.files import (
@@ -12,7 +13,11 @@ from toolkit.tokenizer.files import (
     refuse_lfs_pointer,
     tokenizer_json_added_tokens,
 )
+from toolkit.tokenizer.sentencepiece_proto import SentencePieceSettings, read_settings
 from toolkit.tokenizer.vocabulary import ADDED_SCORE, Token, TokenType, Vocabulary, added_token, padded
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 FILE = "tokenizer.model"
 
@@ -28,19 +33,58 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     path = files.path(FILE)
     if not path.is_file():
         return None
-    model = _load(path)
-    slots = _Slots(dict(enumerate(_pieces(model))), n_rows)
-    slots.add_plain(files.added_tokens)
-    slots.add(decoder_added_tokens(files), "tokenizer_config.json")
-    slots.add_missing(tokenizer_json_added_tokens(files), "tokenizer.json")
+    model = open_sentencepiece(path)
+    tokens, warnings = overlaid(model.pieces, files, n_rows)
     return Vocabulary(
         model="llama",
         pre="default",
-        tokens=tuple(padded(slots.tokens, n_rows)),
+        tokens=tokens,
         scored=True,
-        adds_space_prefix=_adds_space_prefix(model),
-        warnings=slots.warnings(),
+        adds_space_prefix=model.settings.adds_space_prefix,
+        warnings=warnings,
     )
+
+
+@dataclass(frozen=True)
+class SentencePieceModel:
+    """What a sentencepiece file holds."""
+
+    pieces: tuple[Token, ...]
+    settings: SentencePieceSettings
+
+
+def open_sentencepiece(path: Path) -> SentencePieceModel:
+    """Read a sentencepiece file.
+
+    Raises TokenizerError if it is none.
+    """
+    from sentencepiece import SentencePieceProcessor
+
+    refuse_lfs_pointer(path)
+    data = path.read_bytes()
+    model = SentencePieceProcessor()
+    try:
+        model.LoadFromSerializedProto(data)
+        count = range(model.vocab_size())
+        pieces = tuple(Token(model.id_to_piece(i), _type(model, i), model.get_score(i)) for i in count)
+        return SentencePieceModel(pieces, read_settings(data))
+    except (RuntimeError, ValueError) as error:
+        # The library names its own source file in the message, which helps nobody.
+        raise TokenizerError(
+            f"{path.name} is no sentencepiece model (truncated, or of another kind); download it again, or remove it if "
+            "tokenizer.json describes the same vocabulary"
+        ) from error
+
+
+def overlaid(
+    pieces: Iterable[Token], files: TokenizerFiles, n_rows: int
+) -> tuple[tuple[Token, ...], tuple[str, ...]]:
+    """Return a token for each row, the pieces under the tokens that other files add, and the warnings about them."""
+    slots = _Slots(dict(enumerate(pieces)), n_rows)
+    slots.add_plain(files.added_tokens)
+    slots.add(decoder_added_tokens(files), "tokenizer_config.json")
+    slots.add_missing(tokenizer_json_added_tokens(files), "tokenizer.json")
+    return tuple(padded(slots.tokens, n_rows)), slots.warnings()
 
 
 class _Slots:
@@ -94,34 +138,7 @@ def _same(text: str, other: str) -> bool:
     return text.replace("▁", " ") == other.replace("▁", " ")
 
 
-def _load(path: Path) -> Any:
-    from sentencepiece import SentencePieceProcessor
-
-    refuse_lfs_pointer(path)
-    model = SentencePieceProcessor()
-    try:
-        model.LoadFromSerializedProto(path.read_bytes())
-    except (RuntimeError, UnicodeDecodeError) as error:
-        # The library names its own source file in the message, which helps nobody.
-        raise _not_sentencepiece(path) from error
-    return model
-
-
-def _pieces(model: Any) -> list[Token]:
-    try:
-        return [Token(model.id_to_piece(i), _type(model, i), model.get_score(i)) for i in range(model.vocab_size())]
-    except UnicodeDecodeError as error:
-        raise _not_sentencepiece(Path(FILE)) from error
-
-
-def _not_sentencepiece(path: Path) -> TokenizerError:
-    return TokenizerError(
-        f"{path.name} is no sentencepiece model (truncated, or of another kind); download it again, or remove it if "
-        "tokenizer.json describes the same vocabulary"
-    )
-
-
-def _type(model: Any, index: int) -> TokenType:
+def _type(model: "SentencePieceProcessor", index: int) -> TokenType:
     # A piece that was user-defined at training counts as NORMAL, as in llama.cpp's converter.
     if model.is_unknown(index):
         return TokenType.UNKNOWN
@@ -130,9 +147,3 @@ def _type(model: Any, index: int) -> TokenType:
     if model.is_unused(index):
         return TokenType.UNUSED
     return TokenType.BYTE if model.is_byte(index) else TokenType.NORMAL
-
-
-def _adds_space_prefix(model: Any) -> bool:
-    # The flag itself is in a part of the model that only protobuf reads; what it does can be seen.
-    pieces = model.encode("a", out_type=str)
-    return bool(pieces) and pieces[0].startswith("▁")

@@ -1,8 +1,11 @@
 """A vocabulary: its tokens in id order, one for every row of the embedding."""
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+
+from toolkit.gguf_format import Metadata
 
 
 class TokenType(IntEnum):
@@ -38,11 +41,15 @@ class Vocabulary:
     scored: bool
     merges: tuple[str, ...] = ()
     adds_space_prefix: bool | None = None
+    metadata: Metadata = field(default_factory=dict)
+    """keys that only vocabularies of this model have"""
     warnings: tuple[str, ...] = ()
 
 
 FILLER_SCORE = -10000.0
 ADDED_SCORE = -1000.0
+BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+"""A piece that stands for a byte."""
 
 _SPECIAL_TEXTS = frozenset({"<pad>", "<mask>", "<2mass>", "[@BOS@]"})
 _SPECIAL_BRACKETS = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))

@@ -1,0 +1,53 @@
+"""RoBERTa and XLM-RoBERTa: BERT whose first positions are padding, with byte-level BPE or a unigram vocabulary."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import rule, transformed
+from toolkit.architectures.bert import BERT, encoder_metadata, with_classes
+from toolkit.architectures.transforms import row_range
+from toolkit.gguf_format import Metadata, uint32
+from toolkit.model_config import ModelConfig
+from toolkit.rows import RowSource
+
+
+def _offset(config: ModelConfig) -> int:
+    """Return the number of positions before the first of a text: transformers counts from the padding's id on."""
+    return 1 + int(config.get("pad_token_id", -1))
+
+
+def _used_positions(source: RowSource, config: ModelConfig) -> RowSource:
+    return row_range(source, _offset(config), source.shape[0])
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    context = config.integer("max_position_embeddings") - _offset(config)
+    return encoder_metadata(config) | {"context_length": uint32(context)}
+
+
+CLASSIFIER = (
+    rule("classifier.dense", "cls", "embd", "embd"),
+    rule("classifier.out_proj", "cls.output", "classes", "embd"),
+)
+
+ROBERTA = replace(
+    BERT,
+    hf_classes=("RobertaModel", "RobertaForMaskedLM"),
+    model_types=("roberta",),
+    tensors=transformed(BERT.tensors, _used_positions, "position_embeddings"),
+    defaults={**BERT.defaults, "pad_token_id": 1},
+    metadata=_metadata,
+    vocabularies=("bpe",),
+)
+XLM_ROBERTA = replace(
+    ROBERTA,
+    hf_classes=("XLMRobertaModel", "XLMRobertaForMaskedLM"),
+    model_types=("xlm-roberta",),
+    vocabularies=("xlm_roberta",),
+)
+
+ARCHITECTURES = (
+    ROBERTA,
+    with_classes(ROBERTA, "RobertaForSequenceClassification", CLASSIFIER),
+    XLM_ROBERTA,
+    with_classes(XLM_ROBERTA, "XLMRobertaForSequenceClassification", CLASSIFIER),
+)
