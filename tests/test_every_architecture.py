@@ -51,7 +51,7 @@ def test_names_in_rules_are_those_of_gguf_and_fit(name):
     for rule in BY_CLASS[name].tensors:
         target = rule.target.format(layer=999)
         assert len(target.encode()) <= MAX_NAME_BYTES
-        assert re.fullmatch(r"(blk\.999\.)?[a-z0-9_]+(\.\w+){0,2}", target), target
+        assert re.fullmatch(r"((enc\.|dec\.)?(blk\.999\.)?)?[a-z0-9_]+(\.\w+){0,2}", target), target
         assert rule.shape, rule.source
         if "{layer}" in rule.source:
             assert "{layer}" in rule.target

@@ -4,10 +4,14 @@
 (commit 0c1e570, transformers 4.57.6), written with tests/kit/reference.py's Converter and fingerprint.py.
 """
 
+import json
+import shutil
 from typing import Any
 
 import numpy
+from compare import KIT
 from editable_checkpoint import EditableCheckpoint
+from tokenizer.unigram_file import write_xlm_roberta_json
 
 TOP_LEVEL = ("torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id")
 EXPERTS = "model.layers.0.mlp.experts."
@@ -135,7 +139,152 @@ def gpt_oss_plain(checkpoint: EditableCheckpoint) -> None:
             checkpoint.tensors[f"{prefix}{name}"] = bfloat16(random, shape)
 
 
+def copy_tokenizer(checkpoint: EditableCheckpoint, case: str) -> None:
+    """Put the tokenizer files of another case in place of the checkpoint's own."""
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        (checkpoint.directory / name).unlink(missing_ok=True)
+    for file in (KIT / "sources" / case).iterdir():
+        if file.is_file() and file.name not in ("config.json", "weights.json"):
+            shutil.copyfile(file, checkpoint.directory / file.name)
+
+
+DISTILLED = {
+    "encoder.layer": "transformer.layer", "attention.self.query": "attention.q_lin", "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin", "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm", "intermediate.dense": "ffn.lin1", "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+}  # fmt: skip
+"""BERT's names -> DistilBERT's, the longer ones first."""
+
+
+def distilbert(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config = {
+        "architectures": ["DistilBertModel"], "model_type": "distilbert", "activation": "gelu", "dim": 256,
+        "hidden_dim": 256, "n_heads": 4, "n_layers": 1, "max_position_embeddings": 128, "vocab_size": 390,
+        "pad_token_id": 0, "torch_dtype": "float32",
+    }  # fmt: skip
+    for old, new in DISTILLED.items():
+        checkpoint.tensors = {name.replace(old, new): one for name, one in checkpoint.tensors.items()}
+    checkpoint.tensors = {
+        f"distilbert.{name}": one
+        for name, one in checkpoint.tensors.items()
+        if not name.startswith(("pooler.", "embeddings.token_type"))
+    }
+    random = numpy.random.RandomState(2)
+    checkpoint.tensors["vocab_transform.weight"] = float32(random, (256, 256))
+
+
+def float32(random: numpy.random.RandomState, shape: tuple[int, ...]) -> tuple[str, numpy.ndarray]:
+    return "F32", (random.standard_normal(shape) / 16).astype("<f4")
+
+
+def roberta(checkpoint: EditableCheckpoint) -> None:
+    copy_tokenizer(checkpoint, "gpt2")
+    with_roberta_template(checkpoint)
+    checkpoint.config |= {
+        "architectures": ["RobertaModel"], "model_type": "roberta", "pad_token_id": 1, "layer_norm_eps": 1e-5,
+        "bos_token_id": 0, "eos_token_id": 2,
+    }  # fmt: skip
+    checkpoint.rename("", "roberta.")
+
+
+def with_roberta_template(checkpoint: EditableCheckpoint) -> None:
+    path = checkpoint.directory / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    end = content["added_tokens"][0]
+    content["post_processor"] = {
+        "type": "RobertaProcessing", "sep": [end["content"], end["id"]], "cls": [end["content"], end["id"]],
+        "trim_offsets": True, "add_prefix_space": False,
+    }  # fmt: skip
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def xlm_roberta_classifier(checkpoint: EditableCheckpoint) -> None:
+    """A reranker: one class, with the head's two matrices."""
+    checkpoint.config |= {"architectures": ["XLMRobertaForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if not name.startswith("pooler.")}
+    checkpoint.rename("", "roberta.")
+    random = numpy.random.RandomState(4)
+    checkpoint.tensors |= {
+        "classifier.dense.weight": float32(random, (128, 128)), "classifier.dense.bias": float32(random, (128,)),
+        "classifier.out_proj.weight": float32(random, (1, 128)), "classifier.out_proj.bias": float32(random, (1,)),
+    }  # fmt: skip
+
+
+def keep_only_unigram_json(checkpoint: EditableCheckpoint) -> None:
+    """Leave the vocabulary in tokenizer.json only; the reference takes two flags from where they mean something else."""
+    write_xlm_roberta_json(checkpoint.directory)
+    (checkpoint.directory / "sentencepiece.bpe.model").unlink()
+    config = checkpoint.directory / "tokenizer_config.json"
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings |= {"add_prefix_space": True, "clean_up_tokenization_spaces": True}
+    config.write_text(json.dumps(settings), encoding="utf-8")
+
+
+def nomic_bert_moe(checkpoint: EditableCheckpoint) -> None:
+    """Nomic's second version: experts in every other block, a unigram vocabulary."""
+    copy_tokenizer(checkpoint, "xlm_roberta")
+    keep_only_unigram_json(checkpoint)
+    checkpoint.config |= {
+        "activation_function": "gelu", "qkv_proj_bias": True, "mlp_fc1_bias": True, "mlp_fc2_bias": True,
+        "n_positions": 2048, "moe_every_n_layers": 2, "moe_top_k": 2, "num_experts": 4, "pad_token_id": 1,
+        "type_vocab_size": 1, "vocab_size": 400, "rotary_emb_base": 10000,
+    }  # fmt: skip
+    tensors = checkpoint.tensors
+    random = numpy.random.RandomState(5)
+    tensors["embeddings.word_embeddings.weight"] = float32(random, (400, 128))
+    tensors["embeddings.token_type_embeddings.weight"] = float32(random, (1, 128))
+    for layer in range(2):
+        prefix = f"encoder.layers.{layer}"
+        for name in ("fc11", "fc12", "fc2"):
+            del tensors[f"{prefix}.mlp.{name}.weight"]
+        tensors[f"{prefix}.attn.Wqkv.bias"] = float32(random, (384,))
+        tensors[f"{prefix}.attn.out_proj.bias"] = float32(random, (128,))
+    tensors |= {
+        "encoder.layers.0.mlp.fc1.weight": float32(random, (128, 128)), "encoder.layers.0.mlp.fc1.bias": float32(random, (128,)),
+        "encoder.layers.0.mlp.fc2.weight": float32(random, (128, 128)), "encoder.layers.0.mlp.fc2.bias": float32(random, (128,)),
+        "encoder.layers.1.mlp.router.layer.weight": float32(random, (4, 128)),
+        "encoder.layers.1.mlp.experts.mlp.w1": float32(random, (512, 128)),
+        "encoder.layers.1.mlp.experts.mlp.w2": float32(random, (512, 128)),
+        "encoder.layers.1.mlp.experts.bias": float32(random, (128,)),
+    }  # fmt: skip
+
+
+def t5_encoder(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {"architectures": ["T5EncoderModel"]}
+    checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if not name.startswith("decoder.")}
+
+
+def t5_first(checkpoint: EditableCheckpoint) -> None:
+    """T5 of 2019: no gate in the MLP; here with an output of its own, and one block less in the decoder."""
+    checkpoint.config |= {"feed_forward_proj": "relu", "num_decoder_layers": 1}
+    checkpoint.tensors = {
+        name.replace("wi_1", "wi"): one
+        for name, one in checkpoint.tensors.items()
+        if "wi_0" not in name and not name.startswith("decoder.block.1.")
+    }
+    checkpoint.tensors["lm_head.weight"] = bfloat16(numpy.random.RandomState(6), (400, 128))
+
+
+def qwen3_embedding(checkpoint: EditableCheckpoint) -> None:
+    """Qwen3-Embedding: the decoder without its prefix, and the files of sentence-transformers."""
+    checkpoint.rename("model.", "")
+    modules = [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+               {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]  # fmt: skip
+    (checkpoint.directory / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (checkpoint.directory / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 256, "pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}
+    (checkpoint.directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
+
+
 VARIANTS = {
+    "distilbert": ("bert", distilbert),
+    "roberta": ("bert", roberta),
+    "nomic_bert_moe": ("nomic_bert", nomic_bert_moe),
+    "xlm_roberta_classifier": ("xlm_roberta", xlm_roberta_classifier),
+    "t5_encoder": ("t5", t5_encoder),
+    "t5_first": ("t5", t5_first),
+    "qwen3_embedding": ("qwen3", qwen3_embedding),
     "gpt_oss_plain": ("gpt_oss", gpt_oss_plain),
     "granite4_micro": ("granitemoehybrid", granite4_micro),
     "mistral_small": ("mistral", mistral_small),

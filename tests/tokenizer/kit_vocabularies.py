@@ -83,6 +83,8 @@ def describe(value: MetadataValue) -> dict[str, Any]:
 def tokenizer_differences(case: str, metadata: dict[str, MetadataValue]) -> list[str]:
     """List how the `tokenizer.*` keys differ from the reference's, with the kit's own comparison."""
     reference = compare.read_reference(case, "f32")["metadata"]
-    expected = {key: value for key, value in reference.items() if key.startswith("tokenizer.") and key not in OF_THE_MODEL}
+    expected = {
+        key: value for key, value in reference.items() if key.startswith("tokenizer.") and key not in OF_THE_MODEL
+    }
     ours = {key: describe(value) for key, value in metadata.items()}
     return compare._differences_by_key("metadata", ours, expected)

@@ -9,6 +9,7 @@ from gguf import GGUFValueType, GGUFWriter
 
 from toolkit import native
 from toolkit.gguf_format import Metadata
+from toolkit.llama_log import llama_log
 
 SAMPLE = (
     "I'll say: the café's 12345 naïve façades, 3.14159 — don't YOU'RE?!\n\n\tif (x >= 10) { return x_y[3]; }  \n"
@@ -32,6 +33,8 @@ def write_vocabulary(path: Path, metadata: Metadata) -> Path:
 @contextlib.contextmanager
 def loaded_vocabulary(path: Path) -> Iterator[Any]:
     llama = native.llama_cpp()
+    # llama-cpp-python's own receiver fails on lines that llama.cpp cuts inside a letter.
+    llama_log()
     parameters = llama.llama_model_default_params()
     parameters.vocab_only = True
     model = llama.llama_model_load_from_file(str(path).encode(), parameters)

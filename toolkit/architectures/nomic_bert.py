@@ -6,8 +6,8 @@ from functools import partial
 from toolkit.architectures.base import Architecture, Naming, TensorRule, biases, block, in_layers, rule, without
 from toolkit.architectures.bert import BERT, EMBEDDINGS, encoder_metadata
 from toolkit.architectures.checks import activation, all_of, setting
-from toolkit.architectures.transforms import compose, transpose
 from toolkit.architectures.row_sources import Reshaped
+from toolkit.architectures.transforms import compose, transpose
 from toolkit.errors import ConfigError
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.model_config import ModelConfig
@@ -68,7 +68,9 @@ def _has_mlp(config: ModelConfig, layer: int) -> bool:
 
 
 def _by_expert(source: RowSource, config: ModelConfig) -> RowSource:
-    return Reshaped(source, (config.integer("num_local_experts"), config.integer("intermediate_size"), source.shape[-1]))
+    return Reshaped(
+        source, (config.integer("num_local_experts"), config.integer("intermediate_size"), source.shape[-1])
+    )
 
 
 def _moe_metadata(config: ModelConfig) -> Metadata:

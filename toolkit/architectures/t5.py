@@ -52,7 +52,7 @@ def _positions(part: partial[TensorRule]) -> Rules:
 
 
 def _own_positions(config: ModelConfig) -> bool:
-    return config.get("model_type") == "umt5"
+    return str(config.get("model_type")) == "umt5"
 
 
 def _side(side: str, short: str, count_key: str) -> Rules:
@@ -135,9 +135,7 @@ T5 = Architecture(
     metadata=_metadata,
     unwritten=frozenset({"rope", "attention.head_count_kv", "context_length"}),
     norm="layer_norm_eps",
-    check=all_of(
-        setting("feed_forward_proj", "relu", "gated-gelu"), setting("relative_attention_max_distance", 128)
-    ),
+    check=all_of(setting("feed_forward_proj", "relu", "gated-gelu"), setting("relative_attention_max_distance", 128)),
     block_count=_blocks_of_the_longer_side,
     rope_types=("default",),
     vocabularies=("t5", "sentencepiece"),

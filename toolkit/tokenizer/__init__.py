@@ -1,6 +1,6 @@
 """From a checkpoint's tokenizer files to the `tokenizer.*` keys of a GGUF file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,16 @@ from toolkit.tokenizer.wordpiece import read_wordpiece, with_vocabulary_text
 __all__ = ["Tokenizer", "TokenizerRequest", "read_tokenizer"]
 
 LLAMA_STYLES = ("sentencepiece", "llama_hf", "bpe")
+
+_READERS: dict[str, Callable[[TokenizerFiles, int], Vocabulary | None]] = {
+    "sentencepiece": read_sentencepiece,
+    "llama_hf": read_llama_hf,
+    "gemma4": read_gemma4,
+    "t5": read_t5,
+    "xlm_roberta": read_xlm_roberta,
+    "wordpiece": read_wordpiece,
+}
+"""Style -> the function that reads it, given the files and the number of rows; `bpe` needs more."""
 
 _ROLE_KEYS = {
     "bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask", "eot": "eot",
@@ -90,23 +100,9 @@ def _read_vocabulary(files: TokenizerFiles, request: TokenizerRequest) -> Vocabu
 
 
 def _read_style(style: str, files: TokenizerFiles, request: TokenizerRequest) -> Vocabulary | None:
-    n_rows = request.n_embedding_rows
-    match style:
-        case "sentencepiece":
-            return read_sentencepiece(files, n_rows)
-        case "llama_hf":
-            return read_llama_hf(files, n_rows)
-        case "bpe":
-            return read_byte_level_bpe(files, n_rows, request.config, request.pre)
-        case "t5":
-            return read_t5(files, n_rows)
-        case "xlm_roberta":
-            return read_xlm_roberta(files, n_rows)
-        case "wordpiece":
-            return read_wordpiece(files, n_rows)
-        case "gemma4":
-            return read_gemma4(files, n_rows)
-    raise ValueError(f"no such style of vocabulary: {style}")
+    if style == "bpe":
+        return read_byte_level_bpe(files, request.n_embedding_rows, request.config, request.pre)
+    return _READERS[style](files, request.n_embedding_rows)
 
 
 def _refuse_broken_text(vocabulary: Vocabulary) -> None:

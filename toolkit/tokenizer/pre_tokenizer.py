@@ -77,7 +77,9 @@ def _composes(normalizer: Any) -> bool:
 
 
 def _prefix_warning(pre_tokenizer: Any) -> tuple[str, ...]:
-    prefixed = any(part.get("type") == "ByteLevel" and part.get("add_prefix_space") for part in pre_tokenizer_steps(pre_tokenizer))
+    prefixed = any(
+        part.get("type") == "ByteLevel" and part.get("add_prefix_space") for part in pre_tokenizer_steps(pre_tokenizer)
+    )
     warning = "tokenizer.json puts a space before every text (add_prefix_space), which llama.cpp does not do for BPE"
     return (warning,) if prefixed else ()
 

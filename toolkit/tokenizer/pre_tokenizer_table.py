@@ -102,7 +102,11 @@ NAMES: dict[tuple[str, ...], Names] = {
     (JAIS2,): Names("jais-2"),
     (UFAKZEKA,): Names("ufakzeka"),
     (r"\p{N}{1,3}", MINICPM5): Names("minicpm5"),
-    (GPT2,): Names("gpt-2", {"mpt": "mpt", "exaone4": "exaone4", "jais": "jais"}, composed="olmo"),
+    (GPT2,): Names(
+        "gpt-2",
+        {"mpt": "mpt", "exaone4": "exaone4", "jais": "jais", "roberta": "roberta-bpe", "modernbert": "modern-bert"},
+        composed="olmo",
+    ),
     (DIGIT, GPT2): Names(
         "starcoder",
         {"llama": "smollm", "granite": "refact", "cohere": "command-r", "exaone": "exaone", "codeshell": "codeshell"},

@@ -76,9 +76,7 @@ def open_sentencepiece(path: Path) -> SentencePieceModel:
         ) from error
 
 
-def overlaid(
-    pieces: Iterable[Token], files: TokenizerFiles, n_rows: int
-) -> tuple[tuple[Token, ...], tuple[str, ...]]:
+def overlaid(pieces: Iterable[Token], files: TokenizerFiles, n_rows: int) -> tuple[tuple[Token, ...], tuple[str, ...]]:
     """Return a token for each row, the pieces under the tokens that other files add, and the warnings about them."""
     slots = _Slots(dict(enumerate(pieces)), n_rows)
     slots.add_plain(files.added_tokens)

@@ -32,6 +32,13 @@ _XLM_ROBERTA_FIRST = (
 """What stands in the model in place of the first three pieces of its sentencepiece file."""
 _APPLIED_NORMALIZERS = ("Sequence", "Precompiled", "Replace", "Strip")
 _SPACES = " {2,}"
+_UNASKED_SPACE = (
+    "llama.cpp puts a space before every text wherever it removes extra spaces, though this tokenizer does not"
+)
+_NO_TEMPLATE = (
+    "there is no tokenizer.json, which would say that every text begins with <s> and which token is unknown: llama.cpp "
+    "will take its defaults, which are others; copy tokenizer.json from the original model"
+)
 
 
 def read_t5(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
@@ -58,18 +65,14 @@ def read_xlm_roberta(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
         return read_unigram_json(files, n_rows)
     model = open_sentencepiece(path)
     if not model.settings.is_unigram:
-        raise TokenizerError(f"{path.name} holds a BPE model, expected unigram; this kind of vocabulary is not supported")
+        raise TokenizerError(
+            f"{path.name} holds a BPE model, expected unigram; this kind of vocabulary is not supported"
+        )
     tokens, warnings = overlaid((*_XLM_ROBERTA_FIRST, *model.pieces[3:]), files, n_rows)
     # Fillers are numbered as in the sentencepiece file, like all that is moved.
     moved = tuple(filler(i - 1) if token == filler(i) else token for i, token in enumerate(tokens))
     vocabulary = _vocabulary(model.settings, moved, warnings)
     return vocabulary if files.tokenizer_json else replace(vocabulary, warnings=(*vocabulary.warnings, _NO_TEMPLATE))
-
-
-_NO_TEMPLATE = (
-    "there is no tokenizer.json, which would say that every text begins with <s>: llama.cpp will not add it by itself; "
-    "copy tokenizer.json from the original model"
-)
 
 
 def read_unigram_json(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
@@ -95,9 +98,9 @@ def _laid_over(token: AddedToken, piece: Token | None) -> Token:
     return piece if piece.type == TokenType.UNKNOWN else added_token(token.text, token.special, piece.score)
 
 
-def _vocabulary(
-    settings: SentencePieceSettings, tokens: tuple[Token, ...], warnings: tuple[str, ...]
-) -> Vocabulary:
+def _vocabulary(settings: SentencePieceSettings, tokens: tuple[Token, ...], warnings: tuple[str, ...]) -> Vocabulary:
+    if settings.removes_extra_whitespaces and not settings.adds_space_prefix:
+        warnings = (*warnings, _UNASKED_SPACE)
     return Vocabulary("t5", "default", tokens, scored=True, metadata=_metadata(settings), warnings=warnings)
 
 
@@ -153,7 +156,9 @@ def _joins_spaces(step: Mapping[str, Any]) -> bool:
 
 
 def _charsmap(normalizers: list[Mapping[str, Any]]) -> bytes:
-    encoded = next((step.get("precompiled_charsmap") for step in normalizers if step.get("type") == "Precompiled"), None)
+    encoded = next(
+        (step.get("precompiled_charsmap") for step in normalizers if step.get("type") == "Precompiled"), None
+    )
     try:
         return base64.b64decode(encoded or "", validate=True)
     except (binascii.Error, TypeError, ValueError) as error:

@@ -29,7 +29,9 @@ def read_wordpiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
         return None
     prefix = files.model.get("continuing_subword_prefix", CONTINUES)
     if prefix != CONTINUES:
-        raise TokenizerError(f"tokenizer.json: continuing_subword_prefix is {prefix!r}; llama.cpp knows {CONTINUES!r} only")
+        raise TokenizerError(
+            f"tokenizer.json: continuing_subword_prefix is {prefix!r}; llama.cpp knows {CONTINUES!r} only"
+        )
     tokens, warnings = tokens_by_row(files, n_rows, _text)
     words = tuple(_marked(token) for token in tokens)
     return Vocabulary("bert", "bert-bge", words, scored=False, warnings=warnings)
