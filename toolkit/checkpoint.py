@@ -55,6 +55,8 @@ class Checkpoint:
     tensors: dict[str, CheckpointTensor]
     notes: tuple[str, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """tensors that are stored and not among `tensors`, because a model does not need them: name -> why"""
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:

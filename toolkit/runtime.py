@@ -4,7 +4,6 @@
 kept only where they are asked for, one batch at a time.
 """
 
-import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.devices import physical_cores
-from toolkit.errors import EnvironmentFaultError, InputError, ToolkitError
+from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.ggml_devices import offload_devices, start_backends
 from toolkit.llama_batch import LlamaBatch
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import LOAD_INTO_BUFFERS, MAP_FILE, ModelParameters, context_parameters, refusal_of
+from toolkit.llama_text import detokenize, tokenize
 from toolkit.memory import BufferBytes, FlashAttention, Footprint, TensorOverride, by_device
 from toolkit.memory_breakdown import read_memory_breakdown
 from toolkit.native import llama_cpp
@@ -190,29 +190,11 @@ class LlamaRuntime:
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Return the token ids of a text; special tokens written in it are plain text unless `parse_special`."""
-        data = text.encode("utf-8")
-        capacity = len(data) + 16
-        for _ in range(2):
-            buffer = (ctypes.c_int32 * capacity)()
-            count = self._library.llama_tokenize(
-                self._vocab, data, len(data), buffer, capacity, add_special, parse_special
-            )
-            if count >= 0:
-                return list(buffer[:count])
-            capacity = -count
-        raise ToolkitError(f"llama.cpp could not tokenize a text of {len(data):,} bytes")
+        return tokenize(self._vocab, text, add_special=add_special, parse_special=parse_special)
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
-        ids = (ctypes.c_int32 * len(tokens))(*tokens)
-        capacity = 16 * len(tokens) + 16
-        for _ in range(2):
-            buffer = ctypes.create_string_buffer(capacity)
-            count = self._library.llama_detokenize(self._vocab, ids, len(tokens), buffer, capacity, False, special)
-            if count >= 0:
-                return buffer.raw[:count].decode("utf-8", "replace")
-            capacity = -count
-        raise ToolkitError(f"llama.cpp could not give the text of {len(tokens):,} tokens")
+        return detokenize(self._vocab, tokens, special=special)
 
     def clear(self) -> None:
         """Forget the sequence."""

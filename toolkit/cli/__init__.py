@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "Show the memory that a model takes, and the split that fits.",
     "convert": "Convert a Hugging Face checkpoint to GGUF in one pass.",
     "quantize": "Requantize a GGUF file with a profile.",
+    "verify": "Prove that a GGUF file still is its source.",
     "imatrix": "Collect, show and merge importance matrices.",
     "profiles": "List, show and check quantization profiles.",
     "perplexity": "Measure how well a model predicts a text.",
