@@ -32,7 +32,7 @@ class ConversionOptions:
     force: bool = False
     allow_nan: bool = False
     progress: Progress = lambda _written_bytes: None
-    check: Callable[[Path], None] = lambda _work_file: None
+    check: Callable[[Path, ConversionPlan], None] = lambda _work_file, _plan: None
     """called with the complete file before it gets its name; raises to refuse it"""
 
 
@@ -58,7 +58,7 @@ def write_gguf(plan: ConversionPlan, output: Path, options: ConversionOptions | 
     with whole_or_absent(output, plan.file_bytes, force=options.force) as work:
         _write_tensors(plan, work, options)
         work.write(0, plan.layout.header)
-        options.check(work.path)
+        options.check(work.path, plan)
 
 
 def write_skeleton(plan: ConversionPlan, path: Path) -> None:
@@ -103,26 +103,34 @@ def _write_tensors(plan: ConversionPlan, work: WorkFile, options: ConversionOpti
 
 
 def _convert(block: RowBlock, work: WorkFile, allow_nan: bool) -> int:
-    plan = block.plan
-    rows = plan.source.read_rows(block.start, block.stop)
-    largest = 0.0 if allow_nan else quantizer.largest_magnitude(rows, plan.source.type)
-    if not math.isfinite(largest):
-        raise TensorError(_not_finite(plan, rows))
-    importance = _importance_of(block)
-    quiet = allow_nan and plan.source.type is plan.type is BF16
-    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
-    if largest > quantizer.SAFE_MAGNITUDE and converted is not rows:
-        _refuse_overflow(plan, converted)
+    converted = converted_rows(block.plan, block.start, block.stop, allow_nan=allow_nan)
     work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
     return converted.nbytes
 
 
-def _importance_of(block: RowBlock) -> quantizer.Floats | None:
-    if block.plan.importance is None:
+def converted_rows(plan: TensorPlan, start: int, stop: int, *, allow_nan: bool = False) -> Bytes:
+    """Return uint8 [stop - start, row bytes] of the planned type, for rows of one expert.
+
+    Raises TensorError for weights that are not finite, or too large for the type.
+    """
+    rows = plan.source.read_rows(start, stop)
+    largest = 0.0 if allow_nan else quantizer.largest_magnitude(rows, plan.source.type)
+    if not math.isfinite(largest):
+        raise TensorError(_not_finite(plan, rows))
+    importance = _importance_of(plan, start)
+    quiet = allow_nan and plan.source.type is plan.type is BF16
+    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
+    if largest > quantizer.SAFE_MAGNITUDE and converted is not rows:
+        _refuse_overflow(plan, converted)
+    return converted
+
+
+def _importance_of(plan: TensorPlan, row: int) -> quantizer.Floats | None:
+    if plan.importance is None:
         return None
-    length = block.plan.shape[-1]
-    matrix = block.start // block.plan.rows_per_matrix
-    return block.plan.importance[matrix * length : (matrix + 1) * length]
+    length = plan.shape[-1]
+    matrix = row // plan.rows_per_matrix
+    return plan.importance[matrix * length : (matrix + 1) * length]
 
 
 def _not_finite(plan: TensorPlan, rows: Bytes) -> str:

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,10 +131,16 @@ def _fallback_warning(plan: "ConversionPlan") -> tuple[str, ...]:
 def _write(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> None:
     from toolkit.cli.progress import progress_bar
     from toolkit.convert import ConversionOptions, write_gguf
-    from toolkit.file_check import check_loads
+    from toolkit.file_check import check_finished
 
     with progress_bar(path.name, sum(tensor.n_bytes for tensor in plan.tensors)) as advance:
-        options = ConversionOptions(request.threads, request.force, request.allow_nan, advance, check_loads)
+        options = ConversionOptions(
+            request.threads,
+            request.force,
+            request.allow_nan,
+            advance,
+            partial(check_finished, allow_nan=request.allow_nan),
+        )
         write_gguf(plan, path, options)
 
 

@@ -117,7 +117,7 @@ def _run(
     from toolkit.cli.conversion import output_path
     from toolkit.cli.progress import progress_bar
     from toolkit.convert import ConversionOptions
-    from toolkit.file_check import check_loads
+    from toolkit.file_check import check_finished
     from toolkit.fit import FitJob, Watcher, fit
     from toolkit.imatrix import read_imatrix
     from toolkit.output_file import check_output
@@ -130,7 +130,7 @@ def _run(
     imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] else None
     largest = sum(tensor.source.type.tensor_bytes(tensor.shape) for tensor in model.tensors)
     with progress_bar("converting", largest) as advance:
-        conversion = ConversionOptions(options["threads"], options["force"], progress=advance, check=check_loads)
+        conversion = ConversionOptions(options["threads"], options["force"], progress=advance, check=check_finished)
         return fit(FitJob(model, request, measure, imatrix), output_for, Watcher(note, conversion))
 
 

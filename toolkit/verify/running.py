@@ -2,8 +2,8 @@
 
 import numpy
 
-from toolkit.errors import EnvironmentFaultError, GgufError, ToolkitError
-from toolkit.file_check import check_loads
+from toolkit.errors import EnvironmentFaultError, ToolkitError
+from toolkit.file_check import refusal
 from toolkit.gguf_reader import GgufFile
 from toolkit.runtime import LlamaRuntime, Logits, RuntimeSettings
 from toolkit.verify.check import Check, Outcome, judged, unknown
@@ -17,12 +17,10 @@ _TOKENS = 8
 def check_loading(file: GgufFile) -> Check:
     """Return the check `loads`: in a process of its own, without the weights."""
     try:
-        check_loads(file.path)
-    except GgufError as error:
-        return judged(LOADS, False, "llama.cpp takes it", "refused", str(error))
+        reason = refusal(file.path)
     except EnvironmentFaultError as error:
         return unknown(LOADS, "llama.cpp takes it", str(error))
-    return judged(LOADS, True, "llama.cpp takes it", "taken")
+    return judged(LOADS, reason is None, "llama.cpp takes it", "refused" if reason else "taken", reason or "")
 
 
 def check_first_logits(file: GgufFile) -> Check:
