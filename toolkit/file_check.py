@@ -73,7 +73,9 @@ def _check_row(tensor: TensorPlan, file: GgufFile, allow_nan: bool) -> None:
     row = zlib.crc32(tensor.name.encode()) % row_count(tensor.shape)
     found = file.tensors[tensor.name].read_rows(row, row + 1)
     if not numpy.array_equal(found, converted_rows(tensor, row, row + 1, allow_nan=allow_nan)):
-        raise FidelityError(f"row {row:,} of {tensor.name} in the finished file is not what the source gives: {_ADVICE}")
+        raise FidelityError(
+            f"row {row:,} of {tensor.name} in the finished file is not what the source gives: {_ADVICE}"
+        )
 
 
 _ADVICE = "the disk or the memory is at fault, or the source changed meanwhile; the file was not kept"

@@ -1,6 +1,7 @@
 """The vocabulary of a GGUF file in llama.cpp, loaded without the weights."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -8,7 +9,7 @@ from typing import Any, Self
 from toolkit.ggml_devices import start_backends
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import refusal_of
-from toolkit.llama_text import tokenize
+from toolkit.llama_text import detokenize, tokenize
 from toolkit.native import llama_cpp
 
 
@@ -47,3 +48,7 @@ class LlamaVocabulary:
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Return the token ids of a text, with nothing added to it."""
         return tokenize(self._vocabulary, text, add_special=False, parse_special=parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
+        return detokenize(self._vocabulary, tokens)

@@ -77,4 +77,6 @@ def _close(one: Scalar, other: Scalar) -> bool:
 def _shown(value: MetadataValue | None) -> str:
     if value is None:
         return "absent"
-    return str(list(value.value[:8])) if isinstance(value.value, tuple) else repr(value.value)
+    if isinstance(value.value, tuple):
+        return str(list(value.value[:8]))
+    return f"{value.value:.7g}" if isinstance(value.value, float) else repr(value.value)

@@ -1,10 +1,12 @@
 """Whether llama.cpp splits text with the file as the source's own library does with the source."""
 
 import json
-from collections.abc import Callable, Sequence
+import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+
+import numpy
 
 import toolkit
 from toolkit.errors import InputError
@@ -17,9 +19,10 @@ from toolkit.verify.vocabulary import TOKENS, items
 
 NAME, EXPECTED = "token ids", "those of the source's own tokenizer"
 _TYPES = "tokenizer.ggml.token_type"
-_CONTROL = 3
-MOST_SPECIAL = 64
-"""Special tokens that are tried one by one."""
+_NORMAL, _CONTROL = 1, 3
+_NO_TEXT = "\ufffd"
+MOST_SPECIAL, MOST_STRUNG, _TRIES = 64, 64, 512
+"""Special tokens that are tried one by one, and texts made of random tokens."""
 
 
 @cache
@@ -39,9 +42,10 @@ def check_token_ids(source: ModelSource, origin: Path, file: GgufFile) -> Check:
             if origin.is_dir():
                 return _against_library(source, origin, vocabulary)
             with LlamaVocabulary(origin) as other:
-                return _compared(
-                    lambda text: other.tokenize(text, parse_special=True), vocabulary, f"{origin.name} in llama.cpp"
+                encoder = SourceEncoder(
+                    f"{origin.name} in llama.cpp", partial(other.tokenize, parse_special=True), True
                 )
+                return _compared(source, encoder, vocabulary)
     except InputError as error:
         return unknown(NAME, EXPECTED, str(error))
 
@@ -50,36 +54,46 @@ def _against_library(source: ModelSource, directory: Path, vocabulary: LlamaVoca
     model = source.metadata.get("tokenizer.ggml.model")
     encoder = source_encoder(directory, str(model.value) if model else "")
     if encoder is None:
-        return unknown(
-            NAME, EXPECTED, "the source has neither tokenizer.model nor tokenizer.json, which a library could read"
+        why = "the source has neither tokenizer.model nor tokenizer.json, which a library could read"
+        return unknown(NAME, EXPECTED, why)
+    return _compared(source, encoder, vocabulary)
+
+
+def _compared(source: ModelSource, encoder: SourceEncoder, vocabulary: LlamaVocabulary) -> Check:
+    texts = (*sample_texts(), *strung_together(source, vocabulary))
+    if encoder.knows_added_tokens:
+        texts += tuple(
+            str(items(source.metadata, TOKENS)[index]) for index in _of_type(source, _CONTROL)[:MOST_SPECIAL]
         )
-    specials = _specials(source, encoder)
-    return _compared(encoder.encode, vocabulary, encoder.origin, specials)
-
-
-def _specials(source: ModelSource, encoder: SourceEncoder) -> tuple[str, ...]:
-    """Return the texts of special tokens, where the library knows them."""
-    if not encoder.knows_added_tokens:
-        return ()
-    pairs = zip(items(source.metadata, TOKENS), items(source.metadata, _TYPES), strict=True)
-    return tuple(str(text) for text, type_ in pairs if type_ == _CONTROL)[:MOST_SPECIAL]
-
-
-def _compared(
-    encode: Callable[[str], list[int]], vocabulary: LlamaVocabulary, origin: str, specials: Sequence[str] = ()
-) -> Check:
     different = [
-        Difference(text, *pair)
-        for text in (*sample_texts(), *specials)
-        if (pair := (encode(text), vocabulary.tokenize(text, parse_special=True)))[0] != pair[1]
+        Difference(text, expected, found)
+        for text in texts
+        if (expected := encoder.encode(text)) != (found := vocabulary.tokenize(text, parse_special=True))
     ]
-    count = len(sample_texts()) + len(specials)
-    evidence = f"{count} texts, {origin}"
+    evidence = f"{len(texts)} texts, {encoder.origin}"
     if different:
         evidence = f"{different[0].described()}; {evidence}"
-    return judged(
-        NAME, not different, EXPECTED, f"{len(different)} of {count} texts differ" if different else "equal", evidence
-    )
+    observed = f"{len(different)} of {len(texts)} texts differ" if different else "equal"
+    return judged(NAME, not different, EXPECTED, observed, evidence)
+
+
+def strung_together(source: ModelSource, vocabulary: LlamaVocabulary) -> tuple[str, ...]:
+    """Return texts of a few random tokens each, which touch merges that no sentence has."""
+    ids, draw = _of_type(source, _NORMAL), numpy.random.default_rng(0)
+    if not ids:
+        return ()
+    texts: list[str] = []
+    for _ in range(_TRIES):
+        drawn = draw.integers(0, len(ids), int(draw.integers(2, 7)))
+        text = vocabulary.detokenize([ids[index] for index in drawn])
+        # llama.cpp brings no text to a normal form, which some tokenizers do
+        if text and _NO_TEXT not in text and unicodedata.is_normalized("NFKC", text):
+            texts.append(text)
+    return tuple(texts[:MOST_STRUNG])
+
+
+def _of_type(source: ModelSource, type_: int) -> list[int]:
+    return [index for index, found in enumerate(items(source.metadata, _TYPES)) if found == type_]
 
 
 @dataclass(frozen=True)
