@@ -32,7 +32,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0  good
-  1  a measured result fails its threshold
+  1  a measured result fails its threshold, or a file is not what its source says
   2  usage, or input that cannot be used
   3  nothing fits the budget
   4  the machine lacks something (library, disk space, permission)

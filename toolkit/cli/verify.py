@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.source import local_files_option, resolve_source
 from toolkit.errors import FidelityError
 
 if TYPE_CHECKING:
@@ -22,12 +23,15 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("file", metavar="OUT.gguf", type=click.Path(path_type=Path))
-@click.option("--source", required=True, metavar="SRC", help="Checkpoint directory, GGUF file, or `demo`.")
+@click.option("--source", required=True, metavar="SRC", help="Directory, model on the hub, `demo`, or GGUF file.")
 @click.option("--full", is_flag=True, help="Compare all rows of every tensor instead of a sample.")
 @click.option("--no-run", is_flag=True, help="Do not load the whole model for its first logits.")
 @click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@local_files_option
 @json_option
-def command(file: Path, source: str, full: bool, no_run: bool, pre: str | None, as_json: bool) -> None:
+def command(
+    file: Path, source: str, full: bool, no_run: bool, pre: str | None, local_files_only: bool, as_json: bool
+) -> None:
     """Hold OUT.gguf against its source, wherever it was made: one line a check.
 
     Tensors, shapes and weights, the keys of the architecture, vocabulary, token ids of a sample in many scripts (through
@@ -37,7 +41,7 @@ def command(file: Path, source: str, full: bool, no_run: bool, pre: str | None, 
     from toolkit.cli.progress import progress_bar
     from toolkit.verify import VerifyOptions, verify
 
-    origin = _origin(Path(source), pre)
+    origin = _origin(resolve_source(source, local_files_only=local_files_only), pre)
     with progress_bar("comparing weights", len(origin.model.tensors), unit_bytes=False) as advance:
         verification = verify(file, origin, VerifyOptions(full, not no_run, advance))
     if as_json:
@@ -50,20 +54,18 @@ def command(file: Path, source: str, full: bool, no_run: bool, pre: str | None, 
 
 
 def _origin(source: Path, pre: str | None) -> "Origin":
-    from toolkit.demo import checkpoint_directory
     from toolkit.gguf_reader import read_gguf
     from toolkit.gguf_source import source_from_gguf
     from toolkit.hf_source import source_from_checkpoint
     from toolkit.verify import Origin
 
-    directory = checkpoint_directory(str(source))
-    if not directory.is_dir() or not (directory / "config.json").is_file():
+    if not source.is_dir() or not (source / "config.json").is_file():
         file = read_gguf(source)
         return Origin(source_from_gguf(file.path, allow_requantize=True), file.path)
-    model = source_from_checkpoint(directory, pre)
+    model = source_from_checkpoint(source, pre)
     for message in model.warnings:
         warn(message)
-    return Origin(model, directory)
+    return Origin(model, source)
 
 
 def document(file: Path, source: str, verification: "Verification") -> dict[str, Any]:
