@@ -81,7 +81,9 @@ def loaded_tensors(keys: ModelKeys, tensors: Iterable[Placed]) -> ModelTensors:
     used = n_layer - keys.count("nextn_predict_layers")
     sizes = {tensor.name: tensor.type.tensor_bytes(tensor.shape) for tensor in tensors}
     loaded = {name: size for name, size in sizes.items() if (block_of(name) or 0) < used}
-    return ModelTensors(loaded, n_layer)
+    causal = keys.metadata.get(f"{keys.architecture}.attention.causal")
+    is_encoder = causal is not None and causal.value is False and "output_norm.weight" not in sizes
+    return ModelTensors(loaded, n_layer, is_encoder)
 
 
 def model_from_gguf(path: Path) -> PlannableModel:
