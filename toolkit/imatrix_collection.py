@@ -157,11 +157,11 @@ def collect_with(
     """Return the same of a model that is loaded, with the collector as its `on_tensor`."""
     tokens = runtime.tokenize(calibration.text.text, parse_special=calibration.parse_special)
     windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
-    for index in range(windows.count):
-        runtime.clear()
+    for group in windows.groups(runtime.n_parallel):
+        texts = [windows.window(index, runtime.bos_token) for index in group]
         # All logits are asked for: llama.cpp skips the end of the last layer where they are not.
-        for _ in runtime.evaluate_batches(windows.window(index, runtime.bos_token), slice(None)):
+        for _ in runtime.evaluate_windows(texts, slice(None)):
             collector.raise_error()
         if progress is not None:
-            progress(index + 1, windows.count)
+            progress(group[-1] + 1, windows.count)
     return ImatrixSums(collector.entries(), calibration.n_ctx, (calibration.text.name,))

@@ -55,11 +55,16 @@ class RuntimeSettings:
 
 
 class Runtime(Protocol):
-    """A loaded model with one sequence of tokens in its memory."""
+    """A loaded model with sequences of tokens in its memory."""
 
     @property
     def n_ctx(self) -> int:
-        """Return how many tokens the sequence can hold."""
+        """Return how many tokens a sequence can hold."""
+        ...
+
+    @property
+    def n_parallel(self) -> int:
+        """Return how many sequences can be evaluated together."""
         ...
 
     @property
@@ -84,8 +89,14 @@ class Runtime(Protocol):
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
         ...
 
-    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
-        """Append tokens; yield (index into tokens, logits [n, n_vocab]), each valid until the next one."""
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
+        """Forget everything; evaluate windows of one length, each a sequence of its own, side by side.
+
+        Yield (index of the window, position in it, logits [n, n_vocab]), each valid until the next one; the positions of a
+        window come in order.
+        """
         ...
 
 
@@ -149,10 +160,8 @@ class LlamaRuntime:
 
     def close(self) -> None:
         """Free the model; nothing else may be called afterwards."""
-        batch, context, model = self._batch, self._context, self._model
+        context, model = self._context, self._model
         self._batch = self._context = self._model = None
-        if batch is not None:
-            batch.close()
         if context:
             self._library.llama_free(context)
         if model:
@@ -160,8 +169,13 @@ class LlamaRuntime:
 
     @property
     def n_ctx(self) -> int:
-        """Return how many tokens the sequence can hold; llama.cpp rounds up what was asked for."""
-        return int(self._library.llama_n_ctx(self._context))
+        """Return how many tokens a sequence can hold; llama.cpp rounds up what was asked for."""
+        return int(self._library.llama_n_ctx_seq(self._context))
+
+    @property
+    def n_parallel(self) -> int:
+        """Return how many sequences can be evaluated together."""
+        return self.settings.n_parallel
 
     @property
     def n_ctx_train(self) -> int:
@@ -214,19 +228,29 @@ class LlamaRuntime:
 
     def feed(self, tokens: Sequence[int]) -> None:
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
-        wanted = _wanted(len(tokens), LAST)
-        for start, stop in self._spans(tokens):
-            self._decode(tokens[start:stop], wanted[start:stop])
+        for _ in self._evaluate(tokens, _wanted(len(tokens), LAST)):
+            pass
         self._library.llama_synchronize(self._context)
 
     def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
         """Append tokens; yield (index into tokens, logits [n, n_vocab]), each a view valid until the next one."""
-        wanted = _wanted(len(tokens), logits_for)
-        for start, stop in self._spans(tokens):
-            self._decode(tokens[start:stop], wanted[start:stop])
-            indices = numpy.flatnonzero(wanted[start:stop])
-            if len(indices):
-                yield start + int(indices[0]), self._logits(len(indices))
+        for start, count in self._evaluate(tokens, _wanted(len(tokens), logits_for)):
+            yield start, self._logits(count)
+
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
+        """Forget everything; evaluate windows of one length, each a sequence of its own, side by side.
+
+        A batch takes as many tokens of every window as llama.cpp puts into one graph, so that the numbers are those of
+        llama-perplexity, which hands over all tokens at once; but only the logits of one graph are held.
+        """
+        self.clear()
+        wanted = _wanted(len(windows[0]), logits_for)
+        for start, count in self._evaluate(windows, wanted):
+            logits = self._logits(len(windows) * count).reshape(len(windows), count, self.n_vocab)
+            for index, rows in enumerate(logits):
+                yield index, start, rows
 
     def evaluate(self, tokens: Sequence[int], logits_for: slice = LAST) -> Logits:
         """Append tokens to the sequence and return float32 [n, n_vocab]: a copy of the logits that were asked for."""
@@ -257,23 +281,32 @@ class LlamaRuntime:
         """Return the same by buffer type."""
         return read_memory_breakdown(self._context)
 
-    def _spans(self, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
-        if not tokens:
+    def _evaluate(
+        self, tokens: Sequence[int] | Sequence[Sequence[int]], wanted: NDArray[numpy.bool_]
+    ) -> Iterator[tuple[int, int]]:
+        """Append tokens [n], or [sequences, n] to as many sequences; yield (first position, number) of wanted logits."""
+        rows = numpy.atleast_2d(numpy.asarray(tokens, numpy.int32))
+        count, length = rows.shape
+        if not length:
             raise InputError("there are no tokens to evaluate")
-        if self._position + len(tokens) > self.n_ctx:
-            raise InputError(f"{self._position + len(tokens):,} tokens do not fit in a context of {self.n_ctx:,}")
-        step = self.settings.n_batch
-        return ((start, min(start + step, len(tokens))) for start in range(0, len(tokens), step))
+        if self._position + length > self.n_ctx:
+            raise InputError(f"{self._position + length:,} tokens do not fit in a context of {self.n_ctx:,}")
+        step = self.settings.n_batch if count == 1 else self.settings.n_ubatch // count
+        for start in range(0, length, step):
+            asked = wanted[start : start + step]
+            self._decode(rows[:, start : start + step], asked)
+            if asked.any():
+                yield start + int(asked.argmax()), int(asked.sum())
 
-    def _decode(self, tokens: Sequence[int], wanted: NDArray[numpy.bool_]) -> None:
+    def _decode(self, tokens: NDArray[numpy.int32], wanted: NDArray[numpy.bool_]) -> None:
         assert self._batch is not None
         code = self._library.llama_decode(self._context, self._batch.fill(tokens, self._position, wanted))
         if code != 0:
             raise EnvironmentFaultError(
-                f"llama.cpp could not evaluate {len(tokens)} tokens at position {self._position} "
+                f"llama.cpp could not evaluate {tokens.size} tokens at position {self._position} "
                 f"(code {code}): {llama_log().reason()}"
             )
-        self._position += len(tokens)
+        self._position += tokens.shape[1]
 
     def _logits(self, count: int) -> Logits:
         pointer = self._library.llama_get_logits(self._context)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit.cli.common import COUNT, Function, emit_json
-from toolkit.cli.loading import LOADING_OPTIONS
+from toolkit.cli.loading import LOADING_OPTIONS, LoadOptions, load_options
 from toolkit.cli.places import add_options
 from toolkit.errors import QualityError
 
@@ -30,6 +31,13 @@ _QUALITY_OPTIONS = (
 def quality_options(function: Function) -> Function:
     """Add the options of every command that measures on a text."""
     return add_options(function, _QUALITY_OPTIONS)
+
+
+def windows_load(options: dict[str, Any], n_ctx: int, max_chunks: int | None) -> LoadOptions:
+    """Return how to load a model for windows of n_ctx tokens, as many side by side as llama-perplexity takes."""
+    from toolkit.perplexity import windows_together
+
+    return replace(load_options(options), n_parallel=windows_together(n_ctx, max_chunks))
 
 
 def text_document(text: "EvaluationText") -> dict[str, Any]:
