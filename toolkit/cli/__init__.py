@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": "Convert a Hugging Face checkpoint to GGUF in one pass.",
     "quantize": "Requantize a GGUF file with a profile.",
     "verify": "Prove that a GGUF file still is its source.",
+    "merge": "Join the files of a split model.",
     "imatrix": "Collect, show and merge importance matrices.",
     "profiles": "List, show and check quantization profiles.",
     "perplexity": "Measure how well a model predicts a text.",
