@@ -1,6 +1,7 @@
 """The checks that every finished file passes before it gets its name: it holds what was planned, and llama.cpp accepts it."""
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
@@ -10,21 +11,24 @@ from toolkit.errors import EnvironmentFaultError, FidelityError, GgufError
 from toolkit.gguf_reader import GgufFile, read_gguf
 from toolkit.memory import MemoryProbe, MemorySettings
 from toolkit.rows import row_count
+from toolkit.shards import Shard
 from toolkit.tensor_plan import ConversionPlan, TensorPlan
 
 _SMALL_CONTEXT = 64
 
 
-def check_finished(path: Path, plan: ConversionPlan, *, allow_nan: bool = False) -> None:
+def check_finished(path: Path, plan: ConversionPlan, *, shards: Sequence[Shard] = (), allow_nan: bool = False) -> None:
     """Read a file back and hold it against its plan: every byte of the header, and a row of every tensor; then load it.
 
     The header holds all tensors, special tokens and chat templates. The rows are read from the source and converted once
-    more.
+    more. Of a model that is split into `shards`, `path` is the first file.
 
     Raises FidelityError if something differs, GgufError if the file cannot be read or does not load.
     """
     file = read_gguf(path)
-    _check_header(path, plan)
+    headers = [shard.layout.header for shard in shards] or [plan.layout.header]
+    for part, header in zip(file.paths, headers, strict=True):
+        _check_header(part, header)
     for tensor in plan.tensors:
         _check_row(tensor, file, allow_nan)
     check_loads(path)
@@ -60,8 +64,7 @@ def refusal(path: Path) -> str | None:
     return None
 
 
-def _check_header(path: Path, plan: ConversionPlan) -> None:
-    expected = plan.layout.header
+def _check_header(path: Path, expected: bytes) -> None:
     with path.open("rb") as file:
         found = file.read(len(expected))
     if found != expected:

@@ -179,7 +179,7 @@ def _write(plan: "ConversionPlan", outputs: Outputs, request: ConversionRequest)
             request.force,
             request.allow_nan,
             advance,
-            partial(check_finished, allow_nan=request.allow_nan),
+            partial(check_finished, shards=outputs.shards, allow_nan=request.allow_nan),
         )
         if len(outputs.shards) == 1:
             write_gguf(plan, outputs.paths[0], options)
