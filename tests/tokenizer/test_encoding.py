@@ -25,6 +25,12 @@ def test_tokenizer_json_is_read_by_tokenizers_with_nothing_added():
     assert encoder.encode(TEXT) == whole.encode(TEXT, add_special_tokens=False).ids != whole.encode(TEXT).ids
 
 
+def test_xlm_robertas_ids_are_one_further_on_than_sentencepieces():
+    encoder = source_encoder(SOURCES / "xlm_roberta", "t5")
+    plain = SentencePieceProcessor(str(SOURCES / "xlm_roberta" / "sentencepiece.bpe.model")).encode("Hello ☂")
+    assert encoder.encode("Hello ☂") == [index + 1 for index in plain]
+
+
 def test_without_either_there_is_no_encoder(tmp_path):
     assert source_encoder(copied("llama3", tmp_path, "tokenizer.json"), "gpt2") is None
 

@@ -215,6 +215,14 @@ def test_one_row_in_the_wrong_place_is_found_when_all_are_looked_at(checks, conv
     assert f"{name} (row 40, " in found["weights"].evidence or f"{name} (row 41, " in found["weights"].evidence
 
 
+@pytest.mark.parametrize(("case", "why"), [("bert", "gives embeddings"), ("t5", "has an encoder of its own")])
+def test_a_model_that_predicts_no_next_token_is_not_run(case, why, checks, converted):
+    found = checks(converted(case, "q8_0"), case, VerifyOptions())
+    assert found.pop("first logits").evidence.startswith(f"the model {why}")
+    # llama.cpp makes no use of the byte pieces that the kit's unigram vocabulary has, and T5's has not
+    assert failing(found) == ({"token ids"} if case == "t5" else set())
+
+
 def test_left_out_tensors_are_named_with_the_reason(checks, converted):
     evidence = checks(converted("gemma3_multimodal", "q8_0"), "gemma3_multimodal")["tensors"].evidence
     assert "left out: vision or audio tensors" in evidence

@@ -6,8 +6,12 @@ from pathlib import Path
 
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer.sentencepiece_model import FILE as SENTENCEPIECE_FILE
+from toolkit.tokenizer.unigram import T5_FILES, XLM_ROBERTA_FILE
 
 TOKENIZERS_FILE = "tokenizer.json"
+_SENTENCEPIECE_FILES = {"llama": (SENTENCEPIECE_FILE,), "t5": (*T5_FILES, XLM_ROBERTA_FILE)}
+"""by the model that GGUF names"""
+_XLM_ROBERTA_UNKNOWN = 3
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,9 @@ def source_encoder(directory: Path, model: str) -> SourceEncoder | None:
 
     Raises TokenizerError if the library refuses the file.
     """
-    if model == "llama" and (directory / SENTENCEPIECE_FILE).is_file():
-        return _sentencepiece(directory / SENTENCEPIECE_FILE)
+    for name in _SENTENCEPIECE_FILES.get(model, ()):
+        if (directory / name).is_file():
+            return _sentencepiece(directory / name)
     if (directory / TOKENIZERS_FILE).is_file():
         return _tokenizers(directory / TOKENIZERS_FILE)
     return None
@@ -40,7 +45,13 @@ def _sentencepiece(path: Path) -> SourceEncoder:
         processor.LoadFromSerializedProto(path.read_bytes())
     except (RuntimeError, UnicodeDecodeError) as error:
         raise TokenizerError(f"{path.name} is refused by sentencepiece") from error
-    return SourceEncoder(f"{path.name} through sentencepiece", lambda text: list(processor.encode(text)), False)
+    moved = path.name == XLM_ROBERTA_FILE
+
+    def encode(text: str) -> list[int]:
+        ids = list(processor.encode(text))
+        return [index + 1 if index else _XLM_ROBERTA_UNKNOWN for index in ids] if moved else ids
+
+    return SourceEncoder(f"{path.name} through sentencepiece", encode, False)
 
 
 def _tokenizers(path: Path) -> SourceEncoder:

@@ -8,7 +8,7 @@ from toolkit.gguf_reader import GgufFile
 from toolkit.model_source import ModelSource
 from toolkit.verify.check import Check, judged, listed
 
-_BLOCK = re.compile(r"blk\.(\d+)\.")
+_BLOCK = re.compile(r"(?:dec\.)?blk\.(\d+)\.")
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 
