@@ -1,7 +1,7 @@
 """The child process of `MemoryProbe`: reads one JSON request a line on stdin, writes one JSON answer a line.
 
 Request: {path, settings: list of MemorySettings, allocate}. Answer: a list of {answered_by, asked, buffers} or
-{kind, error}, one for each of the settings.
+{kind, error}, one for each of the settings. With the argument `--from-log` it reads llama.cpp's log everywhere.
 """
 
 import json
@@ -18,8 +18,8 @@ from typing import IO, Any
 from toolkit.device_choice import choose_devices
 from toolkit.errors import ToolkitError
 from toolkit.llama_log import llama_log
-from toolkit.memory import MemorySettings
-from toolkit.memory_load import LoadedModel
+from toolkit.memory import FROM_LOG, MemorySettings
+from toolkit.memory_load import LoadedModel, Loading
 
 MAX_KEPT_MODELS = 32
 """without weights; a large one takes a few MiB"""
@@ -29,7 +29,7 @@ def main() -> None:
     """Answer until stdin ends."""
     answers = _private_stdout()
     llama_log()
-    models = _Models()
+    models = _Models(from_log=FROM_LOG in sys.argv[1:])
     for line in sys.stdin:
         answers.write(json.dumps(_respond(json.loads(line), models)) + "\n")
         answers.flush()
@@ -47,14 +47,15 @@ def _private_stdout() -> IO[str]:
 class _Models:
     """Loads models, and keeps the last of those without weights: the next question often differs in its context only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_log: bool) -> None:
+        self._from_log = from_log
         self._kept: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
 
     @contextmanager
     def opened(self, path: Path, settings: MemorySettings, *, allocate: bool) -> Iterator[LoadedModel]:
         """Give a model; one that takes memory is freed at the end of the block."""
         if allocate:
-            with _load(path, settings, allocate=True) as model:
+            with self._load(path, settings, allocate=True) as model:
                 yield model
         else:
             yield self._without_weights(path, settings)
@@ -62,16 +63,15 @@ class _Models:
     def _without_weights(self, path: Path, settings: MemorySettings) -> LoadedModel:
         key = (path, *_version(path), settings.of_model)
         if key not in self._kept:
-            self._kept[key] = _load(path, settings, allocate=False)
+            self._kept[key] = self._load(path, settings, allocate=False)
             if len(self._kept) > MAX_KEPT_MODELS:
                 self._kept.popitem(last=False)[1].close()
         self._kept.move_to_end(key)
         return self._kept[key]
 
-
-def _load(path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
-    devices, _ = choose_devices(settings)
-    return LoadedModel(path, settings, devices, allocate=allocate)
+    def _load(self, path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
+        devices, _ = choose_devices(settings)
+        return LoadedModel(path, settings, devices, Loading(allocate, self._from_log))
 
 
 def _version(path: Path) -> tuple[int, ...]:
@@ -105,7 +105,8 @@ def _answers(model: LoadedModel, every: Iterable[MemorySettings]) -> Iterator[di
         except ToolkitError as error:
             yield _refusal(error)
         else:
-            yield {"answered_by": answered_by, "asked": [device.name for device in devices], "buffers": buffers}
+            names = [device.name for device in devices]
+            yield {"answered_by": model.described(answered_by), "asked": names, "buffers": buffers}
 
 
 def _refusal(error: ToolkitError) -> dict[str, Any]:
