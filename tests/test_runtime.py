@@ -80,6 +80,13 @@ def test_logits_do_not_depend_on_the_batch(model: Path, runtime: LlamaRuntime) -
         numpy.testing.assert_allclose(whole.evaluate(tokens, slice(None)), by_eight, rtol=1e-3, atol=1e-3)
 
 
+def test_a_batch_is_no_longer_than_the_context_that_was_asked_for(model: Path) -> None:
+    # llama.cpp rounds the context up to 256 tokens, and a batch of more than 64 would end the process.
+    with LlamaRuntime(model, RuntimeSettings(n_ctx=64, n_threads=1)) as loaded:
+        assert loaded.n_ctx == 256
+        assert len(loaded.evaluate([1] * 200, slice(None))) == 200
+
+
 def test_batches_name_the_index_of_their_first_logits(runtime: LlamaRuntime) -> None:
     runtime.clear()
     found = [(start, len(logits)) for start, logits in runtime.evaluate_batches([1] * 20, slice(5, 19))]

@@ -291,7 +291,11 @@ class LlamaRuntime:
             raise InputError("there are no tokens to evaluate")
         if self._position + length > self.n_ctx:
             raise InputError(f"{self._position + length:,} tokens do not fit in a context of {self.n_ctx:,}")
-        step = self.settings.n_batch if count == 1 else self.settings.n_ubatch // count
+        # What llama.cpp made of the settings: no batch is longer than the context that was asked for.
+        one, several = (
+            int(size(self._context)) for size in (self._library.llama_n_batch, self._library.llama_n_ubatch)
+        )
+        step = one if count == 1 else several // count
         for start in range(0, length, step):
             asked = wanted[start : start + step]
             self._decode(rows[:, start : start + step], asked)

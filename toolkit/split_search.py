@@ -95,6 +95,10 @@ class SplitSearch:
         """Return what everything on the GPUs would take, whether it fits or not."""
         return self._ask(self._steps[-1])
 
+    def excess_of_one_layer(self) -> int:
+        """Return by how much the least that can be offloaded exceeds the budgets."""
+        return sum(self._budgets.excess(self._ask(self._steps[1])))
+
     def _bracket(self, guess: int, last: int) -> tuple[int, int]:
         """Return a step that fits and a later one that does not, starting from a guess."""
         step = 1
