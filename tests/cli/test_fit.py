@@ -134,14 +134,14 @@ def test_of_a_mixture_the_experts_stay_on_the_cpu_first(run_command, kit_checkpo
 
 def test_two_servers_share_the_layers_and_measure_what_was_planned(run_command, kit_checkpoint, tmp_path):
     with loopback_device() as one, loopback_device() as other:
-        rpc = ("--rpc", one, "--rpc", other, "--vram", "2MiB,2MiB", "--margin", "0", "--kv", "f16")
+        rpc = ("--rpc", one, "--rpc", other, "--vram", "2450KiB,2450KiB", "--margin", "0", "--kv", "f16")
         done = run_command("fit", kit_checkpoint("llama3"), *rpc, *TINY, "-p", "q8_0", "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["measured_on"] == "GPU"
     assert len(report["devices"]) == 2
     for device in report["devices"]:
-        assert 0 < device["allocated_bytes"] <= device["predicted_bytes"] <= 2 << 20
+        assert 0 < device["allocated_bytes"] <= device["predicted_bytes"] <= 2450 << 10
     assert f"--rpc {one},{other}" in report["llama_server"]
 
 
