@@ -211,14 +211,29 @@ class MemoryProbe:
         """
         return [_footprint_or_error(answer) for answer in self._ask(path, every, allocate=True)]
 
+    def hold(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Load `path` and evaluate a batch, and return what it takes; it stays loaded until the next question.
+
+        Who looks at the device from outside finds it at work under `pid`.
+        """
+        return _footprint(self._ask(path, [settings], allocate=True, hold=True)[0])
+
+    @property
+    def pid(self) -> int | None:
+        """Return the child's process number, None where there is none."""
+        return None if self._child is None else self._child.pid
+
     def close(self) -> None:
         """End the child process; the next question starts another."""
         child, self._child = self._child, None
         if child is not None:
             child.close()
 
-    def _ask(self, path: Path, every: Sequence[MemorySettings], *, allocate: bool) -> list[dict[str, Any]]:
-        request = {"path": str(path), "settings": [asdict(settings) for settings in every], "allocate": allocate}
+    def _ask(
+        self, path: Path, every: Sequence[MemorySettings], *, allocate: bool, hold: bool = False
+    ) -> list[dict[str, Any]]:
+        settings = [asdict(each) for each in every]
+        request = {"path": str(path), "settings": settings, "allocate": allocate, "hold": hold}
         if self._child is None:
             self._child = _Child(self._arguments)
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
@@ -246,6 +261,11 @@ class _Child:
         )
         self._collector = threading.Thread(target=self._collect, daemon=True)
         self._collector.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
 
     def ask(self, line: str, timeout_seconds: float) -> str | None:
         """Return the answer to a request, None if there is none in time or ever."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from toolkit.device_choice import choose_devices
 from toolkit.ggml_devices import GgmlDevice, start_backends
@@ -13,9 +13,11 @@ from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, refusal_of
 from toolkit.memory import BufferBytes, Footprint, MemorySettings, by_device
 from toolkit.memory_breakdown import read_memory_breakdown, tells_memory
-from toolkit.memory_log import MemoryLog
 from toolkit.memory_skeleton import Skeleton
 from toolkit.native import llama_cpp
+
+if TYPE_CHECKING:
+    from toolkit.memory_log import MemoryLog
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class LoadedModel:
         if not self._model:
             raise refusal_of(path)
         try:
-            self._log = MemoryLog(path, llama_log().lines()) if how.from_log or not tells_memory() else None
+            self._log = _memory_log(path) if how.from_log or not tells_memory() else None
         except BaseException:
             self.close()
             raise
@@ -89,6 +91,13 @@ class LoadedModel:
         model, self._model = self._model, None
         if model:
             self._library.llama_model_free(model)
+
+
+def _memory_log(path: Path) -> "MemoryLog":
+    # Imported here, because it reads files and most builds of llama.cpp do without.
+    from toolkit.memory_log import MemoryLog
+
+    return MemoryLog(path, llama_log().lines())
 
 
 class OwnProcess:
