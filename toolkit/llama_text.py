@@ -32,3 +32,15 @@ def detokenize(vocabulary: Any, tokens: Sequence[int], *, special: bool = False)
             return buffer.raw[:count].decode("utf-8", "replace")
         capacity = -count
     raise ToolkitError(f"llama.cpp could not give the text of {len(tokens):,} tokens")
+
+
+def piece(vocabulary: Any, token: int, *, special: bool = False) -> bytes:
+    """Return the bytes of one token: a part of a text, and maybe of a character; special tokens are empty unless asked for."""
+    capacity = 64
+    for _ in range(2):
+        buffer = ctypes.create_string_buffer(capacity)
+        count = llama_cpp().llama_token_to_piece(vocabulary, token, buffer, capacity, 0, special)
+        if count >= 0:
+            return buffer.raw[:count]
+        capacity = -count
+    raise ToolkitError(f"llama.cpp could not give the text of token {token}")

@@ -20,7 +20,7 @@ from toolkit.ggml_devices import offload_devices, start_backends
 from toolkit.llama_batch import LlamaBatch
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import LOAD_INTO_BUFFERS, MAP_FILE, ModelParameters, context_parameters, refusal_of
-from toolkit.llama_text import detokenize, tokenize
+from toolkit.llama_text import detokenize, piece, tokenize
 from toolkit.memory import BufferBytes, FlashAttention, Footprint, TensorOverride, by_device
 from toolkit.memory_breakdown import read_memory_breakdown
 from toolkit.native import llama_cpp
@@ -257,18 +257,13 @@ class LlamaRuntime:
         parts = [logits.copy() for _, logits in self.evaluate_batches(tokens, logits_for)]
         return numpy.concatenate(parts) if parts else numpy.empty((0, self.n_vocab), numpy.float32)
 
-    def generate(self, prompt: str, n_tokens: int) -> str:
-        """Return what the model adds to a prompt when it takes the likeliest token at every step."""
-        self.clear()
-        pending = self.tokenize(prompt, parse_special=True)
-        produced: list[int] = []
-        while len(produced) < n_tokens:
-            token = int(self.evaluate(pending)[-1].argmax())
-            if self._library.llama_vocab_is_eog(self._vocab, token):
-                break
-            produced.append(token)
-            pending = [token]
-        return self.detokenize(produced)
+    def ends_text(self, token: int) -> bool:
+        """Tell whether a token ends what a model has to say."""
+        return bool(self._library.llama_vocab_is_eog(self._vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """Return the text of one token, which need not be whole characters; special tokens have none."""
+        return piece(self._vocab, token)
 
     def footprint(self) -> Footprint:
         """Return the bytes that the model takes now on every device.

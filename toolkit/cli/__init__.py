@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "Prove that a GGUF file still is its source.",
     "merge": "Join the files of a split model.",
     "imatrix": "Collect, show and merge importance matrices.",
+    "run": "Let a model answer a prompt, split as it fits.",
     "profiles": "List, show and check quantization profiles.",
     "perplexity": "Measure how well a model predicts a text.",
     "kld": "Measure how far a quantized model is from its base.",
