@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from fake_nvml import FakeNvml
 
-from toolkit.calibration import calibrate, overheads, taken
+from toolkit.calibration import calibrate, observations, taken
 from toolkit.devices import Gpu, Holder
 from toolkit.disk_cache import DiskCache
 from toolkit.errors import EnvironmentFaultError
@@ -68,7 +68,8 @@ def test_the_account_of_the_process_counts_before_what_is_free():
     after = replace(CARD, free_bytes=10 * GIB, holders=(Holder(1, GIB), Holder(7, 5 * GIB)))
     assert taken(CARD, after, 7)[0] == 5 * GIB
     assert taken(CARD, after, 8)[0] == 13 * GIB
-    assert [each.n_bytes for each in overheads((CARD,), (after,), FOOTPRINT, 7)] == [GIB]
+    [seen] = observations((CARD,), (after,), FOOTPRINT, 7)
+    assert (seen.taken_bytes, seen.buffer_bytes, seen.overhead.n_bytes) == (5 * GIB, 4 * GIB, GIB)
 
 
 def test_without_a_gpu_there_is_nothing_to_measure(known):

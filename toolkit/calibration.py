@@ -7,6 +7,7 @@ of their own), what is free on the GPU tells it, if nobody else comes or goes me
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +26,47 @@ ALL_LAYERS = 999
 PROFILE = "q8_0"
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What NVML sees a process take of a GPU, and what of that are llama.cpp's buffers."""
+
+    gpu: Gpu
+    taken_bytes: int
+    buffer_bytes: int
+    origin: str
+
+    @property
+    def overhead(self) -> Overhead:
+        """Return the rest."""
+        return Overhead(self.gpu.name, self.gpu.driver, max(0, self.taken_bytes - self.buffer_bytes), self.origin)
+
+
 def calibrate(known: KnownOverheads, nvml: Any = None, device: AskedDevice = "gpu") -> tuple[Overhead, ...]:
     """Measure every NVIDIA GPU of this machine, and keep what was found.
 
     Raises EnvironmentFaultError if there is none, or llama-cpp-python cannot use it.
     """
-    before = list_gpus(nvml).gpus
-    check_usable(before, device)
-    with tempfile.TemporaryDirectory(prefix="gguf-toolkit-") as folder, MemoryProbe() as probe:
+    gpus = list_gpus(nvml).gpus
+    check_usable(gpus, device)
+    with tempfile.TemporaryDirectory(prefix="gguf-toolkit-") as folder:
         path = Path(folder) / "demo.gguf"
         write_gguf(plan_conversion(source_from_checkpoint(demo_checkpoint()), load_profile(PROFILE)), path)
-        settings = MemorySettings(512, ALL_LAYERS, device=device, n_devices=len(before))
-        footprint = probe.hold(path, settings)
-        found = overheads(before, list_gpus(nvml).gpus, footprint, probe.pid)
+        settings = MemorySettings(512, ALL_LAYERS, device=device, n_devices=len(gpus))
+        found = tuple(observation.overhead for observation in observe(path, settings, nvml))
     for overhead in found:
         known.put(overhead)
     return found
+
+
+def observe(path: Path, settings: MemorySettings, nvml: Any = None) -> tuple[Observation, ...]:
+    """Load a file in a process of its own, run it once, and return what that takes of each GPU.
+
+    Raises DoesNotFitError if memory does not suffice.
+    """
+    before = list_gpus(nvml).gpus
+    with MemoryProbe() as probe:
+        footprint = probe.hold(path, settings)
+        return observations(before, list_gpus(nvml).gpus, footprint, probe.pid)
 
 
 def check_usable(gpus: Sequence[Gpu], device: AskedDevice = "gpu") -> None:
@@ -55,18 +81,20 @@ def check_usable(gpus: Sequence[Gpu], device: AskedDevice = "gpu") -> None:
         )
 
 
-def overheads(
+def observations(
     before: Sequence[Gpu], after: Sequence[Gpu], footprint: Footprint, pid: int | None
-) -> tuple[Overhead, ...]:
-    """Return what a process takes of each GPU beyond the buffers of its footprint.
+) -> tuple[Observation, ...]:
+    """Return what a process takes of each GPU, and its buffers there.
 
     llama.cpp's devices and NVML's GPUs come in the same order; see `native.llama_cpp`.
     """
-    found = []
-    for was, now, name in zip(before, after, footprint.asked, strict=False):
-        taken_bytes, origin = taken(was, now, pid)
-        found.append(Overhead(now.name, now.driver, max(0, taken_bytes - footprint.bytes_on(name)), origin))
-    return tuple(found)
+    pairs = zip(before, after, footprint.asked, strict=False)
+    return tuple(_observation(was, now, footprint.bytes_on(name), pid) for was, now, name in pairs)
+
+
+def _observation(was: Gpu, now: Gpu, buffer_bytes: int, pid: int | None) -> Observation:
+    taken_bytes, origin = taken(was, now, pid)
+    return Observation(now, taken_bytes, buffer_bytes, origin)
 
 
 def taken(before: Gpu, after: Gpu, pid: int | None) -> tuple[int, str]:

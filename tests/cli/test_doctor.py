@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit.cli import cli
-from toolkit.devices import Gpu, GpuList, list_gpus
+from toolkit.devices import Gpu, GpuList
 from toolkit.doctor import LITTLE_DISK, advice
+from toolkit.errors import EnvironmentFaultError
 from toolkit.margin import Overhead, known_overheads
 from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
 
@@ -47,16 +48,11 @@ def test_a_gpu_says_what_was_measured_beyond_buffers_or_how_to_measure_it(monkey
     assert json.loads(doctor("--json").stdout)["gpus"][0]["overhead_bytes"] == 300 << 20
 
 
-def test_without_a_gpu_there_is_nothing_to_calibrate(run_command):
-    done = run_command("doctor", "--no-measure", "--calibrate")
-    if list_gpus().gpus:
-        assert done.returncode in (0, 4)
-        return
-    assert done.returncode == 4
-    assert done.stdout == ""
-    assert done.stderr == (
-        "error: there is no NVIDIA GPU here to measure; plans go on leaving 6 % of a GPU free, at most 512 MiB\n"
-    )
+def test_without_a_gpu_there_is_nothing_to_calibrate(monkeypatch):
+    monkeypatch.setattr("toolkit.calibration.list_gpus", lambda nvml: GpuList(()))
+    with pytest.raises(EnvironmentFaultError, match="no NVIDIA GPU here to measure") as caught:
+        doctor("--calibrate")
+    assert caught.value.exit_code == 4
 
 
 def test_the_bandwidth_is_measured_and_remembered(monkeypatch, tmp_path):
