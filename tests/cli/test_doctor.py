@@ -49,7 +49,7 @@ def test_a_gpu_says_what_was_measured_beyond_buffers_or_how_to_measure_it(monkey
 
 
 def test_without_a_gpu_there_is_nothing_to_calibrate(monkeypatch):
-    monkeypatch.setattr("toolkit.calibration.list_gpus", lambda nvml: GpuList(()))
+    monkeypatch.setattr("toolkit.calibration.list_gpus", lambda _nvml: GpuList(()))
     with pytest.raises(EnvironmentFaultError, match="no NVIDIA GPU here to measure") as caught:
         doctor("--calibrate")
     assert caught.value.exit_code == 4
