@@ -16,6 +16,7 @@ COMMANDS = {
     "fit": "Convert to the best file that fits a VRAM budget, and measure it.",
     "plan": "Show the memory that a model takes, and the split that fits.",
     "convert": "Convert a Hugging Face checkpoint to GGUF in one pass.",
+    "convert-lora": "Convert a PEFT adapter to GGUF.",
     "quantize": "Requantize a GGUF file with a profile.",
     "verify": "Prove that a GGUF file still is its source.",
     "merge": "Join the files of a split model.",
@@ -53,7 +54,7 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"toolkit.cli.{cmd_name}").command
+        command: click.Command = import_module(f"toolkit.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
