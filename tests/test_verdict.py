@@ -67,7 +67,7 @@ def test_an_interval_over_a_threshold_leaves_the_verdict_open_and_says_so() -> N
     near = measured("general", mean_kld=0.049, spread=0.002)
     verdict = judge_use(use("general"), [near])
     assert (verdict.level, verdict.is_certain) == (Level.GOOD, False)
-    assert "good or noticeable within the error, more text would tell" in verdict.sentence
+    assert "within the error it could be noticeable, more text would tell" in verdict.sentence
     assert judge_use(use("general"), [replace(near, values=measured("general").values)]).is_certain
 
 

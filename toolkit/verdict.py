@@ -41,10 +41,13 @@ class Quantity:
     title: str
     higher_is_better: bool = False
     share: bool = False
+    around_one: bool = False
 
     def format(self, value: float) -> str:
         """Return the number as a person reads it."""
-        return f"{100 * value:.1f} %" if self.share else f"{value:.4g}"
+        if self.share:
+            return f"{100 * value:.1f} %"
+        return f"{value:.3f}" if self.around_one else f"{value:.3g}"
 
 
 QUANTITIES = {
@@ -53,7 +56,7 @@ QUANTITIES = {
         Quantity("mean_kld", "mean KLD"),
         Quantity("p999_kld", "99.9 % KLD"),
         Quantity("same_top", "same top token", higher_is_better=True, share=True),
-        Quantity("perplexity_ratio", "perplexity ratio"),
+        Quantity("perplexity_ratio", "perplexity ratio", around_one=True),
     )
 }
 
@@ -197,13 +200,31 @@ class UseVerdict:
         return tuple(finding for finding in self.findings if finding.level is self.level)
 
     @property
-    def sentence(self) -> str:
-        """Return the verdict with its numbers and its text."""
+    def numbers(self) -> str:
+        """Return the quantities that decide, each with its threshold."""
+        return ", ".join(map(str, self.deciding))
+
+    @property
+    def doubt(self) -> str:
+        """Return what else the verdict could be, nothing where it is certain."""
+        if self.is_certain or self.measurement is None:
+            return ""
+        others = " or ".join(level for level in self.possible if level is not self.level)
+        return f"within the error it could be {others}, more text would tell"
+
+    @property
+    def without_basis(self) -> str:
+        """Return the verdict with its numbers."""
         if self.measurement is None:
             return f"unknown for {self.use.title}: {self.reason}"
-        numbers = ", ".join(map(str, self.deciding))
-        doubt = "" if self.is_certain else f"; {' or '.join(self.possible)} within the error, more text would tell"
-        return f"{self.level} for {self.use.title}: {numbers}{doubt}; on {self.measurement.basis}"
+        doubt = f"; {self.doubt}" if self.doubt else ""
+        return f"{self.level} for {self.use.title}: {self.numbers}{doubt}"
+
+    @property
+    def sentence(self) -> str:
+        """Return the verdict with its numbers and its text."""
+        basis = f"; on {self.measurement.basis}" if self.measurement is not None else ""
+        return self.without_basis + basis
 
 
 def judge_use(use: Use, measurements: Sequence[Measurement]) -> UseVerdict:

@@ -1,0 +1,146 @@
+"""What is compared: GGUF files that exist, and profiles of one model that are converted when they are measured."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from toolkit.comparison.rows import UNQUANTIZED
+from toolkit.content_digest import content_digest
+from toolkit.convert import ConversionOptions, write_gguf
+from toolkit.errors import InputError
+from toolkit.gguf_reader import read_gguf
+from toolkit.imatrix import Imatrix
+from toolkit.model_source import ModelSource
+from toolkit.plannable import PlannableModel, PlannedFile, model_from_gguf
+from toolkit.quant_profile import load_profile
+from toolkit.rows import row_count
+from toolkit.tensor_plan import ConversionPlan, plan_conversion
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A file that takes part; `opened` gives it for as long as it is needed."""
+
+    name: str
+    content: str
+    """a digest of all that its bytes depend on"""
+    model: PlannableModel
+    opened: Callable[[], AbstractContextManager[Path]]
+    path: Path | None = None
+    """where it is, or will stay"""
+
+    @property
+    def file(self) -> PlannedFile:
+        """Return its shapes, types and size."""
+        return self.model.make(self.model.profiles[0])
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the bits of tensor data per weight."""
+        tensors = self.file.tensors
+        n_bytes = sum(tensor.type.tensor_bytes(tensor.shape) for tensor in tensors)
+        return 8 * n_bytes / max(1, sum(row_count(tensor.shape) * tensor.shape[-1] for tensor in tensors))
+
+    @property
+    def is_unquantized(self) -> bool:
+        """Tell whether it can be the base of others."""
+        return self.model.profiles[0] in UNQUANTIZED
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """How profiles of a model become files."""
+
+    source: ModelSource
+    path: Path
+    """the checkpoint or the GGUF file that the source was read from"""
+    imatrix: Imatrix | None = None
+    keep: Path | None = None
+    """a folder in which the files stay; without one each is removed once it is measured"""
+    options: ConversionOptions = ConversionOptions()  # noqa: RUF009  # frozen
+
+
+def contestants_from_files(paths: Sequence[Path]) -> list[Contestant]:
+    """Return GGUF files as contestants, each under the shortest name that tells them apart.
+
+    Raises GgufError if one is damaged or no model, InputError if one is given twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    twice = next((path for path in paths if resolved.count(path.resolve()) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is given twice; a file is compared with others")
+    stems = [path.name.removesuffix(".gguf") for path in paths]
+    names = [str(path) if stems.count(stem) > 1 else stem for path, stem in zip(paths, stems, strict=True)]
+    return [contestant_from_file(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def contestant_from_file(path: Path, name: str) -> Contestant:
+    """Return one GGUF file, or one set of split files, as a contestant."""
+    model, members = model_from_gguf(path), read_gguf(path).paths
+    return Contestant(name, content_digest(members), model, lambda: nullcontext(members[0]), members[0])
+
+
+def contestants_from_profiles(conversions: Conversions, profiles: Sequence[str]) -> list[Contestant]:
+    """Return profiles of one model as contestants; nothing is converted yet.
+
+    Raises ProfileError or ImatrixError if one cannot be made, InputError if one is given twice.
+    """
+    names = [load_profile(profile).name for profile in profiles]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"--profiles has {twice} twice; give each once")
+    return [contestant_from_profile(conversions, profile) for profile in profiles]
+
+
+def contestant_from_profile(conversions: Conversions, profile: str) -> Contestant:
+    """Return one profile of a model as a contestant."""
+    source = conversions.source
+    plan = plan_conversion(source, load_profile(profile), conversions.imatrix)
+    name = plan.profile.name
+    planned = PlannedFile(name, plan.bits_per_weight, plan.file_bytes, plan.metadata, plan.tensors)
+    model = PlannableModel(source.name, plan.metadata, (name,), lambda _: planned)
+    kept = conversions.keep / f"{source.name}-{name}.gguf" if conversions.keep is not None else None
+    return Contestant(name, _content_of(plan, conversions), model, partial(_converted, plan, kept, conversions), kept)
+
+
+def _content_of(plan: ConversionPlan, conversions: Conversions) -> str:
+    """Return what the bytes of a file depend on that is not made yet: its header, the weights, the importance matrix."""
+    import hashlib
+
+    weights = content_digest(_weight_files(conversions.path))
+    importance = "" if conversions.imatrix is None else content_digest([conversions.imatrix.path])
+    header = hashlib.sha256(plan.layout.header).hexdigest()
+    return hashlib.sha256(f"{header} {weights} {importance}".encode()).hexdigest()
+
+
+def _weight_files(path: Path) -> Sequence[Path]:
+    if not path.is_dir():
+        return read_gguf(path).paths
+    return sorted(file for file in path.iterdir() if file.suffix in _WEIGHT_SUFFIXES and file.is_file())
+
+
+@contextmanager
+def _converted(plan: ConversionPlan, kept: Path | None, conversions: Conversions) -> Iterator[Path]:
+    if kept is not None:
+        if not _is_there(plan, kept):
+            write_gguf(plan, kept, conversions.options)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="gguf-toolkit-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / f"{conversions.source.name}-{plan.profile.name}.gguf"
+        write_gguf(plan, path, conversions.options)
+        yield path
+
+
+def _is_there(plan: ConversionPlan, path: Path) -> bool:
+    """Tell whether a run before left this very file: files are whole or absent, so its header says it."""
+    header = plan.layout.header
+    if not path.is_file() or path.stat().st_size != plan.file_bytes:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(header)) == header

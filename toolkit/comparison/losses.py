@@ -1,0 +1,73 @@
+"""From a measured divergence to what a comparison keeps of it: figures with bounds, and the evidence of a verdict."""
+
+import math
+from collections.abc import Sequence
+
+import numpy
+
+from toolkit.comparison.rows import Loss, Quality, Row
+from toolkit.divergence_statistics import Divergence, Doubles, Estimate, mean_of
+from toolkit.paired import Interval
+from toolkit.verdict import Measured, Measurement
+
+DEVIATIONS = 1.96
+"""Standard errors to each side of an interval that holds the true value in 95 % of the cases."""
+TAIL = 0.999
+
+
+def loss_of(divergence: Divergence, values: Sequence[Doubles]) -> Loss:
+    """Return what is kept of a divergence; `values` are the divergences of every token, window by window."""
+    windows, percentiles = divergence.per_chunk, divergence.divergence.percentiles
+    return Loss(
+        mean=_wider(divergence.divergence.mean, [window.divergence for window in windows]),
+        median=percentiles[0.5],
+        p99=percentiles[0.99],
+        p999=percentile_interval(numpy.concatenate(values), TAIL, percentiles[TAIL]),
+        maximum=divergence.divergence.maximum,
+        same_top=_wider(divergence.same_top, [window.same_top for window in windows]),
+        log_ratio=_wider(divergence.log_ratio, [window.log_ratio for window in windows]),
+        perplexity_ratio=divergence.perplexity_ratio.value,
+        rounding=divergence.rounding,
+        per_window=windows,
+    )
+
+
+def percentile_interval(values: Doubles, fraction: float, value: float) -> Interval:
+    """Return a percentile with bounds that hold for any distribution: how many values lie beyond it is binomial.
+
+    Where fewer than four lie beyond, nothing bounds it from above.
+    """
+    ordered, count = numpy.sort(values), len(values)
+    place, spread = fraction * count, DEVIATIONS * math.sqrt(count * fraction * (1 - fraction))
+    low, high = max(0, math.floor(place - spread) - 1), math.ceil(place + spread) - 1
+    return Interval(value, min(value, float(ordered[low])), float(ordered[high]) if high < count else math.inf)
+
+
+def measurements_of(row: Row) -> tuple[Measurement, ...]:
+    """Return the evidence that a row gives to verdicts."""
+    return tuple(_measurement(quality) for quality in row.qualities)
+
+
+def _measurement(quality: Quality) -> Measurement:
+    loss, key = quality.loss, quality.key
+    values = {}
+    if loss is not None:
+        ratio = _bounds(loss.log_ratio)
+        values = {
+            "mean_kld": _bounds(loss.mean),
+            "p999_kld": Measured(loss.p999.mean, loss.p999.low, loss.p999.high),
+            "same_top": _bounds(loss.same_top),
+            "perplexity_ratio": Measured(loss.perplexity_ratio, math.exp(ratio.low), math.exp(ratio.high)),
+        }
+    return Measurement(quality.kind, quality.text, key.text_sha256, key.n_ctx, key.windows, values)
+
+
+def _bounds(estimate: Estimate) -> Measured:
+    radius = DEVIATIONS * estimate.error
+    return Measured(estimate.value, estimate.value - radius, estimate.value + radius)
+
+
+def _wider(estimate: Estimate, windows: Sequence[float]) -> Estimate:
+    """Return an estimate with the error between windows, where it is larger: tokens of one window are alike."""
+    between = mean_of(numpy.asarray(windows, numpy.float64)).error if len(windows) > 1 else 0.0
+    return Estimate(estimate.value, max(estimate.error, between))

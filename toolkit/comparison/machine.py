@@ -1,0 +1,37 @@
+"""What a comparison was measured with."""
+
+import platform
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from toolkit.comparison.rows import Machine
+from toolkit.devices import physical_cores, read_ram
+from toolkit.disk_cache import gpu_names
+from toolkit.ggml_devices import offload_devices
+
+_DISTRIBUTIONS = ("gguf-toolkit", "llama-cpp-python", "numpy")
+
+
+def this_machine(installed_version: Callable[[str], str | None]) -> Machine:
+    """Return what there is to measure with here."""
+    versions = {"Python": sys.version.split()[0]} | {name: installed_version(name) for name in _DISTRIBUTIONS}
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    processor = f"{processor_name()}, {physical_cores()} cores"
+    return Machine(system, processor, gpu_names(), read_ram().total_bytes, versions)
+
+
+def measured_on() -> str:
+    """Return what computes: the GPUs that llama.cpp can offload to, or the CPU."""
+    names = ", ".join(device.description or device.name for device in offload_devices())
+    return names or "the CPU"
+
+
+def processor_name() -> str:
+    """Return the processor's own name for itself."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,170 @@
+"""Measure models on the same windows of the same texts, against a base that is evaluated once."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy
+
+from toolkit.comparison.losses import loss_of
+from toolkit.comparison.rows import Quality, TextKey
+from toolkit.divergence import BaseLogits, LiveBase, SavedBase, check_vocabularies, measure_divergence
+from toolkit.divergence_statistics import Divergence, Doubles, Estimate, TokenScores
+from toolkit.errors import InputError
+from toolkit.evaluation_text import EvaluationText
+from toolkit.logits_file import SaveAs, logits_bytes, measure_and_save, read_logits
+from toolkit.perplexity import Perplexity, Windows, cut_windows, measure_perplexity
+from toolkit.runtime import LlamaRuntime, RuntimeSettings
+
+SCRATCH_BYTES = 4 << 30
+"""The base's logits are kept in a file up to this size; larger ones are computed again beside every model."""
+Tell = Callable[[int, int, str], None]
+Bar = Callable[[str], AbstractContextManager[Tell]]
+"""a label -> a context that gives a function of windows done, windows in all, and the value so far"""
+
+
+def no_bar(_label: str) -> AbstractContextManager[Tell]:
+    """Show nothing."""
+    return nullcontext(lambda _done, _total, _value: None)
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """A text, the kind that it is declared to be, and how it is cut."""
+
+    kind: str
+    text: EvaluationText
+    n_ctx: int
+    max_windows: int | None = None
+
+
+@dataclass(frozen=True)
+class Loadable:
+    """A file, made when it is first asked for, and how to load it with a context."""
+
+    name: str
+    path: Callable[[], Path]
+    settings: Callable[[int], RuntimeSettings]
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What is remembered of the base on one text."""
+
+    n_vocab: int
+    tokens: Sequence[int]
+    logits: Path | None
+    """None where the file would be too large"""
+    quality: Quality
+
+
+class BaseModel:
+    """The unquantized model. Its logits of a text are kept in a scratch file, so that it is evaluated once for all rows.
+
+    Where that file would be too large the base runs in lockstep with each row instead, in bounded memory.
+    """
+
+    def __init__(self, loadable: Loadable, folder: Path, bar: Bar = no_bar) -> None:
+        self._loadable, self._folder, self._bar = loadable, folder, bar
+        self._evaluated: dict[TextRequest, _Evaluated] = {}
+
+    def quality(self, request: TextRequest) -> Quality:
+        """Return its own perplexity on a text.
+
+        Raises TextError if the text is too short, QualityError if its logits are not finite.
+        """
+        return self._on(request).quality
+
+    def refusal(self, runtime: LlamaRuntime, request: TextRequest, tokens: Sequence[int]) -> str:
+        """Return why a model cannot be compared with it on a text; nothing where it can."""
+        known = self._on(request)
+        try:
+            check_vocabularies(runtime, known, tokens, known.tokens)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    @contextmanager
+    def logits(self, request: TextRequest) -> Iterator[BaseLogits]:
+        """Give its logits of a text."""
+        known = self._on(request)
+        if known.logits is not None:
+            yield SavedBase(read_logits(known.logits))
+            return
+        with LlamaRuntime(self._loadable.path(), self._loadable.settings(request.n_ctx)) as runtime:
+            yield LiveBase(runtime)
+
+    def _on(self, request: TextRequest) -> _Evaluated:
+        if request not in self._evaluated:
+            with LlamaRuntime(self._loadable.path(), self._loadable.settings(request.n_ctx)) as runtime:
+                self._evaluated[request] = self._evaluate(runtime, request)
+        return self._evaluated[request]
+
+    def _evaluate(self, runtime: LlamaRuntime, request: TextRequest) -> _Evaluated:
+        tokens, windows = _windows(runtime, request)
+        needed = logits_bytes(windows, runtime.n_vocab)
+        scratch = self._folder / f"{len(self._evaluated)}.logits"
+        fits = needed <= min(SCRATCH_BYTES, shutil.disk_usage(self._folder).free // 2)
+        with self._bar(f"base on {request.text.name}") as tell:
+            if fits:
+                result = measure_and_save(runtime, windows, SaveAs(scratch), _of_perplexity(tell))
+            else:
+                result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(tell))
+        quality = _quality(request, runtime, tokens, result)
+        return _Evaluated(runtime.n_vocab, tokens, scratch if fits else None, quality)
+
+
+def measure_quality(
+    loadable: Loadable, request: TextRequest, base: BaseModel | None = None, bar: Bar = no_bar
+) -> Quality:
+    """Return the perplexity of a model on a text, and how far it is from the base if there is one with its vocabulary.
+
+    Raises what loading and measuring raise.
+    """
+    with LlamaRuntime(loadable.path(), loadable.settings(request.n_ctx)) as runtime:
+        tokens, windows = _windows(runtime, request)
+        refusal = base.refusal(runtime, request, tokens) if base is not None else ""
+        with bar(f"{loadable.name} on {request.text.name}") as tell:
+            if base is None or refusal:
+                result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(tell))
+                return replace(_quality(request, runtime, tokens, result), not_comparable=refusal)
+            with base.logits(request) as logits:
+                found, values = _diverged(runtime, logits, windows, tell)
+        key = _key(request, runtime.n_vocab, tokens, windows.count)
+    return Quality(request.kind, request.text.name, key, found.tokens, found.perplexity, loss_of(found, values))
+
+
+def _diverged(
+    runtime: LlamaRuntime, logits: BaseLogits, windows: Windows, tell: Tell
+) -> tuple[Divergence, list[Doubles]]:
+    values: list[Doubles] = []
+
+    def watch(done: int, scores: TokenScores) -> bool:
+        values.append(scores.divergence)
+        tell(done, windows.count, f"KLD {float(scores.divergence.mean()):.5f}")
+        return False
+
+    return measure_divergence(runtime, logits, windows, watch), values
+
+
+def _windows(runtime: LlamaRuntime, request: TextRequest) -> tuple[list[int], Windows]:
+    tokens = runtime.tokenize(request.text.text)
+    return tokens, cut_windows(tokens, request.n_ctx, request.max_windows)
+
+
+def _quality(request: TextRequest, runtime: LlamaRuntime, tokens: Sequence[int], found: Perplexity) -> Quality:
+    key = _key(request, runtime.n_vocab, tokens, found.chunks)
+    estimate = Estimate(found.perplexity, found.standard_error)
+    return Quality(request.kind, request.text.name, key, found.tokens, estimate)
+
+
+def _key(request: TextRequest, n_vocab: int, tokens: Sequence[int], windows: int) -> TextKey:
+    digest = hashlib.sha256(numpy.asarray([n_vocab, *tokens], "<i4").tobytes()).hexdigest()
+    return TextKey(request.text.sha256, request.n_ctx, windows, digest)
+
+
+def _of_perplexity(tell: Tell) -> Callable[[int, int, float], None]:
+    return lambda done, total, value: tell(done, total, f"PPL {value:.4f}")

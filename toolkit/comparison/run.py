@@ -1,0 +1,212 @@
+"""Measure every contestant: plan its memory, load it once a text, keep what was measured, go on after a failure."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+
+from toolkit.comparison.contestants import Contestant
+from toolkit.comparison.quality import Bar, BaseModel, Loadable, TextRequest, measure_quality, no_bar
+from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
+from toolkit.comparison.store import ComparisonStore
+from toolkit.errors import ToolkitError
+from toolkit.load_plan import runtime_settings
+from toolkit.memory import MemorySettings
+from toolkit.plan import AsksMemory, KvTypes, PlannedChoice, Planner, PlanRequest, devices_with_budgets
+from toolkit.runtime import LlamaRuntime, RuntimeSettings, supports_offload
+from toolkit.token_rate import RateSettings, TokenRate, measure_rates
+
+BASE_KV: KvTypes = ("f16", "f16")
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how far the work is; the default is nobody."""
+
+    step: Callable[[str], None] = lambda _what: None
+    bar: Bar = no_bar
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is compared, on what, and for which budget."""
+
+    contestants: tuple[Contestant, ...]
+    base: Contestant | None
+    plan: PlanRequest
+    texts: tuple[TextRequest, ...]
+    rates: RateSettings | None = None
+    threads: int | None = None
+    store: ComparisonStore = field(default_factory=lambda: ComparisonStore(None))
+
+
+def measure_rows(job: Job, asker: AsksMemory, watcher: Watcher | None = None) -> tuple[Row, ...]:
+    """Return a row for the base and for every contestant with every KV type: the base first, then the heaviest.
+
+    A contestant that fails is a row with an error, and the others go on.
+
+    Raises ToolkitError if the base fails, because nothing can be compared with it then.
+    """
+    with ExitStack() as stack:
+        run = _Run(job, asker, watcher or Watcher(), stack)
+        rows = run.base_rows()
+        for contestant in job.contestants:
+            rows += run.rows(contestant)
+    return tuple(sorted(rows, key=lambda row: (not row.is_base, -row.file_bytes)))
+
+
+class _Run:
+    """The state of a run: the base, its file and its logits, which live as long as the stack."""
+
+    def __init__(self, job: Job, asker: AsksMemory, watcher: Watcher, stack: ExitStack) -> None:
+        self._job, self._asker, self._watcher, self._stack = job, asker, watcher, stack
+        self._base: BaseModel | None = None
+        self._base_path: Callable[[], Path] | None = None
+
+    def base_rows(self) -> list[Row]:
+        """Return the row of the base, if there is one."""
+        base = self._job.base
+        if base is None:
+            return []
+        self._base_path = self._opened(base, self._stack)
+        folder = tempfile.TemporaryDirectory(prefix="gguf-toolkit-", ignore_cleanup_errors=True)
+        choice = self._planned(base, BASE_KV)
+        loadable = self._loadable(base, choice, self._base_path)
+        self._base = BaseModel(loadable, Path(self._stack.enter_context(folder)), self._watcher.bar)
+        row = replace(_bare_row(base, BASE_KV), is_base=True)
+        return [self._measured(row, base, choice, _Source(loadable, self._base.quality))]
+
+    def rows(self, contestant: Contestant) -> list[Row]:
+        """Return the rows of a contestant, one a KV type; one that failed has an error."""
+        found = []
+        with ExitStack() as files:
+            is_base = self._job.base is not None and contestant.content == self._job.base.content
+            path = self._base_path if is_base and self._base_path is not None else self._opened(contestant, files)
+            for kv_types in self._job.plan.kv_types:
+                if not (is_base and kv_types == BASE_KV):
+                    found.append(self._row(contestant, kv_types, path))
+        return found
+
+    def _row(self, contestant: Contestant, kv_types: KvTypes, path: Callable[[], Path]) -> Row:
+        row = _bare_row(contestant, kv_types)
+        try:
+            choice = self._planned(contestant, kv_types)
+            loadable = self._loadable(contestant, choice, path)
+            measure = partial(measure_quality, loadable, base=self._base, bar=self._watcher.bar)
+            return self._measured(row, contestant, choice, _Source(loadable, measure))
+        except ToolkitError as error:
+            self._watcher.step(f"{row.name} failed, the others go on: {error}")
+            return replace(row, error=str(error), exit_code=error.exit_code)
+
+    def _opened(self, contestant: Contestant, files: ExitStack) -> Callable[[], Path]:
+        @cache
+        def path() -> Path:
+            if contestant.path is None or not contestant.path.exists():
+                self._watcher.step(f"converting to {contestant.name}")
+            return files.enter_context(contestant.opened())
+
+        return path
+
+    def _planned(self, contestant: Contestant, kv_types: KvTypes) -> PlannedChoice:
+        with Planner(contestant.model, self._job.plan, self._asker) as planner:
+            return planner.choice(contestant.model.profiles[0], kv_types)
+
+    def _settings(self, choice: PlannedChoice, n_ctx: int) -> MemorySettings:
+        """Return how a file is loaded to be measured: as planned, or on the CPU where that cannot be."""
+        batch = min(BATCH, n_ctx)
+        settings = replace(choice.settings, n_ctx=n_ctx, n_batch=batch, n_ubatch=batch)
+        if choice.fits and _can_offload(choice):
+            return settings
+        return replace(settings, device="cpu", n_gpu_layers=0, tensor_overrides=(), tensor_split=(), rpc=())
+
+    def _loadable(self, contestant: Contestant, choice: PlannedChoice, path: Callable[[], Path]) -> Loadable:
+        def settings(n_ctx: int) -> RuntimeSettings:
+            return runtime_settings(self._settings(choice, n_ctx), self._job.threads)
+
+        return Loadable(contestant.name, path, settings)
+
+    def _measured(self, row: Row, contestant: Contestant, choice: PlannedChoice, source: "_Source") -> Row:
+        row = replace(row, memory=_memory(choice, self._job.plan))
+        qualities = [self._quality(contestant, choice, text, source.quality) for text in self._job.texts]
+        # A rate on the CPU says nothing of a file that was meant for a GPU and does not fit.
+        can_be_timed = choice.fits or not _can_offload(choice)
+        rates = self._rates(contestant, choice, source, self._job.rates) if self._job.rates and can_be_timed else None
+        return replace(row, qualities=tuple(qualities), rates=rates)
+
+    def _quality(
+        self,
+        contestant: Contestant,
+        choice: PlannedChoice,
+        text: TextRequest,
+        measure: Callable[[TextRequest], Quality],
+    ) -> Quality:
+        base = self._job.base.content if self._job.base is not None else None
+        settings = self._settings_key(choice, text.n_ctx)
+        key = (contestant.content, base, text.text.sha256, text.n_ctx, text.max_windows, *settings)
+        found = self._job.store.quality(*key)
+        if found is not None:
+            return replace(found, kind=text.kind, text=text.text.name)
+        self._watcher.step(f"measuring {contestant.name} on {text.text.name}")
+        found = measure(text)
+        self._job.store.keep_quality(found, *key)
+        return found
+
+    def _rates(
+        self, contestant: Contestant, choice: PlannedChoice, source: "_Source", wanted: RateSettings
+    ) -> TokenRate:
+        n_ctx = max(wanted.n_prompt, wanted.n_generate) + wanted.n_depth
+        key = (contestant.content, asdict(wanted), *self._settings_key(choice, n_ctx))
+        found = self._job.store.rates(*key)
+        if found is None:
+            self._watcher.step(f"timing {contestant.name}")
+            with LlamaRuntime(source.loadable.path(), source.loadable.settings(n_ctx)) as runtime:
+                found = measure_rates(runtime, wanted)
+            self._job.store.keep_rates(found, *key)
+        return found
+
+    def _settings_key(self, choice: PlannedChoice, n_ctx: int) -> tuple[object, ...]:
+        return asdict(self._settings(choice, n_ctx)), self._job.threads
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file that can be loaded, and how its quality is measured."""
+
+    loadable: Loadable
+    quality: Callable[[TextRequest], Quality]
+
+
+def _bare_row(contestant: Contestant, kv_types: KvTypes) -> Row:
+    kv = "/".join(dict.fromkeys(kv_types))
+    path = None if contestant.path is None else str(contestant.path)
+    return Row(contestant.name, kv, False, contestant.file.file_bytes, contestant.bits_per_weight, path=path)
+
+
+def _can_offload(choice: PlannedChoice) -> bool:
+    return bool(choice.settings.rpc) or supports_offload()
+
+
+def _memory(choice: PlannedChoice, request: PlanRequest) -> PlannedMemory:
+    devices: Sequence[DeviceMemory] = [
+        DeviceMemory(
+            device.name,
+            device.on_host,
+            device.weights_bytes,
+            device.kv_cache_bytes,
+            device.compute_bytes,
+            budget,
+        )
+        for device, budget in devices_with_budgets(choice, request.budgets)
+    ]
+    return PlannedMemory(
+        tuple(devices),
+        choice.placement.n_gpu_layers,
+        choice.n_layers,
+        choice.fits,
+        choice.fits and choice.fits_whole,
+        choice.missing_bytes,
+        choice.footprint.answered_by,
+    )

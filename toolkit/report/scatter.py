@@ -1,0 +1,256 @@
+"""The picture of size against divergence, with the line of the files that no other beats."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from toolkit.comparison.losses import DEVIATIONS
+from toolkit.comparison.ranking import pareto_rows
+from toolkit.comparison.rows import Comparison, Row
+from toolkit.report.labels import Box, Marker, place_labels
+from toolkit.report.markup import Html, element, joined
+from toolkit.units import GIB, KIB, MIB
+
+_LETTER = 0.62
+"""Width of a letter by the size of its font: a little more than most are."""
+_ROOM = 0.12
+_STEP = 6.0
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The size of a picture and of its letters, in pixels."""
+
+    width: float
+    height: float
+    font: float
+    class_: str
+
+    @property
+    def frame(self) -> Box:
+        """Return the rectangle that points lie in."""
+        return Box(4.2 * self.font, 0.9 * self.font, self.width - 6, self.height - 3.6 * self.font)
+
+    def shortened(self, name: str) -> str:
+        """Return a name without its middle where it would take more than a third of the picture."""
+        most = int(self.width / 3 / (_LETTER * self.font))
+        return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[len(name) - (most - most // 2) :]}"
+
+
+WIDE = Canvas(1040, 430, 14, "wide")
+NARROW = Canvas(343, 330, 11.5, "narrow")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row in the picture."""
+
+    label: str
+    cost_bytes: int
+    divergence: float
+    error: float
+    on_front: bool
+    is_advised: bool
+
+
+@dataclass(frozen=True)
+class _Axes:
+    frame: Box
+    bytes_range: tuple[float, float]
+    log_range: tuple[float, float]
+
+    def x(self, n_bytes: float) -> float:
+        low, high = self.bytes_range
+        return self.frame.left + (n_bytes - low) / (high - low) * (self.frame.right - self.frame.left)
+
+    def y(self, divergence: float) -> float:
+        low, high = self.log_range
+        place = (math.log10(max(divergence, 10**low)) - low) / (high - low)
+        return self.frame.bottom - place * (self.frame.bottom - self.frame.top)
+
+
+def points_of(comparison: Comparison, advised: Row | None) -> list[Point]:
+    """Return the rows that have a place in the picture: those with a divergence above what the base's storage hides."""
+    front = pareto_rows(comparison)
+    return [
+        Point(
+            comparison.label(row),
+            comparison.cost_bytes(row),
+            max(row.loss.mean.value, row.loss.rounding / 10),
+            row.loss.mean.error,
+            number in front,
+            row is advised,
+        )
+        for number, row in enumerate(comparison.rows)
+        if row.loss is not None and not row.is_base
+    ]
+
+
+def scatter(points: Sequence[Point], limits: Sequence[tuple[str, float]], canvas: Canvas, cost: str) -> Html:
+    """Return the picture of points as SVG; `limits` are thresholds of the divergence with their names, `cost` what x is."""
+    axes = _axes(points, limits, canvas)
+    shown = [(name, value) for name, value in limits if axes.log_range[0] <= math.log10(value) <= axes.log_range[1]]
+    lines, taken = _limit_lines(shown, axes, canvas)
+    return element(
+        "svg",
+        element("title", f"{cost} against mean KL divergence"),
+        element("desc", _described(points)),
+        _grid(axes, canvas, cost),
+        lines,
+        _front(points, axes),
+        *(_drawn(point, axes) for point in points),
+        _names(points, axes, canvas, taken),
+        viewBox=f"0 0 {canvas.width:g} {canvas.height:g}",
+        class_=canvas.class_,
+        role="img",
+        font_size=canvas.font,
+    )
+
+
+def _axes(points: Sequence[Point], limits: Sequence[tuple[str, float]], canvas: Canvas) -> _Axes:
+    sizes = [point.cost_bytes for point in points]
+    room = _ROOM * (max(sizes) - min(sizes)) or 0.1 * max(sizes)
+    logs = [math.log10(point.divergence) for point in points]
+    # A threshold just beyond the points belongs in the picture; one far away would only squeeze them.
+    near = [math.log10(value) for _, value in limits if min(logs) - 0.5 <= math.log10(value) <= max(logs) + 0.5]
+    low, high = min(logs + near), max(logs + near)
+    margin = max(0.15, 0.08 * (high - low))
+    return _Axes(canvas.frame, (max(0.0, min(sizes) - room), max(sizes) + 1.6 * room), (low - margin, high + margin))
+
+
+def _grid(axes: _Axes, canvas: Canvas, cost: str) -> Html:
+    frame, parts = axes.frame, []
+    for value in _log_ticks(axes.log_range):
+        y = axes.y(value)
+        parts.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y))
+        parts.append(_text(f"{value:g}", frame.left - 8, y + canvas.font * 0.35, "end"))
+    unit, name = _unit(axes.bytes_range[1])
+    for value in _ticks(axes.bytes_range[0] / unit, axes.bytes_range[1] / unit, 4 if canvas.width < 500 else 8):
+        parts.append(_text(f"{value:g}", axes.x(value * unit), frame.bottom + 1.5 * canvas.font, "middle"))
+    parts.append(element("line", x1=frame.left, x2=frame.right, y1=frame.bottom, y2=frame.bottom))
+    parts.append(_text(f"{cost}, {name}", frame.right, canvas.height - 0.5 * canvas.font, "end"))
+    return element("g", *parts, class_="axis")
+
+
+def _limit_lines(limits: Sequence[tuple[str, float]], axes: _Axes, canvas: Canvas) -> tuple[Html, list[Box]]:
+    frame, parts, taken = axes.frame, [], []
+    for name, value in limits:
+        y, width = axes.y(value), _width(name, canvas.font)
+        parts.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y))
+        parts.append(_text(name, frame.right, y - 0.4 * canvas.font, "end"))
+        taken.append(Box(frame.right - width, y - 1.4 * canvas.font, frame.right, y))
+    return element("g", *parts, class_="limit"), taken
+
+
+def _front(points: Sequence[Point], axes: _Axes) -> Html:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in _corners(points, axes))
+    return element("polyline", points=path, class_="front")
+
+
+def _along_the_front(points: Sequence[Point], axes: _Axes) -> list[Box]:
+    """Return small boxes on the line, which names keep off as well."""
+    found = []
+    for (x1, y1), (x2, y2) in pairwise(_corners(points, axes)):
+        steps = max(1, int(math.hypot(x2 - x1, y2 - y1) / _STEP))
+        for step in range(steps):
+            x, y = x1 + (x2 - x1) * step / steps, y1 + (y2 - y1) * step / steps
+            found.append(Box(x - 2, y - 2, x + 2, y + 2))
+    return found
+
+
+def _corners(points: Sequence[Point], axes: _Axes) -> list[tuple[float, float]]:
+    on_front = sorted((point.cost_bytes, point.divergence) for point in points if point.on_front)
+    return [(axes.x(n_bytes), axes.y(divergence)) for n_bytes, divergence in on_front]
+
+
+def _drawn(point: Point, axes: _Axes) -> Html:
+    x, y = axes.x(point.cost_bytes), axes.y(point.divergence)
+    radius = DEVIATIONS * point.error
+    ends = axes.y(point.divergence + radius), axes.y(max(point.divergence - radius, point.divergence / 10))
+    parts = [element("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_="error")]
+    if point.is_advised:
+        parts.append(element("circle", cx=x, cy=y, r=9.0, class_="ring"))
+    parts.append(element("circle", cx=x, cy=y, r=5.0, class_="point on" if point.on_front else "point"))
+    return joined(parts)
+
+
+def _names(points: Sequence[Point], axes: _Axes, canvas: Canvas, taken: Sequence[Box]) -> Html:
+    markers = [
+        Marker(
+            axes.x(one.cost_bytes),
+            axes.y(one.divergence),
+            _width(canvas.shortened(one.label), canvas.font),
+            1.3 * canvas.font,
+        )
+        for one in points
+    ]
+    frame = Box(axes.frame.left, axes.frame.top - canvas.font, axes.frame.right, axes.frame.bottom)
+    boxes = place_labels(markers, frame, [*taken, *_along_the_front(points, axes)])
+    parts = []
+    for point, marker, box in zip(points, markers, boxes, strict=True):
+        parts += _leader(marker, box)
+        # The width is a guess: anchored at the end that is nearer, the name keeps its distance from the point.
+        anchor, x = ("start", box.left) if box.left >= marker.x else ("end", box.right)
+        if box.left < marker.x < box.right:
+            anchor, x = "middle", (box.left + box.right) / 2
+        parts.append(
+            _text(
+                canvas.shortened(point.label),
+                x,
+                box.bottom - 0.3 * canvas.font,
+                anchor,
+                "chosen" if point.is_advised else None,
+            )
+        )
+    return element("g", *parts, class_="names")
+
+
+def _leader(marker: Marker, box: Box) -> list[Html]:
+    x = min(max(marker.x, box.left), box.right)
+    y = min(max(marker.y, box.top), box.bottom)
+    if math.hypot(x - marker.x, y - marker.y) < 16:
+        return []
+    return [element("line", x1=marker.x, y1=marker.y, x2=x, y2=y, class_="leader")]
+
+
+def _text(words: str, x: float, y: float, anchor: str, class_: str | None = None) -> Html:
+    return element("text", words, x=x, y=y, text_anchor=anchor, class_=class_)
+
+
+def _width(words: str, font: float) -> float:
+    return _LETTER * font * len(words)
+
+
+def _unit(n_bytes: float) -> tuple[int, str]:
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB")):
+        if n_bytes >= 1.5 * unit:
+            return unit, name
+    return KIB, "KiB"
+
+
+def _ticks(low: float, high: float, about: int) -> list[float]:
+    """Return round numbers between two values, about so many."""
+    raw = (high - low) / about
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _log_ticks(log_range: tuple[float, float]) -> list[float]:
+    low, high = log_range
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        values = [factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in factors]
+        ticks = [value for value in values if low <= math.log10(value) <= high]
+        if len(ticks) <= 8:
+            return ticks
+    return ticks
+
+
+def _described(points: Sequence[Point]) -> str:
+    """Return the picture in words, for those who do not see it."""
+    return "; ".join(
+        f"{point.label}: {point.cost_bytes:,} bytes, mean KLD {point.divergence:.4f}"
+        + (", no other file beats it" if point.on_front else "")
+        for point in points
+    )
