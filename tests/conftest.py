@@ -17,6 +17,7 @@ from toolkit.tensor_plan import plan_conversion
 
 MEASURED = {
     "memory_difference": "memory predicted before conversion, largest difference from a real load, in bytes",
+    "log_difference": "memory read from llama.cpp's log, largest difference from its own account, in bytes",
     "estimate_error": "memory estimated by formula, largest error of a compute buffer, in percent",
 }
 """What tests record with `record_property` as (architecture, number), and how the summary calls it."""

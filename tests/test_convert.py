@@ -93,7 +93,8 @@ def test_a_skeleton_has_the_header_and_the_length_of_the_file(sources, tmp_path)
 
 
 def test_a_file_that_the_check_refuses_does_not_get_its_name(sources, tmp_path):
-    def refuse(path):
+    def refuse(path, plan):
+        assert path.stat().st_size == plan.file_bytes
         assert path.read_bytes().startswith(MAGIC)
         raise TensorError("no")
 

@@ -1,9 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from fake_nvml import FakeNvml
 
 from toolkit.devices import Gpu, Holder, Ram, list_gpus, physical_cores, read_ram
 
@@ -11,71 +10,20 @@ GIB = 1 << 30
 HOST = Ram(64 * GIB, 60 * GIB, "the host")
 
 
-class FakeNvml:
-    """The part of pynvml that is used; a GPU is a dict, and a value that is an error is raised."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, *gpus: dict[str, Any] | Exception, init_error: str | None = None) -> None:
-        self.gpus, self.init_error, self.open = gpus, init_error, False
-
-    def nvmlInit(self) -> None:  # noqa: N802
-        if self.init_error:
-            raise self.NVMLError(self.init_error)
-        self.open = True
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        self.open = False
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return len(self.gpus)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
-        return _value(self.gpus[index])
-
-    def nvmlDeviceGetMigMode(self, handle: dict[str, Any]) -> tuple[int, int]:  # noqa: N802
-        if "instances" not in handle:
-            raise self.NVMLError("Not Supported")
-        return 1, 1
-
-    def nvmlDeviceGetMaxMigDeviceCount(self, handle: dict[str, Any]) -> int:  # noqa: N802
-        return len(handle["instances"])
-
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: dict[str, Any], index: int) -> Any:  # noqa: N802
-        return _value(handle["instances"][index])
-
-    def nvmlDeviceGetMemoryInfo(self, handle: dict[str, Any]) -> Any:  # noqa: N802
-        total, free = _value(handle["memory"])
-        return SimpleNamespace(total=total, free=free)
-
-    def nvmlDeviceGetName(self, handle: dict[str, Any]) -> str | bytes:  # noqa: N802
-        return handle["name"]  # type: ignore[no-any-return]
-
-    def nvmlDeviceGetUUID(self, handle: dict[str, Any]) -> str:  # noqa: N802
-        return "GPU-" + str(_text(handle["name"]))
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: dict[str, Any]) -> list[Any]:  # noqa: N802
-        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in _value(handle.get("processes", []))]
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, Exception):
-        raise value
-    return value
-
-
 NO_PERMISSION = FakeNvml.NVMLError("Insufficient Permissions")
 
 
 def test_a_gpu_is_listed_with_its_free_memory_and_who_holds_the_rest() -> None:
     nvml = FakeNvml({"name": b"RTX", "memory": (8 * GIB, 6 * GIB), "processes": [(42, GIB), (43, None)]})
-    assert list_gpus(nvml).gpus == (Gpu("RTX", "GPU-RTX", 8 * GIB, 6 * GIB, (Holder(42, GIB), Holder(43, None))),)
+    assert list_gpus(nvml).gpus == (
+        Gpu("RTX", "GPU-RTX", 8 * GIB, 6 * GIB, (Holder(42, GIB), Holder(43, None)), driver="570.1"),
+    )
     assert not nvml.open
+
+
+def test_windows_own_driver_model_is_told_apart() -> None:
+    found = list_gpus(FakeNvml(*({"name": "A", "memory": (GIB, GIB), "driver_model": model} for model in (0, 1))))
+    assert [gpu.wddm for gpu in found.gpus] == [True, False]
 
 
 def test_without_a_driver_there_are_no_gpus_and_a_note() -> None:

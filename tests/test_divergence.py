@@ -12,7 +12,7 @@ from toolkit.divergence_statistics import Divergence, TokenScores, percentile, s
 from toolkit.errors import InputError, QualityError
 from toolkit.logits_file import SaveAs, logits_writer, measure_and_save, read_logits, store_logits
 from toolkit.perplexity import cut_windows, measure_perplexity
-from toolkit.runtime import LAST, LlamaRuntime, Logits, RuntimeSettings
+from toolkit.runtime import LlamaRuntime, Logits, RuntimeSettings
 
 TEXT = "the art of war and an inner sea. " * 30
 SETTINGS = RuntimeSettings(n_ctx=32, n_batch=24, n_ubatch=24, n_threads=1)
@@ -31,6 +31,7 @@ class NoisyRuntime:
         self._runtime, self._noise = runtime, noise
         self._random = numpy.random.default_rng(5)
         self.n_ctx, self.n_vocab, self.bos_token = runtime.n_ctx, runtime.n_vocab, runtime.bos_token
+        self.n_parallel = runtime.n_parallel
 
     def clear(self) -> None:
         self._runtime.clear()
@@ -41,9 +42,11 @@ class NoisyRuntime:
     def feed(self, tokens: Sequence[int]) -> None:
         self._runtime.feed(tokens)
 
-    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
-        for position, logits in self._runtime.evaluate_batches(tokens, logits_for):
-            yield position, logits + self._random.normal(0, self._noise, logits.shape).astype(numpy.float32)
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
+        for index, position, logits in self._runtime.evaluate_windows(windows, logits_for):
+            yield index, position, logits + self._random.normal(0, self._noise, logits.shape).astype(numpy.float32)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +186,7 @@ def test_few_tokens_have_no_error_rather_than_a_wrong_one() -> None:
 class LargeRuntime:
     """A runtime of a large vocabulary that gives a long window in small batches, each in the same memory."""
 
-    n_ctx, n_vocab, bos_token, n_batch = 4096, 20_000, None, 32
+    n_ctx, n_vocab, bos_token, n_parallel, n_batch = 4096, 20_000, None, 1, 32
 
     def __init__(self) -> None:
         self._logits = numpy.random.default_rng(0).normal(0, 1, (self.n_batch, self.n_vocab)).astype(numpy.float32)
@@ -197,10 +200,12 @@ class LargeRuntime:
     def feed(self, tokens: Sequence[int]) -> None:
         raise NotImplementedError
 
-    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
-        wanted = range(len(tokens))[logits_for]
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
+        wanted = range(len(windows[0]))[logits_for]
         for position in range(wanted.start, wanted.stop, self.n_batch):
-            yield position, self._logits[: min(self.n_batch, wanted.stop - position)]
+            yield 0, position, self._logits[: min(self.n_batch, wanted.stop - position)]
 
 
 def test_memory_is_that_of_a_batch_and_never_of_a_window(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_an_adapter_alone_is_refused_with_the_name_of_its_base(with_config, tmp_
         (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}', encoding="utf-8")
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}', encoding="utf-8")
     write_safetensors(tmp_path / "adapter_model.safetensors", {"a.lora_A.weight": ("F32", numpy.zeros(4, "<f4"))})
-    refused(tmp_path, CheckpointError, "is a LoRA adapter of org/base, not a model: merge it")
+    refused(tmp_path, CheckpointError, "is a LoRA adapter of org/base, not a model: use `convert-lora`, or merge it")
 
 
 # Presence

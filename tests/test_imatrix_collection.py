@@ -13,8 +13,17 @@ from tiny_moe import N_EXPERTS, write_tiny_moe
 
 from toolkit.errors import QualityError, TextError
 from toolkit.evaluation_text import EvaluationText, read_text
+from toolkit.ggml_tensor import tensor_at
 from toolkit.imatrix import read_sums
-from toolkit.imatrix_collection import Calibration, add_expert_rows, add_squares, collect_imatrix, weight_name
+from toolkit.imatrix_collection import (
+    Calibration,
+    ImatrixCollector,
+    add_expert_rows,
+    add_squares,
+    collect_imatrix,
+    collect_with,
+    weight_name,
+)
 from toolkit.imatrix_sums import TensorSums
 from toolkit.runtime import LlamaRuntime, RuntimeSettings
 
@@ -154,3 +163,30 @@ def test_tokens_are_added_to_the_experts_that_they_went_to(slots: int) -> None:
 )
 def test_what_a_device_adds_to_a_name_is_dropped(name: bytes, expected: str) -> None:
     assert weight_name(name) == expected
+
+
+class WatchedCollector(ImatrixCollector):
+    """A collector that remembers what it was asked about, batch by batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[str]] = [[]]
+
+    def __call__(self, pointer: int, ask: bool, user_data: object) -> bool:
+        if ask:
+            self.batches[-1].append(tensor_at(pointer).name.decode())
+        return super().__call__(pointer, ask, user_data)
+
+    def end_batch(self) -> None:
+        super().end_batch()
+        self.batches.append([])
+
+
+def test_the_product_with_the_vocabulary_is_left_out_from_the_second_batch_on(tmp_path: Path) -> None:
+    collector = WatchedCollector()
+    settings = dataclasses.replace(SETTINGS, on_tensor=collector)
+    with LlamaRuntime(write_tiny_model(tmp_path / "m.gguf"), settings) as runtime:
+        collect_with(runtime, collector, dataclasses.replace(CALIBRATION, max_chunks=3))
+    first, *others = collector.batches[:3]
+    assert "result_output" in first
+    assert all("result_output" not in batch and batch == first[: len(batch)] for batch in others)

@@ -27,6 +27,7 @@ HEAVY = (
     "pynvml",
     "yaml",
     "huggingface_hub",
+    "jinja2",
 )
 OWNERS = {
     "click": ("toolkit.cli",),
@@ -39,6 +40,7 @@ OWNERS = {
     "huggingface_hub": ("toolkit.hub",),
     "sentencepiece": ("toolkit.tokenizer",),
     "tokenizers": ("toolkit.tokenizer", "toolkit.evaluation_text"),
+    "jinja2": ("toolkit.chat_rendering",),
 }
 """Who may import a library: a module or all below it. llama_cpp comes by name, through `native.llama_cpp()` only."""
 

@@ -38,7 +38,7 @@ def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_pr
     settings = MemorySettings(4096, 999, device="stand-in")
     told, guessed = probe.probe(path, settings), estimate(path, settings)
     errors = {
-        kind: sums(guessed, f"{kind}_bytes") / max(1, sums(told, f"{kind}_bytes")) - 1
+        kind: (sums(guessed, f"{kind}_bytes") - sums(told, f"{kind}_bytes")) / max(1, sums(told, f"{kind}_bytes"))
         for kind in ("weights", "kv_cache", "compute")
     }
     record_property("estimate_error", (case, round(100 * errors["compute"], 1)))

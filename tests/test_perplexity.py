@@ -7,8 +7,15 @@ import pytest
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import QualityError, TextError
-from toolkit.perplexity import cut_windows, measure_perplexity, negative_log_likelihoods
-from toolkit.runtime import LAST, LlamaRuntime, Logits, RuntimeSettings
+from toolkit.perplexity import (
+    cut_windows,
+    measure_perplexity,
+    measure_windows,
+    negative_log_likelihoods,
+    strided_window,
+    windows_together,
+)
+from toolkit.runtime import LlamaRuntime, Logits, RuntimeSettings
 
 TEXT = "the art of war and an inner sea. " * 40
 
@@ -18,8 +25,8 @@ class UniformRuntime:
 
     n_ctx, n_vocab = 64, 10
 
-    def __init__(self, bos_token: int | None = 7) -> None:
-        self.bos_token, self.given = bos_token, []  # type: ignore[var-annotated]
+    def __init__(self, bos_token: int | None = 7, n_parallel: int = 1) -> None:
+        self.bos_token, self.n_parallel, self.given = bos_token, n_parallel, []  # type: ignore[var-annotated]
 
     def clear(self) -> None:
         pass
@@ -30,10 +37,13 @@ class UniformRuntime:
     def feed(self, tokens: Sequence[int]) -> None:
         pass
 
-    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
-        self.given.append(list(tokens))
-        wanted = range(len(tokens))[logits_for]
-        yield wanted[0], numpy.zeros((len(wanted), self.n_vocab), numpy.float32)
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
+        self.given.extend(map(list, windows))
+        wanted = range(len(windows[0]))[logits_for]
+        for index in range(len(windows)):
+            yield index, wanted[0], numpy.zeros((len(wanted), self.n_vocab), numpy.float32)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +93,47 @@ def test_the_first_token_of_a_window_is_replaced_exactly_where_the_model_wants_b
     measure_perplexity(fake, list(range(10)) * 2, 8)
     assert [window[0] for window in fake.given] == first
     assert fake.given[1][1:] == [9, 0, 1, 2, 3, 4, 5]
+
+
+def test_windows_side_by_side_are_scored_like_one_after_the_other(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    results = []
+    for n_parallel in (1, 3):
+        settings = RuntimeSettings(32 * n_parallel, 96, 96, n_threads=1, n_parallel=n_parallel)
+        with LlamaRuntime(path, settings) as loaded:
+            results.append(measure_perplexity(loaded, loaded.tokenize(TEXT), 32, 8))
+    alone, together = results
+    assert together.chunk_nlls == pytest.approx(alone.chunk_nlls, rel=1e-4)
+    assert together.tokens == alone.tokens == 8 * 15
+
+
+def test_windows_are_grouped_by_what_a_runtime_takes_at_once() -> None:
+    fake = UniformRuntime(n_parallel=3)
+    found = measure_perplexity(fake, list(range(10)) * 4, 8)
+    assert found.chunks == len(fake.given) == 5
+    assert [list(group) for group in cut_windows([1] * 40, 8).groups(3)] == [[0, 1, 2], [3, 4]]
+    assert [windows_together(n_ctx) for n_ctx in (4, 64, 512, 700, 4096)] == [256, 32, 4, 2, 1]
+    assert windows_together(64, max_chunks=5) == 5
+
+
+def test_windows_with_a_stride_overlap_and_keep_their_first_token() -> None:
+    fake = UniformRuntime(bos_token=7)
+    windows = cut_windows(list(range(10)) * 10, 8, None, 3)
+    found = measure_windows(fake, windows)
+    assert [window[0] for window in fake.given] == [start % 10 for start in range(0, 93, 3)]
+    assert (windows.scored, found.tokens, found.chunks) == (slice(4, 7), 93, 31)
+    assert windows.targets(1, 4, 3).tolist() == [8, 9, 0]
+    assert windows.describe(1) == "window 2 of 31 (tokens 3 to 10)"
+
+
+def test_a_strided_window_is_as_long_as_llama_perplexity_makes_it() -> None:
+    assert [strided_window(*case) for case in ((512, 256), (128, 64), (256, 100), (1024, 512))] == [768, 256, 512, 1280]
+
+
+@pytest.mark.parametrize("stride", [0, 32, 50])
+def test_a_stride_that_leaves_gaps_is_refused(stride: int) -> None:
+    with pytest.raises(TextError, match=f"a stride of {stride} does not fit in a window of 32"):
+        cut_windows([1] * 100, 32, None, stride)
 
 
 def test_progress_is_told_after_every_window_and_windows_can_be_limited() -> None:

@@ -7,12 +7,11 @@ from made_up_device import MIB, MadeUpDevices
 
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import DoesNotFitError, GgufError, InputError
-from toolkit.fit_plan import LADDER
 from toolkit.hf_source import source_from_checkpoint
 from toolkit.memory import DeviceBytes, Footprint, MemorySettings
 from toolkit.plan import Planner, PlanRequest
 from toolkit.plannable import model_from_source
-from toolkit.planner import Prefer
+from toolkit.planner import LADDER, Prefer
 from toolkit.split_search import Budgets
 from toolkit.token_speed import Bandwidths
 
@@ -87,6 +86,47 @@ def test_a_budget_of_zero_plans_for_the_cpu_alone():
     found = choices(0)
     assert [choice.settings.n_gpu_layers for choice in found] == [0, 0, 0]
     assert found[0].file.profile == "Q8_0"
+
+
+def test_where_not_one_layer_fits_the_gpu_the_cpu_does_it_and_the_plan_says_what_lacks():
+    found = choices(2 * COMPUTE)
+    assert {choice.file.profile for choice in found} == {"Q4_K_M"}
+    for choice in found:
+        assert choice.fits
+        assert not choice.fits_whole
+        assert choice.settings.n_gpu_layers == 0
+        with planner(2 * COMPUTE + choice.first_layer_lacks_bytes) as one:
+            kv_types = (choice.settings.kv_type_k, choice.settings.kv_type_v)
+            assert one.choice("q4_k_m", kv_types).settings.n_gpu_layers == 1
+
+
+def test_where_not_even_buffers_fit_the_gpu_takes_no_part():
+    class Hungry(MadeUp):
+        def ask(self, skeleton, settings):
+            if settings.device == "cpu":
+                return super().ask(skeleton, settings)
+            gpu = DeviceBytes("GPU", False, 0, 0, 2 * MIB)
+            return Footprint((gpu, *super().ask(skeleton, settings).devices), "made up", ("GPU",))
+
+    found = choices(MIB, asker=Hungry())
+    assert all(choice.fits and choice.settings.device == "cpu" for choice in found)
+    assert all(choice.footprint.gpu_bytes == 0 for choice in found)
+    assert all(choice.first_layer_lacks_bytes >= MIB for choice in found)
+
+
+def test_a_smaller_profile_takes_over_where_q4_k_m_is_too_much_for_both_memories():
+    found = choices(COMPUTE, ram=3 * MIB)
+    assert [choice.file.profile for choice in found] == ["Q3_K_M"]
+
+
+def test_a_heavier_profile_keeps_the_kv_type_and_puts_fewer_layers_on_the_gpu():
+    with planner(5 * MIB) as one:
+        chosen = one.choices()[0]
+        heavier = one.heavier(chosen)
+        assert (chosen.file.profile, heavier.file.profile) == ("Q6_K", "Q8_0")
+        assert heavier.settings.n_gpu_layers < LAYERS
+        assert heavier.settings.kv_type_k == chosen.settings.kv_type_k
+        assert one.heavier(heavier) is None
 
 
 def test_what_the_ram_cannot_hold_fits_nowhere_and_says_how_much_it_needs():

@@ -125,16 +125,26 @@ def test_a_model_of_a_billion_weights_is_predicted_to_the_byte(largest_differenc
     assert largest_difference(checkpoint, real, "q4_k_m") == (0, set())
 
 
-def test_several_devices_never_take_more_than_was_predicted(kit_checkpoint, converted, probe, tmp_path):
-    """llama.cpp's simulation sometimes counts one more buffer of activations on a second device than the load needs."""
+def test_several_devices_take_what_was_predicted_or_one_buffer_of_activations_less(
+    kit_checkpoint, converted, probe, tmp_path
+):
+    """A simulated load forgets that the first norm of a device's layers was put there, so its activations are copied twice.
+
+    `ggml_backend_sched_reserve_size` resets the scheduler, and with it what `llama_context::graph_get_cb` had decided;
+    `ggml_backend_sched_reserve`, which a load calls, does not. A copy is n_ubatch x n_embd floats, once for each of the
+    four batches that are under way at once.
+    """
     planned = model_from_source(source_from_checkpoint(kit_checkpoint("phi3")), (PROFILE,)).make(PROFILE)
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
+    activations = 4 * 512 * planned.metadata["phi3.embedding_length"].value * 4
+    differences = set()
     for split in ((1.0, 2.0), (2.0, 1.0), (1.0, 1.0, 1.0)):
         settings = MemorySettings(512, 3, device="stand-in", n_devices=len(split), tensor_split=split)
         predicted = list(by_buffer(probe.probe(skeleton.path, settings)).values())
         taken = list(by_buffer(probe.measure(converted("phi3", PROFILE), settings)).values())
         assert [each[:2] for each in predicted] == [each[:2] for each in taken]
-        assert all(real[2] <= told[2] for real, told in zip(taken, predicted, strict=True))
+        differences |= {told[2] - real[2] for real, told in zip(taken, predicted, strict=True)}
+    assert differences == {0, activations}
 
 
 def test_a_config_alone_predicts_what_the_checkpoint_does(kit_checkpoint, probe, tmp_path):

@@ -80,14 +80,33 @@ def test_logits_do_not_depend_on_the_batch(model: Path, runtime: LlamaRuntime) -
         numpy.testing.assert_allclose(whole.evaluate(tokens, slice(None)), by_eight, rtol=1e-3, atol=1e-3)
 
 
+def test_a_batch_is_no_longer_than_the_context_that_was_asked_for(model: Path) -> None:
+    # llama.cpp rounds the context up to 256 tokens, and a batch of more than 64 would end the process.
+    with LlamaRuntime(model, RuntimeSettings(n_ctx=64, n_threads=1)) as loaded:
+        assert loaded.n_ctx == 256
+        assert len(loaded.evaluate([1] * 200, slice(None))) == 200
+
+
 def test_batches_name_the_index_of_their_first_logits(runtime: LlamaRuntime) -> None:
     runtime.clear()
     found = [(start, len(logits)) for start, logits in runtime.evaluate_batches([1] * 20, slice(5, 19))]
     assert found == [(5, 3), (8, 8), (16, 3)]
 
 
-def test_greedy_text_is_the_same_every_time(runtime: LlamaRuntime) -> None:
-    assert runtime.generate("the sea", 6) == runtime.generate("the sea", 6) != ""
+def test_windows_side_by_side_have_the_logits_of_each_alone(model: Path) -> None:
+    windows = [[1, *range(10, 40)], [1, *range(50, 80)]]
+    with LlamaRuntime(model, RuntimeSettings(64, 16, 16, n_threads=1, n_parallel=2)) as both:
+        found = [(index, start, rows.copy()) for index, start, rows in both.evaluate_windows(windows, slice(20, 30))]
+        assert both.n_parallel == 2
+    assert [(index, start, len(rows)) for index, start, rows in found] == [
+        (0, 20, 4), (1, 20, 4), (0, 24, 6), (1, 24, 6),
+    ]  # fmt: skip
+    with LlamaRuntime(model, RuntimeSettings(64, n_threads=1)) as alone:
+        for index, window in enumerate(windows):
+            alone.clear()
+            expected = alone.evaluate(window, slice(20, 30))
+            rows = numpy.concatenate([part for place, _, part in found if place == index])
+            numpy.testing.assert_allclose(rows, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_more_tokens_than_the_context_holds_are_refused(runtime: LlamaRuntime) -> None:
@@ -103,7 +122,7 @@ def test_an_empty_evaluation_is_refused(runtime: LlamaRuntime) -> None:
 
 def test_llama_cpp_says_nothing_while_it_works(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with LlamaRuntime(model) as loaded:
-        loaded.generate("a", 2)
+        loaded.evaluate(loaded.tokenize("a"))
     assert capfd.readouterr() == ("", "")
 
 

@@ -11,6 +11,7 @@ from smollm2 import smollm2_checkpoint
 from toolkit.convert import write_gguf
 from toolkit.evaluation_text import read_text
 from toolkit.file_check import check_loads
+from toolkit.generation import Generation, Sampling
 from toolkit.hf_source import source_from_checkpoint
 from toolkit.perplexity import measure_perplexity
 from toolkit.quant_profile import load_profile
@@ -72,13 +73,15 @@ def test_the_q4_k_m_file_equals_that_of_llama_quantize(models, tmp_path):
 @pytest.mark.parametrize("profile", ["bf16", "q4_k_m"])
 def test_it_knows_the_capital_of_france(profile, models):
     with LlamaRuntime(models[profile], RuntimeSettings(n_ctx=64)) as runtime:
-        assert "Paris" in runtime.generate("The capital of France is", 8)
+        prompt = runtime.tokenize("The capital of France is")
+        assert "Paris" in "".join(Generation(runtime, prompt, Sampling(n_tokens=8)))
 
 
 def test_it_answers_in_its_chat_format_and_stops(models):
     prompt = "<|im_start|>user\nWhat is the capital of Italy?<|im_end|>\n<|im_start|>assistant\n"
     with LlamaRuntime(models["bf16"], RuntimeSettings(n_ctx=128)) as runtime:
-        answer = runtime.generate(prompt, 48)
+        tokens = runtime.tokenize(prompt, parse_special=True)
+        answer = "".join(Generation(runtime, tokens, Sampling(n_tokens=48)))
     assert "Rome" in answer
     assert "<|im" not in answer
 

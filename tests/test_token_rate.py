@@ -5,13 +5,14 @@ import pytest
 from tiny_model import write_tiny_model
 
 from toolkit.errors import InputError
-from toolkit.runtime import LAST, LlamaRuntime, Logits
+from toolkit.runtime import LlamaRuntime, Logits
 from toolkit.token_rate import RateSettings, measure_rates
 
 
 class TimedRuntime:
     """A runtime that takes a known time for every call, on a clock of its own."""
 
+    n_parallel = 1
     n_ctx, n_vocab = 1024, 100
     can_rewind = True
 
@@ -32,7 +33,9 @@ class TimedRuntime:
         self.calls.append(list(tokens))
         self.now += (0.001 if len(tokens) > 1 else 0.01) * len(tokens) * (1 + self.slower * len(self.calls))
 
-    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
         raise NotImplementedError
 
     def clock(self) -> float:

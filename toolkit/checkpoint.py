@@ -55,6 +55,8 @@ class Checkpoint:
     tensors: dict[str, CheckpointTensor]
     notes: tuple[str, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """tensors that are stored and not among `tensors`, because a model does not need them: name -> why"""
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -86,7 +88,7 @@ def _adapter(directory: Path) -> str | None:
     if not any((directory / mark).is_file() for mark in ADAPTER_MARKS):
         return None
     base = _adapter_base(directory)
-    return f"{directory} is a LoRA adapter of {base}, not a model: merge it into its base first (merge_and_unload)"
+    return f"{directory} is a LoRA adapter of {base}, not a model: use `convert-lora`, or merge it into its base first (merge_and_unload)"
 
 
 def _adapter_base(directory: Path) -> str:

@@ -1,7 +1,7 @@
 """Carry out a conversion plan: rows in, converted rows out, each at its place in the file."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +15,9 @@ from toolkit.errors import TensorError
 from toolkit.ggml_types import BF16
 from toolkit.gguf_layout import Layout
 from toolkit.output_file import WorkFile, whole_or_absent
+from toolkit.output_set import all_or_none
 from toolkit.rows import Bytes, row_count
+from toolkit.shards import Shard
 from toolkit.tensor_plan import ConversionPlan, TensorPlan
 
 WEIGHTS_PER_BLOCK = 1 << 20
@@ -32,7 +34,7 @@ class ConversionOptions:
     force: bool = False
     allow_nan: bool = False
     progress: Progress = lambda _written_bytes: None
-    check: Callable[[Path], None] = lambda _work_file: None
+    check: Callable[[Path, ConversionPlan], None] = lambda _work_file, _plan: None
     """called with the complete file before it gets its name; raises to refuse it"""
 
 
@@ -54,11 +56,23 @@ def write_gguf(plan: ConversionPlan, output: Path, options: ConversionOptions | 
     Raises TensorError for weights that are not finite, InputError or OutputError if the output cannot be written.
     """
     options = options or ConversionOptions()
-    quantizer.prepare({tensor.type for tensor in plan.tensors})
     with whole_or_absent(output, plan.file_bytes, force=options.force) as work:
-        _write_tensors(plan, work, options)
-        work.write(0, plan.layout.header)
-        options.check(work.path)
+        _write_parts([_Part(plan.tensors, plan.layout, work)], options)
+        options.check(work.path, plan)
+
+
+def write_shards(
+    plan: ConversionPlan, shards: Sequence[Shard], outputs: Sequence[Path], options: ConversionOptions
+) -> None:
+    """Write the files of a split model, all or none; `options.check` is called with the first of them.
+
+    Raises as `write_gguf` does.
+    """
+    sizes = [(output, shard.layout.file_bytes) for output, shard in zip(outputs, shards, strict=True)]
+    with all_or_none(sizes, force=options.force) as works:
+        parts = [_Part(shard.tensors, shard.layout, work) for shard, work in zip(shards, works, strict=True)]
+        _write_parts(parts, options)
+        options.check(works[0].path, plan)
 
 
 def write_skeleton(plan: ConversionPlan, path: Path) -> None:
@@ -82,16 +96,32 @@ def row_blocks(plans: tuple[TensorPlan, ...], layout: Layout) -> Iterator[RowBlo
                 yield RowBlock(plan, start, min(start + step, end), offset + start * row_bytes)
 
 
-def _write_tensors(plan: ConversionPlan, work: WorkFile, options: ConversionOptions) -> None:
+@dataclass(frozen=True)
+class _Part:
+    """A file to write."""
+
+    tensors: tuple[TensorPlan, ...]
+    layout: Layout
+    work: WorkFile
+
+
+def _write_parts(parts: Sequence[_Part], options: ConversionOptions) -> None:
+    quantizer.prepare({tensor.type for part in parts for tensor in part.tensors})
+    _write_tensors(parts, options)
+    for part in parts:
+        part.work.write(0, part.layout.header)
+
+
+def _write_tensors(parts: Sequence[_Part], options: ConversionOptions) -> None:
     threads = options.threads or physical_cores()
-    blocks = row_blocks(plan.tensors, plan.layout)
+    blocks = ((block, part.work) for part in parts for block in row_blocks(part.tensors, part.layout))
     with ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
         running: set[Future[int]] = set()
         try:
             while True:
                 running |= {
                     pool.submit(_convert, block, work, options.allow_nan)
-                    for block in islice(blocks, 2 * threads - len(running))
+                    for block, work in islice(blocks, 2 * threads - len(running))
                 }
                 if not running:
                     return
@@ -103,26 +133,34 @@ def _write_tensors(plan: ConversionPlan, work: WorkFile, options: ConversionOpti
 
 
 def _convert(block: RowBlock, work: WorkFile, allow_nan: bool) -> int:
-    plan = block.plan
-    rows = plan.source.read_rows(block.start, block.stop)
-    largest = 0.0 if allow_nan else quantizer.largest_magnitude(rows, plan.source.type)
-    if not math.isfinite(largest):
-        raise TensorError(_not_finite(plan, rows))
-    importance = _importance_of(block)
-    quiet = allow_nan and plan.source.type is plan.type is BF16
-    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
-    if largest > quantizer.SAFE_MAGNITUDE and converted is not rows:
-        _refuse_overflow(plan, converted)
+    converted = converted_rows(block.plan, block.start, block.stop, allow_nan=allow_nan)
     work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
     return converted.nbytes
 
 
-def _importance_of(block: RowBlock) -> quantizer.Floats | None:
-    if block.plan.importance is None:
+def converted_rows(plan: TensorPlan, start: int, stop: int, *, allow_nan: bool = False) -> Bytes:
+    """Return uint8 [stop - start, row bytes] of the planned type, for rows of one expert.
+
+    Raises TensorError for weights that are not finite, or too large for the type.
+    """
+    rows = plan.source.read_rows(start, stop)
+    largest = 0.0 if allow_nan else quantizer.largest_magnitude(rows, plan.source.type)
+    if not math.isfinite(largest):
+        raise TensorError(_not_finite(plan, rows))
+    importance = _importance_of(plan, start)
+    quiet = allow_nan and plan.source.type is plan.type is BF16
+    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
+    if largest > quantizer.SAFE_MAGNITUDE and converted is not rows:
+        _refuse_overflow(plan, converted)
+    return converted
+
+
+def _importance_of(plan: TensorPlan, row: int) -> quantizer.Floats | None:
+    if plan.importance is None:
         return None
-    length = block.plan.shape[-1]
-    matrix = block.start // block.plan.rows_per_matrix
-    return block.plan.importance[matrix * length : (matrix + 1) * length]
+    length = plan.shape[-1]
+    matrix = row // plan.rows_per_matrix
+    return plan.importance[matrix * length : (matrix + 1) * length]
 
 
 def _not_finite(plan: TensorPlan, rows: Bytes) -> str:

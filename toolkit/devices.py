@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MIG_ENABLED = 1
+WDDM = 0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Gpu:
     free_bytes: int
     holders: tuple[Holder, ...] = ()
     origin: str = "NVML"
+    driver: str = ""
+    wddm: bool = False
+    """whether Windows' own driver model runs it, which moves memory to RAM where there is too little"""
+    shares_ram: bool = False
+    """whether its memory is the host's"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,15 @@ def _mig_enabled(nvml: Any, handle: Any) -> bool:
 def _read_gpu(nvml: Any, handle: Any) -> Gpu:
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
-    return Gpu(name, uuid, int(memory.total), int(memory.free), _holders(nvml, handle))
+    holders, driver = _holders(nvml, handle), _text(nvml.nvmlSystemGetDriverVersion())
+    return Gpu(name, uuid, int(memory.total), int(memory.free), holders, driver=driver, wddm=_is_wddm(nvml, handle))
+
+
+def _is_wddm(nvml: Any, handle: Any) -> bool:
+    try:
+        return bool(nvml.nvmlDeviceGetCurrentDriverModel(handle) == WDDM)
+    except nvml.NVMLError:  # not Windows
+        return False
 
 
 def _holders(nvml: Any, handle: Any) -> tuple[Holder, ...]:

@@ -7,6 +7,7 @@ from itself is not exactly 0. Source: `kl_divergence()` in tools/perplexity/perp
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy
@@ -27,12 +28,17 @@ Watch = Callable[[int, TokenScores], bool]
 class BaseLogits(Protocol):
     """Where the base model's log-probabilities come from."""
 
-    def begin(self, windows: Windows, index: int) -> None:
-        """Go to the first scored position of a window."""
+    @property
+    def n_parallel(self) -> int:
+        """Return how many windows it can give side by side."""
         ...
 
-    def next_rows(self, count: int, pool: Executor) -> StoredLogits:
-        """Return the next `count` rows."""
+    def begin(self, windows: Windows, group: Sequence[int]) -> None:
+        """Go to the first scored positions of some windows."""
+        ...
+
+    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:
+        """Return `count` rows of a window from its row `first` on, in the order of a runtime's `evaluate_windows`."""
         ...
 
 
@@ -42,21 +48,26 @@ class LiveBase:
     def __init__(self, runtime: Runtime, writer: LogitsWriter | None = None) -> None:
         self._runtime = runtime
         self._writer = writer
-        self._batches: Iterator[tuple[int, Logits]] = iter(())
+        self._batches: Iterator[tuple[int, int, Logits]] = iter(())
 
-    def begin(self, windows: Windows, index: int) -> None:
-        """Start a window on an empty memory."""
-        self._runtime.clear()
-        self._batches = self._runtime.evaluate_batches(windows.window(index, self._runtime.bos_token), windows.scored)
+    @property
+    def n_parallel(self) -> int:
+        """Return how many windows the model evaluates side by side."""
+        return self._runtime.n_parallel
 
-    def next_rows(self, count: int, pool: Executor) -> StoredLogits:
+    def begin(self, windows: Windows, group: Sequence[int]) -> None:
+        """Start windows on an empty memory."""
+        texts = [windows.window(index, self._runtime.bos_token) for index in group]
+        self._batches = self._runtime.evaluate_windows(texts, windows.scored)
+
+    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:
         """Evaluate the next batch, which has the same size as the other model's."""
-        _, logits = next(self._batches)
+        _, _, logits = next(self._batches)
         if len(logits) != count:
             raise ValueError(f"the base model gave {len(logits)} rows in a batch, the other model {count}")
         rows = store_logits(logits, pool)
         if self._writer is not None:
-            self._writer.write(rows)
+            self._writer.write(window, first, rows)
         return rows
 
 
@@ -65,17 +76,18 @@ class SavedBase:
 
     def __init__(self, file: LogitsFile) -> None:
         self._file = file
-        self._window = self._row = 0
 
-    def begin(self, windows: Windows, index: int) -> None:  # noqa: ARG002  # the file has the tokens
-        """Go to the first row of a window."""
-        self._window, self._row = index, 0
+    @property
+    def n_parallel(self) -> int:
+        """Return that all windows are at hand."""
+        return self._file.windows.count
 
-    def next_rows(self, count: int, pool: Executor) -> StoredLogits:  # noqa: ARG002  # nothing to compute
-        """Read the next rows."""
-        rows = self._file.rows(self._window, self._row, count)
-        self._row += count
-        return rows
+    def begin(self, windows: Windows, group: Sequence[int]) -> None:
+        """Do nothing: rows can be read in any order."""
+
+    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:  # noqa: ARG002  # a file reads
+        """Read rows."""
+        return self._file.rows(window, first, count)
 
 
 class HasVocabulary(Protocol):
@@ -122,28 +134,45 @@ def measure_divergence(
     """
     scores: list[TokenScores] = []
     with ThreadPoolExecutor(physical_cores()) as pool:
-        for index in order if order is not None else range(windows.count):
-            scores.append(_score_window(runtime, base, windows, index, pool))
-            if not scores[-1].are_finite:
+        for index, window in _scored_windows(_Lockstep(runtime, base, windows, pool), order):
+            if not window.are_finite:
                 raise QualityError(
                     f"{windows.describe(index)}: logits are not finite, so there is no divergence; "
                     "a weight is NaN or infinite, or too large for the KV cache's type"
                 )
-            if watch is not None and watch(len(scores), scores[-1]):
+            scores.append(window)
+            if watch is not None and watch(len(scores), window):
                 break
     return summarize(scores, windows.n_ctx)
 
 
-def _score_window(runtime: Runtime, base: BaseLogits, windows: Windows, index: int, pool: Executor) -> TokenScores:
-    start = index * windows.n_ctx
-    targets = numpy.asarray(windows.tokens[start : start + windows.n_ctx], numpy.int64)
-    runtime.clear()
-    base.begin(windows, index)
-    parts = []
-    for position, logits in runtime.evaluate_batches(windows.window(index, runtime.bos_token), windows.scored):
-        stored = base.next_rows(len(logits), pool)
-        parts.append(score_rows(logits, stored, targets[position + 1 : position + 1 + len(logits)], pool))
-    return join_scores(parts)
+@dataclass(frozen=True)
+class _Lockstep:
+    """Two models on the same windows."""
+
+    runtime: Runtime
+    base: BaseLogits
+    windows: Windows
+    pool: Executor
+
+
+def _scored_windows(both: _Lockstep, order: Sequence[int] | None) -> Iterator[tuple[int, TokenScores]]:
+    for group in both.windows.groups(min(both.runtime.n_parallel, both.base.n_parallel), order):
+        yield from zip(group, _score_group(both, group), strict=True)
+
+
+def _score_group(both: _Lockstep, group: Sequence[int]) -> list[TokenScores]:
+    """Return the scores of windows that are evaluated side by side."""
+    windows = both.windows
+    both.base.begin(windows, group)
+    texts = [windows.window(index, both.runtime.bos_token) for index in group]
+    parts: list[list[TokenScores]] = [[] for _ in group]
+    for place, position, logits in both.runtime.evaluate_windows(texts, windows.scored):
+        index = group[place]
+        stored = both.base.rows(index, position - windows.first, len(logits), both.pool)
+        targets = windows.targets(index, position, len(logits))
+        parts[place].append(score_rows(logits, stored, targets, both.pool))
+    return [join_scores(part) for part in parts]
 
 
 def score_rows(

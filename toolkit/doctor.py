@@ -10,6 +10,7 @@ from pathlib import Path
 from toolkit.bandwidth import gpu_bandwidths, remember_ram_bandwidth
 from toolkit.devices import Gpu, Ram, list_gpus, physical_cores, read_ram
 from toolkit.disk_cache import cache_folder
+from toolkit.margin import Overhead, known_overheads
 from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
 
 LITTLE_DISK = 20 << 30
@@ -31,6 +32,8 @@ class Diagnosis:
 
     gpus: tuple[Gpu, ...]
     gpu_bytes_per_second: tuple[float, ...]
+    overheads: tuple[Overhead | None, ...]
+    """what a process takes of each GPU beyond llama.cpp's buffers, None where nobody measured it"""
     notes: tuple[str, ...]
     build: OffloadBuild
     ram: Ram
@@ -62,11 +65,12 @@ _DISTRIBUTIONS = (
 
 def diagnose(installed_version: Callable[[str], str | None], folder: Path, *, measure: bool = True) -> Diagnosis:
     """Return what this machine has; `folder` is where output would go. `measure` reads memory for half a second."""
-    found, build = list_gpus(), offload_build()
+    found, build, known = list_gpus(), offload_build(), known_overheads()
     disk = shutil.disk_usage(folder).free
     return Diagnosis(
         gpus=found.gpus,
         gpu_bytes_per_second=gpu_bandwidths(),
+        overheads=tuple(known.get(gpu) for gpu in found.gpus),
         notes=found.notes,
         build=build,
         ram=read_ram(),

@@ -2,6 +2,7 @@
 
     ToolkitError                 exit code
     ├── QualityError             1   a measured result fails its threshold
+    ├── FidelityError            1   a file is not what its source says
     ├── InputError               2   usage, or input that cannot be used
     │   ├── CheckpointError          files of a checkpoint: missing, truncated, malformed
     │   ├── ConfigError              config.json contradicts itself, the weights, or what is supported
@@ -28,6 +29,12 @@ class ToolkitError(Exception):
 
 class QualityError(ToolkitError):
     """A measured result fails the threshold that was asked for."""
+
+    exit_code = 1
+
+
+class FidelityError(ToolkitError):
+    """A file is not what its source says."""
 
     exit_code = 1
 

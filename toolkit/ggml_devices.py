@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any
 
 from toolkit.errors import InputError
+from toolkit.ggml_tensor import shaped_tensor
+from toolkit.ggml_types import TensorType
 from toolkit.native import ggml_library, llama_cpp
 
 
@@ -101,6 +103,20 @@ def buffer_type_pointer(name: str) -> int:
     return named[name]
 
 
+def allocated_bytes(buffer_type: str, type_: TensorType, shape: tuple[int, ...]) -> int:
+    """Return what a tensor takes in a buffer of that type, with the room that aligns the next one.
+
+    Raises InputError if there is no such buffer type.
+    """
+    base = _base()
+    pointer = next((pointer for pointer, kind in known_buffer_types().items() if kind.name == buffer_type), None)
+    if pointer is None:
+        raise InputError(f"there is no buffer type {buffer_type!r} here")
+    size = base.ggml_backend_buft_get_alloc_size(pointer, ctypes.byref(shaped_tensor(type_, shape)))
+    alignment = base.ggml_backend_buft_get_alignment(pointer)
+    return int(-(-size // alignment) * alignment)
+
+
 def _describe_buffer_type(pointer: int, device: GgmlDevice) -> BufferType:
     base = _base()
     # CPU_REPACK does not call itself host memory, because its layout is private; it lies there all the same.
@@ -169,6 +185,8 @@ def _base() -> Any:
         "ggml_backend_buffer_free": (None, [pointer]),
         "ggml_backend_buft_name": (text, [pointer]),
         "ggml_backend_buft_is_host": (ctypes.c_bool, [pointer]),
+        "ggml_backend_buft_get_alignment": (ctypes.c_size_t, [pointer]),
+        "ggml_backend_buft_get_alloc_size": (ctypes.c_size_t, [pointer, pointer]),
     }
     for name, (restype, argtypes) in signatures.items():
         function = getattr(library, name)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit import native
 from toolkit.errors import EnvironmentFaultError
+from toolkit.ggml_types import TensorType
 
 _OBJECT_BYTES = 32
 _MOST_OPS = 128
@@ -71,6 +72,15 @@ def operation_number(name: str) -> int:
         if _library().ggml_op_name(number) == name.encode():
             return number
     raise EnvironmentFaultError(f"this llama-cpp-python has no operation {name}")
+
+
+def shaped_tensor(type_: TensorType, shape: tuple[int, ...]) -> GgmlTensor:
+    """Return a tensor without data, shape with the row length last: enough to ask how much room one takes."""
+    _library()
+    lengths = [*reversed(shape), 1, 1, 1][:4]
+    strides = [type_.block_bytes, type_.row_bytes(lengths[0])]
+    strides += [strides[1] * lengths[1], strides[1] * lengths[1] * lengths[2]]
+    return GgmlTensor(type=type_.ggml_id, ne=(ctypes.c_int64 * 4)(*lengths), nb=(ctypes.c_size_t * 4)(*strides))
 
 
 def tensor_at(pointer: int) -> GgmlTensor:

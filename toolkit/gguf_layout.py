@@ -58,7 +58,7 @@ def lay_out(metadata: Metadata, tensors: Sequence[Placed]) -> Layout:
     Raises TensorError if a name is too long for GGUF or stands twice.
     """
     _check_names(tensors)
-    alignment = _alignment(metadata)
+    alignment = alignment_of(metadata)
     relative, end = [], 0
     for tensor in tensors:
         relative.append(end)
@@ -69,6 +69,17 @@ def lay_out(metadata: Metadata, tensors: Sequence[Placed]) -> Layout:
     header = b"".join(parts)
     start = _align(len(header), alignment)
     return Layout(header.ljust(start, b"\0"), tuple(start + offset for offset in relative), start + end)
+
+
+def info_bytes(tensor: Placed) -> int:
+    """Return the bytes that the header spends on a tensor."""
+    return len(_tensor_info(tensor, 0))
+
+
+def alignment_of(metadata: Metadata) -> int:
+    """Return the multiple of bytes at which the data of every tensor begins."""
+    value = metadata.get("general.alignment")
+    return int(value.value) if value is not None and isinstance(value.value, int) else DEFAULT_ALIGNMENT
 
 
 def encode(value: MetadataValue) -> bytes:
@@ -122,11 +133,6 @@ def _check_names(tensors: Sequence[Placed]) -> None:
         if not 1 <= len(tensor.shape) <= MAX_DIMENSIONS:
             raise TensorError(f"{tensor.name} has {len(tensor.shape)} dimensions; GGUF allows 1 to {MAX_DIMENSIONS}")
         seen.add(tensor.name)
-
-
-def _alignment(metadata: Metadata) -> int:
-    value = metadata.get("general.alignment")
-    return int(value.value) if value is not None and isinstance(value.value, int) else DEFAULT_ALIGNMENT
 
 
 def _align(offset: int, alignment: int) -> int:

@@ -150,7 +150,7 @@ def _check_not_joined(path: Path, view: mmap.mmap, end: int, alignment: int) -> 
         if view[start : start + len(MAGIC)] == MAGIC:
             raise GgufError(
                 f"{path}: another GGUF file begins at byte {format_count(start)}: parts of a split model joined with cat; "
-                "take the parts themselves, or join them with llama-gguf-split --merge"
+                "take the parts themselves, or join them with gguf-toolkit merge"
             )
 
 
@@ -209,7 +209,7 @@ def _member_paths(path: Path, number: int, count: int) -> list[Path]:
     if match is None or (int(match["number"]), int(match["count"])) != (number, count):
         raise GgufError(
             f"{path}: holds part {number} of {count}, so its name must end in -{number:05d}-of-{count:05d}.gguf; "
-            "rename it, or join the parts with llama-gguf-split --merge"
+            "rename it"
         )
     paths = [path.with_name(f"{match['stem']}-{index:05d}-of-{count:05d}.gguf") for index in range(1, count + 1)]
     missing = [other.name for other in paths if not other.is_file()]

@@ -42,11 +42,14 @@ def source_from_checkpoint(directory: Path, pre: str | None = None, *, keep_grid
     config = normalise(checkpoint.config)
     architecture, notes = find_architecture(config)
     config = config.with_defaults(architecture.defaults)
+    n_stored = len(checkpoint.tensors)
     checkpoint, quantization_warnings = open_quantized(checkpoint, keep=keep_grids)
     named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
     config = _with_prediction_layers(architecture, config, named.tensors)
-    stored, warnings = _one_output(_renamed(architecture, config, named.tensors), config, architecture.naming)
+    renamed = _renamed(architecture, config, named.tensors)
+    stored, warnings = _one_output(renamed, config, architecture.naming)
+    tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - stored.keys()}
     config, vocabulary_warnings = _vocabulary_from_rows(config, stored, architecture.naming)
     check_rope_type(config, architecture.rope_types)
     architecture.check(config)
@@ -72,6 +75,8 @@ def source_from_checkpoint(directory: Path, pre: str | None = None, *, keep_grid
             *_summary(named.left_out, checkpoint),
         ),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
+        n_stored=n_stored,
+        left_out={**checkpoint.left_out, **named.left_out, **tied, **matching.left_out},
     )
 
 

@@ -27,16 +27,24 @@ Progress = Callable[[int, int], None]
 
 
 class ImatrixCollector:
-    """Adds up squares for every weight that a graph multiplies with; ggml calls it for every node."""
+    """Adds up squares for every weight that a graph multiplies with; ggml calls it for every node.
+
+    From the second batch on, it ends a batch at the last weight that the first one had: what would follow is the product
+    with the vocabulary's matrix, which nobody reads here.
+    """
 
     def __init__(self, *, process_output: bool = False) -> None:
         self._process_output = process_output
         self._multiply, self._multiply_experts = operation_number("MUL_MAT"), operation_number("MUL_MAT_ID")
         self._entries: dict[str, TensorSums] = {}
         self._error: Exception | None = None
+        self._seen, self._seen_in_first = 0, 0
 
     def __call__(self, pointer: int, ask: bool, _user_data: object) -> bool:
-        """Answer whether a node is of interest, or take its numbers; an error waits for `raise_error`."""
+        """Answer whether a node is of interest, or take its numbers and answer whether to go on.
+
+        An error waits for `end_batch`.
+        """
         try:
             node = tensor_at(pointer)
             if ask:
@@ -44,12 +52,14 @@ class ImatrixCollector:
             self._collect(node)
         except Exception as error:  # nothing may be raised through native code
             self._error = self._error or error
-        return True
+        self._seen += 1
+        return self._seen != self._seen_in_first
 
-    def raise_error(self) -> None:
-        """Raise what went wrong within the last evaluation."""
+    def end_batch(self) -> None:
+        """Get ready for the next batch, or raise what went wrong within the last one."""
         if self._error is not None:
             raise self._error
+        self._seen, self._seen_in_first = 0, self._seen_in_first or self._seen
 
     def entries(self) -> dict[str, TensorSums]:
         """Return what was collected so far, by the name of the weight."""
@@ -157,11 +167,12 @@ def collect_with(
     """Return the same of a model that is loaded, with the collector as its `on_tensor`."""
     tokens = runtime.tokenize(calibration.text.text, parse_special=calibration.parse_special)
     windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
-    for index in range(windows.count):
-        runtime.clear()
+    for group in windows.groups(runtime.n_parallel):
+        texts = [windows.window(index, runtime.bos_token) for index in group]
         # All logits are asked for: llama.cpp skips the end of the last layer where they are not.
-        for _ in runtime.evaluate_batches(windows.window(index, runtime.bos_token), slice(None)):
-            collector.raise_error()
+        for place, _, _ in runtime.evaluate_windows(texts, slice(None)):
+            if place == 0:
+                collector.end_batch()
         if progress is not None:
-            progress(index + 1, windows.count)
+            progress(group[-1] + 1, windows.count)
     return ImatrixSums(collector.entries(), calibration.n_ctx, (calibration.text.name,))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from toolkit.ggml_types import tensor_type
 from toolkit.memory import FlashAttention, TensorOverride
+from toolkit.placement import Placement
+from toolkit.plan import PlannedChoice
 
 UBATCH = 512
 """llama.cpp's default"""
@@ -33,6 +35,8 @@ class LaunchPlan:
     flash_attention: FlashAttention = "auto"
     swa_full: bool = False
     rpc: tuple[str, ...] = ()
+    cpu_alone: bool = False
+    """no device takes part, not even for long prompts"""
     profile: str = ""
     mmproj: Path | None = None
     draft: Path | None = None
@@ -53,6 +57,29 @@ class LaunchPlan:
         return "on" if self.quantized_kv and self.flash_attention == "auto" else self.flash_attention
 
 
+def launch_plan(choice: PlannedChoice, path: Path) -> LaunchPlan:
+    """Return how to run a choice once its file is at `path`."""
+    settings, placement = choice.settings, choice.placement
+    return LaunchPlan(
+        path,
+        settings.n_ctx,
+        placement.n_gpu_layers,
+        settings.kv_type_k,
+        settings.kv_type_v,
+        placement.n_cpu_moe,
+        Placement(0, border=placement.border).overrides,
+        placement.tensor_split,
+        settings.n_parallel,
+        settings.kv_unified,
+        settings.n_ubatch,
+        settings.flash_attention,
+        settings.swa_full,
+        settings.rpc,
+        settings.device == "cpu" and not settings.rpc,
+        choice.file.profile,
+    )
+
+
 def server_options(plan: LaunchPlan) -> list[tuple[str, str]]:
     """Return the options of llama-server, without dashes, in its long spelling; a flag has an empty value."""
     keys, values = plan.kv_types
@@ -71,6 +98,7 @@ def server_options(plan: LaunchPlan) -> list[tuple[str, str]]:
         ("ubatch-size", str(plan.n_ubatch), plan.n_ubatch != UBATCH),
         ("swa-full", "", plan.swa_full),
         ("rpc", ",".join(plan.rpc), bool(plan.rpc)),
+        ("device", "none", plan.cpu_alone),
         ("mmproj", str(plan.mmproj), plan.mmproj is not None),
         ("model-draft", str(plan.draft), plan.draft is not None),
     ]
@@ -89,6 +117,7 @@ _SHORT = {
     "tensor-split": "-ts",
     "parallel": "-np",
     "ubatch-size": "-ub",
+    "device": "-dev",
 }
 
 

@@ -1,6 +1,6 @@
 """The batch of tokens that llama.cpp takes at once, allocated once and filled in place."""
 
-from collections.abc import Sequence
+import ctypes
 from typing import Any
 
 import numpy
@@ -8,29 +8,33 @@ from numpy.typing import NDArray
 
 from toolkit.native import llama_cpp
 
+Tokens = NDArray[numpy.int32]
+
 
 class LlamaBatch:
-    """A `llama_batch` of at most `capacity` tokens of one sequence."""
+    """A `llama_batch` of at most `capacity` tokens, over arrays of our own."""
 
     def __init__(self, capacity: int) -> None:
-        self._batch = llama_cpp().llama_batch_init(capacity, 0, 1)
-        shape = (capacity,)
-        self._tokens = numpy.ctypeslib.as_array(self._batch.token, shape=shape)
-        self._positions = numpy.ctypeslib.as_array(self._batch.pos, shape=shape)
-        self._outputs = numpy.ctypeslib.as_array(self._batch.logits, shape=shape)
-        numpy.ctypeslib.as_array(self._batch.n_seq_id, shape=shape)[:] = 1
-        for index in range(capacity):
-            self._batch.seq_id[index][0] = 0
+        self._tokens = numpy.zeros(capacity, numpy.int32)
+        self._positions, self._sequences = numpy.zeros_like(self._tokens), numpy.zeros_like(self._tokens)
+        self._outputs = numpy.zeros(capacity, numpy.int8)
+        self._counts = numpy.ones_like(self._tokens)
+        addresses = self._sequences.ctypes.data + numpy.arange(capacity, dtype=numpy.uintp) * 4
+        self._addresses = addresses.astype(numpy.uintp)
+        self._batch = llama_cpp().llama_batch()
+        numbers = ctypes.POINTER(ctypes.c_int32)
+        self._batch.token = self._tokens.ctypes.data_as(numbers)
+        self._batch.pos = self._positions.ctypes.data_as(numbers)
+        self._batch.n_seq_id = self._counts.ctypes.data_as(numbers)
+        self._batch.seq_id = self._addresses.ctypes.data_as(ctypes.POINTER(numbers))
+        self._batch.logits = self._outputs.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
 
-    def fill(self, tokens: Sequence[int], position: int, wanted: NDArray[numpy.bool_]) -> Any:
-        """Return the batch with these tokens from `position` on; `wanted` says whose logits to compute."""
-        count = len(tokens)
+    def fill(self, tokens: Tokens, position: int, wanted: NDArray[numpy.bool_]) -> Any:
+        """Return the batch with tokens [sequences, n], each sequence's from `position` on; `wanted` [n] asks for logits."""
+        shape, count = tokens.shape, tokens.size
         self._batch.n_tokens = count
-        self._tokens[:count] = tokens
-        self._positions[:count] = numpy.arange(position, position + count, dtype=numpy.int32)
-        self._outputs[:count] = wanted
+        self._tokens[:count].reshape(shape)[:] = tokens
+        self._positions[:count].reshape(shape)[:] = numpy.arange(position, position + shape[1])
+        self._sequences[:count].reshape(shape)[:] = numpy.arange(shape[0])[:, None]
+        self._outputs[:count].reshape(shape)[:] = wanted
         return self._batch
-
-    def close(self) -> None:
-        """Free the batch."""
-        llama_cpp().llama_batch_free(self._batch)

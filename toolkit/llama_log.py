@@ -7,7 +7,8 @@ from typing import Any
 
 from toolkit.native import llama_cpp
 
-MAX_LINES = 400
+MAX_LINES = 20_000
+"""a large model leaves several for each of its tensors"""
 _ERROR, _CONTINUED = 4, 5
 _GENERIC = re.compile(r"failed to (load|create|initialize) (model|the context|context)\b[^:]*$", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?:(?:error loading model|[a-z]\w*_\w*): )*")

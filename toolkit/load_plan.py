@@ -10,12 +10,13 @@ from toolkit.device_choice import choose_devices
 from toolkit.devices import read_ram
 from toolkit.errors import DoesNotFitError
 from toolkit.ggml_devices import GgmlDevice, free_bytes
+from toolkit.margin import machine_margin
 from toolkit.memory import DeviceBytes, Footprint, MemorySettings
 from toolkit.placement import Placement
 from toolkit.plan import AsksMemory, PlannedChoice, Planner, PlanRequest
 from toolkit.plannable import model_from_gguf
 from toolkit.runtime import RuntimeSettings
-from toolkit.split_search import Budgets, default_margin
+from toolkit.split_search import Budgets
 from toolkit.token_speed import Bandwidths
 from toolkit.units import format_size
 
@@ -102,7 +103,7 @@ def read_budgets(devices: Sequence[GgmlDevice], limits: BudgetLimits) -> Budgets
     given = limits.vram_bytes if limits.vram_bytes is not None else free
     # A backend that does not tell what is free gives 0; then the user's word counts alone.
     vram = tuple(min(size, known) if known else size for size, known in zip(given, free, strict=False))
-    margin = limits.margin_bytes if limits.margin_bytes is not None else default_margin(vram)
+    margin = limits.margin_bytes if limits.margin_bytes is not None else machine_margin(vram)
     available = read_ram().available_bytes
     ram = available if limits.ram_bytes is None else min(limits.ram_bytes, available)
     return Budgets(vram, ram, margin)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError
 from toolkit.output_file import WorkFile, whole_or_absent
-from toolkit.perplexity import Perplexity, Progress, Windows, measure_perplexity
-from toolkit.runtime import LAST, Logits, Runtime
+from toolkit.perplexity import Perplexity, Progress, Windows, measure_windows
+from toolkit.runtime import Logits, Runtime
 
 MAGIC = b"_logits_"
 Floats = NDArray[numpy.float32]
@@ -189,18 +189,19 @@ def _file_bytes(n_ctx: int, n_vocab: int, n_chunks: int) -> int:
 
 
 class LogitsWriter:
-    """Writes the rows of all windows, one batch after the other."""
+    """Writes the rows of all windows, each at its place."""
 
     def __init__(self, work: WorkFile, windows: Windows, n_vocab: int) -> None:
         self._work = work
         tokens = numpy.asarray(windows.tokens[: windows.n_ctx * windows.count], "<i4")
         self._header = _HEADER.pack(MAGIC, windows.n_ctx, n_vocab, windows.count) + tokens.tobytes()
-        self._offset = len(self._header)
+        self._row_bytes = 2 * row_length(n_vocab)
+        self._scored = _scored(windows.n_ctx)
 
-    def write(self, rows: StoredLogits) -> None:
-        """Append rows."""
-        self._work.write(self._offset, numpy.ascontiguousarray(rows.packed).reshape(-1).view(numpy.uint8).data)
-        self._offset += rows.packed.nbytes
+    def write(self, window: int, row: int, rows: StoredLogits) -> None:
+        """Write rows of a window from its row `row` on."""
+        offset = len(self._header) + (window * self._scored + row) * self._row_bytes
+        self._work.write(offset, numpy.ascontiguousarray(rows.packed).reshape(-1).view(numpy.uint8).data)
 
     def finish(self) -> None:
         """Write the header, after which the file is whole."""
@@ -219,32 +220,6 @@ def logits_writer(path: Path, windows: Windows, n_vocab: int, *, force: bool = F
         writer.finish()
 
 
-class RecordingRuntime:
-    """A runtime whose logits are kept in a file as they are read."""
-
-    def __init__(self, runtime: Runtime, writer: LogitsWriter) -> None:
-        self._runtime, self._writer = runtime, writer
-        self.n_ctx, self.n_vocab, self.bos_token = runtime.n_ctx, runtime.n_vocab, runtime.bos_token
-
-    def clear(self) -> None:
-        """Forget the sequence."""
-        self._runtime.clear()
-
-    def rewind(self, n_tokens: int) -> bool:
-        """Forget all but the first tokens."""
-        return self._runtime.rewind(n_tokens)
-
-    def feed(self, tokens: Sequence[int]) -> None:
-        """Append tokens without reading logits."""
-        self._runtime.feed(tokens)
-
-    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
-        """Append tokens; yield logits after writing them."""
-        for position, logits in self._runtime.evaluate_batches(tokens, logits_for):
-            self._writer.write(store_logits(logits))
-            yield position, logits
-
-
 @dataclass(frozen=True)
 class SaveAs:
     """Where logits are kept."""
@@ -256,8 +231,11 @@ class SaveAs:
 def measure_and_save(runtime: Runtime, windows: Windows, save: SaveAs, progress: Progress | None = None) -> Perplexity:
     """Return the perplexity of a model, and keep its logits in a file.
 
-    Raises what `measure_perplexity` and `logits_writer` raise; then no file is left.
+    Raises what `measure_windows` and `logits_writer` raise; then no file is left.
     """
     with logits_writer(save.path, windows, runtime.n_vocab, force=save.force) as writer:
-        recording = RecordingRuntime(runtime, writer)
-        return measure_perplexity(recording, windows.tokens, windows.n_ctx, windows.count, progress)
+
+        def keep(window: int, row: int, logits: Logits) -> None:
+            writer.write(window, row, store_logits(logits))
+
+        return measure_windows(runtime, windows, progress, keep)

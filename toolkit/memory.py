@@ -23,6 +23,8 @@ from toolkit.errors import EnvironmentFaultError, ToolkitError
 
 AskedDevice = Literal["auto", "gpu", "stand-in", "cpu"]
 FlashAttention = Literal["auto", "on", "off"]
+FROM_LOG = "--from-log"
+"""argument of the child process"""
 _MAPPED = "CPU_Mapped"
 
 
@@ -177,8 +179,10 @@ def probe(path: Path, settings: MemorySettings) -> Footprint:
 class MemoryProbe:
     """A warm child process that answers how much memory a GGUF file, or a skeleton of one, would take."""
 
-    def __init__(self, timeout_seconds: float = 600) -> None:
+    def __init__(self, timeout_seconds: float = 600, *, from_log: bool = False) -> None:
+        """Start nothing yet; `from_log` reads llama.cpp's log even where its own account can be read."""
         self._timeout_seconds = timeout_seconds
+        self._arguments = (FROM_LOG,) if from_log else ()
         self._child: _Child | None = None
 
     def __enter__(self) -> Self:
@@ -207,16 +211,31 @@ class MemoryProbe:
         """
         return [_footprint_or_error(answer) for answer in self._ask(path, every, allocate=True)]
 
+    def hold(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Load `path` and evaluate a batch, and return what it takes; it stays loaded until the next question.
+
+        Who looks at the device from outside finds it at work under `pid`.
+        """
+        return _footprint(self._ask(path, [settings], allocate=True, hold=True)[0])
+
+    @property
+    def pid(self) -> int | None:
+        """Return the child's process number, None where there is none."""
+        return None if self._child is None else self._child.pid
+
     def close(self) -> None:
         """End the child process; the next question starts another."""
         child, self._child = self._child, None
         if child is not None:
             child.close()
 
-    def _ask(self, path: Path, every: Sequence[MemorySettings], *, allocate: bool) -> list[dict[str, Any]]:
-        request = {"path": str(path), "settings": [asdict(settings) for settings in every], "allocate": allocate}
+    def _ask(
+        self, path: Path, every: Sequence[MemorySettings], *, allocate: bool, hold: bool = False
+    ) -> list[dict[str, Any]]:
+        settings = [asdict(each) for each in every]
+        request = {"path": str(path), "settings": settings, "allocate": allocate, "hold": hold}
         if self._child is None:
-            self._child = _Child()
+            self._child = _Child(self._arguments)
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
         if answer is None:
             reason = self._child.last_words(self._timeout_seconds)
@@ -229,11 +248,11 @@ class MemoryProbe:
 class _Child:
     """The child process, and a thread that collects its answers so that waiting for one can end."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: tuple[str, ...]) -> None:
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "toolkit.memory_probe"],
+            [sys.executable, "-m", "toolkit.memory_probe", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
@@ -242,6 +261,11 @@ class _Child:
         )
         self._collector = threading.Thread(target=self._collect, daemon=True)
         self._collector.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
 
     def ask(self, line: str, timeout_seconds: float) -> str | None:
         """Return the answer to a request, None if there is none in time or ever."""

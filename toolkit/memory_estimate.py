@@ -21,6 +21,8 @@ from toolkit.plannable import ShapedTensor, loaded_tensors
 
 ESTIMATE = "an estimate by formula, not llama.cpp"
 _CELLS = 256
+_WITHOUT_FLASH_ATTENTION = ("t5", "t5encoder")
+"""They add a bias of positions to the scores."""
 _FLOAT_BYTES, _MASK_BYTES, _HALF_BITS = 4, 2, 16
 
 
@@ -137,7 +139,8 @@ def _cells(tokens: int) -> int:
 
 def _compute_bytes(model: _Model, settings: MemorySettings, has_output: bool, blocks: int) -> int:
     """Return the size of a compute buffer: the inputs, then the larger of what a block and what the output needs."""
-    keys, flash = model.keys, settings.flash_attention != "off"
+    keys = model.keys
+    flash = settings.flash_attention != "off" and keys.architecture not in _WITHOUT_FLASH_ATTENTION
     batch, width = min(settings.n_ubatch, settings.n_ctx), keys.count("embedding_length")
     heads = (keys.per_layer("attention.head_count", model.tensors.n_layer) or (0,))[0]
     inputs = 2 * batch * width * _FLOAT_BYTES

@@ -1,25 +1,28 @@
 """The child process of `MemoryProbe`: reads one JSON request a line on stdin, writes one JSON answer a line.
 
-Request: {path, settings: list of MemorySettings, allocate}. Answer: a list of {answered_by, asked, buffers} or
-{kind, error}, one for each of the settings.
+Request: {path, settings: list of MemorySettings, allocate, hold}. Answer: a list of {answered_by, asked, buffers} or
+{kind, error}, one for each of the settings. With the argument `--from-log` it reads llama.cpp's log everywhere.
 """
 
 import json
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from toolkit.device_choice import choose_devices
 from toolkit.errors import ToolkitError
 from toolkit.llama_log import llama_log
-from toolkit.memory import MemorySettings
-from toolkit.memory_load import LoadedModel
+from toolkit.memory import FROM_LOG, BufferBytes, MemorySettings
+from toolkit.memory_load import LoadedModel, Loading
+
+if TYPE_CHECKING:
+    from toolkit.runtime import LlamaRuntime
 
 MAX_KEPT_MODELS = 32
 """without weights; a large one takes a few MiB"""
@@ -29,7 +32,7 @@ def main() -> None:
     """Answer until stdin ends."""
     answers = _private_stdout()
     llama_log()
-    models = _Models()
+    models = _Models(from_log=FROM_LOG in sys.argv[1:])
     for line in sys.stdin:
         answers.write(json.dumps(_respond(json.loads(line), models)) + "\n")
         answers.flush()
@@ -47,14 +50,33 @@ def _private_stdout() -> IO[str]:
 class _Models:
     """Loads models, and keeps the last of those without weights: the next question often differs in its context only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_log: bool) -> None:
+        self._from_log = from_log
         self._kept: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
+        self._held: LlamaRuntime | None = None
+
+    def hold(self, path: Path, settings: MemorySettings) -> tuple[BufferBytes, ...]:
+        """Load a model and evaluate a batch, so that all is there that running takes; return its buffers."""
+        # Imported here, because questions do not need it and it would make the first of them wait.
+        from toolkit.load_plan import runtime_settings
+        from toolkit.runtime import LlamaRuntime
+
+        self.release()
+        self._held = LlamaRuntime(path, runtime_settings(settings, use_mmap=False))
+        self._held.feed([0] * settings.n_ubatch)
+        return self._held.memory_buffers()
+
+    def release(self) -> None:
+        """Free what is held."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
 
     @contextmanager
     def opened(self, path: Path, settings: MemorySettings, *, allocate: bool) -> Iterator[LoadedModel]:
         """Give a model; one that takes memory is freed at the end of the block."""
         if allocate:
-            with _load(path, settings, allocate=True) as model:
+            with self._load(path, settings, allocate=True) as model:
                 yield model
         else:
             yield self._without_weights(path, settings)
@@ -62,16 +84,15 @@ class _Models:
     def _without_weights(self, path: Path, settings: MemorySettings) -> LoadedModel:
         key = (path, *_version(path), settings.of_model)
         if key not in self._kept:
-            self._kept[key] = _load(path, settings, allocate=False)
+            self._kept[key] = self._load(path, settings, allocate=False)
             if len(self._kept) > MAX_KEPT_MODELS:
                 self._kept.popitem(last=False)[1].close()
         self._kept.move_to_end(key)
         return self._kept[key]
 
-
-def _load(path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
-    devices, _ = choose_devices(settings)
-    return LoadedModel(path, settings, devices, allocate=allocate)
+    def _load(self, path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
+        devices, _ = choose_devices(settings)
+        return LoadedModel(path, settings, devices, Loading(allocate, self._from_log))
 
 
 def _version(path: Path) -> tuple[int, ...]:
@@ -85,7 +106,10 @@ def _version(path: Path) -> tuple[int, ...]:
 
 def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
     path, allocate = Path(request["path"]), request["allocate"]
-    every = (MemorySettings.from_json(values) for values in request["settings"])
+    every = [MemorySettings.from_json(values) for values in request["settings"]]
+    models.release()
+    if request["hold"]:
+        return [_answer(each, lambda settings: models.hold(path, settings)) for each in every]
     answers: list[dict[str, Any]] = []
     for _, alike in groupby(every, key=lambda settings: settings.of_model):
         group = list(alike)
@@ -99,13 +123,17 @@ def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
 
 def _answers(model: LoadedModel, every: Iterable[MemorySettings]) -> Iterator[dict[str, Any]]:
     for settings in every:
+        answer = _answer(settings, model.memory_buffers)
+        yield answer | {"answered_by": model.described(answer["answered_by"])} if "answered_by" in answer else answer
+
+
+def _answer(settings: MemorySettings, take: Callable[[MemorySettings], tuple[BufferBytes, ...]]) -> dict[str, Any]:
+    try:
         devices, answered_by = choose_devices(settings)
-        try:
-            buffers = [asdict(buffer) for buffer in model.memory_buffers(settings)]
-        except ToolkitError as error:
-            yield _refusal(error)
-        else:
-            yield {"answered_by": answered_by, "asked": [device.name for device in devices], "buffers": buffers}
+        buffers = [asdict(buffer) for buffer in take(settings)]
+    except ToolkitError as error:
+        return _refusal(error)
+    return {"answered_by": answered_by, "asked": [device.name for device in devices], "buffers": buffers}
 
 
 def _refusal(error: ToolkitError) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def _model_card(directory: Path) -> dict[str, Any]:
 
 
 def _published_name(directory: Path, published: str | None) -> dict[str, str]:
-    name = published or read_json_object(directory / "config.json").get("_name_or_path")
+    config = directory / "config.json"  # which an adapter lacks
+    name = published or (read_json_object(config).get("_name_or_path") if config.is_file() else None)
     return {"_name_or_path": name} if isinstance(name, str) else {}
 
 

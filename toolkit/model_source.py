@@ -1,6 +1,7 @@
 """A model as the pipeline sees it, whether it came from a Hugging Face checkpoint or from a GGUF file."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from toolkit.gguf_format import Metadata
 from toolkit.quant_profile import ModelTraits
@@ -36,6 +37,10 @@ class ModelSource:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """what only --verbose says"""
+    n_stored: int = 0
+    """tensors of the checkpoint, as it stores them; 0 where it is none"""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """those that the file does not need: name -> why"""
 
 
 def unquantized_profile(source: ModelSource) -> str:

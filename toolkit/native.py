@@ -5,6 +5,7 @@ library is found through the one that libllama linked. ctypes releases the inter
 """
 
 import ctypes
+import os
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +23,8 @@ def llama_cpp() -> ModuleType:
 
     Raises EnvironmentFaultError if it is missing or does not load.
     """
+    # NVML counts GPUs in this order, and budgets and buffers must mean the same one.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
         return import_module("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:

@@ -109,18 +109,54 @@ def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Itera
     """
     check_output(output, force=force)
     try:
-        work = WorkFile(_work_path(output), n_bytes)
+        work = WorkFile(work_path(output), n_bytes)
     except OSError as error:
-        raise _described(error, output, n_bytes) from error
+        raise described(error, output, n_bytes) from error
     try:
         yield work
         work.close()
-        _publish(work.path, output, force=force)
+        publish(work.path, output, force=force)
     except OSError as error:
-        raise _described(error, output, n_bytes) from error
+        raise described(error, output, n_bytes) from error
     finally:
         work.abandon()
         work.path.unlink(missing_ok=True)
+
+
+def work_path(output: Path) -> Path:
+    """Return a free name for a work file, after removing the leftovers of killed runs for the same output."""
+    digest = hashlib.sha256(os.fsencode(output.name)).hexdigest()[:8]
+    for path in output.parent.glob(f".gguf-{digest}-*.part"):
+        _remove_leftover(path, output)
+    names = (f".gguf-{digest}-{os.getpid()}-{number}.part" for number in range(100))
+    free = next((name for name in names if not (output.parent / name).exists()), None)
+    if free is None:
+        raise OutputError(f"{output.parent} is full of files named .gguf-{digest}-*.part; remove them")
+    return output.parent / free
+
+
+def publish(work: Path, output: Path, *, force: bool) -> None:
+    """Give a complete work file the output's name.
+
+    Raises InputError if there is a file of that name by now and `force` is not set, OSError as the system does.
+    """
+    if force:
+        os.replace(work, output)  # noqa: PTH105  Path.replace does the same; os.replace says that it overwrites
+    elif output.exists():
+        raise InputError(f"{output} appeared while it was being written; give --force to replace it")
+    else:
+        work.rename(output)
+    _sync_folder(output.parent)
+
+
+def described(error: OSError, output: Path, n_bytes: int) -> OutputError:
+    """Return the error to raise for one of the system's, met while an output of `n_bytes` was written."""
+    if error.errno in _NO_SPACE:
+        free = shutil.disk_usage(output.parent).free
+        return OutputError(
+            f"no space for {output.name}: needs {format_size(n_bytes)}, {format_size(free)} are free there"
+        )
+    return OutputError(f"cannot write {output}: {error.strerror or error}")
 
 
 def _check_place(output: Path, *, force: bool) -> None:
@@ -136,30 +172,33 @@ def _check_place(output: Path, *, force: bool) -> None:
         raise OutputError(f"the folder {folder} is not writable; choose another output")
 
 
-def _work_path(output: Path) -> Path:
-    """Return a free name for a work file, after removing the leftovers of killed runs for the same output."""
-    digest = hashlib.sha256(os.fsencode(output.name)).hexdigest()[:8]
-    for path in output.parent.glob(f".gguf-{digest}-*.part"):
-        _remove_leftover(path, output)
-    names = (f".gguf-{digest}-{os.getpid()}-{number}.part" for number in range(100))
-    free = next((name for name in names if not (output.parent / name).exists()), None)
-    if free is None:
-        raise OutputError(f"{output.parent} is full of files named .gguf-{digest}-*.part; remove them")
-    return output.parent / free
-
-
 def _remove_leftover(path: Path, output: Path) -> None:
+    """Remove a work file, or the folder of those of a set, that a killed run left."""
     name = _WORK_NAME.fullmatch(path.name)
-    if name is None or not path.is_file() or path.is_symlink():
+    if name is None or path.is_symlink():
         return
+    owner = int(name[1])
+    if path.is_file() and _is_abandoned(path, owner, output):
+        path.unlink(missing_ok=True)
+    elif path.is_dir():
+        files = list(path.iterdir())
+        if all(_is_abandoned(file, owner, output) for file in files) and (files or not psutil.pid_exists(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_abandoned(path: Path, owner: int, output: Path) -> bool:
+    """Tell whether a file is one of ours that nobody writes to.
+
+    Raises OutputError if somebody does.
+    """
+    if not path.is_file():
+        return False
     with path.open("r+b") as file:
         if not file.read(len(MARK)).startswith((MARK, GGUF_MAGIC)):
-            return
-        if not _owner_is_gone(file.fileno(), int(name[1])):
-            raise OutputError(
-                f"process {name[1]} is writing {output.name} already; wait for it, or name another output"
-            )
-    path.unlink(missing_ok=True)
+            return False
+        if not _owner_is_gone(file.fileno(), owner):
+            raise OutputError(f"process {owner} is writing {output.name} already; wait for it, or name another output")
+    return True
 
 
 def _owner_is_gone(fd: int, owner: int) -> bool:
@@ -184,16 +223,6 @@ def _mark() -> bytes:
     return MARK + str(os.getpid()).encode() + b"\n"
 
 
-def _publish(work: Path, output: Path, *, force: bool) -> None:
-    if force:
-        os.replace(work, output)  # noqa: PTH105  Path.replace does the same; os.replace says that it overwrites
-    elif output.exists():
-        raise InputError(f"{output} appeared while it was being written; give --force to replace it")
-    else:
-        work.rename(output)
-    _sync_folder(output.parent)
-
-
 def _sync_folder(folder: Path) -> None:
     if os.name == "posix":
         fd = os.open(folder, os.O_RDONLY)
@@ -208,12 +237,3 @@ def _check_length(output: Path) -> None:
     length = len(os.fsencode(output.name))
     if length > limit:
         raise InputError(f"the output's name has {length} bytes, more than the {limit} that this file system allows")
-
-
-def _described(error: OSError, output: Path, n_bytes: int) -> OutputError:
-    if error.errno in _NO_SPACE:
-        free = shutil.disk_usage(output.parent).free
-        return OutputError(
-            f"no space for {output.name}: needs {format_size(n_bytes)}, {format_size(free)} are free there"
-        )
-    return OutputError(f"cannot write {output}: {error.strerror or error}")

@@ -1,12 +1,14 @@
 """Perplexity as llama-perplexity measures it, so that the numbers can be compared with published ones.
 
 The tokens are cut into windows of n_ctx. Every window starts on an empty memory, its first token is replaced by BOS if
-the model wants one, and its second half is scored, so that each scored token has at least n_ctx / 2 of context.
-Source: `perplexity()` in tools/perplexity/perplexity.cpp of llama.cpp (commit 0c1e570).
+the model wants one, and its second half is scored, so that each scored token has at least n_ctx / 2 of context. As many
+windows as a runtime has sequences are evaluated side by side. With a stride, windows overlap: each begins `stride` tokens
+after the one before, keeps its first token, and is scored on its last `stride` tokens.
+Source: `perplexity()` and `perplexity_v2()` in tools/perplexity/perplexity.cpp of llama.cpp (commit 0c1e570).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,7 +21,12 @@ from toolkit.runtime import Logits, Runtime
 
 SMALLEST_WINDOW = 4
 _BLOCK_BYTES = 16 << 20
+_BATCH_TOKENS = 2048
+_MOST_SEQUENCES = 256
+_CONTEXT_STEP = 256
 Progress = Callable[[int, int, float], None]
+Keep = Callable[[int, int, Logits], None]
+"""gets the number of a window, a row among its scored ones, and the logits [n, n_vocab] from there on"""
 
 
 @dataclass(frozen=True)
@@ -43,31 +50,48 @@ class Windows:
     tokens: Sequence[int]
     n_ctx: int
     count: int
+    stride: int | None = None
+    """how far one window begins after the other, where they overlap"""
 
     @property
     def first(self) -> int:
         """Return the first position whose logits are used; they predict the token after it."""
-        return self.n_ctx // 2
+        return self.n_ctx // 2 if self.stride is None else self.n_ctx - 1 - self.stride
 
     @property
     def scored(self) -> slice:
         """Return the positions whose logits are used; the last one predicts nothing in its window."""
         return slice(self.first, self.n_ctx - 1)
 
+    def start(self, index: int) -> int:
+        """Return the number of a window's first token."""
+        return index * (self.n_ctx if self.stride is None else self.stride)
+
     def window(self, index: int, bos_token: int | None) -> list[int]:
         """Return the tokens of one window as the model gets them."""
-        tokens = list(self.tokens[index * self.n_ctx : (index + 1) * self.n_ctx])
-        return tokens if bos_token is None else [bos_token, *tokens[1:]]
+        tokens = list(self.tokens[self.start(index) : self.start(index) + self.n_ctx])
+        return tokens if bos_token is None or self.stride is not None else [bos_token, *tokens[1:]]
+
+    def targets(self, index: int, position: int, count: int) -> NDArray[numpy.int64]:
+        """Return the tokens [count] that the logits from a position of a window on should predict."""
+        first = self.start(index) + position + 1
+        return numpy.asarray(self.tokens[first : first + count], numpy.int64)
+
+    def groups(self, size: int, order: Sequence[int] | None = None) -> Iterator[Sequence[int]]:
+        """Yield the windows to be evaluated side by side: at most `size`, in the order given."""
+        order = order if order is not None else range(self.count)
+        return (order[start : start + size] for start in range(0, len(order), size))
 
     def describe(self, index: int) -> str:
         """Name a window as a person counts them."""
-        return f"window {index + 1} of {self.count} (tokens {index * self.n_ctx:,} to {(index + 1) * self.n_ctx - 1:,})"
+        start = self.start(index)
+        return f"window {index + 1} of {self.count} (tokens {start:,} to {start + self.n_ctx - 1:,})"
 
 
-def cut_windows(tokens: Sequence[int], n_ctx: int, max_chunks: int | None = None) -> Windows:
+def cut_windows(tokens: Sequence[int], n_ctx: int, max_chunks: int | None = None, stride: int | None = None) -> Windows:
     """Return the windows of a text.
 
-    Raises TextError if there are fewer than two, which is too little to say anything.
+    Raises TextError if there are fewer than two, which is too little to say anything, or a stride leaves gaps.
     """
     if n_ctx < SMALLEST_WINDOW:
         raise TextError(f"a window of {n_ctx} tokens is too short to score; use at least {SMALLEST_WINDOW}")
@@ -77,8 +101,24 @@ def cut_windows(tokens: Sequence[int], n_ctx: int, max_chunks: int | None = None
         raise TextError(
             f"the text has {len(tokens):,} tokens, but a window of {n_ctx:,} needs {2 * n_ctx:,} (2 x n_ctx); {advice}"
         )
-    count = len(tokens) // n_ctx
-    return Windows(tokens, n_ctx, count if max_chunks is None else max(1, min(count, max_chunks)))
+    if stride is not None and not 0 < stride < n_ctx:
+        raise TextError(f"a stride of {stride:,} does not fit in a window of {n_ctx:,}; use less than that")
+    count = len(tokens) // n_ctx if stride is None else -(-(len(tokens) - n_ctx) // stride)
+    return Windows(tokens, n_ctx, count if max_chunks is None else max(1, min(count, max_chunks)), stride)
+
+
+def windows_together(n_ctx: int, max_chunks: int | None = None) -> int:
+    """Return how many windows llama-perplexity evaluates side by side: they fill its batch of 2048 tokens."""
+    together = max(1, min(_BATCH_TOKENS // n_ctx, _MOST_SEQUENCES))
+    return together if max_chunks is None else min(together, max_chunks)
+
+
+def strided_window(n_ctx: int, stride: int) -> int:
+    """Return the window that llama-perplexity takes for `-c n_ctx -b n_ctx --ppl-stride stride`.
+
+    Its context is longer by half a stride, which llama.cpp rounds up, and all of it becomes the window.
+    """
+    return -(-(n_ctx + stride // 2) // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 def measure_perplexity(
@@ -92,20 +132,37 @@ def measure_perplexity(
 
     Raises TextError if the text is too short, QualityError at the first window whose logits are not finite.
     """
-    windows = cut_windows(tokens, n_ctx, max_chunks)
+    return measure_windows(runtime, cut_windows(tokens, n_ctx, max_chunks), progress)
+
+
+def measure_windows(
+    runtime: Runtime, windows: Windows, progress: Progress | None = None, keep: Keep | None = None
+) -> Perplexity:
+    """Return the perplexity of windows of text; `keep` gets all logits that are scored.
+
+    Raises QualityError at the first window whose logits are not finite.
+    """
     total = _Total()
     with ThreadPoolExecutor(physical_cores()) as pool:
-        for index in range(windows.count):
-            nlls = _window_nlls(runtime, windows, index, pool)
-            if not numpy.isfinite(nlls).all():
-                raise QualityError(
-                    f"{windows.describe(index)}: the model's logits are not finite, so there is no perplexity; "
-                    "a weight is NaN or infinite, or too large for the KV cache's type"
-                )
-            total.add(nlls)
-            if progress is not None:
-                progress(index + 1, windows.count, math.exp(total.mean))
+        for group in windows.groups(runtime.n_parallel):
+            for index, nlls in zip(group, _group_nlls(runtime, windows, group, _Sinks(pool, keep)), strict=True):
+                if not numpy.isfinite(nlls).all():
+                    raise QualityError(
+                        f"{windows.describe(index)}: the model's logits are not finite, so there is no perplexity; "
+                        "a weight is NaN or infinite, or too large for the KV cache's type"
+                    )
+                total.add(nlls)
+                if progress is not None:
+                    progress(total.chunks, windows.count, math.exp(total.mean))
     return total.result(windows)
+
+
+@dataclass(frozen=True)
+class _Sinks:
+    """Where logits go: to threads that score them, and to who keeps them."""
+
+    pool: Executor
+    keep: Keep | None
 
 
 class _Total:
@@ -123,6 +180,10 @@ class _Total:
         self._chunk_nlls.append(float(nlls.mean()))
 
     @property
+    def chunks(self) -> int:
+        return len(self._chunk_nlls)
+
+    @property
     def mean(self) -> float:
         return self._sum / self._count
 
@@ -135,15 +196,19 @@ class _Total:
         )
 
 
-def _window_nlls(runtime: Runtime, windows: Windows, index: int, pool: Executor) -> NDArray[numpy.float64]:
-    """Return float64 [scored]: the negative log-likelihood of every scored token of one window."""
-    start = index * windows.n_ctx
-    targets = numpy.asarray(windows.tokens[start : start + windows.n_ctx], numpy.int64)
-    parts: list[NDArray[numpy.float64]] = []
-    runtime.clear()
-    for position, logits in runtime.evaluate_batches(windows.window(index, runtime.bos_token), windows.scored):
-        parts.append(negative_log_likelihoods(logits, targets[position + 1 : position + 1 + len(logits)], pool))
-    return numpy.concatenate(parts)
+def _group_nlls(
+    runtime: Runtime, windows: Windows, group: Sequence[int], sinks: _Sinks
+) -> list[NDArray[numpy.float64]]:
+    """Return float64 [scored] for each window: the negative log-likelihoods of its scored tokens."""
+    parts: list[list[NDArray[numpy.float64]]] = [[] for _ in group]
+    texts = [windows.window(index, runtime.bos_token) for index in group]
+    for place, position, logits in runtime.evaluate_windows(texts, windows.scored):
+        index = group[place]
+        if sinks.keep is not None:
+            sinks.keep(index, position - windows.first, logits)
+        targets = windows.targets(index, position, len(logits))
+        parts[place].append(negative_log_likelihoods(logits, targets, sinks.pool))
+    return [numpy.concatenate(part) for part in parts]
 
 
 def negative_log_likelihoods(

@@ -12,7 +12,8 @@ from functools import cached_property
 from toolkit.memory import TensorOverride
 
 EXPERTS = r"ffn_(up|down|gate|gate_up)_(ch|)exps"
-_BLOCK = re.compile(r"blk\.(\d+)\.")
+_BLOCK = re.compile(r"(?:(?:enc|dec)\.)?blk\.(\d+)\.")
+_OUTPUT = ("output", "enc.output", "dec.output")
 _EXPERT = re.compile(rf"blk\.(\d+)\.{EXPERTS}\.")
 
 
@@ -46,11 +47,13 @@ class ModelTensors:
 
     n_bytes: Mapping[str, int]
     n_layer: int
+    is_encoder: bool = False
+    """whether it ends with hidden states: no output, and no embedding in its place"""
 
     @cached_property
     def tied(self) -> bool:
         """Tell whether the token embedding is the output too."""
-        return "output.weight" not in self.n_bytes
+        return "output.weight" not in self.n_bytes and not self.is_encoder
 
     @cached_property
     def experts(self) -> dict[int, tuple[str, ...]]:
@@ -94,7 +97,7 @@ class ModelTensors:
         block = block_of(name)
         if block is not None:
             return block
-        return self.n_layer if name.startswith("output") else None
+        return self.n_layer if name.startswith(_OUTPUT) else None
 
     def layer_bytes(self, placement: Placement) -> list[int]:
         """Return the bytes of every layer that goes to a GPU, in order; the output is the last."""

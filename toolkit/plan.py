@@ -64,6 +64,8 @@ class PlannedChoice:
     tokens_per_second: float
     missing_bytes: int = 0
     """by how much the budgets are exceeded"""
+    first_layer_lacks_bytes: int = 0
+    """where no layer fits the GPUs: how much more the first would need"""
 
     @property
     def n_layers(self) -> int:
@@ -121,10 +123,21 @@ class Planner:
         """Return one profile with one KV type and a split given by hand, whether it fits or not."""
         file = self._file(profile)
         settings = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
+        if self._request.on_cpu:
+            return self._cpu_alone(file, settings)
         footprint = self._ask(file, settings, placement)
         found = FoundSplit(placement, footprint, placement.n_gpu_layers > file.model_tensors.n_layer)
-        fits = self._request.on_cpu or self._request.budgets.holds(footprint)
+        fits = self._request.budgets.holds(footprint)
         return self._choice(file, settings, found) if fits else self._unfit(file, settings, found)
+
+    def heavier(self, than: PlannedChoice) -> PlannedChoice | None:
+        """Return the next heavier profile with the same KV types and as much on the GPUs as fits; None if there is none."""
+        for name in reversed(self._model.profiles):
+            if self._file(name).file_bytes > than.file.file_bytes:
+                one = self.choice(name, (than.settings.kv_type_k, than.settings.kv_type_v))
+                if one.fits and (one.placement.n_gpu_layers or self._request.on_cpu):
+                    return one
+        return None
 
     def longest_context(self, profile: str, kv_types: KvTypes, at_most: int) -> PlannedChoice:
         """Return the longest context, a multiple of 256 tokens, that fits whole; with a split, if whole none does.
@@ -154,8 +167,12 @@ class Planner:
             return
         named = [name for name in self._model.profiles if name.upper() == SPLIT_PROFILE]
         quality = self._request.prefer is Prefer.QUALITY or not named
-        for name in (self._model.profiles if quality else named)[:RUNNERS_UP]:
-            yield from (one for one in self._fitting(name) if not (one.fits_whole or self._request.on_cpu))
+        split = (
+            one for name in (self._model.profiles if quality else named)[:RUNNERS_UP] for one in self._fitting(name)
+        )
+        found = [one for one in split if not (one.fits_whole or self._request.on_cpu)]
+        # Where Q4_K_M is too large even for both memories, whatever is left that fits.
+        yield from found or (() if whole else islice(self._every(), 1))
 
     def _with_largest_kv(self, name: str) -> PlannedChoice | None:
         return next((one for one in self._fitting(name, whole_only=True) if one.fits_whole), None)
@@ -199,15 +216,24 @@ class Planner:
 
     def _split(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
         if self._request.on_cpu:
-            footprint = self._ask(file, settings, Placement(0))
-            return self._choice(file, settings, FoundSplit(Placement(0), footprint, fits_whole=True))
+            return self._cpu_alone(file, settings)
         search = self._search(file, settings)
         try:
             found = search.best()
         except DoesNotFitError:
-            n_layer = file.model_tensors.n_layer
-            return self._unfit(file, settings, FoundSplit(Placement(n_layer + 1), search.whole_footprint(), True))
-        return self._choice(file, settings, found)
+            # Not even compute buffers have room on the GPUs.
+            lacking = search.excess_of_one_layer()
+            return replace(self._cpu_alone(file, settings), first_layer_lacks_bytes=lacking)
+        one = self._choice(file, settings, found)
+        return (
+            one if found.placement.n_gpu_layers else replace(one, first_layer_lacks_bytes=search.excess_of_one_layer())
+        )
+
+    def _cpu_alone(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
+        """Return a file on the CPU; that is the whole of it where nothing else was asked for."""
+        settings = replace(settings, device="cpu", rpc=(), n_devices=1)
+        footprint = self._ask(file, settings, Placement(0))
+        return self._choice(file, settings, FoundSplit(Placement(0), footprint, fits_whole=self._request.on_cpu))
 
     def _search(self, file: PlannedFile, settings: MemorySettings) -> SplitSearch:
         def ask(placement: Placement) -> Footprint:
@@ -229,14 +255,11 @@ class Planner:
 
     def _unfit(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
         budgets = self._request.budgets
-        missing = sum(budgets.excess(found.footprint)) if not self._request.on_cpu else 0
-        missing += max(0, found.footprint.host_bytes - budgets.ram_bytes)
+        missing = sum(budgets.excess(found.footprint)) + max(0, found.footprint.host_bytes - budgets.ram_bytes)
         settled = settled_settings(settings, found.placement)
         return PlannedChoice(file, settled, found.placement, found.footprint, False, found.fits_whole, 0.0, missing)
 
     def _ask(self, file: PlannedFile, settings: MemorySettings, placement: Placement) -> Footprint:
-        if self._request.on_cpu:
-            settings = replace(settings, device="cpu")
         try:
             return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
         except GgufError as error:
@@ -260,17 +283,10 @@ class Planner:
 
     def _nothing_fits(self) -> str:
         choice = self.choice(self._model.profiles[-1], self._request.kv_types[-1])
-        budgets, settings = self._request.budgets, choice.settings
-        what = f"{choice.file.profile} with {settings.kv_type_k} KV at a context of {settings.n_ctx:,}"
-        if choice.footprint.host_bytes > budgets.ram_bytes:
-            return (
-                f"{what} needs {format_size(choice.footprint.host_bytes)} of RAM, and {format_size(budgets.ram_bytes)} are "
-                "available; give a smaller --profile, a shorter --ctx, more --vram, or --ram by hand"
-            )
+        what = f"{choice.file.profile} with {choice.settings.kv_type_k} KV at a context of {choice.settings.n_ctx:,}"
         return (
-            f"nothing fits {format_size(sum(budgets.vram_bytes))} of VRAM: {what} lacks {format_size(choice.missing_bytes)} "
-            f"whole (margin {format_size(budgets.margin_bytes)}), and with nothing offloaded the GPU's compute buffers alone are "
-            "too large; give more --vram, a shorter --ctx or a smaller --ubatch"
+            f"{what} needs {format_size(choice.footprint.host_bytes)} of RAM, and {format_size(self._request.budgets.ram_bytes)} "
+            "are available; give a smaller --profile, a shorter --ctx, more --vram, or --ram by hand"
         )
 
 

@@ -10,12 +10,13 @@ from toolkit.ggml_types import TensorType
 from toolkit.gguf_format import Metadata
 from toolkit.gguf_layout import Placed
 from toolkit.gguf_reader import read_gguf
+from toolkit.imatrix import Imatrix
 from toolkit.kv_cache import ModelKeys
 from toolkit.model_source import ModelSource
 from toolkit.placement import ModelTensors, block_of
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile
 from toolkit.rows import row_count
-from toolkit.tensor_plan import plan_conversion
+from toolkit.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.token_speed import Experts
 
 LEAST_SHARE = 0.97
@@ -41,6 +42,8 @@ class PlannedFile:
     file_bytes: int
     metadata: Metadata
     tensors: Sequence[Placed]
+    conversion: ConversionPlan | None = None
+    """how it would be made, if it does not exist"""
 
     @cached_property
     def model_tensors(self) -> ModelTensors:
@@ -81,7 +84,9 @@ def loaded_tensors(keys: ModelKeys, tensors: Iterable[Placed]) -> ModelTensors:
     used = n_layer - keys.count("nextn_predict_layers")
     sizes = {tensor.name: tensor.type.tensor_bytes(tensor.shape) for tensor in tensors}
     loaded = {name: size for name, size in sizes.items() if (block_of(name) or 0) < used}
-    return ModelTensors(loaded, n_layer)
+    causal = keys.metadata.get(f"{keys.architecture}.attention.causal")
+    is_encoder = causal is not None and causal.value is False and "output_norm.weight" not in sizes
+    return ModelTensors(loaded, n_layer, is_encoder)
 
 
 def model_from_gguf(path: Path) -> PlannableModel:
@@ -102,14 +107,19 @@ def model_from_gguf(path: Path) -> PlannableModel:
 
 
 def model_from_source(
-    source: ModelSource, profiles: tuple[str, ...], *, estimated_file_bytes: bool = False
+    source: ModelSource,
+    profiles: tuple[str, ...],
+    imatrix: Imatrix | None = None,
+    *,
+    estimated_file_bytes: bool = False,
 ) -> PlannableModel:
     """Return a model that is not converted yet, in any of these profiles."""
 
     def make(name: str) -> PlannedFile:
         profile: QuantProfile = load_profile(name)
-        plan = plan_conversion(source, profile)
-        return PlannedFile(profile.name, profile.default.bits_per_weight, plan.file_bytes, plan.metadata, plan.tensors)
+        plan = plan_conversion(source, profile, imatrix)
+        bits = profile.default.bits_per_weight
+        return PlannedFile(profile.name, bits, plan.file_bytes, plan.metadata, plan.tensors, plan)
 
     weights = sum(_weights(tensor.shape) for tensor in source.tensors if tensor.name != "token_embd.weight")
 

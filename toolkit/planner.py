@@ -1,38 +1,15 @@
-"""Choose how many layers go to the GPU, and which file to make: pure decisions over footprints.
+"""Which of the files that could be made is best: pure decisions over what fits."""
 
-llama.cpp puts the last layers on the GPU first; full offload is one more than the number of repeating layers, because
-the output counts as a layer.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from toolkit.errors import DoesNotFitError
 from toolkit.memory import Footprint
-from toolkit.units import format_size
 
-FootprintAt = Callable[[int], Footprint]
 FOUR_BITS = 4.0
 SPLIT_PROFILE = "Q4_K_M"
 LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K")
 """From best to smallest; 16-bit files are left out because Q8_0 loses nothing that can be measured."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a plan may take of the GPU's memory, `margin_bytes` of which stay free."""
-
-    vram_bytes: int
-    margin_bytes: int = 0
-
-    def holds(self, footprint: Footprint) -> bool:
-        """Tell whether a footprint fits."""
-        return footprint.gpu_bytes + self.margin_bytes <= self.vram_bytes
-
-    def missing_bytes(self, footprint: Footprint) -> int:
-        """Return by how much a footprint exceeds the budget, 0 if it fits."""
-        return max(0, footprint.gpu_bytes + self.margin_bytes - self.vram_bytes)
 
 
 @dataclass(frozen=True)
@@ -62,35 +39,6 @@ class Choice:
     file_bytes: int
     kv_type: str
     split: Split
-
-
-def choose_split(footprint_at: FootprintAt, n_layer: int, budget: Budget) -> Split:
-    """Return the largest split that fits: all n_layer + 1 layers, else as many as found by bisection.
-
-    A partial offload can need more compute memory than a full one, so every candidate is asked for, none interpolated.
-    The layers returned fit, and one more would not. At most 2 + log2(n_layer + 1) footprints are asked for.
-
-    Raises DoesNotFitError if not even an empty offload fits.
-    """
-    whole = footprint_at(n_layer + 1)
-    if budget.holds(whole):
-        return Split(n_layer + 1, whole, True)
-    fitting = footprint_at(0)
-    if not budget.holds(fitting):
-        raise DoesNotFitError(
-            f"even with no layer offloaded, the GPU needs {format_size(budget.missing_bytes(fitting))} more than "
-            f"the budget of {format_size(budget.vram_bytes)} (margin {format_size(budget.margin_bytes)}); "
-            "use a shorter context or a smaller batch"
-        )
-    low, high = 0, n_layer + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        candidate = footprint_at(middle)
-        if budget.holds(candidate):
-            low, fitting = middle, candidate
-        else:
-            high = middle
-    return Split(low, fitting, False)
 
 
 def rank(choices: Iterable[Choice], prefer: Prefer = Prefer.BALANCE) -> list[Choice]:

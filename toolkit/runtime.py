@@ -4,7 +4,6 @@
 kept only where they are asked for, one batch at a time.
 """
 
-import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.devices import physical_cores
-from toolkit.errors import EnvironmentFaultError, InputError, ToolkitError
+from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.ggml_devices import offload_devices, start_backends
 from toolkit.llama_batch import LlamaBatch
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import LOAD_INTO_BUFFERS, MAP_FILE, ModelParameters, context_parameters, refusal_of
+from toolkit.llama_text import detokenize, piece, tokenize
 from toolkit.memory import BufferBytes, FlashAttention, Footprint, TensorOverride, by_device
 from toolkit.memory_breakdown import read_memory_breakdown
 from toolkit.native import llama_cpp
@@ -55,11 +55,16 @@ class RuntimeSettings:
 
 
 class Runtime(Protocol):
-    """A loaded model with one sequence of tokens in its memory."""
+    """A loaded model with sequences of tokens in its memory."""
 
     @property
     def n_ctx(self) -> int:
-        """Return how many tokens the sequence can hold."""
+        """Return how many tokens a sequence can hold."""
+        ...
+
+    @property
+    def n_parallel(self) -> int:
+        """Return how many sequences can be evaluated together."""
         ...
 
     @property
@@ -84,8 +89,14 @@ class Runtime(Protocol):
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
         ...
 
-    def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
-        """Append tokens; yield (index into tokens, logits [n, n_vocab]), each valid until the next one."""
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
+        """Forget everything; evaluate windows of one length, each a sequence of its own, side by side.
+
+        Yield (index of the window, position in it, logits [n, n_vocab]), each valid until the next one; the positions of a
+        window come in order.
+        """
         ...
 
 
@@ -149,10 +160,8 @@ class LlamaRuntime:
 
     def close(self) -> None:
         """Free the model; nothing else may be called afterwards."""
-        batch, context, model = self._batch, self._context, self._model
+        context, model = self._context, self._model
         self._batch = self._context = self._model = None
-        if batch is not None:
-            batch.close()
         if context:
             self._library.llama_free(context)
         if model:
@@ -160,8 +169,13 @@ class LlamaRuntime:
 
     @property
     def n_ctx(self) -> int:
-        """Return how many tokens the sequence can hold; llama.cpp rounds up what was asked for."""
-        return int(self._library.llama_n_ctx(self._context))
+        """Return how many tokens a sequence can hold; llama.cpp rounds up what was asked for."""
+        return int(self._library.llama_n_ctx_seq(self._context))
+
+    @property
+    def n_parallel(self) -> int:
+        """Return how many sequences can be evaluated together."""
+        return self.settings.n_parallel
 
     @property
     def n_ctx_train(self) -> int:
@@ -190,29 +204,11 @@ class LlamaRuntime:
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Return the token ids of a text; special tokens written in it are plain text unless `parse_special`."""
-        data = text.encode("utf-8")
-        capacity = len(data) + 16
-        for _ in range(2):
-            buffer = (ctypes.c_int32 * capacity)()
-            count = self._library.llama_tokenize(
-                self._vocab, data, len(data), buffer, capacity, add_special, parse_special
-            )
-            if count >= 0:
-                return list(buffer[:count])
-            capacity = -count
-        raise ToolkitError(f"llama.cpp could not tokenize a text of {len(data):,} bytes")
+        return tokenize(self._vocab, text, add_special=add_special, parse_special=parse_special)
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
-        ids = (ctypes.c_int32 * len(tokens))(*tokens)
-        capacity = 16 * len(tokens) + 16
-        for _ in range(2):
-            buffer = ctypes.create_string_buffer(capacity)
-            count = self._library.llama_detokenize(self._vocab, ids, len(tokens), buffer, capacity, False, special)
-            if count >= 0:
-                return buffer.raw[:count].decode("utf-8", "replace")
-            capacity = -count
-        raise ToolkitError(f"llama.cpp could not give the text of {len(tokens):,} tokens")
+        return detokenize(self._vocab, tokens, special=special)
 
     def clear(self) -> None:
         """Forget the sequence."""
@@ -232,37 +228,42 @@ class LlamaRuntime:
 
     def feed(self, tokens: Sequence[int]) -> None:
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
-        wanted = _wanted(len(tokens), LAST)
-        for start, stop in self._spans(tokens):
-            self._decode(tokens[start:stop], wanted[start:stop])
+        for _ in self._evaluate(tokens, _wanted(len(tokens), LAST)):
+            pass
         self._library.llama_synchronize(self._context)
 
     def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
         """Append tokens; yield (index into tokens, logits [n, n_vocab]), each a view valid until the next one."""
-        wanted = _wanted(len(tokens), logits_for)
-        for start, stop in self._spans(tokens):
-            self._decode(tokens[start:stop], wanted[start:stop])
-            indices = numpy.flatnonzero(wanted[start:stop])
-            if len(indices):
-                yield start + int(indices[0]), self._logits(len(indices))
+        for start, count in self._evaluate(tokens, _wanted(len(tokens), logits_for)):
+            yield start, self._logits(count)
+
+    def evaluate_windows(
+        self, windows: Sequence[Sequence[int]], logits_for: slice
+    ) -> Iterator[tuple[int, int, Logits]]:
+        """Forget everything; evaluate windows of one length, each a sequence of its own, side by side.
+
+        A batch takes as many tokens of every window as llama.cpp puts into one graph, so that the numbers are those of
+        llama-perplexity, which hands over all tokens at once; but only the logits of one graph are held.
+        """
+        self.clear()
+        wanted = _wanted(len(windows[0]), logits_for)
+        for start, count in self._evaluate(windows, wanted):
+            logits = self._logits(len(windows) * count).reshape(len(windows), count, self.n_vocab)
+            for index, rows in enumerate(logits):
+                yield index, start, rows
 
     def evaluate(self, tokens: Sequence[int], logits_for: slice = LAST) -> Logits:
         """Append tokens to the sequence and return float32 [n, n_vocab]: a copy of the logits that were asked for."""
         parts = [logits.copy() for _, logits in self.evaluate_batches(tokens, logits_for)]
         return numpy.concatenate(parts) if parts else numpy.empty((0, self.n_vocab), numpy.float32)
 
-    def generate(self, prompt: str, n_tokens: int) -> str:
-        """Return what the model adds to a prompt when it takes the likeliest token at every step."""
-        self.clear()
-        pending = self.tokenize(prompt, parse_special=True)
-        produced: list[int] = []
-        while len(produced) < n_tokens:
-            token = int(self.evaluate(pending)[-1].argmax())
-            if self._library.llama_vocab_is_eog(self._vocab, token):
-                break
-            produced.append(token)
-            pending = [token]
-        return self.detokenize(produced)
+    def ends_text(self, token: int) -> bool:
+        """Tell whether a token ends what a model has to say."""
+        return bool(self._library.llama_vocab_is_eog(self._vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """Return the text of one token, which need not be whole characters; special tokens have none."""
+        return piece(self._vocab, token)
 
     def footprint(self) -> Footprint:
         """Return the bytes that the model takes now on every device.
@@ -275,23 +276,36 @@ class LlamaRuntime:
         """Return the same by buffer type."""
         return read_memory_breakdown(self._context)
 
-    def _spans(self, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
-        if not tokens:
+    def _evaluate(
+        self, tokens: Sequence[int] | Sequence[Sequence[int]], wanted: NDArray[numpy.bool_]
+    ) -> Iterator[tuple[int, int]]:
+        """Append tokens [n], or [sequences, n] to as many sequences; yield (first position, number) of wanted logits."""
+        rows = numpy.atleast_2d(numpy.asarray(tokens, numpy.int32))
+        count, length = rows.shape
+        if not length:
             raise InputError("there are no tokens to evaluate")
-        if self._position + len(tokens) > self.n_ctx:
-            raise InputError(f"{self._position + len(tokens):,} tokens do not fit in a context of {self.n_ctx:,}")
-        step = self.settings.n_batch
-        return ((start, min(start + step, len(tokens))) for start in range(0, len(tokens), step))
+        if self._position + length > self.n_ctx:
+            raise InputError(f"{self._position + length:,} tokens do not fit in a context of {self.n_ctx:,}")
+        # What llama.cpp made of the settings: no batch is longer than the context that was asked for.
+        one, several = (
+            int(size(self._context)) for size in (self._library.llama_n_batch, self._library.llama_n_ubatch)
+        )
+        step = one if count == 1 else several // count
+        for start in range(0, length, step):
+            asked = wanted[start : start + step]
+            self._decode(rows[:, start : start + step], asked)
+            if asked.any():
+                yield start + int(asked.argmax()), int(asked.sum())
 
-    def _decode(self, tokens: Sequence[int], wanted: NDArray[numpy.bool_]) -> None:
+    def _decode(self, tokens: NDArray[numpy.int32], wanted: NDArray[numpy.bool_]) -> None:
         assert self._batch is not None
         code = self._library.llama_decode(self._context, self._batch.fill(tokens, self._position, wanted))
         if code != 0:
             raise EnvironmentFaultError(
-                f"llama.cpp could not evaluate {len(tokens)} tokens at position {self._position} "
+                f"llama.cpp could not evaluate {tokens.size} tokens at position {self._position} "
                 f"(code {code}): {llama_log().reason()}"
             )
-        self._position += len(tokens)
+        self._position += tokens.shape[1]
 
     def _logits(self, count: int) -> Logits:
         pointer = self._library.llama_get_logits(self._context)

@@ -7,7 +7,7 @@ from functools import cached_property
 from toolkit.errors import DoesNotFitError
 from toolkit.memory import Footprint
 from toolkit.placement import ModelTensors, Placement, placements, spread
-from toolkit.units import MIB, format_size
+from toolkit.units import format_size
 
 MAX_SPREADS = 6
 """How often layers are divided anew between GPUs before a placement counts as too large."""
@@ -38,11 +38,6 @@ class Budgets:
     def holds(self, footprint: Footprint) -> bool:
         """Tell whether a footprint fits the GPUs."""
         return not any(self.excess(footprint))
-
-
-def default_margin(vram_bytes: Sequence[int]) -> int:
-    """Return what stays free on each GPU unless the user says otherwise: for the driver's own context, and fragmentation."""
-    return min(512 * MIB, min(vram_bytes, default=0) * 6 // 100)
 
 
 @dataclass(frozen=True)
@@ -94,6 +89,10 @@ class SplitSearch:
     def whole_footprint(self) -> Footprint:
         """Return what everything on the GPUs would take, whether it fits or not."""
         return self._ask(self._steps[-1])
+
+    def excess_of_one_layer(self) -> int:
+        """Return by how much the least that can be offloaded exceeds the budgets."""
+        return sum(self._budgets.excess(self._ask(self._steps[1])))
 
     def _bracket(self, guess: int, last: int) -> tuple[int, int]:
         """Return a step that fits and a later one that does not, starting from a guess."""

@@ -28,7 +28,7 @@ class Matching:
 
 
 @dataclass(frozen=True)
-class _Instance:
+class Instance:
     """A rule for one block: the stored tensors that it asks for (several, if they are experts to stack)."""
 
     rule: TensorRule
@@ -50,7 +50,7 @@ def match_tensors(
     _check_layers(n_layer, layers_present(stored, architecture.naming))
     found: list[SourceTensor] = []
     used: set[str] = set()
-    for alternatives in _instances(architecture.tensors, n_layer, config).values():
+    for alternatives in instances(architecture.tensors, n_layer, config).values():
         chosen = next((one for one in alternatives if any(name in stored for name in one.names)), alternatives[0])
         missing = next((name for name in chosen.names if name not in stored), None)
         if missing is None:
@@ -84,15 +84,15 @@ def _number(tensor: CheckpointTensor) -> float:
     return float(element_values(tensor.rows())[0])
 
 
-def _instances(rules: Rules, n_layer: int, config: ModelConfig) -> dict[str, list[_Instance]]:
+def instances(rules: Rules, n_layer: int, config: ModelConfig) -> dict[str, list[Instance]]:
     """Return what each tensor of the GGUF file can be made of, in the order of the file."""
-    instances: dict[str, list[_Instance]] = {}
+    by_target: dict[str, list[Instance]] = {}
     for layer in range(-1, n_layer):
         for rule in rules:
             if rule.per_layer is (layer >= 0) and (rule.layers is None or rule.layers(config, layer)):
-                instance = _Instance(rule, _names(rule, layer, config), rule.target.format(layer=layer))
-                instances.setdefault(instance.target, []).append(instance)
-    return instances
+                instance = Instance(rule, _names(rule, layer, config), rule.target.format(layer=layer))
+                by_target.setdefault(instance.target, []).append(instance)
+    return by_target
 
 
 def _names(rule: TensorRule, layer: int, config: ModelConfig) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def _missing(name: str, rule: TensorRule, config: ModelConfig) -> str:
     return f"{name} is missing{because}; the architecture requires it"
 
 
-def _source(instance: _Instance, stored: Mapping[str, CheckpointTensor], config: ModelConfig) -> RowSource:
+def _source(instance: Instance, stored: Mapping[str, CheckpointTensor], config: ModelConfig) -> RowSource:
     rule = instance.rule
     implied = tuple(dimension(expression, config).length for expression in rule.shape)
     for name in instance.names:

@@ -221,6 +221,18 @@ def keep_only_unigram_json(checkpoint: EditableCheckpoint) -> None:
     config.write_text(json.dumps(settings), encoding="utf-8")
 
 
+def bert_classifier(checkpoint: EditableCheckpoint) -> None:
+    """A classifier of three classes; the reference forgets its pooler, so there is no fingerprint."""
+    checkpoint.config |= {
+        "architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "maybe", "2": "yes"},
+    }  # fmt: skip
+    checkpoint.rename("", "bert.")
+    random = numpy.random.RandomState(7)
+    checkpoint.tensors |= {
+        "classifier.weight": float32(random, (3, 256)), "classifier.bias": float32(random, (3,)),
+    }  # fmt: skip
+
+
 def nomic_bert_moe(checkpoint: EditableCheckpoint) -> None:
     """Nomic's second version: experts in every other block, a unigram vocabulary."""
     copy_tokenizer(checkpoint, "xlm_roberta")

@@ -7,8 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit.cli import cli
-from toolkit.devices import Gpu
+from toolkit.devices import Gpu, GpuList
 from toolkit.doctor import LITTLE_DISK, advice
+from toolkit.errors import EnvironmentFaultError
+from toolkit.margin import Overhead, known_overheads
 from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
 
 CARD = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
@@ -35,6 +37,22 @@ def test_a_person_reads_the_same():
     lines = doctor().stdout.splitlines()
     assert [line.split()[0] for line in lines if line.startswith(("GPU", "llama-cpp", "RAM", "disk", "threads"))]
     assert any(line.startswith("llama-cpp-python") and "built for" in line for line in lines)
+
+
+def test_a_gpu_says_what_was_measured_beyond_buffers_or_how_to_measure_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr("toolkit.doctor.list_gpus", lambda: GpuList((CARD,)))
+    assert "not measured: doctor --calibrate" in doctor().stdout
+    known_overheads().put(Overhead(CARD.name, CARD.driver, 300 << 20, "NVML"))
+    assert "beyond the buffers a process takes 300 MiB, measured" in doctor().stdout
+    assert json.loads(doctor("--json").stdout)["gpus"][0]["overhead_bytes"] == 300 << 20
+
+
+def test_without_a_gpu_there_is_nothing_to_calibrate(monkeypatch):
+    monkeypatch.setattr("toolkit.calibration.list_gpus", lambda _nvml: GpuList(()))
+    with pytest.raises(EnvironmentFaultError, match="no NVIDIA GPU here to measure") as caught:
+        doctor("--calibrate")
+    assert caught.value.exit_code == 4
 
 
 def test_the_bandwidth_is_measured_and_remembered(monkeypatch, tmp_path):

@@ -3,7 +3,12 @@
 import json
 
 import pytest
+from demo_model import FIXED_TEXT
+from loopback_device import loopback_device
 
+from toolkit.stand_in import LOOPBACK, free_port
+
+TINY = ("--ctx", "128", "--text", FIXED_TEXT, "--chunks", "2", "--repetitions", "1", "--max-ppl-increase", "50")
 BRIEFLY = ("--ctx", "512", "--chunks", "4", "--repetitions", "1")
 
 
@@ -64,6 +69,7 @@ def test_what_fits_nowhere_stops_with_3_and_leaves_nothing(run_command, tmp_path
     done, _ = fit(run_command, tmp_path, "--vram", "1MiB")
     assert done.returncode == 3
     assert "error: nothing fits 1.00 MiB of VRAM at a context of 512" in done.stderr
+    assert "the first layer of Q4_K_M lacks" in done.stderr
     assert "give more --vram or a shorter --ctx" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -88,7 +94,8 @@ def test_the_report_for_people_names_the_flags_and_who_measured(run_command, tmp
         (("--vram", "lots"), "'lots' is not a size; write it as 8GiB, 8G or 8192MiB"),
         (("--vram", "8MiB", "--ctx", "-1"), "'-1' is not a number of tokens"),
         (("--vram", "8MiB", "--text", "/nowhere.txt"), "/nowhere.txt"),
-        ((), "Missing option '--vram'"),
+        (("--vram", "8MiB", "--kv", "q9"), "KV type 'q9' is not one of"),
+        (("--vram", "8MiB", "--rpc", "8.8.8.8:50052"), "no private address"),
     ],
 )
 def test_impossible_requests_are_refused_with_2(options, message, run_command, tmp_path):
@@ -111,3 +118,35 @@ def test_a_context_beyond_the_trained_one_is_warned_of_and_goes_on(run_command, 
     done = run_command("fit", "demo", "--vram", "64MiB", *BRIEFLY, "--ctx", "2k", "--out", tmp_path)
     assert done.returncode == 0
     assert "--ctx 2,048 is beyond the 1,024 tokens that the model was trained for" in done.stderr
+
+
+def test_of_a_mixture_the_experts_stay_on_the_cpu_first(run_command, kit_checkpoint, tmp_path):
+    words = ("--vram", "2300KiB", "--margin", "0", "--profile", "q8_0", "--kv", "f16")
+    done = run_command("fit", kit_checkpoint("qwen3_moe"), *words, *TINY, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    chosen = report["choices"][0]
+    assert chosen["n_gpu_layers"] == chosen["n_layers"]
+    assert chosen["tensor_buft_overrides"]
+    assert "-ncmoe" in report["llama_server"] or "-ot" in report["llama_server"]
+    assert 0 < report["allocated_bytes"] == report["predicted_bytes"] <= 2300 << 10
+
+
+def test_two_servers_share_the_layers_and_measure_what_was_planned(run_command, kit_checkpoint, tmp_path):
+    with loopback_device() as one, loopback_device() as other:
+        rpc = ("--rpc", one, "--rpc", other, "--vram", "2450KiB,2450KiB", "--margin", "0", "--kv", "f16")
+        done = run_command("fit", kit_checkpoint("llama3"), *rpc, *TINY, "-p", "q8_0", "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["measured_on"] == "GPU"
+    assert len(report["devices"]) == 2
+    for device in report["devices"]:
+        assert 0 < device["allocated_bytes"] <= device["predicted_bytes"] <= 2450 << 10
+    assert f"--rpc {one},{other}" in report["llama_server"]
+
+
+def test_a_server_that_is_down_is_named_and_stops_the_fit_where_it_is_required(run_command, tmp_path):
+    endpoint = f"{LOOPBACK}:{free_port()}"
+    done, _ = fit(run_command, tmp_path, "--vram", "12MiB", "--rpc", endpoint, "--rpc-required")
+    assert done.returncode == 4
+    assert f"error: no RPC server answers at {endpoint}" in done.stderr

@@ -27,6 +27,20 @@ def test_it_is_llama_perplexitys_number_to_four_digits(run_command, demo):
     assert done.stderr == ""
 
 
+def test_with_a_stride_it_is_llama_perplexitys_strided_number(run_command, demo):
+    options = ("--text", FIXED_TEXT, "--threads", "1", "--ctx", "128", "--stride", "64", "--json")
+    found = json.loads(run_command("perplexity", demo, *options).stdout)
+    # `llama-perplexity -m demo-bf16.gguf -f LICENSE -c 128 -b 128 --ppl-stride 64` of llama.cpp 0c1e570
+    assert found["perplexity"] == pytest.approx(41.0690, abs=5e-5)
+    assert (found["n_ctx"], found["stride"], found["chunks"], found["tokens"]) == (256, 64, 6, 384)
+
+
+def test_logits_of_overlapping_windows_are_not_kept(run_command, demo, tmp_path):
+    done = run_command("perplexity", demo, *SMALL, "--stride", "16", "--save-logits", tmp_path / "l")
+    assert done.returncode == 2
+    assert "keeps windows that do not overlap" in done.stderr
+
+
 def test_people_read_one_line(run_command, demo):
     done = run_command("perplexity", demo, *SMALL, "--chunks", "2")
     assert done.stdout.startswith("perplexity ")

@@ -118,6 +118,21 @@ def test_no_vram_plans_for_the_cpu_alone(file):
     assert {device["name"] for choice in choices for device in choice["devices"]} == {"CPU"}
 
 
+def test_where_no_layer_fits_the_gpu_one_line_says_so_and_what_would_help(file):
+    result = plan(file, "--vram", "1MiB", "--ctx", "512", "--format", "llama-server")
+    assert "-ngl 0" in result.stdout
+    assert "nothing of Q8_0 fits on the GPU, so the CPU has to do it: the first layer lacks" in result.stderr
+    choice = document(file, "--vram", "1MiB", "--ctx", "512")["choices"][0]
+    assert choice["fits"]
+    assert choice["first_layer_lacks_bytes"] > 0
+
+
+def test_a_plan_for_the_cpu_alone_keeps_llama_server_off_the_gpu(file):
+    done = plan(file, "--vram", "0", "--ctx", "512", "--format", "llama-server")
+    assert done.stdout.strip().endswith("-ngl 0 -dev none")
+    assert "nothing of" not in done.stderr
+
+
 def test_two_gpus_share_the_layers(file):
     choice = document(file, "--vram", "7MiB,12MiB", "--ctx", "512", "--margin", "0")["choices"][0]
     assert sum(choice["tensor_split"]) == choice["n_gpu_layers"]

@@ -1,14 +1,13 @@
 """A GGUF file that holds a vocabulary only, and llama.cpp's tokens of a text with it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFValueType, GGUFWriter
-
 from toolkit import native
-from toolkit.gguf_format import Metadata
+from toolkit.gguf_format import Metadata, string
+from toolkit.gguf_layout import lay_out
 from toolkit.llama_log import llama_log
 
 SAMPLE = (
@@ -19,14 +18,7 @@ SAMPLE = (
 
 
 def write_vocabulary(path: Path, metadata: Metadata) -> Path:
-    writer = GGUFWriter(path, "llama")
-    for key, value in metadata.items():
-        item_type = None if value.item_type is None else GGUFValueType(value.item_type)
-        content: Any = list(value.value) if isinstance(value.value, tuple) else value.value
-        writer.add_key_value(key, content, GGUFValueType(value.type), item_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.close()
+    path.write_bytes(lay_out({"general.architecture": string("llama")} | metadata, ()).header)
     return path
 
 
@@ -47,9 +39,17 @@ def loaded_vocabulary(path: Path) -> Iterator[Any]:
 
 def llama_ids(path: Path, text: str) -> list[int]:
     """Return llama.cpp's tokens of a text in which special tokens are understood, without BOS and EOS."""
+    return ids_of_texts(path, [text], parse_special=True)[0]
+
+
+def ids_of_texts(path: Path, texts: Sequence[str], *, parse_special: bool = False) -> list[list[int]]:
+    """Return llama.cpp's tokens of each text, without BOS and EOS."""
     llama = native.llama_cpp()
-    data = text.encode("utf-8")
-    buffer = (llama.llama_token * (len(data) + 8))()
+    found = []
     with loaded_vocabulary(path) as vocabulary:
-        count = llama.llama_tokenize(vocabulary, data, len(data), buffer, len(buffer), False, True)
-    return list(buffer[:count])
+        for text in texts:
+            data = text.encode("utf-8")
+            buffer = (llama.llama_token * (len(data) + 8))()
+            count = llama.llama_tokenize(vocabulary, data, len(data), buffer, len(buffer), False, parse_special)
+            found.append(list(buffer[:count]))
+    return found

@@ -16,8 +16,12 @@ COMMANDS = {
     "fit": "Convert to the best file that fits a VRAM budget, and measure it.",
     "plan": "Show the memory that a model takes, and the split that fits.",
     "convert": "Convert a Hugging Face checkpoint to GGUF in one pass.",
+    "convert-lora": "Convert a PEFT adapter to GGUF.",
     "quantize": "Requantize a GGUF file with a profile.",
+    "verify": "Prove that a GGUF file still is its source.",
+    "merge": "Join the files of a split model.",
     "imatrix": "Collect, show and merge importance matrices.",
+    "run": "Let a model answer a prompt, split as it fits.",
     "profiles": "List, show and check quantization profiles.",
     "perplexity": "Measure how well a model predicts a text.",
     "kld": "Measure how far a quantized model is from its base.",
@@ -32,7 +36,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0  good
-  1  a measured result fails its threshold
+  1  a measured result fails its threshold, or a file is not what its source says
   2  usage, or input that cannot be used
   3  nothing fits the budget
   4  the machine lacks something (library, disk space, permission)
@@ -51,7 +55,7 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"toolkit.cli.{cmd_name}").command
+        command: click.Command = import_module(f"toolkit.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

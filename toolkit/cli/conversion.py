@@ -2,17 +2,20 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import Function, emit_json, note, warn
+from toolkit.cli.common import SIZE, Function, emit_json, note, warn
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
     from toolkit.model_source import ModelSource
+    from toolkit.shards import Shard
     from toolkit.tensor_plan import ConversionPlan, TensorPlan
 
 
@@ -23,12 +26,27 @@ class ConversionRequest:
     profile: str
     imatrix: Path | None
     tensor_types: tuple[str, ...]
+    split_max_size: int | None
+    split_max_tensors: int | None
     dry_run: bool
     force: bool
     allow_nan: bool
     threads: int | None
     verbose: bool
     as_json: bool
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that a plan becomes, one unless it is split, and what they are called."""
+
+    shards: "tuple[Shard, ...]"
+    paths: tuple[Path, ...]
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the bytes of all files."""
+        return sum(shard.layout.file_bytes for shard in self.shards)
 
 
 _OPTIONS = (
@@ -43,6 +61,8 @@ _OPTIONS = (
         metavar="PATTERN=TYPE",
         help="Type for tensors that match; repeatable.",
     ),
+    click.option("--split-max-size", type=SIZE, help="Write several files, none larger than this, e.g. 4G."),
+    click.option("--split-max-tensors", type=click.IntRange(min=1), help="Write several files of so many tensors."),
     click.option("--dry-run", is_flag=True, help="Print types, sizes and bits per weight; write nothing."),
     click.option("--force", is_flag=True, help="Replace an existing output."),
     click.option("--allow-nan", is_flag=True, help="Go on although weights are NaN or infinite."),
@@ -59,10 +79,13 @@ def conversion_options(function: Function) -> Function:
     return function
 
 
-def run_conversion(source: "ModelSource", output: Path | None, request: ConversionRequest) -> None:
+def run_conversion(
+    source: "ModelSource", output: Path | None, request: ConversionRequest, inputs: Sequence[Path] = ()
+) -> None:
     """Plan, then (unless it is a dry run) write, and report.
 
-    `output` is a file, a folder for a file of the default name, or None for the current folder.
+    `output` is a file, a folder for a file of the default name, or None for the current folder; none of `inputs` is ever
+    written to.
     """
     plan = _plan(source, request)
     for message in (*source.warnings, *_fallback_warning(plan)):
@@ -70,14 +93,12 @@ def run_conversion(source: "ModelSource", output: Path | None, request: Conversi
     if request.verbose:
         for message in source.notes:
             note(message)
-    if request.dry_run:
-        _report(plan, None, 0.0, request)
-        return
-    path = output_path(output, source.name, plan.profile.name)
-    _refuse_split_name(path)
+    outputs = _outputs(plan, output_path(output, source.name, plan.profile.name), request)
+    refuse_inputs(outputs.paths, inputs)
     started = time.perf_counter()
-    _write(plan, path, request)
-    _report(plan, path, time.perf_counter() - started, request)
+    if not request.dry_run:
+        _write(plan, outputs, request)
+    _report(plan, outputs, time.perf_counter() - started, request)
 
 
 def output_path(output: Path | None, stem: str, profile_name: str) -> Path:
@@ -95,7 +116,27 @@ def _is_folder(path: Path) -> bool:
         return False  # a name that is too long, say: whoever opens it will refuse it
 
 
-def _refuse_split_name(path: Path) -> None:
+def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Refuse to replace what is being read, with --force too."""
+    from toolkit.errors import InputError
+
+    for path in outputs:
+        if any(path.exists() and file.exists() and path.samefile(file) for file in inputs):
+            raise InputError(f"{path} is the input itself; name another output")
+
+
+def _outputs(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> Outputs:
+    from toolkit.shards import ShardLimit, shard_path, split_plan
+
+    shards = split_plan(plan, ShardLimit(request.split_max_size, request.split_max_tensors))
+    if len(shards) == 1:
+        refuse_split_name(path)
+        return Outputs(shards, (path,))
+    return Outputs(shards, tuple(shard_path(path, number, len(shards)) for number in range(1, len(shards) + 1)))
+
+
+def refuse_split_name(path: Path) -> None:
+    """Refuse a name that says that there are more files."""
     import re
 
     from toolkit.errors import InputError
@@ -127,35 +168,51 @@ def _fallback_warning(plan: "ConversionPlan") -> tuple[str, ...]:
     )
 
 
-def _write(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> None:
+def _write(plan: "ConversionPlan", outputs: Outputs, request: ConversionRequest) -> None:
     from toolkit.cli.progress import progress_bar
-    from toolkit.convert import ConversionOptions, write_gguf
-    from toolkit.file_check import check_loads
+    from toolkit.convert import ConversionOptions, write_gguf, write_shards
+    from toolkit.file_check import check_finished
 
-    with progress_bar(path.name, sum(tensor.n_bytes for tensor in plan.tensors)) as advance:
-        options = ConversionOptions(request.threads, request.force, request.allow_nan, advance, check_loads)
-        write_gguf(plan, path, options)
+    with progress_bar(outputs.paths[0].name, sum(tensor.n_bytes for tensor in plan.tensors)) as advance:
+        options = ConversionOptions(
+            request.threads,
+            request.force,
+            request.allow_nan,
+            advance,
+            partial(check_finished, shards=outputs.shards, allow_nan=request.allow_nan),
+        )
+        if len(outputs.shards) == 1:
+            write_gguf(plan, outputs.paths[0], options)
+        else:
+            write_shards(plan, outputs.shards, outputs.paths, options)
 
 
-def _report(plan: "ConversionPlan", path: Path | None, seconds: float, request: ConversionRequest) -> None:
+def _report(plan: "ConversionPlan", outputs: Outputs, seconds: float, request: ConversionRequest) -> None:
+    from toolkit.units import format_duration
+
     if request.as_json:
-        emit_json("convert", document(plan, path, seconds))
+        emit_json("convert", document(plan, outputs, seconds, dry_run=request.dry_run))
         return
-    if path is None:
+    if request.dry_run:
         _print_tensors(plan)
-    _print_summary(plan)
-    if path is not None:
-        from toolkit.units import format_duration
+    if len(outputs.shards) > 1:
+        _print_files(outputs)
+    _print_summary(plan, outputs)
+    if not request.dry_run:
+        others = f" and {len(outputs.paths) - 1} more" if len(outputs.paths) > 1 else ""
+        click.echo(f"wrote {outputs.paths[0]}{others} in {format_duration(seconds)}")
 
-        click.echo(f"wrote {path} in {format_duration(seconds)}")
 
-
-def document(plan: "ConversionPlan", path: Path | None, seconds: float) -> dict[str, Any]:
-    """Return the JSON document of a conversion; `output` is null for a dry run."""
+def document(plan: "ConversionPlan", outputs: Outputs, seconds: float, *, dry_run: bool) -> dict[str, Any]:
+    """Return the JSON document of a conversion; `output`, the file or the first of them, is null for a dry run."""
     return {
-        "output": None if path is None else str(path),
+        "output": None if dry_run else str(outputs.paths[0]),
+        "files": [
+            {"path": str(path), "file_bytes": shard.layout.file_bytes, "tensors": len(shard.tensors)}
+            for path, shard in zip(outputs.paths, outputs.shards, strict=True)
+        ],
         "profile": plan.profile.name,
-        "file_bytes": plan.file_bytes,
+        "file_bytes": outputs.file_bytes,
         "bits_per_weight": plan.bits_per_weight,
         "fallback_share": plan.fallback_share,
         "seconds": seconds,
@@ -176,11 +233,21 @@ def _print_tensors(plan: "ConversionPlan") -> None:
     print_table(("tensor", "shape", "type", "bytes"), rows, right=(3,))
 
 
+def _print_files(outputs: Outputs) -> None:
+    from toolkit.units import format_size
+
+    rows = [
+        (path.name, str(len(shard.tensors)), format_size(shard.layout.file_bytes))
+        for path, shard in zip(outputs.paths, outputs.shards, strict=True)
+    ]
+    print_table(("file", "tensors", "bytes"), rows, right=(1, 2))
+
+
 def _type_name(tensor: "TensorPlan") -> str:
     return tensor.type.name + (f" (for {tensor.fallback_from.name})" if tensor.fallback_from else "")
 
 
-def _print_summary(plan: "ConversionPlan") -> None:
+def _print_summary(plan: "ConversionPlan", outputs: Outputs) -> None:
     from toolkit.units import format_count, format_size
 
     groups: dict[str, list[TensorPlan]] = defaultdict(list)
@@ -194,6 +261,6 @@ def _print_summary(plan: "ConversionPlan") -> None:
     print_table(("type", "tensors", "bytes", "share"), rows, right=(1, 2, 3))
     weights = sum(tensor.n_weights for tensor in plan.tensors)
     click.echo(
-        f"{plan.profile.name}: {format_size(plan.file_bytes)} ({format_count(plan.file_bytes)} bytes), "
+        f"{plan.profile.name}: {format_size(outputs.file_bytes)} ({format_count(outputs.file_bytes)} bytes), "
         f"{format_count(weights)} parameters, {plan.bits_per_weight:.2f} bits per weight"
     )

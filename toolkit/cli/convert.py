@@ -28,8 +28,9 @@ Examples:
 def command(source: str, output: Path | None, pre: str | None, local_files_only: bool, **options: Any) -> None:
     """Convert the checkpoint SRC to the GGUF file OUT in one pass.
 
-    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Without OUT the file is called after the model, size and profile, in the current folder. No intermediate file is
-    written, and no tensor is ever held whole in memory.
+    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Without OUT the file is called after the
+    model, size and profile, in the current folder. No intermediate file is written, and no tensor is ever held whole in
+    memory.
     """
     from toolkit.hf_source import source_from_checkpoint
 

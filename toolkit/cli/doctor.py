@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import emit_json, installed_version, json_option
+from toolkit.cli.common import emit_json, installed_version, json_option, note
 
 if TYPE_CHECKING:
     from toolkit.doctor import Diagnosis
@@ -15,21 +15,27 @@ EXAMPLE = """
 Examples:
   gguf-toolkit doctor
   gguf-toolkit doctor --json
+  gguf-toolkit doctor --calibrate
 """
 ENVIRONMENT_FAULT = 4
 
 
 @click.command(epilog=EXAMPLE)
 @click.option("--no-measure", is_flag=True, help="Do not measure the memory's bandwidth.")
+@click.option(
+    "--calibrate", is_flag=True, help="Measure what a process takes of each GPU beyond buffers; plans use it."
+)
 @json_option
 @click.pass_context
-def command(ctx: click.Context, no_measure: bool, as_json: bool) -> None:
+def command(ctx: click.Context, no_measure: bool, calibrate: bool, as_json: bool) -> None:
     """Show GPUs and what is free on them, RAM, disk, threads, bandwidth, versions, and what is missing.
 
-    The exit code is 4 where llama-cpp-python is not installed.
+    The exit code is 4 where llama-cpp-python is not installed, and with --calibrate where there is no GPU to measure.
     """
     from toolkit.doctor import diagnose
 
+    if calibrate:
+        _calibrate()
     diagnosis = diagnose(installed_version, Path.cwd(), measure=not no_measure)
     if as_json:
         emit_json("doctor", document(diagnosis))
@@ -37,6 +43,15 @@ def command(ctx: click.Context, no_measure: bool, as_json: bool) -> None:
         _print(diagnosis)
     if not diagnosis.healthy:
         ctx.exit(ENVIRONMENT_FAULT)
+
+
+def _calibrate() -> None:
+    from toolkit.calibration import calibrate
+    from toolkit.margin import known_overheads
+    from toolkit.units import format_size
+
+    for overhead in calibrate(known_overheads()):
+        note(f"{overhead.gpu}: a process takes {format_size(overhead.n_bytes)} beyond its buffers ({overhead.origin})")
 
 
 def document(diagnosis: "Diagnosis") -> dict[str, Any]:
@@ -53,8 +68,9 @@ def document(diagnosis: "Diagnosis") -> dict[str, Any]:
                 "held_by": [{"pid": holder.pid, "used_bytes": holder.used_bytes} for holder in gpu.holders],
                 "bytes_per_second": speeds[index] if index < len(speeds) else None,
                 "origin": gpu.origin,
+                "overhead_bytes": overhead.n_bytes if overhead else None,
             }
-            for index, gpu in enumerate(diagnosis.gpus)
+            for index, (gpu, overhead) in enumerate(zip(diagnosis.gpus, diagnosis.overheads, strict=True))
         ],
         "notes": list(diagnosis.notes),
         "llama_cpp_python": {
@@ -114,13 +130,15 @@ def _gpu_lines(diagnosis: "Diagnosis") -> list[str]:
     from toolkit.units import format_size
 
     lines = []
-    for index, gpu in enumerate(diagnosis.gpus):
+    for index, (gpu, overhead) in enumerate(zip(diagnosis.gpus, diagnosis.overheads, strict=True)):
         speed = diagnosis.gpu_bytes_per_second[index : index + 1]
         rate = f", {speed[0] / 1e9:.0f} GB/s" if speed else ""
         held = f", held by {len(gpu.holders)} processes" if gpu.holders else ""
         lines.append(
             f"{gpu.name}: {format_size(gpu.free_bytes)} free of {format_size(gpu.total_bytes)}{rate}{held} ({gpu.origin})"
         )
+        beyond = f"{format_size(overhead.n_bytes)}, measured" if overhead else "not measured: doctor --calibrate"
+        lines.append(f"  beyond the buffers a process takes {beyond}")
     return lines or ["none found" + (f" ({'; '.join(diagnosis.notes)})" if diagnosis.notes else "")]
 
 

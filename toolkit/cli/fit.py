@@ -1,17 +1,22 @@
 """`fit`: the main job, from a checkpoint and a budget to a file that fits, with proof."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import COUNT, SIZE, emit_json, json_option, note, warn
+from toolkit.cli.common import COUNT, emit_json, json_option, note, warn
+from toolkit.cli.places import budget_options, memory_asker, sizes
+from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
 from toolkit.cli.source import local_files_option, resolve_source
 
 if TYPE_CHECKING:
-    from toolkit.fit import FitResult, MeasureOptions
-    from toolkit.fit_plan import Candidate, FitRequest
+    from toolkit.fit import Devices, FitJob, FitResult, MeasureOptions
+    from toolkit.memory import DeviceBytes
     from toolkit.model_source import ModelSource
+    from toolkit.plan import PlannedChoice, PlanRequest
 
 EXAMPLE = """
 \b
@@ -24,9 +29,8 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("source", metavar="SRC")
-@click.option("--vram", type=SIZE, required=True, help="Budget of GPU memory, e.g. 8GiB.")
+@budget_options
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context length, e.g. 16k.")
-@click.option("--margin", type=SIZE, help="GPU memory to leave free; default: 6 % of --vram, at most 512 MiB.")
 @click.option(
     "--prefer",
     type=click.Choice(["balance", "speed", "quality"]),
@@ -35,7 +39,8 @@ Examples:
     help="Where nothing of 4 bits or more fits whole: split Q4_K_M, take a smaller file, or split a larger one.",
 )
 @click.option("--profile", "-p", "profiles", multiple=True, help="Only this profile; repeatable, best first.")
-@click.option("--kv", type=click.Choice(["f16", "q8_0"]), help="Only this type of KV cache; default: f16 before q8_0.")
+@click.option("--kv", multiple=True, metavar="TYPE[/TYPE]", help="Type of KV cache; repeatable; default: f16, q8_0.")
+@click.option("--flash-attention", "-fa", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True)
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix (GGUF or legacy .dat).")
 @click.option("--max-ppl-increase", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Per cent.")
 @click.option(
@@ -64,38 +69,27 @@ def command(source: str, **options: Any) -> None:
     model = source_from_checkpoint(directory, options["pre"])
     for message in model.warnings:
         warn(message)
-    request = _request(model, options)
-    result = _run(model, request, _measure_options(options), options)
+    job = _job(model, options)
+    result = _run(job, options)
     if options["as_json"]:
-        emit_json("fit", document(result, request))
+        emit_json("fit", document(result, job.request))
     else:
-        _print_report(result, request)
+        _print_report(result, job.request)
 
 
-def _request(model: "ModelSource", options: dict[str, Any]) -> "FitRequest":
-    from toolkit.devices import list_gpus, read_ram
-    from toolkit.fit_plan import KV_TYPES, LADDER, FitRequest
-    from toolkit.planner import Budget, Prefer
+def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
+    from toolkit.fit import FitJob
+    from toolkit.imatrix import read_imatrix
+    from toolkit.plannable import model_from_source
+    from toolkit.planner import LADDER
     from toolkit.quant_profile import load_profile
-    from toolkit.units import MIB, format_size
 
-    vram, margin = options["vram"], options["margin"]
-    if margin is None:
-        margin = min(512 * MIB, vram * 6 // 100)
-    gpus = list_gpus().gpus
-    if gpus and gpus[0].free_bytes < vram:
-        warn(f"{gpus[0].name} has {format_size(gpus[0].free_bytes)} free now, less than --vram {format_size(vram)}")
-    trained = model.metadata.get(f"{model.traits.architecture}.context_length")
-    if trained is not None and isinstance(trained.value, int) and options["n_ctx"] > trained.value:
-        warn(f"--ctx {options['n_ctx']:,} is beyond the {trained.value:,} tokens that the model was trained for")
-    return FitRequest(
-        Budget(vram, margin),
-        options["n_ctx"],
-        read_ram().available_bytes,
-        Prefer(options["prefer"]),
-        tuple(load_profile(name).name for name in options["profiles"]) or LADDER,
-        (options["kv"],) if options["kv"] else KV_TYPES,
-    )
+    profiles = tuple(load_profile(name).name for name in options["profiles"]) or LADDER
+    imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] else None
+    plannable = model_from_source(model, profiles, imatrix)
+    warn_of_long_context(options["n_ctx"], plannable.trained_context)
+    request = plan_request(planning_options(options), explicit=False)
+    return FitJob(model, plannable, request, _measure_options(options))
 
 
 def _measure_options(options: dict[str, Any]) -> "MeasureOptions":
@@ -111,93 +105,108 @@ def _measure_options(options: dict[str, Any]) -> "MeasureOptions":
     )
 
 
-def _run(
-    model: "ModelSource", request: "FitRequest", measure: "MeasureOptions", options: dict[str, Any]
-) -> "FitResult":
+def _run(job: "FitJob", options: dict[str, Any]) -> "FitResult":
     from toolkit.cli.conversion import output_path
     from toolkit.cli.progress import progress_bar
     from toolkit.convert import ConversionOptions
-    from toolkit.file_check import check_loads
-    from toolkit.fit import FitJob, Watcher, fit
-    from toolkit.imatrix import read_imatrix
+    from toolkit.file_check import check_finished
+    from toolkit.fit import Watcher, fit
     from toolkit.output_file import check_output
 
-    def output_for(candidate: "Candidate") -> Path:
-        path = output_path(options["out"], model.name, candidate.plan.profile.name)
+    def output_for(choice: "PlannedChoice") -> Path:
+        path = output_path(options["out"], job.source.name, choice.file.profile)
         check_output(path, force=options["force"])
         return path
 
-    imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] else None
-    largest = sum(tensor.source.type.tensor_bytes(tensor.shape) for tensor in model.tensors)
-    with progress_bar("converting", largest) as advance:
-        conversion = ConversionOptions(options["threads"], options["force"], progress=advance, check=check_loads)
-        return fit(FitJob(model, request, measure, imatrix), output_for, Watcher(note, conversion))
+    largest = sum(tensor.source.type.tensor_bytes(tensor.shape) for tensor in job.source.tensors)
+    with _devices(job.request, options) as devices, progress_bar("converting", largest) as advance:
+        conversion = ConversionOptions(options["threads"], options["force"], progress=advance, check=check_finished)
+        return fit(job, devices, output_for, Watcher(note, conversion))
 
 
-def document(result: "FitResult", request: "FitRequest") -> dict[str, Any]:
+@contextmanager
+def _devices(request: "PlanRequest", options: dict[str, Any]) -> "Iterator[Devices]":
+    """Give the devices to load on: those of this machine and the servers, or a stand-in to ask and the CPU to measure on."""
+    from toolkit.device_choice import choose_devices
+    from toolkit.fit import Devices
+    from toolkit.ggml_devices import offload_devices
+    from toolkit.load_plan import BudgetLimits, read_budgets
+    from toolkit.memory import MemoryProbe
+
+    here = bool(offload_devices()) or bool(request.settings.rpc) or request.on_cpu
+    with memory_asker(in_child=not request.settings.rpc) as asker:
+        if here:
+            found = () if request.on_cpu else choose_devices(request.settings)[0]
+            # Where nothing was given, what was free when it was planned is no limit to what is free later.
+            given = request.budgets.vram_bytes if sizes(options["vram"]) else None
+            limits = BudgetLimits(given, options["ram"], request.budgets.margin_bytes)
+            yield Devices(asker, lambda: read_budgets(found, limits))
+        else:
+            with MemoryProbe() as probe:
+                yield Devices(asker, allocate=probe.measure)
+
+
+def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
     """Return the JSON document of a fit."""
     from dataclasses import asdict
 
+    from toolkit.cli.plan_report import choice_document
     from toolkit.launch import llama_arguments, llama_server_command
 
-    quality = result.trial.quality
+    trial, quality = result.trial, result.trial.quality
+    conversion = trial.choice.file.conversion
     return {
         "output": str(result.launch.path),
         "seconds": result.seconds,
-        "choices": [_choice(candidate, request) for candidate in (result.trial.candidate, *result.runners_up)],
+        "choices": [choice_document(choice, request) for choice in (trial.choice, *result.runners_up)],
         "rejected": [
-            {"profile": trial.candidate.plan.profile.name, "perplexity_increase": trial.quality.increase}
+            {"profile": trial.choice.file.profile, "perplexity_increase": trial.quality.increase}
             for trial in result.rejected
         ],
-        "answered_by": result.trial.candidate.choice.split.footprint.answered_by,
-        "allocated_bytes": result.trial.allocated.gpu_bytes,
-        "predicted_bytes": result.trial.candidate.choice.split.footprint.gpu_bytes,
-        "file_bytes": result.trial.candidate.plan.file_bytes,
-        "bits_per_weight": result.trial.candidate.plan.bits_per_weight,
+        "answered_by": trial.choice.footprint.answered_by,
+        "allocated_bytes": trial.allocated.gpu_bytes if trial.allocated is not None else None,
+        "predicted_bytes": trial.choice.footprint.gpu_bytes,
+        "devices": _devices_document(result),
+        "file_bytes": trial.choice.file.file_bytes,
+        "bits_per_weight": conversion.bits_per_weight if conversion is not None else None,
         "perplexity": quality.file.perplexity,
         "standard_error": quality.file.standard_error,
         "tokens": quality.file.tokens,
         "baseline_perplexity": quality.baseline.perplexity,
         "perplexity_increase": quality.increase,
-        "measured_on": "GPU" if result.trial.measured_on_gpu else "CPU",
-        **asdict(result.trial.rates),
+        "measured_on": _measured_on(result),
+        **asdict(trial.rates),
         "llama_server": llama_server_command(result.launch),
         "llama_cpp_python": llama_arguments(result.launch),
     }
 
 
-def _choice(candidate: "Candidate", request: "FitRequest") -> dict[str, Any]:
-    choice = candidate.choice
-    return {
-        "profile": choice.profile,
-        "context_length": request.n_ctx,
-        "kv_type_k": choice.kv_type,
-        "kv_type_v": choice.kv_type,
-        "n_gpu_layers": choice.split.n_gpu_layers,
-        "tensor_buft_overrides": [],
-        "fits": True,
-        "fits_whole": choice.split.fits_whole,
-        "predicted_tokens_per_second": None,
-        "file_bytes": choice.file_bytes,
-        "devices": [
-            {
-                "name": device.name,
-                "budget_bytes": request.ram_bytes if device.on_host else request.budget.vram_bytes,
-                "weights_bytes": device.weights_bytes,
-                "kv_cache_bytes": device.kv_cache_bytes,
-                "compute_bytes": device.compute_bytes,
-                "unaccounted_bytes": 0 if device.on_host else request.budget.margin_bytes,
-            }
-            for device in choice.split.footprint.devices
-        ],
-    }
+def _devices_document(result: "FitResult") -> list[dict[str, Any]]:
+    """Return predicted and allocated bytes of every GPU and server."""
+    allocated = result.trial.allocated
+    return [
+        {
+            "name": device.name,
+            "predicted_bytes": device.total_bytes,
+            "allocated_bytes": allocated.bytes_on(device.name) if allocated is not None else None,
+        }
+        for device in _on_gpus(result)
+    ]
 
 
-def _print_report(result: "FitResult", request: "FitRequest") -> None:
-    from toolkit.launch import llama_arguments, llama_server_command
+def _on_gpus(result: "FitResult") -> "list[DeviceBytes]":
+    return [device for device in result.trial.choice.footprint.devices if not device.on_host]
+
+
+def _measured_on(result: "FitResult") -> str:
+    return "GPU" if result.trial.measured_as_planned and result.trial.choice.placement.n_gpu_layers else "CPU"
+
+
+def _print_report(result: "FitResult", request: "PlanRequest") -> None:
+    from toolkit.launch import llama_arguments, llama_server_command, uses_overrides
     from toolkit.units import format_duration
 
-    click.echo(_headline(result, request))
+    click.echo(_headline(result))
     click.echo()
     _print_memory(result, request)
     click.echo()
@@ -208,52 +217,61 @@ def _print_report(result: "FitResult", request: "FitRequest") -> None:
     click.echo()
     click.echo("run it:")
     click.echo(f"  {llama_server_command(result.launch)}")
-    click.echo(f"  {llama_arguments(result.launch)}")
+    if not uses_overrides(result.launch):
+        click.echo(f"  {llama_arguments(result.launch)}")
     click.echo(f"took {format_duration(result.seconds)}")
 
 
-def _headline(result: "FitResult", request: "FitRequest") -> str:
+def _headline(result: "FitResult") -> str:
+    from toolkit.cli.plan_report import where_words
     from toolkit.units import format_count, format_size
 
-    plan, split = result.trial.candidate.plan, result.trial.candidate.choice.split
-    layers = request_layers(result)
-    where = "whole on the GPU" if split.fits_whole else f"{split.n_gpu_layers} of {layers} layers on the GPU"
+    choice, launch = result.trial.choice, result.launch
+    bits = f", {choice.file.conversion.bits_per_weight:.2f} bits per weight" if choice.file.conversion else ""
+    where = "whole on the GPU" if _is_plainly_whole(choice) else where_words(choice)
+    kv = "/".join(dict.fromkeys(launch.kv_types))
     return (
-        f"{result.launch.path}: {plan.profile.name}, {format_size(plan.file_bytes)}, {plan.bits_per_weight:.2f} bits per weight; "
-        f"{where} at a context of {format_count(request.n_ctx)} with {result.launch.kv_type} KV"
+        f"{launch.path}: {choice.file.profile}, {format_size(choice.file.file_bytes)}{bits}; {where} at a context of "
+        f"{format_count(launch.n_ctx)} with {kv} KV"
     )
 
 
-def request_layers(result: "FitResult") -> int:
-    """Return the number of layers that can be offloaded: all blocks, and the output."""
-    count = result.trial.candidate.plan.metadata
-    blocks = next(value.value for key, value in count.items() if key.endswith(".block_count"))
-    return int(str(blocks)) + 1
+def _is_plainly_whole(choice: "PlannedChoice") -> bool:
+    return choice.fits_whole and choice.placement.n_gpu_layers > 0 and len(choice.placement.tensor_split) < 2
 
 
-def _print_memory(result: "FitResult", request: "FitRequest") -> None:
+def _print_memory(result: "FitResult", request: "PlanRequest") -> None:
     from toolkit.cli.tables import print_table
+    from toolkit.plan import devices_with_budgets
     from toolkit.units import format_size
 
-    footprint = result.trial.candidate.choice.split.footprint
+    devices = devices_with_budgets(result.trial.choice, request.budgets)
+    several = sum(not device.on_host for device, _ in devices) > 1
     rows = [
         (
-            "RAM" if device.on_host else "GPU",
-            format_size(device.weights_bytes),
-            format_size(device.kv_cache_bytes),
-            format_size(device.compute_bytes),
+            "RAM" if device.on_host else device.name if several else "GPU",
+            *(format_size(size) for size in (device.weights_bytes, device.kv_cache_bytes, device.compute_bytes)),
             format_size(device.total_bytes),
-            "" if device.on_host else format_size(request.budget.vram_bytes),
+            "" if device.on_host else format_size(budget),
         )
-        for device in sorted(footprint.devices, key=lambda device: device.on_host)
+        for device, budget in devices
     ]
     print_table(("memory", "weights", "KV cache", "compute", "total", "budget"), rows, right=(1, 2, 3, 4, 5))
-    allocated, predicted = result.trial.allocated.gpu_bytes, footprint.gpu_bytes
-    verdict = "as predicted to the byte" if allocated == predicted else f"predicted {predicted:,}"
-    click.echo(
-        f"allocated on the GPU when loaded: {allocated:,} bytes, {verdict}; "
-        f"{format_size(request.budget.margin_bytes)} kept free\nanswered by {footprint.answered_by}"
-    )
+    if _on_gpus(result):
+        click.echo(_allocation(result, request))
+    click.echo(f"answered by {result.trial.choice.footprint.answered_by}")
+
+
+def _allocation(result: "FitResult", request: "PlanRequest") -> str:
+    from toolkit.units import format_size
+
+    predicted, allocated = result.trial.choice.footprint.gpu_bytes, result.trial.allocated
+    kept = f"{format_size(request.budgets.margin_bytes)} kept free"
+    if allocated is None:
+        return f"what was allocated is not known: this build of llama.cpp does not tell; {kept}"
+    same = allocated.gpu_bytes == predicted
+    verdict = "as predicted to the byte" if same else f"predicted {predicted:,}"
+    return f"allocated on the GPU when loaded: {allocated.gpu_bytes:,} bytes, {verdict}; {kept}"
 
 
 def _print_measurements(result: "FitResult") -> None:
@@ -263,8 +281,9 @@ def _print_measurements(result: "FitResult") -> None:
         f"{quality.baseline.perplexity:.4f}: {quality.increase:+.2%} on {quality.file.tokens:,} tokens"
     )
     for trial in result.rejected:
-        click.echo(f"rejected {trial.candidate.plan.profile.name}: perplexity {trial.quality.increase:+.2%}")
-    where = "GPU and CPU as planned" if result.trial.measured_on_gpu else "CPU only: llama-cpp-python sees no GPU here"
+        click.echo(f"rejected {trial.choice.file.profile}: perplexity {trial.quality.increase:+.2%}")
+    as_planned = result.trial.measured_as_planned
+    where = "as planned" if as_planned else "CPU only: llama-cpp-python sees no GPU here"
     click.echo(
         f"prompt {rates.prompt_tokens_per_second:.1f} ± {rates.prompt_tokens_per_second_stddev:.1f} tokens/s, "
         f"generation {rates.generation_tokens_per_second:.1f} ± {rates.generation_tokens_per_second_stddev:.1f} tokens/s ({where})"
@@ -277,12 +296,12 @@ def _print_runners_up(result: "FitResult") -> None:
 
     rows = [
         (
-            candidate.choice.profile,
-            candidate.choice.kv_type,
-            str(candidate.choice.split.n_gpu_layers),
-            format_size(candidate.choice.file_bytes),
-            format_size(candidate.choice.split.footprint.gpu_bytes),
+            choice.file.profile,
+            "/".join(dict.fromkeys((choice.settings.kv_type_k, choice.settings.kv_type_v))),
+            str(choice.placement.n_gpu_layers),
+            format_size(choice.file.file_bytes),
+            format_size(choice.footprint.gpu_bytes),
         )
-        for candidate in result.runners_up
+        for choice in result.runners_up
     ]
     print_table(("runner-up", "KV", "layers on GPU", "file", "GPU memory"), rows, right=(2, 3, 4))

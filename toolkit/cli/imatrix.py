@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
-from toolkit.cli.loading import devices_document, load_options, opened
-from toolkit.cli.measuring import quality_options, value_bar
+from toolkit.cli.loading import devices_document, opened
+from toolkit.cli.measuring import quality_options, value_bar, windows_load
 
 if TYPE_CHECKING:
     from toolkit.imatrix_sums import ImatrixSums
@@ -72,7 +72,8 @@ def collect(gguf: Path, **options: Any) -> None:
     )
     started = time.perf_counter()
     collector = ImatrixCollector(process_output=calibration.process_output)
-    with opened(gguf, load_options(options), options["n_ctx"], collector) as one, value_bar("imatrix") as tell:
+    load = windows_load(options, options["n_ctx"], options["chunks"])
+    with opened(gguf, load, options["n_ctx"], collector) as one, value_bar("imatrix") as tell:
         sums = collect_with(one.runtime, collector, calibration, lambda done, total: tell(done, total, ""))
         devices = devices_document(one)
     write_imatrix(sums, options["output"], force=options["force"])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
-from toolkit.cli.loading import devices_document, load_options, opened
-from toolkit.cli.measuring import Tell, explained, quality_options, text_document, value_bar
+from toolkit.cli.loading import devices_document, opened
+from toolkit.cli.measuring import Tell, explained, quality_options, text_document, value_bar, windows_load
 from toolkit.cli.places import parse_kv
 from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
@@ -107,7 +107,8 @@ def _in_lockstep(request: _Request) -> _Measured:
     from toolkit.perplexity import cut_windows
 
     options = request.options
-    text, load, n_ctx = named_text(options["text"]), load_options(options), options["n_ctx"]
+    text, n_ctx = named_text(options["text"]), options["n_ctx"]
+    load = windows_load(options, n_ctx, options["chunks"])
     base_load = replace(load, kv=options["base_kv"])
     with ExitStack() as stack:
         model = stack.enter_context(opened(request.gguf, load, n_ctx))
@@ -134,11 +135,11 @@ def _against_file(request: _Request) -> _Measured:
     options = request.options
     file = read_logits(options["base_logits"])
     text = named_text(options["text"]) if "text" in request.given else None
-    with opened(request.gguf, load_options(options), file.windows.n_ctx) as model:
+    count = min(file.windows.count, options["chunks"] or file.windows.count)
+    with opened(request.gguf, windows_load(options, file.windows.n_ctx, count), file.windows.n_ctx) as model:
         runtime = model.runtime
         tokens = runtime.tokenize(text.text) if text is not None else None
         file.check(runtime.n_vocab, options["n_ctx"] if "n_ctx" in request.given else None, tokens)
-        count = min(file.windows.count, options["chunks"] or file.windows.count)
         windows = Windows(file.windows.tokens, file.windows.n_ctx, count)
         result = _compare(runtime, SavedBase(file), windows, request)
     about_text = text_document(text) if text is not None else {"text": None, "text_sha256": None}

@@ -71,6 +71,8 @@ class LoadOptions:
     kv: str = "f16"
     threads: int | None = None
     places: Places = field(default_factory=Places)
+    n_parallel: int = 1
+    """sequences that are evaluated side by side"""
     quiet: bool = False
     """whether nothing is said of a load that went as planned"""
 
@@ -92,7 +94,11 @@ class Opened:
 def load_options(options: dict[str, Any]) -> LoadOptions:
     """Return what `loading_options` read."""
     return LoadOptions(
-        options["n_gpu_layers"], options["kv"], options["threads"], places(options), bool(options.get("as_json"))
+        n_gpu_layers=options["n_gpu_layers"],
+        kv=options["kv"],
+        threads=options["threads"],
+        places=places(options),
+        quiet=bool(options.get("as_json")),
     )
 
 
@@ -100,7 +106,9 @@ def load_options(options: dict[str, Any]) -> LoadOptions:
 def opened(
     path: Path, load: LoadOptions, n_ctx: int, on_tensor: Any = None, beside: Opened | None = None
 ) -> Iterator[Opened]:
-    """Plan for what is free, load, and say what was taken; a warning where n_ctx is beyond the trained context.
+    """Plan for what is free, load sequences of n_ctx tokens, and say what was taken.
+
+    There is a warning where n_ctx is beyond the trained context.
 
     What is loaded `beside` has taken its part of the budgets.
 
@@ -141,15 +149,17 @@ def _request(path: Path, load: LoadOptions, n_ctx: int) -> "tuple[LoadRequest, t
 
     where, n_gpus = load.places, len(offload_devices())
     vram, endpoints = servers_that_answer(where, sizes(where.vram), "loaded without it")
-    batch = min(_BATCH, n_ctx)
+    n_tokens = n_ctx * load.n_parallel
+    batch = min(_BATCH, n_tokens)
     settings = MemorySettings(
-        n_ctx,
+        n_tokens,
         n_batch=batch,
         n_ubatch=batch,
         kv_type_k=load.kv_types[0],
         kv_type_v=load.kv_types[1],
         flash_attention=where.flash_attention,
         device="auto" if n_gpus else "cpu",
+        n_parallel=load.n_parallel,
         tensor_overrides=tuple(_override(text) for text in where.override_tensor),
         n_devices=max(1, n_gpus),
         rpc=endpoints,

@@ -1,14 +1,16 @@
 """What the measuring commands share: their options, the text they measure on, and a progress bar with a running value."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit.cli.common import COUNT, Function, emit_json
-from toolkit.cli.loading import LOADING_OPTIONS
+from toolkit.cli.loading import LOADING_OPTIONS, LoadOptions, load_options
 from toolkit.cli.places import add_options
 from toolkit.errors import QualityError
 
@@ -32,6 +34,13 @@ def quality_options(function: Function) -> Function:
     return add_options(function, _QUALITY_OPTIONS)
 
 
+def windows_load(options: dict[str, Any], n_ctx: int, max_chunks: int | None) -> LoadOptions:
+    """Return how to load a model for windows of n_ctx tokens, as many side by side as llama-perplexity takes."""
+    from toolkit.perplexity import windows_together
+
+    return replace(load_options(options), n_parallel=windows_together(n_ctx, max_chunks))
+
+
 def text_document(text: "EvaluationText") -> dict[str, Any]:
     """Return what says whether two measurements may be compared."""
     return {"text": text.name, "text_sha256": text.sha256}
@@ -40,12 +49,14 @@ def text_document(text: "EvaluationText") -> dict[str, Any]:
 @contextmanager
 def value_bar(label: str) -> Iterator[Tell]:
     """Give a function (done, total, value so far) that moves a bar on stderr; nothing is drawn without a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total, _value: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
 
         def tell(done: int, total: int, value: str) -> None:
@@ -57,11 +68,11 @@ def value_bar(label: str) -> Iterator[Tell]:
 @contextmanager
 def explained(paths: Sequence[Path], schema: str, keys: Sequence[str], *, as_json: bool) -> Iterator[None]:
     """Where logits are not finite, name the weights that may be why, and give `--json` its document of nulls."""
-    from toolkit.bad_weights import find_bad_weights
-
     try:
         yield
     except QualityError as error:
+        from toolkit.bad_weights import find_bad_weights
+
         suspects = [f"{path.name}: {name}" for path in paths for name in find_bad_weights(path)]
         message = f"{error}; suspected: {', '.join(suspects[:3])}" if suspects else str(error)
         if as_json:

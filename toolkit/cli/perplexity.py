@@ -8,7 +8,7 @@ import click
 
 from toolkit.cli.common import emit_json
 from toolkit.cli.loading import devices_document, load_options, opened
-from toolkit.cli.measuring import explained, quality_options, text_document, value_bar
+from toolkit.cli.measuring import explained, quality_options, text_document, value_bar, windows_load
 
 if TYPE_CHECKING:
     from toolkit.perplexity import Perplexity
@@ -26,6 +26,12 @@ Examples:
 
 @click.command(name="perplexity", epilog=EXAMPLE)
 @click.argument("gguf", type=click.Path(path_type=Path))
+@click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Let windows overlap, each N tokens after the one before, and score the last N of each.",
+)
 @click.option("--save-logits", type=click.Path(path_type=Path), help="Keep the logits for `kld --base-logits`.")
 @click.option("--force", is_flag=True, help="Replace an existing logits file.")
 @quality_options
@@ -33,8 +39,11 @@ def command(gguf: Path, **options: Any) -> None:
     """Measure the perplexity of a GGUF file: exp of the mean negative log-likelihood of a text's tokens.
 
     The method is llama-perplexity's, so the numbers can be compared with published ones: windows of --ctx tokens, of
-    which the second half is scored.
+    which the second half is scored. --stride is its --ppl-stride with -b equal to -c, where a window has --ctx + N / 2
+    tokens, rounded up to a multiple of 256.
     """
+    if options["stride"] is not None and options["save_logits"] is not None:
+        raise click.UsageError("--save-logits keeps windows that do not overlap; leave --stride out")
     from toolkit.evaluation_text import named_text
 
     text = named_text(options["text"])
@@ -43,7 +52,7 @@ def command(gguf: Path, **options: Any) -> None:
         result, devices = _measure(gguf, text.text, options)
     seconds = time.perf_counter() - started
     if options["as_json"]:
-        about = {"model": str(gguf), **document(result), **text_document(text)}
+        about = {"model": str(gguf), **document(result), "stride": options["stride"], **text_document(text)}
         emit_json("perplexity", {**about, "devices": devices, "seconds": seconds})
         return
     click.echo(
@@ -68,18 +77,21 @@ def document(result: "Perplexity") -> dict[str, Any]:
 def _measure(gguf: Path, text: str, options: dict[str, Any]) -> "tuple[Perplexity, list[dict[str, Any]]]":
     """Return the perplexity, and what the devices held."""
     from toolkit.logits_file import SaveAs, measure_and_save
-    from toolkit.perplexity import cut_windows, measure_perplexity
+    from toolkit.perplexity import cut_windows, measure_windows, strided_window
 
-    n_ctx, chunks, output = options["n_ctx"], options["chunks"], options["save_logits"]
-    with opened(gguf, load_options(options), n_ctx) as one, value_bar("perplexity") as tell:
-        tokens = one.runtime.tokenize(text)
+    n_ctx, chunks, stride, output = options["n_ctx"], options["chunks"], options["stride"], options["save_logits"]
+    if stride is None:
+        load = windows_load(options, n_ctx, chunks)
+    else:
+        n_ctx, load = strided_window(n_ctx, stride), load_options(options)
+    with opened(gguf, load, n_ctx) as one, value_bar("perplexity") as tell:
+        windows = cut_windows(one.runtime.tokenize(text), n_ctx, chunks, stride)
 
         def progress(done: int, total: int, value: float) -> None:
             tell(done, total, f"{value:.4f}")
 
         if output is None:
-            result = measure_perplexity(one.runtime, tokens, n_ctx, chunks, progress)
+            result = measure_windows(one.runtime, windows, progress)
         else:
-            windows = cut_windows(tokens, n_ctx, chunks)
             result = measure_and_save(one.runtime, windows, SaveAs(output, options["force"]), progress)
         return result, devices_document(one)

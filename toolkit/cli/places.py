@@ -22,7 +22,11 @@ BUDGET_OPTIONS: tuple[Option[Any], ...] = (
         "--vram", metavar="SIZE[,SIZE...]", help="Budget of each GPU; 0: the CPU alone. Default: what is free."
     ),
     click.option("--ram", type=SIZE, help="Budget of RAM; default: what is available now."),
-    click.option("--margin", type=SIZE, help="Memory to leave free on each GPU; default: 6 % of it, at most 512 MiB."),
+    click.option(
+        "--margin",
+        type=SIZE,
+        help="Memory to leave free on each GPU; default: 6 % of it, at most 512 MiB, or as doctor --calibrate measured.",
+    ),
     click.option(
         "--rpc", multiple=True, metavar="HOST:PORT", help="llama.cpp RPC server; its --vram follows the GPUs'."
     ),

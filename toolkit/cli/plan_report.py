@@ -33,6 +33,7 @@ _PARTS = (("weights_bytes", "#"), ("kv_cache_bytes", "="), ("compute_bytes", "+"
 
 def print_report(report: Report, format_: str) -> None:
     """Print the choices in one of the formats; those for other programs hold the best choice."""
+    warn_of_idle_gpu(report.choices[0])
     if format_ == "json":
         emit_json("plan", document(report))
     elif format_ == "table":
@@ -41,41 +42,31 @@ def print_report(report: Report, format_: str) -> None:
         _print_for_others(report, format_)
 
 
+def warn_of_idle_gpu(choice: "PlannedChoice") -> None:
+    """Say so where not one layer fits the GPU, and what would help."""
+    from toolkit.units import format_size
+
+    if choice.first_layer_lacks_bytes:
+        warn(
+            f"nothing of {choice.file.profile} fits on the GPU, so the CPU has to do it: the first layer lacks "
+            f"{format_size(choice.first_layer_lacks_bytes)}; more --vram, a shorter --ctx or a smaller --ubatch would help"
+        )
+
+
 def with_companions(plan: "LaunchPlan", companions: "tuple[Companion, ...]") -> "LaunchPlan":
     """Return the launch plan with the files that are loaded beside the model."""
     paths = {companion.role: companion.path for companion in companions}
     return replace(plan, mmproj=paths.get("mmproj"), draft=paths.get("draft"))
 
 
-def launch_plan(choice: "PlannedChoice", model: "PlannableModel") -> "LaunchPlan":
-    """Return how to run a choice; a file that is not made yet goes by the name that `convert` gives it."""
-    from toolkit.launch import LaunchPlan
-    from toolkit.placement import Placement
-
-    settings, placement = choice.settings, choice.placement
-    border = Placement(0, border=placement.border).overrides
-    return LaunchPlan(
-        model.path or Path(f"{model.name}-{choice.file.profile}.gguf"),
-        settings.n_ctx,
-        placement.n_gpu_layers,
-        settings.kv_type_k,
-        settings.kv_type_v,
-        placement.n_cpu_moe,
-        border,
-        placement.tensor_split,
-        settings.n_parallel,
-        settings.kv_unified,
-        settings.n_ubatch,
-        settings.flash_attention,
-        settings.swa_full,
-        settings.rpc,
-        choice.file.profile,
-    )
+def planned_path(choice: "PlannedChoice", model: "PlannableModel") -> Path:
+    """Return the file of a choice; one that is not made yet goes by the name that `convert` gives it."""
+    return model.path or Path(f"{model.name}-{choice.file.profile}.gguf")
 
 
 def document(report: Report) -> dict[str, Any]:
     """Return the JSON document of a plan."""
-    from toolkit.launch import llama_server_command
+    from toolkit.launch import launch_plan, llama_server_command
     from toolkit.memory_estimate import ESTIMATE
 
     choices, model, companions = report.choices, report.model, report.companions
@@ -99,14 +90,19 @@ def document(report: Report) -> dict[str, Any]:
             for companion in companions
         ],
         "choices": [
-            _choice(choice, report.request)
-            | {"llama_server": llama_server_command(with_companions(launch_plan(choice, model), companions))}
+            choice_document(choice, report.request)
+            | {
+                "llama_server": llama_server_command(
+                    with_companions(launch_plan(choice, planned_path(choice, model)), companions)
+                )
+            }
             for choice in choices
         ],
     }
 
 
-def _choice(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
+def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
+    """Return the part of a document that describes a choice."""
     from toolkit.plan import devices_with_budgets
 
     settings = choice.settings
@@ -125,6 +121,7 @@ def _choice(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
         "fits": choice.fits,
         "fits_whole": choice.fits and choice.fits_whole,
         "missing_bytes": choice.missing_bytes,
+        "first_layer_lacks_bytes": choice.first_layer_lacks_bytes,
         "predicted_tokens_per_second": choice.tokens_per_second if choice.fits else None,
         "file_bytes": choice.file.file_bytes,
         "devices": [
@@ -148,10 +145,10 @@ def context_per_sequence(choice: "PlannedChoice") -> int:
 
 
 def _print_for_others(report: Report, format_: str) -> None:
-    from toolkit.launch import FORMATS, WITHOUT_OVERRIDES, uses_overrides
+    from toolkit.launch import FORMATS, WITHOUT_OVERRIDES, launch_plan, uses_overrides
 
     choice, model = report.choices[0], report.model
-    plan = with_companions(launch_plan(choice, model), report.companions)
+    plan = with_companions(launch_plan(choice, planned_path(choice, model)), report.companions)
     if format_ in WITHOUT_OVERRIDES and uses_overrides(plan):
         warn(
             f"{format_} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"
@@ -190,7 +187,7 @@ def _headline(choice: "PlannedChoice", model: "PlannableModel") -> str:
     start = f"{model.name}: {choice.file.profile}, {size}, {kv} KV"
     if not choice.fits:
         return f"{start}: does not fit, {format_size(choice.missing_bytes)} too much"
-    return f"{start}; {_where(choice)}; about {_rate(choice.tokens_per_second)} tokens/s{_split_words(placement.tensor_split)}"
+    return f"{start}; {where_words(choice)}; about {_rate(choice.tokens_per_second)} tokens/s{_split_words(placement.tensor_split)}"
 
 
 def _rate(tokens_per_second: float) -> str:
@@ -198,7 +195,8 @@ def _rate(tokens_per_second: float) -> str:
     return f"{tokens_per_second:.1f}" if tokens_per_second < 100 else f"{round(tokens_per_second, -1):,.0f}"
 
 
-def _where(choice: "PlannedChoice") -> str:
+def where_words(choice: "PlannedChoice") -> str:
+    """Say which layers and experts lie where."""
     placement, total = choice.placement, choice.n_layers
     if not placement.n_gpu_layers:
         return "on the CPU alone"

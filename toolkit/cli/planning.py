@@ -45,9 +45,10 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
     Raises InputError for values that are none, EnvironmentFaultError if a required server is down.
     """
     from toolkit.devices import read_ram
+    from toolkit.margin import machine_margin
     from toolkit.plan import PlanRequest
     from toolkit.planner import Prefer
-    from toolkit.split_search import Budgets, default_margin
+    from toolkit.split_search import Budgets
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
     vram, endpoints = _budgets(asked.places)
@@ -56,7 +57,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
         Budgets(
             vram,
             read_ram().available_bytes if ram is None else ram,
-            default_margin(vram) if margin is None else margin,
+            machine_margin(vram) if margin is None else margin,
         ),
         _settings(asked, len(vram) - len(endpoints), endpoints),
         _bandwidths(asked, on_cpu=not any(vram)),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+from toolkit.cli.conversion import ConversionRequest, conversion_options, refuse_inputs, run_conversion
 
 EXAMPLE = """
 \b
@@ -21,9 +21,10 @@ Example:
 @conversion_options
 def command(source: Path, output: Path | None, allow_requantize: bool, **options: Any) -> None:
     """Requantize IN.gguf (one file, or any of llama.cpp's split files) to OUT.gguf."""
-    from toolkit.errors import InputError
     from toolkit.gguf_source import source_from_gguf
+    from toolkit.shards import parts_beside
 
-    if output is not None and output.exists() and output.samefile(source):
-        raise InputError(f"{output} is the input itself; name another output")
-    run_conversion(source_from_gguf(source, allow_requantize=allow_requantize), output, ConversionRequest(**options))
+    if output is not None:
+        refuse_inputs([output], [source])
+    model = source_from_gguf(source, allow_requantize=allow_requantize)
+    run_conversion(model, output, ConversionRequest(**options), parts_beside(source))

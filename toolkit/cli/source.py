@@ -1,5 +1,6 @@
 """What SRC means on the command line: a path, `demo`, or a model on the hub, which is fetched as far as it is needed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,18 +27,35 @@ def resolve_source(text: str, *, local_files_only: bool = False, weights: bool =
 
     Raises InputError or EnvironmentFaultError.
     """
+    path, model = _path_or_model(text)
+    if model is None:
+        return path
+    return _cached(model) if local_files_only else _from_hub(model, _download if weights else _outline)
+
+
+def resolve_config(text: str, *, local_files_only: bool = False) -> Path:
+    """Return the path that SRC means where nothing but its config.json is needed.
+
+    Raises InputError or EnvironmentFaultError.
+    """
+    path, model = _path_or_model(text)
+    if model is None:
+        return path
+    return (
+        _cached(model) if local_files_only else _from_hub(model, lambda repository: repository.fetch(("config.json",)))
+    )
+
+
+def _path_or_model(text: str) -> "tuple[Path, HubModel | None]":
     from toolkit.demo import checkpoint_directory
 
     path = checkpoint_directory(text)
     # Whoever means a path gives one that exists: only a name that is none asks for what takes time to import.
     if path.exists() or "/" not in text:
-        return path
+        return path, None
     from toolkit.hub import parse_hub_model
 
-    model = parse_hub_model(text)
-    if model is None:
-        return path
-    return _cached(model) if local_files_only else _from_hub(model, weights=weights)
+    return path, parse_hub_model(text)
 
 
 def _cached(model: "HubModel") -> Path:
@@ -50,7 +68,7 @@ def _cached(model: "HubModel") -> Path:
     return folder
 
 
-def _from_hub(model: "HubModel", *, weights: bool) -> Path:
+def _from_hub(model: "HubModel", take: "Callable[[Repository], Path]") -> Path:
     from toolkit.errors import HubError
     from toolkit.hub import cached_checkpoint, open_repository
 
@@ -62,7 +80,7 @@ def _from_hub(model: "HubModel", *, weights: bool) -> Path:
             raise
         warn(f"{error}; used what the cache has of it")
         return folder
-    return _download(repository) if weights else _outline(repository)
+    return take(repository)
 
 
 def _download(repository: "Repository") -> Path:

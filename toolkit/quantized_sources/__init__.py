@@ -83,7 +83,7 @@ def open_quantized(checkpoint: Checkpoint, *, keep: bool = False) -> tuple[Check
     if kept_count:
         notes.append(f"kept {kept_count} of {len(made)} tensors in their own grid, at most {worst:.3g} from the source")
     warnings = (*opened.warnings, *_second_rounding(declaration, len(made) - kept_count))
-    return replace(checkpoint, tensors=tensors, notes=(*checkpoint.notes, *notes)), warnings
+    return replace(checkpoint, tensors=tensors, notes=(*checkpoint.notes, *notes), left_out=dropped), warnings
 
 
 def _repacked(made: Mapping[str, DequantizedTensor]) -> tuple[dict[str, DequantizedTensor], int, float]:

@@ -2,11 +2,12 @@
 
 from toolkit.tokenizer.added_tokens import gather_added_tokens
 from toolkit.tokenizer.bpe_model import too_few_rows, vocabulary_ids
-from toolkit.tokenizer.files import AddedToken, TokenizerFiles, named_special_texts
+from toolkit.tokenizer.files import AddedToken, TokenizerFiles, named_special_texts, role_texts
 from toolkit.tokenizer.merges import read_merges
 from toolkit.tokenizer.vocabulary import ADDED_SCORE, BYTE, Token, TokenType, Vocabulary, added_token, padded
 
-_CLASS_SPECIALS = frozenset({"<unk>", "<s>", "</s>"})
+_CLASS_TEXTS = {"unk": "<unk>", "bos": "<s>", "eos": "</s>"}
+"""What the tokenizer's class calls special where tokenizer_config.json names nothing."""
 
 _GEMMA4_VISIBLE = frozenset(
     {"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>'}
@@ -45,7 +46,7 @@ def _is_sentencepiece_like(files: TokenizerFiles) -> bool:
 
 
 def _tokens(files: TokenizerFiles, n_rows: int) -> tuple[Token, ...]:
-    named = {*named_special_texts(files), *_CLASS_SPECIALS}
+    named = {*named_special_texts(files), *(_CLASS_TEXTS | role_texts(files)).values()}
     ids = vocabulary_ids(files.model)
     tokens = {index: _piece(text, named) for text, index in ids.items()}
     last = max(tokens)

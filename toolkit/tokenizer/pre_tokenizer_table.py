@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """How llama.cpp names the ways of splitting text before BPE: data only.
 
 A way is written as its steps: the regexes of tokenizer.json in order, with the built-in steps spelled as below.
@@ -38,7 +39,7 @@ BAILING = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
-BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"  # noqa: RUF001
+BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 JAIS2 = (
     rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+"
     r"|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)"
@@ -46,10 +47,23 @@ JAIS2 = (
 )
 UFAKZEKA = rf"{_WORD}|\p{{N}}|{_TAIL}"
 MINICPM5 = rf"{_CONTRACTIONS}|{_WORD}|\p{{N}}+|{_TAIL}"
+_CASED_LETTERS = (
+    r"A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώ"
+    r"ᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏"
+    r"𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+)
+"""The letters of scripts that have upper and lower case."""
+DEEPSEEK_LLM = (
+    r"[\r\n]",
+    rf"\s?[{_CASED_LETTERS}]+",
+    r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    r"\s+$",
+    r"[一-龥ࠀ-一가-퟿]+",
+)
 _DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+", DIGIT)
 _DEEPSEEK_V3 = (
     r"\p{N}{1,3}",
-    r"[一-龥぀-ゟ゠-ヿ]+",  # noqa: RUF001
+    r"[一-龥぀-ゟ゠-ヿ]+",
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
@@ -109,11 +123,20 @@ NAMES: dict[tuple[str, ...], Names] = {
     ),
     (DIGIT, GPT2): Names(
         "starcoder",
-        {"llama": "smollm", "granite": "refact", "cohere": "command-r", "exaone": "exaone", "codeshell": "codeshell"},
+        {
+            "llama": "smollm",
+            "granite": "refact",
+            "gpt_refact": "refact",
+            "cohere": "command-r",
+            "exaone": "exaone",
+            "codeshell": "codeshell",
+        },
         composed="command-r",
     ),
     (PUNCTUATION, GPT2, DIGITS, "[0-9][0-9][0-9]"): Names("falcon"),
     (PUNCTUATION, GPT2, DIGIT, "[0-9][0-9][0-9]"): Names("falcon"),
+    (*DEEPSEEK_LLM, DIGIT): Names("deepseek-llm"),
+    (*DEEPSEEK_LLM, DIGITS): Names("deepseek-llm"),
     _DEEPSEEK_CODER: Names("deepseek-coder", {"deepseek": "deepseek-llm"}),
     _DEEPSEEK_V3: Names("deepseek-v3", {"hunyuan": "hunyuan-dense", "joyai": "joyai-llm"}),
 }

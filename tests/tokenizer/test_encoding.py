@@ -1,0 +1,46 @@
+"""The source's own tokenizer: which library reads it, and what it gives."""
+
+import json
+
+import pytest
+from sentencepiece import SentencePieceProcessor
+from tokenizer.kit_vocabularies import SOURCES, copied
+from tokenizers import Tokenizer
+
+from toolkit.errors import TokenizerError
+from toolkit.tokenizer.encoding import source_encoder
+
+TEXT = "Hello, wörld 123"
+
+
+def test_a_sentencepiece_model_is_read_by_sentencepiece():
+    encoder = source_encoder(SOURCES / "llama2", "llama")
+    assert encoder.origin == "tokenizer.model through sentencepiece"
+    assert encoder.encode(TEXT) == SentencePieceProcessor(str(SOURCES / "llama2" / "tokenizer.model")).encode(TEXT)
+
+
+def test_tokenizer_json_is_read_by_tokenizers_with_nothing_added():
+    encoder = source_encoder(SOURCES / "llama3", "gpt2")
+    whole = Tokenizer.from_file(str(SOURCES / "llama3" / "tokenizer.json"))
+    assert encoder.encode(TEXT) == whole.encode(TEXT, add_special_tokens=False).ids != whole.encode(TEXT).ids
+
+
+def test_xlm_robertas_ids_are_one_further_on_than_sentencepieces():
+    encoder = source_encoder(SOURCES / "xlm_roberta", "t5")
+    plain = SentencePieceProcessor(str(SOURCES / "xlm_roberta" / "sentencepiece.bpe.model")).encode("Hello ☂")
+    assert encoder.encode("Hello ☂") == [index + 1 for index in plain]
+
+
+def test_without_either_there_is_no_encoder(tmp_path):
+    assert source_encoder(copied("llama3", tmp_path, "tokenizer.json"), "gpt2") is None
+
+
+@pytest.mark.parametrize(
+    ("case", "model", "name"), [("llama2", "llama", "tokenizer.model"), ("llama3", "gpt2", "tokenizer.json")]
+)
+def test_a_damaged_file_is_refused(case, model, name, tmp_path):
+    directory = copied(case, tmp_path)
+    (directory / name).chmod(0o644)
+    (directory / name).write_text(json.dumps({"model": {"type": "none"}}), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=rf"{name} is refused by"):
+        source_encoder(directory, model)

@@ -1,0 +1,97 @@
+"""What the types allow: every type passes on what it was made of, and nothing that is unrelated does."""
+
+import numpy
+import pytest
+
+from toolkit import quantizer
+from toolkit.ggml_types import F16, F32, TYPES
+from toolkit.model_source import SourceTensor
+from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
+from toolkit.rows import StoredRows, generated
+from toolkit.verify.weights import BLOCK_ROUNDING, all_runs, deviation, sampled_runs
+
+ROWS, COLUMNS = 24, 512
+TERNARY = ("TQ1_0", "TQ2_0")
+SLOW = ("IQ1_S", "IQ1_M", "IQ2_XS", "IQ2_S")
+"""llama.cpp builds tables for these for up to 20 s; IQ2_XXS, which works alike, is tried."""
+TYPES_TO_TRY = [name for name in WEIGHT_TYPES if name not in SLOW]
+
+
+def weights(seed):
+    """Return float32 [ROWS, COLUMNS] with a few large columns, as real weights have."""
+    draw = numpy.random.default_rng(seed)
+    scales = numpy.exp(draw.normal(0, 0.5, COLUMNS))
+    return (draw.normal(0, 0.02, (ROWS, COLUMNS)) * scales).astype(numpy.float32)
+
+
+def stored(values, type_, importance=None):
+    quantizer.prepare({type_})
+    if importance is None and type_.name in NEED_IMATRIX:
+        importance = numpy.ones(COLUMNS, numpy.float32)
+    return StoredRows(values.shape, type_, quantizer.from_float32(values, type_, importance).reshape(-1))
+
+
+def found(values, rows):
+    return deviation(SourceTensor("blk.0.ffn_up.weight", generated(values)), rows, full=True)
+
+
+@pytest.mark.parametrize("name", TYPES_TO_TRY)
+def test_every_type_passes_on_its_own_weights(name):
+    values = weights(1)
+    result = found(values, stored(values, TYPES[name]))
+    assert result.excess <= 1
+    assert result.n_rows == ROWS
+
+
+@pytest.mark.parametrize("name", [name for name in TYPES_TO_TRY if name not in TERNARY])
+def test_an_importance_matrix_is_allowed_and_another_matrix_is_not(name):
+    values, importance = weights(2), numpy.random.default_rng(3).exponential(1, COLUMNS).astype(numpy.float32) ** 2
+    assert found(values, stored(values, TYPES[name], importance)).excess <= 1
+    assert found(values, stored(weights(4), TYPES[name])).excess > 1
+
+
+@pytest.mark.parametrize("name", ["F16", "BF16", "Q8_0", "Q4_K", "IQ2_XXS"])
+def test_rows_in_another_order_are_too_far(name):
+    values = weights(5)
+    order = numpy.arange(ROWS)
+    order[[3, 4]] = order[[4, 3]]
+    result = found(values, stored(values[order], TYPES[name]))
+    assert result.excess > 1
+    assert result.worst_row in (3, 4)
+
+
+def test_a_float_that_is_equal_is_at_no_distance_and_one_per_mille_is_too_far():
+    values = weights(6)
+    assert found(values, stored(values, F32)).excess == 0
+    assert found(values, stored(values * numpy.float32(1.001), F32)).excess > 100
+    assert found(values, stored(values * numpy.float32(1.01), F16)).excess > 10
+
+
+def test_a_minimum_that_was_rounded_to_float16_passes():
+    values = weights(7)
+    rows = stored(values, TYPES["Q4_1"])
+    exact = quantizer.to_float32(rows.read_rows(0, ROWS), rows.type)
+    moved = exact * numpy.float32(1 + BLOCK_ROUNDING / 2)
+    assert found(moved, rows).excess <= 1
+
+
+def test_zeros_must_stay_zeros():
+    zeros = numpy.zeros((ROWS, COLUMNS), numpy.float32)
+    assert found(zeros, stored(zeros, TYPES["Q4_K"])).excess == 0
+    assert found(zeros, stored(weights(8), TYPES["Q4_K"])).excess == numpy.inf
+
+
+def test_samples_take_rows_of_every_expert_and_are_the_same_every_time():
+    runs = list(sampled_runs("blk.0.ffn_up_exps.weight", (6, 50, 32)))
+    assert [start // 50 for start, _ in runs] == list(range(6))
+    assert all(start // 50 == (stop - 1) // 50 for start, stop in runs)
+    assert runs == list(sampled_runs("blk.0.ffn_up_exps.weight", (6, 50, 32)))
+    assert runs != list(sampled_runs("blk.1.ffn_up_exps.weight", (6, 50, 32)))
+    assert list(sampled_runs("norm", (64,))) == [(0, 1)]
+    assert list(sampled_runs("small", (9, 64))) == [(0, 9)]
+
+
+def test_all_rows_are_covered_once():
+    runs = list(all_runs((3, 700, 4096)))
+    assert [start for start, _ in runs[1:]] == [stop for _, stop in runs[:-1]]
+    assert (runs[0][0], runs[-1][1]) == (0, 2100)

@@ -1,0 +1,81 @@
+"""`convert-lora`: a PEFT adapter to the GGUF file that llama.cpp adds to a model when it loads it."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import emit_json, json_option, note
+from toolkit.cli.source import local_files_option, resolve_config, resolve_source
+
+if TYPE_CHECKING:
+    from toolkit.lora import Adapter
+    from toolkit.tensor_plan import ConversionPlan
+
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit convert-lora ./adapter --base ./SmolLM2-135M-Instruct
+  gguf-toolkit convert-lora org/adapter adapter.gguf --type f16
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("source", metavar="ADAPTER")
+@click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
+@click.option("--base", metavar="SRC", help="The model that it was trained on; default: the one that it names.")
+@click.option("--type", "type_", type=click.Choice(["f32", "f16", "bf16"]), default="f32", show_default=True)
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@local_files_option
+@json_option
+def command(source: str, output: Path | None, base: str | None, **options: Any) -> None:
+    """Convert the PEFT adapter ADAPTER (a directory, or a repository on the hub) for llama.cpp's --lora.
+
+    Of the base (a directory, a config.json, or a model on the hub) only the config is needed.
+    """
+    from toolkit.convert import ConversionOptions, write_gguf
+    from toolkit.file_check import check_written
+    from toolkit.lora import plan_adapter, read_adapter
+
+    local = options["local_files_only"]
+    adapter = read_adapter(resolve_source(source, local_files_only=local))
+    config = resolve_config(base or _named_base(adapter), local_files_only=local)
+    plan, stem = plan_adapter(adapter, config, options["type_"])
+    path = output or Path(f"{stem}-{plan.profile.name}-LoRA.gguf")
+    started = time.perf_counter()
+    write_gguf(plan, path, ConversionOptions(force=options["force"], check=check_written))
+    _report(plan, path, time.perf_counter() - started, as_json=options["as_json"])
+
+
+def _named_base(adapter: "Adapter") -> str:
+    from toolkit.errors import InputError
+
+    if adapter.settings.base is None:
+        raise InputError("adapter_config.json names no base_model_name_or_path; name the base with --base")
+    note(f"base: {adapter.settings.base}, as adapter_config.json says")
+    return adapter.settings.base
+
+
+def _report(plan: "ConversionPlan", path: Path, seconds: float, *, as_json: bool) -> None:
+    from toolkit.units import format_duration, format_size
+
+    metadata = plan.metadata
+    alpha, architecture = (metadata[key].value for key in ("adapter.lora.alpha", "general.architecture"))
+    if as_json:
+        document = {
+            "output": str(path),
+            "file_bytes": plan.file_bytes,
+            "architecture": architecture,
+            "alpha": alpha,
+            "seconds": seconds,
+            "tensors": [
+                {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape)} for tensor in plan.tensors
+            ],
+        }
+        emit_json("convert-lora", document)
+        return
+    click.echo(
+        f"wrote {path} ({format_size(plan.file_bytes)}) for {architecture}: {len(plan.tensors) // 2} weights, "
+        f"alpha {alpha:g}, in {format_duration(seconds)}"
+    )

@@ -1,0 +1,52 @@
+"""`merge`: the files of a split model to one."""
+
+import time
+from pathlib import Path
+
+import click
+
+from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.conversion import refuse_inputs, refuse_split_name
+
+EXAMPLE = """
+\b
+Example:
+  gguf-toolkit merge model-00001-of-00003.gguf model.gguf
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("source", metavar="PART.gguf", type=click.Path(path_type=Path))
+@click.argument("output", metavar="[OUT.gguf]", required=False, type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def command(source: Path, output: Path | None, force: bool, as_json: bool) -> None:
+    """Join the split model that PART.gguf is any file of, byte for byte what it was cut from; the parts stay.
+
+    Without OUT.gguf the file is called after the parts, in the current folder.
+    """
+    from toolkit.cli.progress import progress_bar
+    from toolkit.file_check import check_loads
+    from toolkit.merge import plan_merge, write_merged
+    from toolkit.shards import whole_name
+    from toolkit.units import format_duration, format_size
+
+    merge = plan_merge(source)
+    path = output or Path(whole_name(merge.source.path))
+    refuse_inputs([path], merge.source.paths)
+    refuse_split_name(path)
+    started = time.perf_counter()
+    with progress_bar(path.name, sum(rows.data.nbytes for rows in merge.source.tensors.values())) as advance:
+        write_merged(merge, path, check_loads, force=force, progress=advance)
+    seconds = time.perf_counter() - started
+    if as_json:
+        parts = [str(part) for part in merge.source.paths]
+        emit_json(
+            "merge",
+            {"output": str(path), "parts": parts, "file_bytes": merge.layout.file_bytes, "seconds": seconds},
+        )
+        return
+    click.echo(
+        f"wrote {path} ({format_size(merge.layout.file_bytes)}) from {len(merge.source.paths)} parts "
+        f"in {format_duration(seconds)}"
+    )

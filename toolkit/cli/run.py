@@ -1,0 +1,119 @@
+"""`run`: the answer of a model to a prompt."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import COUNT, emit_json, json_option, note
+from toolkit.cli.loading import Opened, devices_document, load_options, loading_options, opened
+from toolkit.cli.places import warn_of_unused_gpu
+from toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from toolkit.generation import Generation, GenerationStats
+    from toolkit.gguf_format import Metadata
+
+DEFAULT_CONTEXT = 4096
+
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit run model.gguf -p "Why is the sky blue?"
+  gguf-toolkit run model.gguf --raw -p "Once upon a time" -n 64 --temperature 0.8
+  gguf-toolkit run model.gguf --vram 6GiB --kv q8_0 --ctx 8k -p - < question.txt
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("gguf", type=click.Path(path_type=Path))
+@click.option("-p", "--prompt", required=True, help="What to answer, or to go on with; `-` reads it from stdin.")
+@click.option("--system", help="System message, for models whose chat template takes one.")
+@click.option("--raw", is_flag=True, help="Go on with the prompt as it is, without the chat template.")
+@click.option("-n", "n_tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens at most.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: the likeliest.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of chance, above temperature 0."
+)
+@click.option("--ctx", "n_ctx", type=COUNT, help="Context length; default: the trained one, at most 4k.")
+@loading_options
+@json_option
+def command(gguf: Path, **options: Any) -> None:
+    """Load a GGUF file with the split that fits what is free, and let it answer a prompt.
+
+    The text goes to stdout as it comes; what was allocated, and how fast it went, to stderr.
+    """
+    from toolkit.gguf_reader import read_gguf
+
+    if options["raw"] and options["system"]:
+        raise click.UsageError("--system is a part of the chat format, which --raw leaves out")
+    warn_of_unused_gpu()
+    metadata = read_gguf(gguf).metadata
+    prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
+    if not prompt:
+        raise InputError("the prompt is empty")
+    with opened(gguf, load_options(options), options["n_ctx"] or _default_context(metadata)) as one:
+        generation = _generation(one, metadata, prompt, options)
+        pieces = []
+        for piece in generation:
+            pieces.append(piece)
+            if not options["as_json"]:
+                click.echo(piece, nl=False)
+        assert generation.stats is not None
+        if options["as_json"]:
+            text = {"model": str(gguf), "text": "".join(pieces)}
+            emit_json("run", text | document(generation.stats) | {"devices": devices_document(one)})
+            return
+    click.echo()
+    note(_words(generation.stats))
+
+
+def document(stats: "GenerationStats") -> dict[str, Any]:
+    """Return the part of a document that says what a generation took."""
+    return {
+        "ended_by": stats.ended_by,
+        "prompt_tokens": stats.prompt_tokens,
+        "generated_tokens": stats.generated_tokens,
+        "prompt_tokens_per_second": stats.prompt_tokens_per_second,
+        "generation_tokens_per_second": stats.generation_tokens_per_second,
+    }
+
+
+def _default_context(metadata: "Metadata") -> int:
+    from toolkit.kv_cache import ModelKeys
+
+    return min(DEFAULT_CONTEXT, ModelKeys(metadata).count("context_length") or DEFAULT_CONTEXT)
+
+
+def _generation(one: Opened, metadata: "Metadata", prompt: str, options: dict[str, Any]) -> "Generation":
+    from toolkit.generation import Generation, Sampling
+
+    tokens = _tokens(one, metadata, prompt, options)
+    return Generation(one.runtime, tokens, Sampling(options["n_tokens"], options["temperature"], options["seed"]))
+
+
+def _tokens(one: Opened, metadata: "Metadata", prompt: str, options: dict[str, Any]) -> list[int]:
+    from toolkit.generation import chat_tokens
+    from toolkit.tokenizer.chat_template import KEY
+    from toolkit.verify.chat import special_texts
+
+    template = metadata.get(KEY)
+    if options["raw"] or template is None:
+        if options["system"]:
+            raise InputError(f"{one.runtime.path.name} has no chat template, so it takes no --system message")
+        if not options["raw"]:
+            note("there is no chat template in the file: the prompt is continued as it is")
+        return one.runtime.tokenize(prompt, parse_special=True)
+    system = [{"role": "system", "content": options["system"]}] if options["system"] else []
+    messages = [*system, {"role": "user", "content": prompt}]
+    return chat_tokens(one.runtime, str(template.value), messages, special_texts(metadata))
+
+
+def _words(stats: "GenerationStats") -> str:
+    rate = stats.generation_tokens_per_second
+    ends = {"model": "", "length": "; stopped by -n", "context": "; the context is full"}
+    return (
+        f"prompt {stats.prompt_tokens:,} tokens at {stats.prompt_tokens_per_second:.1f} tokens/s, generated "
+        f"{stats.generated_tokens:,}{f' at {rate:.1f} tokens/s' if rate is not None else ''}{ends[stats.ended_by]}"
+    )

@@ -1,0 +1,86 @@
+"""`verify`: whether a GGUF file still is the checkpoint that it was made of."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.source import local_files_option, resolve_source
+from toolkit.errors import FidelityError
+
+if TYPE_CHECKING:
+    from toolkit.verify import Origin, Verification
+
+EXAMPLE = """
+\b
+Examples:
+  gguf-toolkit verify model-Q4_K_M.gguf --source ./model
+  gguf-toolkit verify model-Q4_K_M.gguf --source model-BF16.gguf --full
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("file", metavar="OUT.gguf", type=click.Path(path_type=Path))
+@click.option("--source", required=True, metavar="SRC", help="Directory, model on the hub, `demo`, or GGUF file.")
+@click.option("--full", is_flag=True, help="Compare all rows of every tensor instead of a sample.")
+@click.option("--no-run", is_flag=True, help="Do not load the whole model for its first logits.")
+@click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@local_files_option
+@json_option
+def command(
+    file: Path, source: str, full: bool, no_run: bool, pre: str | None, local_files_only: bool, as_json: bool
+) -> None:
+    """Hold OUT.gguf against its source, wherever it was made: one line a check.
+
+    Tensors, shapes and weights, the keys of the architecture, vocabulary, token ids of a sample in many scripts (through
+    the source's own tokenizer library and through llama.cpp), special tokens, chat templates rendered from both, and the
+    first logits. Exit code 1 if a check fails; UNKNOWN is one that could not be made.
+    """
+    from toolkit.cli.progress import progress_bar
+    from toolkit.verify import VerifyOptions, verify
+
+    origin = _origin(resolve_source(source, local_files_only=local_files_only), pre)
+    with progress_bar("comparing weights", len(origin.model.tensors), unit_bytes=False) as advance:
+        verification = verify(file, origin, VerifyOptions(full, not no_run, advance))
+    if as_json:
+        emit_json("verify", document(file, source, verification))
+    else:
+        _print_checks(verification)
+    if verification.failed:
+        names = ", ".join(check.name for check in verification.failed)
+        raise FidelityError(f"{file} is not what {source} says: {names}")
+
+
+def _origin(source: Path, pre: str | None) -> "Origin":
+    from toolkit.gguf_reader import read_gguf
+    from toolkit.gguf_source import source_from_gguf
+    from toolkit.hf_source import source_from_checkpoint
+    from toolkit.verify import Origin
+
+    if not source.is_dir() or not (source / "config.json").is_file():
+        file = read_gguf(source)
+        return Origin(source_from_gguf(file.path, allow_requantize=True), file.path)
+    model = source_from_checkpoint(source, pre)
+    for message in model.warnings:
+        warn(message)
+    return Origin(model, source)
+
+
+def document(file: Path, source: str, verification: "Verification") -> dict[str, Any]:
+    """Return the JSON document of a verification."""
+    return {
+        "file": str(file),
+        "source": source,
+        "faithful": not verification.failed,
+        "checks": [asdict(check) for check in verification.checks],
+    }
+
+
+def _print_checks(verification: "Verification") -> None:
+    width = max(len(check.name) for check in verification.checks)
+    for check in verification.checks:
+        outcome = "" if check.outcome == "PASS" and check.observed == "equal" else f"; found: {check.observed}"
+        evidence = f" ({check.evidence})" if check.evidence else ""
+        click.echo(f"{check.outcome:<7}  {check.name:<{width}}  {check.expected}{outcome}{evidence}")

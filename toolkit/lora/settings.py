@@ -1,0 +1,108 @@
+"""What adapter_config.json says, as far as it changes what the adapter computes; what GGUF cannot say is refused."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import CheckpointError, ConfigError
+from toolkit.json_files import is_number, read_json_object
+
+CONFIG = "adapter_config.json"
+MERGE = "merge it into its base (merge_and_unload) and convert the result"
+_UNSUPPORTED = {
+    "use_dora": "DoRA, which scales whole rows of the weights",
+    "fan_in_fan_out": "for transposed weights",
+    "layer_replication": "for a base whose layers are repeated",
+    "lora_bias": "with biases of its own",
+    "use_qalora": "QA-LoRA",
+}
+"""Key of adapter_config.json that says what llama.cpp does not do -> what the adapter is then."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The numbers that an adapter is applied with."""
+
+    base: str | None
+    """name or path of the base model"""
+    rank: int
+    alpha: float
+    alphas: Mapping[str, float]
+    """regular expression of module names -> another alpha"""
+    rank_stabilized: bool
+    invocation_tokens: tuple[int, ...] = ()
+    """an activated LoRA works from these tokens on"""
+
+    @property
+    def file_alpha(self) -> float:
+        """Return the alpha for llama.cpp, which multiplies B A by alpha / rank and knows no other scaling."""
+        return self.alpha * math.sqrt(self.rank) if self.rank_stabilized else self.alpha
+
+    def scale(self, module: str, rank: int) -> float:
+        """Return the factor of B A for a module: alpha / rank, or alpha / sqrt(rank) where it is rank-stabilized."""
+        # PEFT takes the first pattern that matches the end of a name (get_pattern_key in its utils).
+        found = (alpha for pattern, alpha in self.alphas.items() if re.fullmatch(rf"(.*\.)?({pattern})", module))
+        alpha = next(found, self.alpha)
+        return alpha / math.sqrt(rank) if self.rank_stabilized else alpha / rank
+
+
+def read_settings(directory: Path) -> LoraSettings:
+    """Read adapter_config.json.
+
+    Raises CheckpointError if it is absent or malformed, ConfigError if llama.cpp cannot apply such an adapter.
+    """
+    file = directory / CONFIG
+    if not file.is_file():
+        raise CheckpointError(f"{directory} has no {CONFIG}; give the directory of a PEFT adapter")
+    config = read_json_object(file)
+    _refuse_unsupported(config)
+    base = config.get("base_model_name_or_path")
+    return LoraSettings(
+        base=base if isinstance(base, str) and base else None,
+        rank=int(_positive(config, "r")),
+        alpha=_positive(config, "lora_alpha"),
+        alphas=_alphas(config.get("alpha_pattern") or {}),
+        rank_stabilized=bool(config.get("use_rslora")),
+        invocation_tokens=_invocation_tokens(config),
+    )
+
+
+def _refuse_unsupported(config: Mapping[str, Any]) -> None:
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise ConfigError(f"{CONFIG}: peft_type is {kind!r}; only LORA can be applied by llama.cpp: {MERGE}")
+    found = next((what for key, what in _UNSUPPORTED.items() if config.get(key)), None)
+    if found is not None:
+        raise ConfigError(f"{CONFIG}: the adapter is {found}; llama.cpp cannot apply it: {MERGE}")
+    if config.get("bias", "none") != "none":
+        raise ConfigError(f"{CONFIG}: bias is {config['bias']!r}; llama.cpp applies no biases of adapters: {MERGE}")
+
+
+def _positive(config: Mapping[str, Any], key: str) -> float:
+    value = config.get(key)
+    if not is_number(value) or not value > 0:  # type: ignore[operator]  # is_number has looked
+        raise ConfigError(f"{CONFIG}: {key} is {value!r}, expected a number above 0")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _alphas(patterns: Any) -> dict[str, float]:
+    if not isinstance(patterns, dict):
+        raise ConfigError(f"{CONFIG}: alpha_pattern is no object of patterns and numbers")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"{CONFIG}: alpha_pattern has {pattern!r}, which is no pattern: {error}") from error
+    return {pattern: _positive(patterns, pattern) for pattern in patterns}
+
+
+def _invocation_tokens(config: Mapping[str, Any]) -> tuple[int, ...]:
+    tokens = config.get("alora_invocation_tokens") or ()
+    if not isinstance(tokens, list | tuple) or not all(type(token) is int and token >= 0 for token in tokens):
+        raise ConfigError(f"{CONFIG}: alora_invocation_tokens is no list of token ids")
+    if config.get("invocation_string") and not tokens:
+        raise ConfigError(f"{CONFIG}: invocation_string without alora_invocation_tokens; put its token ids there")
+    return tuple(tokens)

@@ -1,0 +1,68 @@
+"""Encode text as the checkpoint's own tokenizer does, with the library that its files are made for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.errors import TokenizerError
+from toolkit.tokenizer.sentencepiece_model import FILE as SENTENCEPIECE_FILE
+from toolkit.tokenizer.unigram import T5_FILES, XLM_ROBERTA_FILE
+
+TOKENIZERS_FILE = "tokenizer.json"
+_SENTENCEPIECE_FILES = {"llama": (SENTENCEPIECE_FILE,), "t5": (*T5_FILES, XLM_ROBERTA_FILE)}
+"""by the model that GGUF names"""
+_XLM_ROBERTA_UNKNOWN = 3
+
+
+@dataclass(frozen=True)
+class SourceEncoder:
+    """A function from text to token ids, nothing added, and the file and library behind it."""
+
+    origin: str
+    encode: Callable[[str], list[int]]
+    knows_added_tokens: bool
+    """whether texts of added tokens become those tokens"""
+
+
+def source_encoder(directory: Path, model: str) -> SourceEncoder | None:
+    """Return the encoder of a checkpoint whose vocabulary became `model` of GGUF; None if no library reads its files.
+
+    Raises TokenizerError if the library refuses the file.
+    """
+    for name in _SENTENCEPIECE_FILES.get(model, ()):
+        if (directory / name).is_file():
+            return _sentencepiece(directory / name)
+    if (directory / TOKENIZERS_FILE).is_file():
+        return _tokenizers(directory / TOKENIZERS_FILE)
+    return None
+
+
+def _sentencepiece(path: Path) -> SourceEncoder:
+    from sentencepiece import SentencePieceProcessor
+
+    processor = SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(path.read_bytes())
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise TokenizerError(f"{path.name} is refused by sentencepiece") from error
+    moved = path.name == XLM_ROBERTA_FILE
+
+    def encode(text: str) -> list[int]:
+        ids = list(processor.encode(text))
+        return [index + 1 if index else _XLM_ROBERTA_UNKNOWN for index in ids] if moved else ids
+
+    return SourceEncoder(f"{path.name} through sentencepiece", encode, False)
+
+
+def _tokenizers(path: Path) -> SourceEncoder:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more special
+        raise TokenizerError(f"{path.name} is refused by the tokenizers library: {error}") from error
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return SourceEncoder(f"{path.name} through tokenizers", encode, True)

@@ -1,0 +1,84 @@
+"""Whether a file formats conversations as its source does."""
+
+from toolkit.chat_rendering import Conversation, TemplateRefusalError, render
+from toolkit.gguf_format import Metadata
+from toolkit.gguf_reader import GgufFile
+from toolkit.model_source import ModelSource
+from toolkit.tokenizer.chat_template import KEY
+from toolkit.verify.check import Check, judged, listed, unknown
+from toolkit.verify.conversations import CONVERSATIONS
+from toolkit.verify.vocabulary import TOKENS, items
+
+NAME = "chat template"
+_ROLES = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
+
+
+def check_chat_templates(source: ModelSource, file: GgufFile) -> Check:
+    """Return the check `chat template`: every template of the source, rendered from both."""
+    expected, found = templates(source.metadata), templates(file.metadata)
+    if not expected:
+        if found:
+            return unknown(NAME, "that of the source", "the source has none, the file has one")
+        return judged(NAME, True, "none", "none")
+    faults, rendered = [], 0
+    for key, template in expected.items():
+        other = found.get(key)
+        if other is None:
+            faults.append(f"{key} is missing")
+            continue
+        results = [_compare(template, other, source.metadata, file.metadata, each) for each in CONVERSATIONS]
+        faults += [fault for fault, _ in results if fault]
+        rendered += sum(accepted for _, accepted in results)
+    tried = len(CONVERSATIONS) * len(expected)
+    evidence = [listed(faults, 2)] if faults else []
+    evidence.append(
+        f"{rendered} of {tried} renderings accepted by the source's template, the others refused by both alike"
+    )
+    observed = f"{len(faults)} of {tried} renderings differ" if faults else "equal"
+    return judged(NAME, not faults, f"{tried} renderings of the source's", observed, "; ".join(evidence))
+
+
+def templates(metadata: Metadata) -> dict[str, str]:
+    """Return the templates of a file by key."""
+    return {
+        key: value.value
+        for key, value in metadata.items()
+        if (key == KEY or key.startswith(f"{KEY}.")) and isinstance(value.value, str)
+    }
+
+
+def _compare(
+    template: str, other: str, source: Metadata, file: Metadata, conversation: Conversation
+) -> tuple[str | None, bool]:
+    """Return what differs, and whether the source's template takes the conversation."""
+    expected, accepted = _rendered(template, conversation, special_texts(source))
+    found, _ = _rendered(other, conversation, special_texts(file))
+    if expected == found:
+        return None, accepted
+    return f"{conversation.name}: {_parting(expected, found)}", accepted
+
+
+def _rendered(template: str, conversation: Conversation, special: dict[str, str]) -> tuple[str, bool]:
+    """Return the text, or the refusal, and which of the two it is."""
+    try:
+        return render(template, conversation, special), True
+    except TemplateRefusalError as refusal:
+        return f"(refused: {refusal})", False
+
+
+def _parting(expected: str, found: str) -> str:
+    at = next(
+        (i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found))
+    )
+    return f"{found[at : at + 30]!r} instead of {expected[at : at + 30]!r} at character {at}"
+
+
+def special_texts(metadata: Metadata) -> dict[str, str]:
+    """Return what templates call `bos_token` and so on."""
+    tokens = items(metadata, TOKENS)
+    result = {}
+    for name, role in _ROLES.items():
+        index = metadata.get(f"tokenizer.ggml.{role}_token_id")
+        known = index is not None and isinstance(index.value, int) and 0 <= index.value < len(tokens)
+        result[name] = str(tokens[int(str(index.value))]) if known and index is not None else ""
+    return result
