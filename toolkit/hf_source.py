@@ -15,6 +15,7 @@ from toolkit.checkpoint import INDEX, Checkpoint, open_checkpoint
 from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf_format import QUANTIZATION_VERSION, Metadata, uint32
+from toolkit.metadata_overrides import NO_OVERRIDES, MetadataOverrides
 from toolkit.model_card import count_parameters, general_metadata
 from toolkit.model_config import ModelConfig, normalise
 from toolkit.model_source import ModelSource, SourceTensor
@@ -31,10 +32,16 @@ from toolkit.units import format_size
 _PREDICTION_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
 
 
-def source_from_checkpoint(directory: Path, pre: str | None = None, *, keep_grids: bool = False) -> ModelSource:
+def source_from_checkpoint(
+    directory: Path,
+    pre: str | None = None,
+    *,
+    keep_grids: bool = False,
+    overrides: MetadataOverrides = NO_OVERRIDES,
+) -> ModelSource:
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
 
-    With `keep_grids`, tensors that are quantized on a grid that GGUF has come in its blocks (see `open_quantized`).
+    `overrides` count more than what its files say of name and authorship. With `keep_grids`, tensors that are quantized on a grid that GGUF has come in its blocks (see `open_quantized`).
 
     Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
     """
@@ -59,7 +66,7 @@ def source_from_checkpoint(directory: Path, pre: str | None = None, *, keep_grid
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
     pooling = pooling_metadata(directory, architecture.name) if architecture.pools else {}
-    general, stem = general_metadata(directory.resolve(), architecture.name, count)
+    general, stem = general_metadata(directory.resolve(), architecture.name, count, overrides)
     return ModelSource(
         name=stem,
         metadata=general | model_metadata(architecture, config) | pooling | matching.metadata | tokenizer.metadata,

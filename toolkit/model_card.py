@@ -2,29 +2,29 @@
 
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.gguf_format import Metadata, MetadataValue, ValueType
-from toolkit.json_files import MAX_INTEGER, is_number, read_json_object
+from toolkit.json_files import read_json_object
+from toolkit.metadata_overrides import NO_OVERRIDES, SAMPLING_TYPES, MetadataOverrides, sampling_value
 
-_SAMPLING: dict[str, tuple[str, type]] = {
-    "sequence": ("sampling_sequence", str),
-    "top_k": ("sampling_top_k", int),
-    "top_p": ("sampling_top_p", float),
-    "min_p": ("sampling_min_p", float),
-    "xtc_probability": ("sampling_xtc_probability", float),
-    "xtc_threshold": ("sampling_xtc_threshold", float),
-    "temperature": ("sampling_temp", float),
-    "penalty_last_n": ("sampling_penalty_last_n", int),
-    "penalty_repeat": ("sampling_penalty_repeat", float),
-    "mirostat": ("sampling_mirostat", int),
-    "mirostat_tau": ("sampling_mirostat_tau", float),
-    "mirostat_eta": ("sampling_mirostat_eta", float),
+_SAMPLING = {
+    "sequence": "sampling_sequence",
+    "top_k": "sampling_top_k",
+    "top_p": "sampling_top_p",
+    "min_p": "sampling_min_p",
+    "xtc_probability": "sampling_xtc_probability",
+    "xtc_threshold": "sampling_xtc_threshold",
+    "temperature": "sampling_temp",
+    "penalty_last_n": "sampling_penalty_last_n",
+    "penalty_repeat": "sampling_penalty_repeat",
+    "mirostat": "sampling_mirostat",
+    "mirostat_tau": "sampling_mirostat_tau",
+    "mirostat_eta": "sampling_mirostat_eta",
 }
-"""Key of generation_config.json -> attribute of gguf.Metadata, and its type."""
+"""Key of generation_config.json -> attribute of gguf.Metadata."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def hub_name(directory: Path) -> str | None:
     return repository.removeprefix("models--").replace("--", "/", 1)
 
 
-def general_metadata(directory: Path, architecture: str, count: ParameterCount) -> tuple[Metadata, str]:
+def general_metadata(
+    directory: Path, architecture: str, count: ParameterCount, overrides: MetadataOverrides = NO_OVERRIDES
+) -> tuple[Metadata, str]:
     """Return the general.* keys of a checkpoint, and the name of its files without type and suffix.
 
     The gguf library guesses from the model card, the config and the directory's name; the files are read here, because
@@ -76,11 +78,17 @@ def general_metadata(directory: Path, architecture: str, count: ParameterCount) 
     # Without UTF-8 mode a name may have been decoded by another code page; its bytes are what counts.
     named = Path(published or os.fsencode(directory).decode("utf-8", "surrogateescape"))
     card = gguf.Metadata.apply_metadata_heuristic(
-        gguf.Metadata(), _model_card(directory), _published_name(directory, published), named, count.total
+        gguf.Metadata(),
+        _model_card(directory) | dict(overrides.card),
+        _published_name(directory, published),
+        named,
+        count.total,
     )
     if card.name is None:
         card.name = named.name
     _set_sampling(card, directory)
+    for attribute, value in overrides.values.items():
+        setattr(card, attribute, value)
     if card.size_label is None and count.total > 0:
         card.size_label = gguf.size_label(count.total, count.shared, count.expert, count.n_expert)
     recorder = gguf.GGUFWriter(None, architecture)
@@ -120,23 +128,10 @@ def _set_sampling(card: Any, directory: Path) -> None:
     values = read_json_object(file) if file.is_file() else {}
     # transformers' name for the penalty, which gguf 0.19 does not look for
     values.setdefault("penalty_repeat", values.get("repetition_penalty"))
-    for key, (attribute, type_) in _SAMPLING.items():
-        value = _sampling_value(values, key, type_)
+    for key, attribute in _SAMPLING.items():
+        value = sampling_value(values.get(key), SAMPLING_TYPES[attribute])
         if value is not None:
             setattr(card, attribute, value)
-
-
-def _sampling_value(values: Mapping[str, Any], key: str, type_: type) -> str | int | float | None:
-    """Return a value of the type that its GGUF key has, or None."""
-    value = values.get(key)
-    if type_ is str:
-        return value if isinstance(value, str) else None
-    if not is_number(value):
-        return None
-    number = float(value)  # type: ignore[arg-type]  # is_number has looked
-    if type_ is float:
-        return number
-    return int(number) if number.is_integer() and abs(number) <= MAX_INTEGER else None
 
 
 def _value(recorded: object) -> MetadataValue:

@@ -15,6 +15,7 @@ Examples:
   gguf-toolkit convert ./SmolLM2-135M-Instruct --profile q4_k_m
   gguf-toolkit convert ./model out.gguf -p q5_k_m --tensor-type 'ffn_down=q6_k'
   gguf-toolkit convert ./model --dry-run
+  gguf-toolkit convert ./model --metadata author=Me --metadata base_model=org/name
   gguf-toolkit convert HuggingFaceTB/SmolLM2-135M-Instruct@main
 """
 
@@ -23,9 +24,24 @@ Examples:
 @click.argument("source", metavar="SRC")
 @click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
 @click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@click.option("--model-name", metavar="NAME", help="Name of the model; default: that of its card, config or directory.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="KEY=VALUE|FILE",
+    help="general.* key such as author, license, base_model, or a JSON file of them; repeatable.",
+)
 @local_files_option
 @conversion_options
-def command(source: str, output: Path | None, pre: str | None, local_files_only: bool, **options: Any) -> None:
+def command(
+    source: str,
+    output: Path | None,
+    pre: str | None,
+    model_name: str | None,
+    metadata: tuple[str, ...],
+    local_files_only: bool,
+    **options: Any,
+) -> None:
     """Convert the checkpoint SRC to the GGUF file OUT in one pass.
 
     SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Without OUT the file is called after the
@@ -33,10 +49,12 @@ def command(source: str, output: Path | None, pre: str | None, local_files_only:
     memory.
     """
     from toolkit.hf_source import source_from_checkpoint
+    from toolkit.metadata_overrides import parse_overrides
 
+    overrides = parse_overrides(metadata, model_name)
     directory = resolve_source(source, local_files_only=local_files_only, weights=not options["dry_run"])
     _keep_the_source(directory, output)
-    run_conversion(source_from_checkpoint(directory, pre), output, ConversionRequest(**options))
+    run_conversion(source_from_checkpoint(directory, pre, overrides=overrides), output, ConversionRequest(**options))
 
 
 def _keep_the_source(directory: Path, output: Path | None) -> None:
