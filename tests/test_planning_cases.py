@@ -1,22 +1,30 @@
 """Shapes on which estimators go wrong, asked of llama.cpp itself."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from toolkit.cli.plan_report import advice_for, where_words
 from toolkit.config_source import source_from_config
 from toolkit.errors import DoesNotFitError, InputError
+from toolkit.ggml_types import F16, F32
+from toolkit.gguf_format import MetadataValue, ValueType, array, string, uint32
+from toolkit.gguf_reader import read_gguf
 from toolkit.hf_source import source_from_checkpoint
+from toolkit.load_plan import LoadRequest, plan_load
 from toolkit.memory import MemoryProbe, MemorySettings
 from toolkit.memory_cache import CachedProbe, MemoryCache
 from toolkit.memory_skeleton import write_skeleton
-from toolkit.placement import placements
-from toolkit.plan import Planner, PlanRequest, settled_settings
-from toolkit.plannable import model_from_source
+from toolkit.model_summary import summarize
+from toolkit.placement import Placement, placements
+from toolkit.plan import Planner, PlanRequest, settled_settings, state_bytes
+from toolkit.plannable import ShapedTensor, model_from_gguf, model_from_source
 from toolkit.split_search import Budgets
 from toolkit.token_speed import Bandwidths
 
@@ -95,6 +103,23 @@ def test_recurrent_states_depend_on_sequences_and_not_on_the_context(kv_bytes, k
     assert (long == short) == (case == "mamba")
 
 
+@pytest.mark.parametrize("case", ["mamba", "lfm2", "qwen3_next", "jamba"])
+@pytest.mark.parametrize("share", [0.0, 0.6, 2.0])
+def test_states_and_cache_are_told_apart_on_every_device(probe, kit_checkpoint, case, share):
+    model = model_from_source(source_from_checkpoint(kit_checkpoint(case)), ("q8_0",))
+    whole = planned(model, GIB, probe).footprint.gpu_bytes
+    vram = max(1, round(share * whole))
+    short, long = (planned(model, vram, probe, n_ctx=n_ctx, n_parallel=2) for n_ctx in (512, 1024))
+    # A longer context may have moved layers, so the states are compared in all.
+    assert sum(state_bytes(short).values()) == sum(state_bytes(long).values()) > 0
+    for choice in (short, long):
+        states = state_bytes(choice)
+        for device in choice.footprint.devices:
+            cached = device.kv_cache_bytes - states.get(device.name, 0)
+            assert cached >= 0
+            assert case != "mamba" or cached == 0
+
+
 def test_sequences_share_the_context_unified_or_not(kv_bytes):
     in_all = 4 * 128 * 2 * 2 * 8192
     assert kv_bytes(LLAMA, 8192, n_parallel=4) == kv_bytes(LLAMA, 8192, n_parallel=4, kv_unified=True) == in_all
@@ -147,11 +172,12 @@ def test_every_byte_of_the_experts_lies_somewhere(probe, tmp_path):
 
 def test_what_lacks_a_little_for_its_compute_buffers_does_not_fit_whole_and_says_how_much(probe, tmp_path):
     config = LLAMA | {"vocab_size": 65536}
-    with planner_for(config, 64 * GIB, 4096, probe, tmp_path) as planner:
-        whole = planner.choices()[0].footprint
+    whole = plan_for(config, 64 * GIB, 4096, probe, tmp_path).footprint
     gpu = next(device for device in whole.devices if not device.on_host)
     budget = gpu.weights_bytes + gpu.kv_cache_bytes + gpu.compute_bytes // 2
-    assert not plan_for(config, budget, 4096, probe, tmp_path).fits_whole
+    choice = plan_for(config, budget, 4096, probe, tmp_path)
+    assert not choice.fits_whole
+    assert choice.whole.lacks_bytes == pytest.approx(gpu.total_bytes - budget, rel=0.001)
 
 
 @pytest.mark.parametrize("flash_attention", ["auto", "on"])
@@ -174,6 +200,126 @@ def test_a_full_offload_is_all_blocks_and_the_output(probe, tmp_path):
 
 
 SPLIT = ("llama3", "qwen3_moe", "gemma3", "deepseek_v2", "mamba")
+
+
+@pytest.mark.parametrize(
+    ("n_gpu_layers", "words"),
+    [
+        (0, "on the CPU alone"),
+        (1, "1 of 33 layers on the GPU (the output)"),
+        (2, "2 of 33 layers on the GPU (block 31 and the output)"),
+        (32, "32 of 33 layers on the GPU (blocks 1 to 31 and the output)"),
+        (33, "all 33 layers (blocks and output) on the GPU"),
+    ],
+)
+def test_which_layer_lies_where_is_told(probe, tmp_path, n_gpu_layers, words):
+    with planner_for(LLAMA | {"num_hidden_layers": 32}, 8 * GIB, 512, probe, tmp_path) as planner:
+        assert where_words(planner.placed("q4_k_m", PLAIN[0], Placement(n_gpu_layers))) == words
+
+
+def test_the_batch_is_named_as_the_lever_where_its_buffers_decide(probe, tmp_path):
+    config = LLAMA | {"vocab_size": 262144}
+    whole = plan_for(config, 64 * GIB, 4096, probe, tmp_path, n_ubatch=2048).footprint.gpu_bytes
+    choice = plan_for(config, whole - GIB, 4096, probe, tmp_path, n_ubatch=2048)
+    assert not choice.fits_whole
+    (line,) = advice_for(choice)
+    assert line == "whole on the GPU it lacks about 1.00 GiB; --ubatch 512 would do"
+    assert plan_for(config, whole - GIB, 4096, probe, tmp_path, n_ubatch=512).fits_whole
+
+
+def test_a_context_is_named_as_the_lever_where_the_cache_decides(probe, tmp_path):
+    whole = plan_for(LLAMA, 64 * GIB, 65536, probe, tmp_path).footprint.gpu_bytes
+    budget = whole - 32 * 1024 * 4 * 128 * 2 * 2
+    (line,) = advice_for(plan_for(LLAMA, budget, 65536, probe, tmp_path))
+    assert re.fullmatch(r"whole on the GPU it lacks about 64\.0 MiB; --ctx \d+ would do", line)
+    shorter = int(re.search(r"--ctx (\d+)", line)[1])
+    assert plan_for(LLAMA, budget, shorter, probe, tmp_path).fits_whole
+
+
+def planned(model, vram, probe, n_ctx=512, **options):
+    asked = MemorySettings(n_ctx, device="stand-in", **options)
+    request = PlanRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), PLAIN, explicit=True)
+    with Planner(model, request, probe) as planner:
+        return planner.choices()[0]
+
+
+@pytest.fixture(scope="module")
+def four_gib(tmp_path_factory):
+    """Give the skeleton of a file of some 4 GiB in 16 bits, which no CPU repacks; it takes no space on disk."""
+    folder = tmp_path_factory.mktemp("large")
+    wide = {"hidden_size": 4096, "intermediate_size": 8192, "num_hidden_layers": 14, "num_attention_heads": 32}
+    (folder / "config.json").write_text(json.dumps(LLAMA | wide | {"num_key_value_heads": 8}))
+    made = model_from_source(source_from_config(folder / "config.json"), ("f16",)).make("f16")
+    return write_skeleton(made.metadata, made.tensors, folder / "large.gguf").path
+
+
+@pytest.mark.parametrize("n_gpu_layers", [7, 15])
+def test_what_is_mapped_can_be_dropped_and_what_is_not_has_to_be_held(probe, four_gib, n_gpu_layers):
+    request = LoadRequest(four_gib, MemorySettings(512, device="stand-in"), n_gpu_layers)
+    tight = Budgets((64 * GIB,), 2 * GIB)
+    plan = plan_load(request, tight, probe)
+    mapped = sum(device.mappable_bytes for device in plan.choice.footprint.devices)
+    weights = sum(device.weights_bytes for device in plan.choice.footprint.devices)
+    assert 3.5 * GIB < weights <= four_gib.stat().st_size
+    assert plan.needed_ram_bytes == plan.choice.footprint.host_bytes - mapped < GIB / 4
+    unmapped = replace(request, use_mmap=False)
+    if n_gpu_layers == 15:  # all of it: what stays is the token embedding
+        assert mapped < GIB / 16
+        assert plan_load(unmapped, tight, probe).needed_ram_bytes < GIB / 4
+    else:
+        assert mapped > 2 * GIB
+        with pytest.raises(DoesNotFitError, match=r"of RAM beside what can be mapped, and 2\.00 GiB are available"):
+            plan_load(unmapped, tight, probe)
+
+
+def openelm(tmp_path, heads_kv):
+    """Write the skeleton of a model whose layers differ in their heads."""
+    width, head, n_layer = 256, 32, len(heads_kv)
+    heads, inner = [2 * count for count in heads_kv], [128 * (1 + layer) for layer in range(n_layer)]
+    metadata = {
+        "general.architecture": string("openelm"),
+        "openelm.block_count": uint32(n_layer),
+        "openelm.context_length": uint32(2048),
+        "openelm.embedding_length": uint32(width),
+        "openelm.feed_forward_length": array(ValueType.UINT32, inner),
+        "openelm.attention.head_count": array(ValueType.UINT32, heads),
+        "openelm.attention.head_count_kv": array(ValueType.UINT32, heads_kv),
+        "openelm.attention.key_length": uint32(head),
+        "openelm.attention.value_length": uint32(head),
+        "openelm.attention.layer_norm_rms_epsilon": MetadataValue(ValueType.FLOAT32, 1e-6),
+        "openelm.rope.dimension_count": uint32(head),
+    }
+    tensors = [ShapedTensor("token_embd.weight", (512, width), F16), ShapedTensor("output_norm.weight", (width,), F32)]
+    for layer, (count, count_kv, size) in enumerate(zip(heads, heads_kv, inner, strict=True)):
+        shapes = {
+            "attn_norm": (width,), "attn_qkv": ((count + 2 * count_kv) * head, width), "attn_q_norm": (head,),
+            "attn_k_norm": (head,), "attn_output": (width, count * head), "ffn_norm": (width,),
+            "ffn_gate": (size, width), "ffn_up": (size, width), "ffn_down": (width, size),
+        }  # fmt: skip
+        tensors += [
+            ShapedTensor(f"blk.{layer}.{name}.weight", shape, F32 if len(shape) == 1 else F16)
+            for name, shape in shapes.items()
+        ]
+    return write_skeleton(metadata, tensors, tmp_path / "openelm.gguf").path
+
+
+def test_heads_that_differ_between_layers_are_summed_layer_by_layer_and_shown_as_a_range(probe, tmp_path):
+    heads_kv = [3, 3, 3, 4, 4, 4, 5]
+    file = openelm(tmp_path, heads_kv)
+    choice = planned(model_from_gguf(file), GIB, probe, n_ctx=1024)
+    assert sum(device.kv_cache_bytes for device in choice.footprint.devices) == sum(heads_kv) * 32 * 2 * 2 * 1024
+    read = read_gguf(file)
+    summary = summarize(read.metadata, [(name, rows.shape, rows.type) for name, rows in read.tensors.items()])
+    assert (summary.n_head_kv.least, summary.n_head_kv.most) == (3, 5)
+
+
+def test_an_encoder_has_no_cache_and_the_compute_buffers_that_llama_cpp_asks_for(probe, kit_checkpoint):
+    model = model_from_source(source_from_checkpoint(kit_checkpoint("bert")), ("f16",))
+    short, long = (planned(model, GIB, probe, n_ctx=8192, n_batch=size, n_ubatch=size) for size in (512, 8192))
+    for choice in (short, long):
+        assert sum(device.kv_cache_bytes for device in choice.footprint.devices) == 0
+    compute = [sum(device.compute_bytes for device in choice.footprint.devices) for choice in (short, long)]
+    assert 0 < compute[0] < compute[1]
 
 
 @pytest.fixture(scope="module")

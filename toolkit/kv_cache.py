@@ -117,14 +117,11 @@ class ModelKeys:
 
 def kv_cache(keys: ModelKeys) -> KvCache | None:
     """Return what can be told of the cache, None where the metadata does not say enough."""
-    n_layer = keys.count("block_count")
-    # First of all, because a damaged count would make arrays of any length.
-    heads = keys.per_layer("attention.head_count", n_layer) if 1 <= n_layer <= MAX_LAYERS else None
+    n_layer, heads = keys.count("block_count"), _heads(keys)
     if heads is None:
         return None
-    layers = range(n_layer - min(keys.count("nextn_predict_layers"), n_layer - 1))
-    heads_kv = keys.per_layer("attention.head_count_kv", n_layer) or heads
-    recurrent = _recurrent_layers(keys, heads_kv).intersection(layers)
+    layers, states = _used_layers(keys), layer_states(keys)
+    heads_kv, recurrent = keys.per_layer("attention.head_count_kv", n_layer) or heads, set(states)
     attention = _attention_layers(keys, layers, heads_kv, recurrent)
     own = attention.intersection(range(_first_shared_layer(keys, n_layer)))
     window, windowed = _windows(keys, n_layer)
@@ -134,11 +131,33 @@ def kv_cache(keys: ModelKeys) -> KvCache | None:
         window_bytes_per_token=_token_bytes(keys, heads, heads_kv, own & windowed, suffix="_swa"),
         window_layers=len(own & windowed),
         window=window if own & windowed else 0,
-        recurrent_bytes=len(recurrent) * _state_values(keys, heads[0]) * _STATE_BYTES,
+        recurrent_bytes=sum(states.values()),
         recurrent_layers=len(recurrent),
         shared_layers=len(attention - own),
         latent=_is_latent(keys),
     )
+
+
+def layer_states(keys: ModelKeys) -> dict[int, int]:
+    """Return the bytes of one sequence's state in every layer that has one; nothing where the metadata does not say."""
+    heads = _heads(keys)
+    if heads is None:
+        return {}
+    heads_kv = keys.per_layer("attention.head_count_kv", len(heads)) or heads
+    recurrent = _recurrent_layers(keys, heads_kv).intersection(_used_layers(keys))
+    return dict.fromkeys(sorted(recurrent), _state_values(keys, heads[0]) * _STATE_BYTES)
+
+
+def _heads(keys: ModelKeys) -> tuple[int, ...] | None:
+    # First of all, because a damaged count would make arrays of any length.
+    n_layer = keys.count("block_count")
+    return keys.per_layer("attention.head_count", n_layer) if 1 <= n_layer <= MAX_LAYERS else None
+
+
+def _used_layers(keys: ModelKeys) -> range:
+    """Return the layers without those that only predict further tokens."""
+    n_layer = keys.count("block_count")
+    return range(n_layer - min(keys.count("nextn_predict_layers"), n_layer - 1))
 
 
 def _attention_layers(keys: ModelKeys, layers: range, heads_kv: Sequence[int], recurrent: set[int]) -> set[int]:

@@ -164,3 +164,13 @@ def spread(layer_bytes: Sequence[int], room: Sequence[int]) -> tuple[int, ...] |
         counts[device] += 1
         used += size
     return tuple(counts)
+
+
+def gpu_of(layer: int, placement: Placement, n_layer: int, n_gpus: int) -> int:
+    """Return the GPU that a layer lies on: the first whose layers, counted through, reach it."""
+    position, reached = layer - (n_layer + 1 - placement.n_gpu_layers), 0
+    for index, count in enumerate(placement.tensor_split):
+        reached += count
+        if position < reached:
+            return index
+    return n_gpus - 1 if placement.tensor_split else 0

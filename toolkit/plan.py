@@ -9,12 +9,13 @@ from typing import Protocol
 
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.ggml_types import tensor_type
+from toolkit.kv_cache import ModelKeys, layer_states
 from toolkit.memory import DeviceBytes, Footprint, MemorySettings
 from toolkit.memory_skeleton import Skeleton, write_skeleton
-from toolkit.placement import Placement
+from toolkit.placement import Placement, gpu_of
 from toolkit.plannable import PlannableModel, PlannedFile
 from toolkit.planner import FOUR_BITS, SPLIT_PROFILE, Choice, Prefer, Split, rank
-from toolkit.split_search import Budgets, FoundSplit, SplitSearch
+from toolkit.split_search import Budgets, FoundSplit, SplitSearch, WholeOffload
 from toolkit.token_speed import Bandwidths, moved_bytes, tokens_per_second
 from toolkit.units import format_size
 
@@ -66,6 +67,8 @@ class PlannedChoice:
     """by how much the budgets are exceeded"""
     first_layer_lacks_bytes: int = 0
     """where no layer fits the GPUs: how much more the first would need"""
+    whole: WholeOffload | None = None
+    """what the whole offload lacks, where there is one and it does not fit"""
 
     @property
     def n_layers(self) -> int:
@@ -222,12 +225,13 @@ class Planner:
             found = search.best()
         except DoesNotFitError:
             # Not even compute buffers have room on the GPUs.
-            lacking = search.excess_of_one_layer()
-            return replace(self._cpu_alone(file, settings), first_layer_lacks_bytes=lacking)
-        one = self._choice(file, settings, found)
-        return (
-            one if found.placement.n_gpu_layers else replace(one, first_layer_lacks_bytes=search.excess_of_one_layer())
-        )
+            one = self._cpu_alone(file, settings)
+        else:
+            one = self._choice(file, settings, found)
+            if found.fits_whole:
+                return one
+        lacking = 0 if one.placement.n_gpu_layers else search.excess_of_one_layer()
+        return replace(one, first_layer_lacks_bytes=lacking, whole=search.whole())
 
     def _cpu_alone(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
         """Return a file on the CPU; that is the whole of it where nothing else was asked for."""
@@ -297,6 +301,17 @@ def devices_with_budgets(choice: PlannedChoice, budgets: Budgets) -> list[tuple[
     for device in sorted(choice.footprint.devices, key=lambda device: (device.on_host, device.name)):
         place = asked.index(device.name) if device.name in asked else len(asked)
         found.append((device, budgets.ram_bytes if device.on_host else vram[min(place, len(vram) - 1)]))
+    return found
+
+
+def state_bytes(choice: PlannedChoice) -> dict[str, int]:
+    """Return how much of the cache of each device is recurrent state, which does not grow with the context."""
+    asked, placement, n_layer = choice.footprint.asked, choice.placement, choice.file.model_tensors.n_layer
+    found: dict[str, int] = {}
+    for layer, size in layer_states(ModelKeys(choice.file.metadata)).items():
+        on_host = not asked or layer < n_layer + 1 - placement.n_gpu_layers
+        name = "CPU" if on_host else asked[gpu_of(layer, placement, n_layer, len(asked))]
+        found[name] = found.get(name, 0) + size * choice.settings.n_parallel
     return found
 
 

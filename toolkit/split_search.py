@@ -49,6 +49,15 @@ class FoundSplit:
     fits_whole: bool
 
 
+@dataclass(frozen=True)
+class WholeOffload:
+    """What keeps a model from lying on the GPUs whole: by how much they are too small, and what could be made smaller."""
+
+    lacks_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+
+
 class SplitSearch:
     """The search for one file and one set of settings; `ask` gives the footprint of a placement.
 
@@ -89,6 +98,15 @@ class SplitSearch:
     def whole_footprint(self) -> Footprint:
         """Return what everything on the GPUs would take, whether it fits or not."""
         return self._ask(self._steps[-1])
+
+    def whole(self) -> WholeOffload:
+        """Return what the whole offload lacks; about as much if its caches and buffers are those of another profile."""
+        like = self._like or self.whole_footprint()
+        on_gpus = [device for device in like.devices if not device.on_host]
+        compute_bytes = sum(device.compute_bytes for device in on_gpus)
+        weights = sum(self._tensors.layer_bytes(self._steps[-1]))
+        lacks = weights + self._kv_bytes + compute_bytes - sum(self._budgets.room)
+        return WholeOffload(max(0, lacks), self._kv_bytes, compute_bytes)
 
     def excess_of_one_layer(self) -> int:
         """Return by how much the least that can be offloaded exceeds the budgets."""

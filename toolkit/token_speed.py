@@ -1,10 +1,9 @@
 """Tokens per second from the bytes that a token moves: generation waits for memory, not for arithmetic."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toolkit.memory import Footprint
-from toolkit.placement import ModelTensors, Placement
+from toolkit.placement import ModelTensors, Placement, gpu_of
 
 GIGA = 1_000_000_000
 EFFICIENCY = 0.75
@@ -64,7 +63,7 @@ def moved_bytes(tensors: ModelTensors, experts: Experts, placement: Placement, f
         if layer is None:
             host += moved
         else:
-            gpus[_gpu_of(layer, placement, tensors.n_layer, n_gpus)] += moved
+            gpus[gpu_of(layer, placement, tensors.n_layer, n_gpus)] += moved
     for index, name in enumerate(footprint.asked[:n_gpus]):
         gpus[index] += sum(device.kv_cache_bytes for device in footprint.devices if device.name == name)
     host += sum(device.kv_cache_bytes for device in footprint.devices if device.on_host)
@@ -77,16 +76,3 @@ def tokens_per_second(moved: MovedBytes, bandwidths: Bandwidths, n_layer: int) -
     on_gpus = sum(size / speeds[min(index, len(speeds) - 1)] for index, size in enumerate(moved.gpus))
     seconds = (on_gpus + moved.host / bandwidths.ram_bytes_per_second) / EFFICIENCY
     return 1 / (seconds + n_layer * LAYER_SECONDS)
-
-
-def _gpu_of(layer: int, placement: Placement, n_layer: int, n_gpus: int) -> int:
-    """Return the GPU that a layer lies on: the first whose layers, counted through, reach it."""
-    counts: Sequence[int] = placement.tensor_split
-    if not counts:
-        return 0
-    position, reached = layer - (n_layer + 1 - placement.n_gpu_layers), 0
-    for index, count in enumerate(counts):
-        reached += count
-        if position < reached:
-            return index
-    return n_gpus - 1

@@ -103,9 +103,9 @@ def document(report: Report) -> dict[str, Any]:
 
 def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
     """Return the part of a document that describes a choice."""
-    from toolkit.plan import devices_with_budgets
+    from toolkit.plan import devices_with_budgets, state_bytes
 
-    settings = choice.settings
+    settings, states = choice.settings, state_bytes(choice)
     return {
         "profile": choice.file.profile,
         "context_length": settings.n_ctx,
@@ -122,6 +122,7 @@ def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str
         "fits_whole": choice.fits and choice.fits_whole,
         "missing_bytes": choice.missing_bytes,
         "first_layer_lacks_bytes": choice.first_layer_lacks_bytes,
+        "whole_lacks_bytes": choice.whole.lacks_bytes if choice.whole is not None else 0,
         "predicted_tokens_per_second": choice.tokens_per_second if choice.fits else None,
         "file_bytes": choice.file.file_bytes,
         "devices": [
@@ -130,7 +131,9 @@ def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str
                 "budget_bytes": budget,
                 "weights_bytes": device.weights_bytes,
                 "kv_cache_bytes": device.kv_cache_bytes,
+                "recurrent_state_bytes": states.get(device.name, 0),
                 "compute_bytes": device.compute_bytes,
+                "mappable_bytes": device.mappable_bytes,
                 "unaccounted_bytes": 0 if device.on_host else request.budgets.margin_bytes,
             }
             for device, budget in devices_with_budgets(choice, request.budgets)
@@ -159,22 +162,24 @@ def _print_for_others(report: Report, format_: str) -> None:
 
 
 def _print_table(report: Report) -> None:
-    from toolkit.plan import devices_with_budgets
+    from toolkit.plan import devices_with_budgets, state_bytes
 
     choices, model, request = report.choices, report.model, report.request
     best = next((choice for choice in choices if choice.fits), choices[0])
     click.echo(_headline(best, model))
     _print_context(best)
     click.echo()
+    states = state_bytes(best)
     for device, budget in devices_with_budgets(best, request.budgets):
-        click.echo(_bar(device, budget, 0 if device.on_host else request.budgets.margin_bytes))
+        margin = 0 if device.on_host else request.budgets.margin_bytes
+        click.echo(_bar(device, budget, margin, states.get(device.name, 0)))
     for companion in report.companions:
         click.echo(_companion(companion))
     click.echo(f"{'':6}# weights  = KV cache and states  + compute  ~ kept free")
     click.echo()
     _print_choices(choices, model)
     click.echo(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
-    for line in _advice(best, request):
+    for line in advice_for(best):
         click.echo(line)
 
 
@@ -200,13 +205,17 @@ def where_words(choice: "PlannedChoice") -> str:
     placement, total = choice.placement, choice.n_layers
     if not placement.n_gpu_layers:
         return "on the CPU alone"
-    experts = f", experts of blocks 0 to {placement.n_cpu_moe - 1} on the CPU" if placement.n_cpu_moe else ""
+    experts = f", experts of {_blocks(0, placement.n_cpu_moe - 1)} on the CPU" if placement.n_cpu_moe else ""
     experts += f" and {len(placement.border)} of the next block's" if placement.border else ""
     if placement.n_gpu_layers == total:
         return f"all {total} layers (blocks and output) on the GPU{experts}"
     first = total - placement.n_gpu_layers
-    blocks = f"blocks {first} to {total - 2} and the output" if first < total - 1 else "the output"
+    blocks = "the output" if first == total - 1 else f"{_blocks(first, total - 2)} and the output"
     return f"{placement.n_gpu_layers} of {total} layers on the GPU ({blocks}){experts}"
+
+
+def _blocks(first: int, last: int) -> str:
+    return f"block {first}" if first == last else f"blocks {first} to {last}"
 
 
 def _split_words(tensor_split: tuple[int, ...]) -> str:
@@ -225,7 +234,7 @@ def _print_context(choice: "PlannedChoice") -> None:
         )
 
 
-def _bar(device: "DeviceBytes", budget: int, margin: int) -> str:
+def _bar(device: "DeviceBytes", budget: int, margin: int, states: int) -> str:
     from toolkit.units import format_size
 
     scale = max(budget, device.total_bytes + margin, 1)
@@ -238,12 +247,14 @@ def _bar(device: "DeviceBytes", budget: int, margin: int) -> str:
         f"{words} {format_size(size)}"
         for words, size in (
             ("weights", device.weights_bytes),
-            ("KV", device.kv_cache_bytes),
+            ("KV", device.kv_cache_bytes - states),
+            ("recurrent states", states),
             ("compute", device.compute_bytes),
         )
         if size
     )
-    return f"{name:6}[{cells[:BAR]:{BAR}}] {format_size(device.total_bytes)} of {format_size(budget)}: {parts}; {rest}"
+    mapped = f"; {format_size(device.mappable_bytes)} of the weights can be mapped" if device.mappable_bytes else ""
+    return f"{name:6}[{cells[:BAR]:{BAR}}] {format_size(device.total_bytes)} of {format_size(budget)}: {parts}{mapped}; {rest}"
 
 
 def _companion(companion: "Companion") -> str:
@@ -280,12 +291,19 @@ def _print_choices(choices: "tuple[PlannedChoice, ...]", model: "PlannableModel"
         click.echo("file sizes are without the vocabulary, which config.json does not hold")
 
 
-def _advice(choice: "PlannedChoice", request: "PlanRequest") -> list[str]:
-    """Say which setting decides, where one does."""
+def advice_for(choice: "PlannedChoice") -> list[str]:
+    """Say what would bring a split model onto the GPU whole."""
     from toolkit.units import format_size
 
-    compute = sum(device.compute_bytes for device in choice.footprint.devices if not device.on_host)
-    if (choice.fits_whole and choice.fits) or request.on_cpu or 4 * compute < sum(request.budgets.room):
+    whole, settings = choice.whole, choice.settings
+    if whole is None or not whole.lacks_bytes:
         return []
-    smaller = max(32, choice.settings.n_ubatch // 4)
-    return [f"compute buffers take {format_size(compute)} on the GPU; --ubatch {smaller} makes them smaller"]
+    ways = []
+    smaller = max(32, settings.n_ubatch // 4)
+    if whole.compute_bytes * (settings.n_ubatch - smaller) > whole.lacks_bytes * settings.n_ubatch:
+        ways.append(f"--ubatch {smaller}")
+    shorter = (settings.n_ctx - settings.n_ctx * whole.lacks_bytes // max(1, whole.kv_cache_bytes)) // 256 * 256
+    if shorter > 0:
+        ways.append(f"--ctx {shorter}")
+    advice = f"; {' or '.join(ways)} would do" if ways else ""
+    return [f"whole on the GPU it lacks about {format_size(whole.lacks_bytes)}{advice}"]
