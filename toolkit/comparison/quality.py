@@ -16,7 +16,7 @@ from toolkit.divergence_statistics import Divergence, Doubles, Estimate, TokenSc
 from toolkit.errors import InputError
 from toolkit.evaluation_text import EvaluationText
 from toolkit.logits_file import SaveAs, logits_bytes, measure_and_save, read_logits
-from toolkit.perplexity import Perplexity, Windows, cut_windows, measure_perplexity
+from toolkit.perplexity import Perplexity, Windows, cut_windows, measure_perplexity, windows_together
 from toolkit.runtime import LlamaRuntime, RuntimeSettings
 
 SCRATCH_BYTES = 4 << 30
@@ -47,7 +47,13 @@ class Loadable:
 
     name: str
     path: Callable[[], Path]
-    settings: Callable[[int], RuntimeSettings]
+    settings: Callable[[int, int], RuntimeSettings]
+    """for so many tokens in a sequence, and so many sequences side by side"""
+
+    def opened(self, request: TextRequest) -> LlamaRuntime:
+        """Load it for the windows of a text, as many side by side as llama-perplexity takes."""
+        together = windows_together(request.n_ctx, request.max_windows)
+        return LlamaRuntime(self.path(), self.settings(request.n_ctx, together))
 
 
 @dataclass(frozen=True)
@@ -94,12 +100,12 @@ class BaseModel:
         if known.logits is not None:
             yield SavedBase(read_logits(known.logits))
             return
-        with LlamaRuntime(self._loadable.path(), self._loadable.settings(request.n_ctx)) as runtime:
+        with self._loadable.opened(request) as runtime:
             yield LiveBase(runtime)
 
     def _on(self, request: TextRequest) -> _Evaluated:
         if request not in self._evaluated:
-            with LlamaRuntime(self._loadable.path(), self._loadable.settings(request.n_ctx)) as runtime:
+            with self._loadable.opened(request) as runtime:
                 self._evaluated[request] = self._evaluate(runtime, request)
         return self._evaluated[request]
 
@@ -124,7 +130,7 @@ def measure_quality(
 
     Raises what loading and measuring raise.
     """
-    with LlamaRuntime(loadable.path(), loadable.settings(request.n_ctx)) as runtime:
+    with loadable.opened(request) as runtime:
         tokens, windows = _windows(runtime, request)
         refusal = base.refusal(runtime, request, tokens) if base is not None else ""
         with bar(f"{loadable.name} on {request.text.name}") as tell:

@@ -114,17 +114,21 @@ class _Run:
         with Planner(contestant.model, self._job.plan, self._asker) as planner:
             return planner.choice(contestant.model.profiles[0], kv_types)
 
-    def _settings(self, choice: PlannedChoice, n_ctx: int) -> MemorySettings:
+    def _settings(self, choice: PlannedChoice, n_ctx: int, together: int = 1) -> MemorySettings:
         """Return how a file is loaded to be measured: as planned, or on the CPU where that cannot be."""
-        batch = min(BATCH, n_ctx)
-        settings = replace(choice.settings, n_ctx=n_ctx, n_batch=batch, n_ubatch=batch)
-        if choice.fits and _can_offload(choice):
+        on_gpu = choice.fits and _can_offload(choice)
+        # No more tokens than the plan has room for on a GPU.
+        n_parallel = min(together, max(1, choice.settings.n_ctx // n_ctx)) if on_gpu else together
+        n_tokens = n_ctx * n_parallel
+        batch = min(BATCH, n_tokens)
+        settings = replace(choice.settings, n_ctx=n_tokens, n_parallel=n_parallel, n_batch=batch, n_ubatch=batch)
+        if on_gpu:
             return settings
         return replace(settings, device="cpu", n_gpu_layers=0, tensor_overrides=(), tensor_split=(), rpc=())
 
     def _loadable(self, contestant: Contestant, choice: PlannedChoice, path: Callable[[], Path]) -> Loadable:
-        def settings(n_ctx: int) -> RuntimeSettings:
-            return runtime_settings(self._settings(choice, n_ctx), self._job.threads)
+        def settings(n_ctx: int, together: int) -> RuntimeSettings:
+            return runtime_settings(self._settings(choice, n_ctx, together), self._job.threads)
 
         return Loadable(contestant.name, path, settings)
 
@@ -162,7 +166,7 @@ class _Run:
         found = self._job.store.rates(*key)
         if found is None:
             self._watcher.step(f"timing {contestant.name}")
-            with LlamaRuntime(source.loadable.path(), source.loadable.settings(n_ctx)) as runtime:
+            with LlamaRuntime(source.loadable.path(), source.loadable.settings(n_ctx, 1)) as runtime:
                 found = measure_rates(runtime, wanted)
             self._job.store.keep_rates(found, *key)
         return found
