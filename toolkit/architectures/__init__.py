@@ -50,4 +50,7 @@ def _first(classes: object) -> str | None:
 
 def _unknown(name: str, known: list[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"architecture {name} is not supported; the nearest is {nearest[0]}; known: {', '.join(sorted(known))}"
+    return (
+        f"architecture {name} is not supported; the nearest is {nearest[0]}; known: {', '.join(sorted(known))}; "
+        "for others, `convert --converter PATH` has the converter of a llama.cpp checkout read it"
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+from toolkit.cli.foreign import converter_options, source_from_converter
 from toolkit.cli.source import local_files_option, resolve_source
 
 EXAMPLE = """
@@ -31,6 +32,7 @@ Examples:
     metavar="KEY=VALUE|FILE",
     help="general.* key such as author, license, base_model, or a JSON file of them; repeatable.",
 )
+@converter_options
 @local_files_option
 @conversion_options
 def command(
@@ -40,6 +42,8 @@ def command(
     model_name: str | None,
     metadata: tuple[str, ...],
     local_files_only: bool,
+    converter: Path | None,
+    converter_python: str,
     **options: Any,
 ) -> None:
     """Convert the checkpoint SRC to the GGUF file OUT in one pass.
@@ -52,9 +56,27 @@ def command(
     from toolkit.metadata_overrides import parse_overrides
 
     overrides = parse_overrides(metadata, model_name)
+    if converter is not None:
+        _refuse_beside_converter(pre, model_name, metadata, dry_run=options["dry_run"])
     directory = resolve_source(source, local_files_only=local_files_only, weights=not options["dry_run"])
     _keep_the_source(directory, output)
-    run_conversion(source_from_checkpoint(directory, pre, overrides=overrides), output, ConversionRequest(**options))
+    if converter is None:
+        model = source_from_checkpoint(directory, pre, overrides=overrides)
+    else:
+        model = source_from_converter(directory, output, converter, converter_python)
+    run_conversion(model, output, ConversionRequest(**options))
+
+
+def _refuse_beside_converter(
+    pre: str | None, model_name: str | None, metadata: tuple[str, ...], *, dry_run: bool
+) -> None:
+    """Refuse what would be ignored: the converter decides on vocabulary and names, and it does not run dry."""
+    from toolkit.errors import InputError
+
+    given = {"--pre": pre, "--model-name": model_name, "--metadata": metadata, "--dry-run": dry_run}
+    first = next((option for option, value in given.items() if value), None)
+    if first is not None:
+        raise InputError(f"{first} does not go with --converter")
 
 
 def _keep_the_source(directory: Path, output: Path | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, emit_json, json_option, note, warn
+from toolkit.cli.foreign import converter_options, source_from_converter
 from toolkit.cli.places import budget_options, memory_asker, sizes
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
 from toolkit.cli.source import local_files_option, resolve_source
@@ -54,19 +55,17 @@ Examples:
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
 @click.option("--threads", "-t", type=click.IntRange(min=1), help="Worker threads; default: physical cores.")
+@converter_options
 @local_files_option
 @json_option
 def command(source: str, **options: Any) -> None:
     """Make the best GGUF file of the checkpoint SRC that fits a VRAM budget, and prove it.
 
-    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Memory is asked of llama.cpp before anything is converted. The file is loaded, its perplexity is compared with the
-    unquantized model's and its token rates are measured; if it lost too much, a heavier profile with fewer layers on the
-    GPU takes its place. Without a GPU it plans for the budget all the same and measures on the CPU.
+    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Memory is asked of llama.cpp before anything
+    is converted. The file is loaded, its perplexity is compared with the unquantized model's and its token rates are
+    measured; if it lost too much, a heavier profile with fewer layers on the GPU takes its place. Without a GPU it plans for the budget all the same and measures on the CPU.
     """
-    from toolkit.hf_source import source_from_checkpoint
-
-    directory = resolve_source(source, local_files_only=options["local_files_only"])
-    model = source_from_checkpoint(directory, options["pre"])
+    model = _model(source, options)
     for message in model.warnings:
         warn(message)
     job = _job(model, options)
@@ -75,6 +74,15 @@ def command(source: str, **options: Any) -> None:
         emit_json("fit", document(result, job.request))
     else:
         _print_report(result, job.request)
+
+
+def _model(source: str, options: dict[str, Any]) -> "ModelSource":
+    from toolkit.hf_source import source_from_checkpoint
+
+    directory = resolve_source(source, local_files_only=options["local_files_only"])
+    if options["converter"] is not None:
+        return source_from_converter(directory, options["out"], options["converter"], options["converter_python"])
+    return source_from_checkpoint(directory, options["pre"])
 
 
 def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
