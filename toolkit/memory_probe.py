@@ -74,9 +74,9 @@ class _Models:
 
     @contextmanager
     def opened(self, path: Path, settings: MemorySettings, *, allocate: bool) -> Iterator[LoadedModel]:
-        """Give a model; one that takes memory is freed at the end of the block."""
-        if allocate:
-            with self._load(path, settings, allocate=True) as model:
+        """Give a model; one that takes memory, or the only place at a server, is freed at the end of the block."""
+        if allocate or settings.rpc:
+            with self._load(path, settings, allocate=allocate) as model:
                 yield model
         else:
             yield self._without_weights(path, settings)

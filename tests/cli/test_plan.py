@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from loopback_device import loopback_device
 
 from toolkit.cli import cli
-from toolkit.devices import Gpu, GpuList
+from toolkit.devices import Gpu, GpuList, Holder
 from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
 from toolkit.ggml_types import F32
 from toolkit.gguf_format import string, uint32
@@ -229,6 +229,17 @@ def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, 
     assert "built without offload, so NVIDIA RTX 3060 stays idle" in result.stderr
     assert "-DGGML_CUDA=on" in result.stderr
     assert "of 11.0 GiB" in result.stdout
+
+
+def test_a_plan_starts_from_what_is_free_and_names_who_holds_the_rest(file, monkeypatch):
+    held = (Holder(4242, 1434 << 20), Holder(77, None))
+    card = Gpu("NVIDIA RTX 3070", "GPU-1", 8 << 30, 6758 << 20, held)
+    monkeypatch.setattr("toolkit.devices.list_gpus", lambda: GpuList((card,)))
+    monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("CUDA",)))
+    result = plan(file, "--ctx", "512", "--json")
+    assert json.loads(result.stdout)["choices"][0]["devices"][0]["budget_bytes"] == 6758 << 20
+    told = "NVIDIA RTX 3070: 6.60 GiB of 8.00 GiB are free, held by process 4242 (1.40 GiB), process 77 (?)"
+    assert told in result.stderr
 
 
 def test_a_draft_model_takes_its_own_memory_off_the_budget(file, converted):

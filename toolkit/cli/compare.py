@@ -155,7 +155,7 @@ def _compared(models: tuple[str, ...], options: dict[str, Any]) -> "Comparison":
     notes = _notes(entrants, options)
     for message in notes:
         warn(message)
-    with memory_asker() as asker:
+    with memory_asker(in_child=not job.plan.settings.rpc) as asker:
         rows = measure_rows(job, asker, Watcher(note, value_bar))
     if store.reused:
         note(f"{store.reused} measurements are from an earlier run; --fresh measures anew")

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from toolkit.cli.common import warn
+from toolkit.cli.common import note, warn
 from toolkit.cli.places import Places, kv_pair, places, servers_that_answer, sizes, warn_of_unused_gpu
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
+    from toolkit.devices import Gpu
     from toolkit.memory import AskedDevice, MemorySettings
     from toolkit.plan import PlanRequest
     from toolkit.token_speed import Bandwidths
@@ -108,10 +109,23 @@ def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
     from toolkit.devices import list_gpus
 
     gpus = list_gpus().gpus
+    for gpu in gpus:
+        _tell_who_holds(gpu)
     if not gpus and not endpoints:
         warn("no GPU was found and no --vram was given: planned for the CPU alone")
         return (0,)
     return (*(gpu.free_bytes for gpu in gpus), *(_free_on(endpoint) for endpoint in endpoints))
+
+
+def _tell_who_holds(gpu: "Gpu") -> None:
+    """Name the processes that hold memory of a GPU, because it is free again once they end."""
+    from toolkit.units import format_size
+
+    if gpu.holders:
+        held = [f"process {one.pid} ({format_size(one.used_bytes) if one.used_bytes else '?'})" for one in gpu.holders]
+        note(
+            f"{gpu.name}: {format_size(gpu.free_bytes)} of {format_size(gpu.total_bytes)} are free, held by {', '.join(held)}"
+        )
 
 
 def _free_on(endpoint: str) -> int:
