@@ -70,7 +70,7 @@ PUBLISHED = {
 
 def write_tokenizer(name: str, metadata: Metadata, directory: Path) -> None:
     """Write tokenizer.model or tokenizer.json of a vocabulary of the archive, with tokenizer_config.json."""
-    values = {key.removeprefix("tokenizer.ggml."): value.value for key, value in metadata.items()}
+    values = _values(metadata)
     settings = {
         f"{role}_token": values["tokens"][values[key]]
         for role, key in (("bos", "bos_token_id"), ("eos", "eos_token_id"), ("unk", "unknown_token_id"))
@@ -86,12 +86,18 @@ def write_tokenizer(name: str, metadata: Metadata, directory: Path) -> None:
         ]
         settings["added_tokens_decoder"] = {str(one["id"]): one for one in added}
     else:
-        made = _tokenizer_json(name, values)
+        made = tokenizer_json(name, metadata)
         (directory / "tokenizer.json").write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
     (directory / "tokenizer_config.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
 
 
-def _tokenizer_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _values(metadata: Metadata) -> dict[str, Any]:
+    return {key.removeprefix("tokenizer.ggml."): value.value for key, value in metadata.items()}
+
+
+def tokenizer_json(name: str, metadata: Metadata) -> dict[str, Any]:
+    """Return the tokenizer.json of a vocabulary of the archive that is no sentencepiece one."""
+    values = _values(metadata)
     match values["model"]:
         case "bert":
             return wordpiece_json(values)
@@ -122,7 +128,7 @@ def byte_level_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         "added_tokens": added_tokens(tokens, CONTROL, USER_DEFINED),
         "normalizer": published.normalizer,
         "pre_tokenizer": published.pre_tokenizer,
-        "decoder": {"type": "ByteLevel"},
+        "decoder": OWN_REGEX,
         "model": {
             "type": "BPE",
             "ignore_merges": published.ignore_merges,

@@ -2,18 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizer.archive import archive_folder, read_pairs
 from tokenizer.kit_vocabularies import TOKENS, TYPES
-from tokenizer.rebuilt import CONTROL, PUBLISHED, UNKNOWN, UNUSED, USER_DEFINED, write_tokenizer
+from tokenizer.rebuilt import CONTROL, PUBLISHED, UNKNOWN, UNUSED, USER_DEFINED, tokenizer_json, write_tokenizer
 from tokenizer.vocabulary_file import ids_of_texts, write_vocabulary
 
 from toolkit.architectures import find_architecture
+from toolkit.errors import TokenizerError
 from toolkit.gguf_format import Metadata
 from toolkit.gguf_reader import read_gguf
 from toolkit.model_config import ModelConfig
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
+from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer
+from toolkit.tokenizer.pre_tokenizer_hash import name_by_hash
+from toolkit.tokenizer.pre_tokenizer_table import GPT2
 from toolkit.tokenizer.vocabulary import looks_special
 
 FILLER = re.compile(r"\[PAD\d+\]")
@@ -59,3 +64,39 @@ def test_a_vocabulary_survives_the_way_through_its_tokenizer_files(
     assert ids_of_texts(write_vocabulary(tmp_path / "v.gguf", read), [text for text, _ in pairs]) == [
         ids for _, ids in pairs
     ]
+
+
+def respelled(name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
+    """Return the tokenizer.json of a vocabulary whose words are split as before, by a regex that no table has."""
+    file = archive_folder(pytestconfig) / f"ggml-vocab-{name}.gguf"
+    content = tokenizer_json(name, read_gguf(file).metadata)
+    regex = f"(?:{GPT2})"
+    content["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+        ],
+    }
+    return content
+
+
+def test_what_no_table_has_is_known_by_the_ids_of_the_check_text(pytestconfig: pytest.Config) -> None:
+    assert choose_pre_tokenizer(respelled("gpt-2", pytestconfig), {}, None)[0] == "gpt-2"
+
+
+def test_a_changed_vocabulary_that_no_table_has_is_refused(pytestconfig: pytest.Config) -> None:
+    content = respelled("gpt-2", pytestconfig)
+    del content["model"]["merges"][:10]
+
+    with pytest.raises(TokenizerError, match="--pre NAME"):
+        choose_pre_tokenizer(content, {}, None)
+
+
+@pytest.mark.parametrize("name", ["falcon", "refact", "starcoder", "qwen2"])
+def test_the_hash_of_a_published_vocabulary_is_the_one_that_llama_cpp_knows(
+    name: str, pytestconfig: pytest.Config
+) -> None:
+    file = archive_folder(pytestconfig) / f"ggml-vocab-{name}.gguf"
+
+    assert name_by_hash(tokenizer_json(name, read_gguf(file).metadata)) == name

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,10 @@ from toolkit.errors import TokenizerError
 from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer, split_steps
 from toolkit.tokenizer.pre_tokenizer_table import CL100K, GPT2
 
+BYTE_LEVEL_CASES = (
+    "llama3", "qwen2", "smollm", "mistral_nemo", "gpt_oss", "gpt2", "falcon", "bloom", "cohere", "starcoder2", "glm4",
+    "qwen3_5", "seed_oss", "exaone_moe", "bailing_moe", "deepseek_v2", "deepseek_v3",
+)  # fmt: skip
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 
 
@@ -91,3 +96,27 @@ def test_space_before_every_text_is_warned_of() -> None:
     prefixed = {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}}
 
     assert "add_prefix_space" in choose_pre_tokenizer(prefixed, {}, None)[1][0]
+
+
+def add_token(content: dict[str, Any]) -> None:
+    content["added_tokens"].append({"id": 9999, "content": "<|new|>", "special": True, "normalized": False})
+
+
+def resize(content: dict[str, Any]) -> None:
+    ids = content["model"]["vocab"]
+    ids |= {f"new{index}": 10000 + index for index in range(64)}
+
+
+def change_merge(content: dict[str, Any]) -> None:
+    del content["model"]["merges"][:1]
+
+
+@pytest.mark.parametrize("change", [add_token, resize, change_merge])
+@pytest.mark.parametrize("case", BYTE_LEVEL_CASES)
+def test_a_changed_vocabulary_is_recognised_as_before(case: str, change: Callable[[dict[str, Any]], None]) -> None:
+    config = json.loads((SOURCES / case / "config.json").read_text(encoding="utf-8"))
+    content = tokenizer_json(case)
+    before = choose_pre_tokenizer(content, config, None)
+    change(content)
+
+    assert choose_pre_tokenizer(content, config, None) == before

@@ -1,7 +1,7 @@
 """Find llama.cpp's name for the way in which tokenizer.json splits text before BPE.
 
 llama.cpp's converter hashes the ids of a test string, which any added token changes; the regexes themselves do not
-change with the vocabulary. There is no hash here.
+change with the vocabulary. The hash is the second resort, for what is split as no regex in the table says.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from typing import Any
 
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer.files import normalizer_steps, pre_tokenizer_steps
+from toolkit.tokenizer.pre_tokenizer_hash import name_by_hash
 from toolkit.tokenizer.pre_tokenizer_table import DIGIT, DIGITS, GPT2, KNOWN_NAMES, NAMES, PUNCTUATION, Names
 
 
@@ -25,9 +26,10 @@ def choose_pre_tokenizer(
         return _checked(override), ()
     steps = split_steps(tokenizer_json.get("pre_tokenizer"))
     names = NAMES.get(steps)
-    if names is None:
+    name = name_by_hash(tokenizer_json) if names is None else _name(names, tokenizer_json, config)
+    if name is None:
         raise TokenizerError(_unknown(steps))
-    return _name(names, tokenizer_json, config), _prefix_warning(tokenizer_json.get("pre_tokenizer"))
+    return name, _prefix_warning(tokenizer_json.get("pre_tokenizer"))
 
 
 def split_steps(pre_tokenizer: Any) -> tuple[str, ...]:

@@ -105,6 +105,7 @@ NAMES: dict[tuple[str, ...], Names] = {
     ),
     (QWEN35,): Names("qwen35"),
     (O200K,): Names("gpt-4o", {"llama4": "llama4", "minimax": "minimax-m2"}),
+    (r"\d{1,3}(?=(?:\d{3})*\b)", O200K): Names("tiny_aya", {"cohere2_moe": "cohere2moe"}),
     (TEKKEN,): Names("tekken"),
     (SEED,): Names("seed-coder"),
     (EXAONE_MOE,): Names("exaone-moe"),
