@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 from compare import KIT
 from editable_checkpoint import EditableCheckpoint
+from tokenizer.rank_files import SPECIAL_V7, ranked_tokens, tekken_json, tiktoken_lines, write_json
 from tokenizer.unigram_file import write_xlm_roberta_json
 
 TOP_LEVEL = ("torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id")
@@ -289,7 +290,102 @@ def qwen3_embedding(checkpoint: EditableCheckpoint) -> None:
     (checkpoint.directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
 
 
+def without_tokenizer(checkpoint: EditableCheckpoint) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (checkpoint.directory / name).unlink()
+
+
+def mistral_tekken(checkpoint: EditableCheckpoint) -> None:
+    """Mistral's own vocabulary file of its third version, alone: the special tokens are not in it."""
+    without_tokenizer(checkpoint)
+    checkpoint.config |= {"bos_token_id": 1, "eos_token_id": 2}
+    tokens = ranked_tokens("mistral_nemo")[:376]
+    write_json(checkpoint.directory / "tekken.json", tekken_json(tokens, None, 24, "v3"))
+
+
+def mistral_tekken_v7(checkpoint: EditableCheckpoint) -> None:
+    """Tokens beyond the default size are cut off, special ones stand in the file."""
+    without_tokenizer(checkpoint)
+    checkpoint.config |= {"bos_token_id": 1, "eos_token_id": 2}
+    content = tekken_json(ranked_tokens("mistral_nemo"), SPECIAL_V7, 24, "v7")
+    content["config"]["default_vocab_size"] = 400
+    write_json(checkpoint.directory / "tekken.json", content)
+
+
+def kimi(checkpoint: EditableCheckpoint) -> None:
+    """Kimi K2: DeepSeek V3 with a tiktoken file; tokenizer_config.json names some of the special tokens."""
+    without_tokenizer(checkpoint)
+    checkpoint.config |= {"bos_token_id": 384, "eos_token_id": 385, "pad_token_id": 399}
+    (checkpoint.directory / "tiktoken.model").write_text(tiktoken_lines(ranked_tokens("deepseek_v3")[:384]))
+    named = {384: "[BOS]", 385: "[EOS]", 386: "<|im_end|>", 387: "<|im_user|>", 399: "[PAD]"}
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    settings = {
+        "added_tokens_decoder": {str(index): {"content": text, **flags} for index, text in named.items()},
+        "bos_token": "[BOS]", "eos_token": "[EOS]", "pad_token": "[PAD]", "tokenizer_class": "TikTokenTokenizer",
+    }  # fmt: skip
+    write_json(checkpoint.directory / "tokenizer_config.json", settings)
+
+
+QWEN1 = {
+    "self_attn.o_proj": "attn.c_proj", "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2",
+    "mlp.gate_proj": "mlp.w2", "mlp.up_proj": "mlp.w1", "mlp.down_proj": "mlp.c_proj", "model.layers.": "transformer.h.",
+    "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f",
+}  # fmt: skip
+
+
+def qwen1(checkpoint: EditableCheckpoint) -> None:
+    """Qwen 1 with its tiktoken file, made of a Qwen 2 whose heads all have keys of their own."""
+    without_tokenizer(checkpoint)
+    (checkpoint.directory / "qwen.tiktoken").write_text(tiktoken_lines(ranked_tokens("qwen2")[:300]))
+    hidden, n_layer = checkpoint.config["hidden_size"], checkpoint.config["num_hidden_layers"]
+    checkpoint.config = {
+        "architectures": ["QWenLMHeadModel"], "model_type": "qwen", "hidden_size": hidden, "num_hidden_layers": n_layer,
+        "num_attention_heads": 4, "intermediate_size": 2 * checkpoint.config["intermediate_size"], "kv_channels": hidden // 4,
+        "layer_norm_epsilon": 1e-6, "rotary_emb_base": 10000, "rotary_pct": 1.0, "seq_length": 256, "no_bias": True,
+        "max_position_embeddings": 512, "vocab_size": 520, "tie_word_embeddings": False, "bf16": True,
+        "use_dynamic_ntk": True, "use_logn_attn": True, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    random = numpy.random.RandomState(8)
+    kept = {name: one for name, one in checkpoint.tensors.items() if ".self_attn." not in name or ".o_proj." in name}
+    kept |= {
+        "model.embed_tokens.weight": bfloat16(random, (520, hidden)),
+        "lm_head.weight": bfloat16(random, (520, hidden)),
+    }
+    for old, new in QWEN1.items():
+        kept = {name.replace(old, new): one for name, one in kept.items()}
+    for layer in range(n_layer):
+        kept[f"transformer.h.{layer}.attn.c_attn.weight"] = bfloat16(random, (3 * hidden, hidden))
+        kept[f"transformer.h.{layer}.attn.c_attn.bias"] = bfloat16(random, (3 * hidden,))
+    checkpoint.tensors = kept
+
+
+def qwen1_as_qwen2(checkpoint: EditableCheckpoint) -> None:
+    """The same weights under the names of Qwen 2, whose vocabulary they keep."""
+    config = dict(checkpoint.config)
+    files = {name: (checkpoint.directory / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")}
+    qwen1(checkpoint)
+    (checkpoint.directory / "qwen.tiktoken").unlink()
+    for name, content in files.items():
+        (checkpoint.directory / name).write_bytes(content)
+    checkpoint.config = config | {
+        "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 520, "rope_theta": 10000.0, "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False, "max_position_embeddings": 512,
+    }  # fmt: skip
+    tensors = checkpoint.tensors
+    for old, new in QWEN1.items():
+        tensors = {name.replace(new, old): one for name, one in tensors.items()}
+    for name in [name for name in tensors if ".attn.c_attn." in name]:
+        kind, fused = tensors.pop(name)
+        for part, values in zip("qkv", numpy.split(fused, 3), strict=True):
+            tensors[name.replace("attn.c_attn", f"self_attn.{part}_proj")] = (kind, values)
+    checkpoint.tensors = tensors
+
+
 VARIANTS = {
+    "mistral_tekken": ("mistral_nemo", mistral_tekken),
+    "mistral_tekken_v7": ("mistral_nemo", mistral_tekken_v7),
+    "kimi": ("deepseek_v3", kimi),
+    "qwen1": ("qwen2", qwen1),
     "distilbert": ("bert", distilbert),
     "roberta": ("bert", roberta),
     "nomic_bert_moe": ("nomic_bert", nomic_bert_moe),

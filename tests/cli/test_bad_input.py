@@ -134,7 +134,7 @@ def config_is_a_directory(checkpoint: EditableCheckpoint) -> None:
         (tensor_missing, [f"{FIRST_Q} is missing"]),
         (wrong_shape, [f"{FIRST_Q} has shape [128, 256], but config.json implies [256, 256]"]),
         (not_a_number, ["blk.0.attn_q.weight holds 1 NaN", "--allow-nan"]),
-        (no_tokenizer, ["has no tokenizer: looked for tokenizer.model, tokenizer.json"]),
+        (no_tokenizer, ["has no tokenizer: looked for tekken.json, tokenizer.model, tokenizer.json"]),
     ],
 )
 def test_a_damaged_checkpoint_is_refused(damage, phrases, checkpoint, run_command, folder):

@@ -158,10 +158,10 @@ def test_missing_vocabulary_lists_what_was_looked_for(tmp_path: Path) -> None:
         read(tmp_path, 400)
 
 
-def test_vocabulary_of_another_program_is_named(tmp_path: Path) -> None:
-    (tmp_path / "tekken.json").write_text("{}", encoding="utf-8")
+def test_vocabulary_of_another_kind_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n", encoding="utf-8")
 
-    with pytest.raises(TokenizerError, match=r"tekken\.json is not supported"):
+    with pytest.raises(TokenizerError, match=r"vocab\.txt is of another kind"):
         read(tmp_path, 400)
 
 

@@ -124,7 +124,7 @@ DEEPSEEK2 = replace(
     unwritten=frozenset({"attention.key_length", "attention.value_length"}),
     check=silu,
     rope_types=("default", "linear", "yarn"),
-    vocabularies=("sentencepiece", "bpe"),
+    vocabularies=("sentencepiece", "bpe", "kimi_tiktoken"),
     renamed=aside,
     dropped=LLAMA.dropped | DROPPED,
 )

@@ -105,7 +105,7 @@ LLAMA = Architecture(
     generated_tensors=rope_factors,
     check=silu,
     rope_types=("default", "linear", "yarn", "llama3"),
-    vocabularies=("sentencepiece", "llama_hf", "bpe"),
+    vocabularies=("tekken", "sentencepiece", "llama_hf", "bpe"),
     dropped=COMPUTED_BUFFERS,
 )
 

@@ -1,7 +1,7 @@
 """From a checkpoint's tokenizer files to the `tokenizer.*` keys of a GGUF file."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,27 @@ from toolkit.tokenizer.chat_template import chat_template_metadata
 from toolkit.tokenizer.families import Family, family_metadata, family_of, llama_metadata, with_family_tokens
 from toolkit.tokenizer.files import TokenizerFiles, missing_tokenizer, open_tokenizer_files
 from toolkit.tokenizer.llama_hf import read_gemma4, read_llama_hf
+from toolkit.tokenizer.pre_tokenizer import checked_name
 from toolkit.tokenizer.sentencepiece_model import read_sentencepiece
 from toolkit.tokenizer.slow_bpe import with_tokenizer_json
-from toolkit.tokenizer.special_tokens import SpecialTokens, read_special_tokens
+from toolkit.tokenizer.special_tokens import SpecialTokens, read_special_tokens, with_vocabulary_ids
+from toolkit.tokenizer.tekken import read_tekken
+from toolkit.tokenizer.tiktoken import read_kimi_tiktoken, read_qwen_tiktoken
 from toolkit.tokenizer.unigram import read_t5, read_xlm_roberta
 from toolkit.tokenizer.vocabulary import Vocabulary, distinct
 from toolkit.tokenizer.wordpiece import read_wordpiece, with_vocabulary_text
 
 __all__ = ["Tokenizer", "TokenizerRequest", "read_tokenizer"]
 
-LLAMA_STYLES = ("sentencepiece", "llama_hf", "bpe")
+LLAMA_STYLES = ("tekken", "sentencepiece", "llama_hf", "bpe")
 
 _READERS: dict[str, Callable[[TokenizerFiles, int], Vocabulary | None]] = {
     "sentencepiece": read_sentencepiece,
     "llama_hf": read_llama_hf,
     "gemma4": read_gemma4,
+    "tekken": read_tekken,
+    "qwen_tiktoken": read_qwen_tiktoken,
+    "kimi_tiktoken": read_kimi_tiktoken,
     "t5": read_t5,
     "xlm_roberta": read_xlm_roberta,
     "wordpiece": read_wordpiece,
@@ -75,7 +81,8 @@ def read_tokenizer(request: TokenizerRequest) -> Tokenizer:
         files = with_vocabulary_text(files)
     vocabulary = distinct(_read_vocabulary(files, request))
     family = family_of(request.config)
-    special = with_family_tokens(read_special_tokens(files, request.config, vocabulary), family, files, vocabulary)
+    special = with_vocabulary_ids(read_special_tokens(files, request.config, vocabulary), vocabulary)
+    special = with_family_tokens(special, family, files, vocabulary)
     templates, template_warnings = chat_template_metadata(files)
     return Tokenizer(
         metadata={
@@ -95,8 +102,13 @@ def _read_vocabulary(files: TokenizerFiles, request: TokenizerRequest) -> Vocabu
         vocabulary = _read_style(style, files, request)
         if vocabulary is not None:
             _refuse_broken_text(vocabulary)
-            return vocabulary
-    raise missing_tokenizer(files)
+            return _with_pre(vocabulary, request.pre)
+    raise missing_tokenizer(files, request.styles)
+
+
+def _with_pre(vocabulary: Vocabulary, pre: str | None) -> Vocabulary:
+    """Return the vocabulary with the pre-tokenizer that the user named, if it is of the kind that has one."""
+    return vocabulary if pre is None or vocabulary.model != "gpt2" else replace(vocabulary, pre=checked_name(pre))
 
 
 def _read_style(style: str, files: TokenizerFiles, request: TokenizerRequest) -> Vocabulary | None:

@@ -1,11 +1,11 @@
 """Read a byte-level BPE vocabulary (GPT-2's kind): tokenizer.json, or vocab.json with merges.txt."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer.added_tokens import tokens_by_row
+from toolkit.tokenizer.byte_alphabet import bytes_by_letter
 from toolkit.tokenizer.files import AddedToken, TokenizerFiles
 from toolkit.tokenizer.merges import read_merges
 from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer
@@ -36,18 +36,10 @@ def read_byte_level_bpe(
 
 def _plain_text(token: AddedToken) -> str:
     """Return an added token as text: llama.cpp compares it with text, not with its byte-level spelling."""
-    alphabet = _byte_alphabet()
+    alphabet = bytes_by_letter()
     if token.normalized or token.text.isascii() or not all(letter in alphabet for letter in token.text):
         return token.text
     try:
         return bytes(alphabet[letter] for letter in token.text).decode("utf-8")
     except UnicodeDecodeError:
         return token.text
-
-
-@cache
-def _byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's spelling of bytes: printable ones stand for themselves, the others for letters from U+0100 on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -29,6 +29,11 @@ def chat_template_metadata(files: TokenizerFiles) -> tuple[Metadata, tuple[str, 
     return _metadata(templates), warnings
 
 
+def has_chat_template(files: TokenizerFiles) -> bool:
+    """Tell whether the checkpoint brings a chat template."""
+    return bool(_named(files.settings.get("chat_template")) or _separate(files))
+
+
 def _separate(files: TokenizerFiles) -> Templates:
     jinja, as_json = files.path("chat_template.jinja"), files.path("chat_template.json")
     if jinja.is_file():

@@ -1,6 +1,6 @@
 """The files that describe a tokenizer, read as data: nothing of a model directory is ever executed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,21 @@ from typing import Any
 from toolkit.errors import TokenizerError
 from toolkit.json_files import read_json_object
 
-LOOKED_FOR = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "vocab.json with merges.txt",
-)
+STYLE_FILES: dict[str, tuple[str, ...]] = {
+    "tekken": ("tekken.json",),
+    "sentencepiece": ("tokenizer.model",),
+    "llama_hf": ("tokenizer.json",),
+    "bpe": ("tokenizer.json", "vocab.json with merges.txt"),
+    "gemma4": ("tokenizer.json",),
+    "wordpiece": ("tokenizer.json", "vocab.txt"),
+    "t5": ("tokenizer.model", "spiece.model", "tokenizer.json"),
+    "xlm_roberta": ("sentencepiece.bpe.model", "tokenizer.json"),
+    "qwen_tiktoken": ("qwen.tiktoken",),
+    "kimi_tiktoken": ("tiktoken.model",),
+}
+"""Style of vocabulary -> the files that hold one."""
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
-_UNSUPPORTED = (
-    "tekken.json",
-    "tokenizer.model.v3",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.txt",
-    "*.tiktoken",
-)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -88,15 +88,13 @@ def refuse_lfs_pointer(path: Path) -> None:
             raise TokenizerError(f"{path.name} is a git-lfs pointer, not the file itself; run `git lfs pull` there")
 
 
-def missing_tokenizer(files: TokenizerFiles) -> TokenizerError:
-    """Return the error for a directory without a vocabulary that can be read."""
-    looked_for = f"looked for {', '.join(LOOKED_FOR)}"
-    found = sorted(path.name for pattern in _UNSUPPORTED for path in files.directory.glob(pattern))
-    if found:
-        return TokenizerError(
-            f"{files.directory} has no tokenizer that can be read: {looked_for}; {found[0]} is not supported"
-        )
-    return TokenizerError(f"{files.directory} has no tokenizer: {looked_for}; copy them from the model it came from")
+def missing_tokenizer(files: TokenizerFiles, styles: Iterable[str]) -> TokenizerError:
+    """Return the error for a directory without a vocabulary of these styles."""
+    wanted = list(dict.fromkeys(name for style in styles for name in STYLE_FILES[style]))
+    known = {name for names in STYLE_FILES.values() for name in names}
+    others = [name for name in sorted(known - set(wanted)) if files.path(name).is_file()]
+    advice = f"{others[0]} is of another kind" if others else "copy them from the model it came from"
+    return TokenizerError(f"{files.directory} has no tokenizer: looked for {', '.join(wanted)}; {advice}")
 
 
 def normalizer_steps(normalizer: Any) -> Iterator[Mapping[str, Any]]:

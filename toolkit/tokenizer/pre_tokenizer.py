@@ -23,7 +23,7 @@ def choose_pre_tokenizer(
     Raises TokenizerError if the way of splitting, or the user's name, is none that llama.cpp knows.
     """
     if override is not None:
-        return _checked(override), ()
+        return checked_name(override), ()
     steps = split_steps(tokenizer_json.get("pre_tokenizer"))
     names = NAMES.get(steps)
     name = name_by_hash(tokenizer_json) if names is None else _name(names, tokenizer_json, config)
@@ -86,7 +86,11 @@ def _prefix_warning(pre_tokenizer: Any) -> tuple[str, ...]:
     return (warning,) if prefixed else ()
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
+    """Return a name that the user gave.
+
+    Raises TokenizerError if llama.cpp knows no such pre-tokenizer.
+    """
     if name in KNOWN_NAMES:
         return name
     near = difflib.get_close_matches(name, KNOWN_NAMES, n=3, cutoff=0.4)

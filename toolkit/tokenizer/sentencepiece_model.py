@@ -30,8 +30,8 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
 
     Raises TokenizerError if the file is no sentencepiece model.
     """
-    path = files.path(FILE)
-    if not path.is_file():
+    path = _file(files)
+    if path is None:
         return None
     model = open_sentencepiece(path)
     tokens, warnings = overlaid(model.pieces, files, n_rows)
@@ -43,6 +43,14 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
         adds_space_prefix=model.settings.adds_space_prefix,
         warnings=warnings,
     )
+
+
+def _file(files: TokenizerFiles) -> Path | None:
+    """Return tokenizer.model, else the last of those that Mistral names by their version."""
+    path = files.path(FILE)
+    if path.is_file():
+        return path
+    return max(files.directory.glob(f"{FILE}.v*"), default=None)
 
 
 @dataclass(frozen=True)

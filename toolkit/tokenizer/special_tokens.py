@@ -5,7 +5,7 @@ from config.json.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toolkit.tokenizer.end_of_generation import ends_generation
@@ -50,6 +50,11 @@ def read_special_tokens(files: TokenizerFiles, config: Mapping[str, Any], vocabu
         strip_accents=_flag(normalizers, "StripAccents", "strip_accents"),
         warnings=(*roles.warnings, *_other_ends(ids, config, files, vocabulary)),
     )
+
+
+def with_vocabulary_ids(special: SpecialTokens, vocabulary: Vocabulary) -> SpecialTokens:
+    """Return the special tokens with the ids that only the vocabulary gives."""
+    return replace(special, ids=dict(vocabulary.role_ids) | special.ids)
 
 
 def _read_flags(roles: Roles, files: TokenizerFiles) -> None:

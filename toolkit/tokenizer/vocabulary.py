@@ -1,7 +1,7 @@
 """A vocabulary: its tokens in id order, one for every row of the embedding."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -42,7 +42,9 @@ class Vocabulary:
     merges: tuple[str, ...] = ()
     adds_space_prefix: bool | None = None
     metadata: Metadata = field(default_factory=dict)
-    """keys that only vocabularies of this model have"""
+    """keys that this kind of vocabulary has, or that it gives where no other file does"""
+    role_ids: Mapping[str, int] = field(default_factory=dict)
+    """ids by role (`bos`, `eos`, …) that the vocabulary itself gives, where no other file does"""
     warnings: tuple[str, ...] = ()
 
 
