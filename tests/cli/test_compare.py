@@ -155,6 +155,7 @@ def test_one_file_that_fails_or_has_another_vocabulary_does_not_lose_the_others(
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert rows["good"]["perplexity"] > 0
     assert "logits are not finite" in rows["bad"]["error"]
+    assert rows["bad"]["error"].endswith("suspected: output_norm.weight")
     assert "bad failed, the others go on" in done.stderr
     strange = rows["demo-q8_0"]
     assert strange["perplexity"] > 0

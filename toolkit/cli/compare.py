@@ -219,7 +219,14 @@ def _files(models: Sequence[str], options: dict[str, Any]) -> _Entrants:
         raise InputError(f"{strange} is no GGUF file; give --profiles to compare what can be made of a checkpoint")
     found = contestants_from_files([Path(model) for model in models])
     base = next((one for one in found if one.is_unquantized), None) if options["base"] is None else None
-    return _Entrants(found[0].model.name if len(found) == 1 else "GGUF files", tuple(found), base)
+    return _Entrants(_common_name(found), tuple(found), base)
+
+
+def _common_name(contestants: "Sequence[Contestant]") -> str:
+    """Return the name that files give to their model, where they agree."""
+    values = [one.model.metadata.get("general.name") for one in contestants]
+    names = {str(value.value) for value in values if value is not None}
+    return names.pop() if len(names) == 1 else "GGUF files"
 
 
 def _profiles_of(models: Sequence[str], options: dict[str, Any]) -> _Entrants:

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
+from toolkit.bad_weights import find_bad_weights
 from toolkit.comparison.contestants import Contestant
 from toolkit.comparison.quality import Bar, BaseModel, Loadable, TextRequest, measure_quality, no_bar
 from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
-from toolkit.errors import ToolkitError
+from toolkit.errors import QualityError, ToolkitError
 from toolkit.load_plan import runtime_settings
 from toolkit.memory import MemorySettings
 from toolkit.plan import AsksMemory, KvTypes, PlannedChoice, Planner, PlanRequest, devices_with_budgets
@@ -98,8 +100,9 @@ class _Run:
             measure = partial(measure_quality, loadable, base=self._base, bar=self._watcher.bar)
             return self._measured(row, contestant, choice, _Source(loadable, measure))
         except ToolkitError as error:
-            self._watcher.step(f"{row.name} failed, the others go on: {error}")
-            return replace(row, error=str(error), exit_code=error.exit_code)
+            reason = f"{error}{_suspects(error, path)}"
+            self._watcher.step(f"{row.name} failed, the others go on: {reason}")
+            return replace(row, error=reason, exit_code=error.exit_code)
 
     def _opened(self, contestant: Contestant, files: ExitStack) -> Callable[[], Path]:
         @cache
@@ -187,6 +190,12 @@ def _bare_row(contestant: Contestant, kv_types: KvTypes) -> Row:
     kv = "/".join(dict.fromkeys(kv_types))
     path = None if contestant.path is None else str(contestant.path)
     return Row(contestant.name, kv, False, contestant.file.file_bytes, contestant.bits_per_weight, path=path)
+
+
+def _suspects(error: ToolkitError, path: Callable[[], Path]) -> str:
+    """Return the weights that may be why logits are not finite."""
+    names = list(islice(find_bad_weights(path()), 3)) if isinstance(error, QualityError) else []
+    return f"; suspected: {', '.join(names)}" if names else ""
 
 
 def _can_offload(choice: PlannedChoice) -> bool:
