@@ -45,10 +45,11 @@ def percentile_interval(values: Doubles, fraction: float, value: float) -> Inter
 
 def measurements_of(row: Row) -> tuple[Measurement, ...]:
     """Return the evidence that a row gives to verdicts."""
-    return tuple(_measurement(quality) for quality in row.qualities)
+    return tuple(measurement_of(quality) for quality in row.qualities)
 
 
-def _measurement(quality: Quality) -> Measurement:
+def measurement_of(quality: Quality) -> Measurement:
+    """Return the evidence that one text gives."""
     loss, key = quality.loss, quality.key
     values = {}
     if loss is not None:

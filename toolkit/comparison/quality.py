@@ -26,9 +26,13 @@ Bar = Callable[[str], AbstractContextManager[Tell]]
 """a label -> a context that gives a function of windows done, windows in all, and the value so far"""
 
 
+def _tell_nobody(_done: int, _total: int, _value: str) -> None:
+    pass
+
+
 def no_bar(_label: str) -> AbstractContextManager[Tell]:
     """Show nothing."""
-    return nullcontext(lambda _done, _total, _value: None)
+    return nullcontext(_tell_nobody)
 
 
 @dataclass(frozen=True)
@@ -130,16 +134,22 @@ def measure_quality(
 
     Raises what loading and measuring raise.
     """
-    with loadable.opened(request) as runtime:
-        tokens, windows = _windows(runtime, request)
-        refusal = base.refusal(runtime, request, tokens) if base is not None else ""
-        with bar(f"{loadable.name} on {request.text.name}") as tell:
-            if base is None or refusal:
-                result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(tell))
-                return replace(_quality(request, runtime, tokens, result), not_comparable=refusal)
-            with base.logits(request) as logits:
-                found, values = _diverged(runtime, logits, windows, tell)
-        key = _key(request, runtime.n_vocab, tokens, windows.count)
+    with loadable.opened(request) as runtime, bar(f"{loadable.name} on {request.text.name}") as tell:
+        return quality_of(runtime, request, base, tell)
+
+
+def quality_of(
+    runtime: LlamaRuntime, request: TextRequest, base: BaseModel | None = None, tell: Tell = _tell_nobody
+) -> Quality:
+    """Return the same of a model that is loaded already."""
+    tokens, windows = _windows(runtime, request)
+    refusal = base.refusal(runtime, request, tokens) if base is not None else ""
+    if base is None or refusal:
+        result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(tell))
+        return replace(_quality(request, runtime, tokens, result), not_comparable=refusal)
+    with base.logits(request) as logits:
+        found, values = _diverged(runtime, logits, windows, tell)
+    key = _key(request, runtime.n_vocab, tokens, windows.count)
     return Quality(request.kind, request.text.name, key, found.tokens, found.perplexity, loss_of(found, values))
 
 
