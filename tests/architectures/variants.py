@@ -1,7 +1,7 @@
 """Checkpoints that the kit lacks, each made of one of its cases: name -> the case, and the change that makes the variant.
 
 `reference/NAME.json` beside this file is the fingerprint of what llama.cpp's own converter makes of it in f32
-(commit 0c1e570, transformers 4.57.6), written with tests/kit/reference.py's Converter and fingerprint.py.
+(commit 0c1e570, transformers 4.57.6), written by `reference_of_variant.py`.
 """
 
 import json
@@ -381,7 +381,17 @@ def qwen1_as_qwen2(checkpoint: EditableCheckpoint) -> None:
     checkpoint.tensors = tensors
 
 
+def orion(checkpoint: EditableCheckpoint) -> None:
+    """Orion is Llama with LayerNorm, whose norms have biases."""
+    checkpoint.config |= {"architectures": ["OrionForCausalLM"], "model_type": "orion", "max_sequence_length": 128}
+    norms = [name for name in checkpoint.tensors if name.endswith("norm.weight")]
+    random = numpy.random.RandomState(8)
+    for name in norms:
+        checkpoint.tensors[name.replace("weight", "bias")] = bfloat16(random, (256,))
+
+
 VARIANTS = {
+    "orion": ("llama2", orion),
     "mistral_tekken": ("mistral_nemo", mistral_tekken),
     "mistral_tekken_v7": ("mistral_nemo", mistral_tekken_v7),
     "kimi": ("deepseek_v3", kimi),
