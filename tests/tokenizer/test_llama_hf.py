@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import tokenizers
 from tokenizer.kit_vocabularies import SCORES, TOKENS, TYPES, copied, edit, kit_request
-from tokenizer.vocabulary_file import loaded_vocabulary, write_vocabulary
+from tokenizer.vocabulary_file import SAMPLE, llama_ids, loaded_vocabulary, write_vocabulary
 
+from toolkit.architectures.gemma3 import GEMMA3
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer import Tokenizer, read_tokenizer
 from toolkit.tokenizer.vocabulary import TokenType
@@ -56,3 +58,16 @@ def test_added_tokens_keep_their_kind_and_rows_are_filled(tmp_path: Path) -> Non
 def test_vocabulary_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"token 399 .* only 300 rows"):
         read(copied("llama2", tmp_path, "tokenizer.model"), 300)
+
+
+def test_a_gemma_without_tokenizer_model_is_split_by_its_merges(tmp_path: Path) -> None:
+    directory = copied("gemma4", tmp_path)
+    # The kit's vocabulary puts a space before every text; Gemma's does not.
+    plain = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    edit(directory / "tokenizer.json", lambda content: content.update(normalizer=plain))
+    tokenizer = read_tokenizer(kit_request("gemma4", directory, styles=GEMMA3.vocabularies))
+    original = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+
+    assert tokenizer.model == "gemma4"
+    file = write_vocabulary(tmp_path / "v.gguf", tokenizer.metadata)
+    assert llama_ids(file, SAMPLE) == original.encode(SAMPLE, add_special_tokens=False).ids

@@ -3,11 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizer.kit_vocabularies import copied, edit, kit_request
+from tokenizer.kit_vocabularies import TOKENS, copied, edit, kit_request
 from tokenizer.vocabulary_file import loaded_vocabulary, write_vocabulary
 
 from toolkit import native
 from toolkit.tokenizer import LLAMA_STYLES, Tokenizer, TokenizerRequest, read_tokenizer
+from toolkit.tokenizer.end_of_generation import END_TEXTS
 
 
 def read(case: str, directory: Path, **config: Any) -> Tokenizer:
@@ -219,3 +220,66 @@ def test_granites_vocabulary_adds_no_bos(tmp_path: Path) -> None:
     tokenizer = read_tokenizer(TokenizerRequest(copied("llama3", tmp_path), config, 49152, LLAMA_STYLES))
 
     assert value(tokenizer, "add_bos_token") is False
+
+
+def with_added(directory: Path, *texts: str) -> Tokenizer:
+    """Return the vocabulary of Qwen 2 with these tokens from id 390 on."""
+    tokens = [{"id": 390 + index, "content": text, "special": True} for index, text in enumerate(texts)]
+    edit(directory / "tokenizer.json", lambda content: content["added_tokens"].extend(tokens))
+    return read_tokenizer(kit_request("qwen2", directory, n_embedding_rows=400))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
+        ("<fim-prefix>", "<fim-suffix>", "<fim-middle>", "<fim-pad>", "<fim-repo>"),
+        ("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"),
+    ],
+)
+def test_llama_cpp_finds_the_tokens_for_infilling_by_their_texts(texts: tuple[str, ...], tmp_path: Path) -> None:
+    tokenizer = with_added(copied("qwen2", tmp_path), *texts)
+    llama = native.llama_cpp()
+    found = [llama.llama_vocab_fim_pre, llama.llama_vocab_fim_suf, llama.llama_vocab_fim_mid, llama.llama_vocab_fim_pad]
+    found += [llama.llama_vocab_fim_rep, llama.llama_vocab_fim_sep]
+
+    with loaded_vocabulary(write_vocabulary(tmp_path / "v.gguf", tokenizer.metadata)) as vocabulary:
+        assert [find(vocabulary) for find in found[: len(texts)]] == [390 + index for index in range(len(texts))]
+
+
+@pytest.mark.parametrize("text", ["<|eot_id|>", "<end_of_turn>", "<EOT>", "[EOT]", "<|end|>"])
+def test_llama_cpp_finds_the_end_of_turn_by_its_text(text: str, tmp_path: Path) -> None:
+    directory = copied("qwen3", tmp_path)
+    for renamed in ("<|im_end|>", "<|endoftext|>"):
+        replace_text(directory, renamed, f"<|other_{renamed[2:]}")
+    tokenizer = with_added(directory, text)
+
+    with loaded_vocabulary(write_vocabulary(tmp_path / "v.gguf", tokenizer.metadata)) as vocabulary:
+        assert native.llama_cpp().llama_vocab_eot(vocabulary) == 390
+
+
+def replace_text(directory: Path, old: str, new: str) -> None:
+    for file in directory.glob("*.json"):
+        file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", sorted(END_TEXTS))
+def test_llama_cpp_stops_at_the_texts_that_are_taken_for_ends(text: str, tmp_path: Path) -> None:
+    tokenizer = with_added(copied("qwen2", tmp_path), text)
+    index = tokenizer.metadata[TOKENS].value.index(text)
+
+    with loaded_vocabulary(write_vocabulary(tmp_path / "v.gguf", tokenizer.metadata)) as vocabulary:
+        assert native.llama_cpp().llama_vocab_is_eog(vocabulary, index)
+        assert not native.llama_cpp().llama_vocab_is_eog(vocabulary, 388)
+
+
+def test_code_llamas_tokens_for_infilling_are_found(tmp_path: Path) -> None:
+    directory = copied("llama_linear", tmp_path)
+    pieces = {str(395 + i): {"content": text, "special": True} for i, text in enumerate(("▁<PRE>", "▁<SUF>", "▁<MID>"))}
+    configure(directory, added_tokens_decoder=pieces)
+    tokenizer = read("llama_linear", directory)
+
+    llama = native.llama_cpp()
+    with loaded_vocabulary(write_vocabulary(tmp_path / "v.gguf", tokenizer.metadata)) as vocabulary:
+        found = [llama.llama_vocab_fim_pre, llama.llama_vocab_fim_suf, llama.llama_vocab_fim_mid]
+        assert [find(vocabulary) for find in found] == [395, 396, 397]

@@ -24,6 +24,8 @@ GEMMA = Architecture(
     unwritten=frozenset({"rope"}),
     check=all_of(gelu, tied),
     rope_types=("default",),
+    # Without tokenizer.model the merges of tokenizer.json split text as its scores would.
+    vocabularies=("sentencepiece", "gemma4"),
 )
 
 ARCHITECTURES = (GEMMA,)

@@ -13,7 +13,7 @@ _DESCRIPTION = (
     "quantize_config.json", "quant_config.json", "hf_quant_config.json",
     "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
     "tokenizer.model", "tokenizer.model.v*", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
-    "tekken.json", "*.tiktoken", "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
+    "tekken.json", "*.tiktoken", "tiktoken.model", "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
     "modules.json", "*_Pooling/config.json",
 )  # fmt: skip
 _SHARD = re.compile(r"(?:model|pytorch_model)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")

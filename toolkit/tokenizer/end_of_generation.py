@@ -1,6 +1,6 @@
 """The texts at which llama.cpp stops by itself, whatever the metadata says: src/llama-vocab.cpp, special_eog_ids."""
 
-_TEXTS = frozenset(
+END_TEXTS = frozenset(
     {
         "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
         "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<eos>",
@@ -13,4 +13,4 @@ _TEXTS = frozenset(
 
 def ends_generation(text: str) -> bool:
     """Tell whether llama.cpp treats a token as the end of generation because of its text."""
-    return text in _TEXTS
+    return text in END_TEXTS
