@@ -1,5 +1,6 @@
 """What is compared: GGUF files that exist, and profiles of one model that are converted when they are measured."""
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -110,8 +111,6 @@ def contestant_from_profile(conversions: Conversions, profile: str) -> Contestan
 
 def _content_of(plan: ConversionPlan, conversions: Conversions) -> str:
     """Return what the bytes of a file depend on that is not made yet: its header, the weights, the importance matrix."""
-    import hashlib
-
     weights = content_digest(_weight_files(conversions.path))
     importance = "" if conversions.imatrix is None else content_digest([conversions.imatrix.path])
     header = hashlib.sha256(plan.layout.header).hexdigest()

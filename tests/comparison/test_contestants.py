@@ -1,0 +1,88 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+from demo_model import convert_demo
+
+from toolkit.comparison.contestants import (
+    Conversions,
+    contestant_from_profile,
+    contestants_from_files,
+    contestants_from_profiles,
+)
+from toolkit.convert import ConversionOptions
+from toolkit.demo import demo_checkpoint
+from toolkit.errors import InputError
+from toolkit.hf_source import source_from_checkpoint
+from toolkit.imatrix import Imatrix
+
+
+@pytest.fixture(scope="module")
+def conversions() -> Conversions:
+    return Conversions(source_from_checkpoint(demo_checkpoint()), demo_checkpoint())
+
+
+def test_a_profile_becomes_a_file_when_it_is_opened_and_is_gone_afterwards(conversions: Conversions) -> None:
+    contestant = contestant_from_profile(conversions, "q4_0")
+    assert (contestant.name, contestant.path, contestant.is_unquantized) == ("Q4_0", None, False)
+    assert contestant.bits_per_weight == pytest.approx(5, abs=0.6)
+    with contestant.opened() as path:
+        assert path.stat().st_size == contestant.file.file_bytes
+    assert not path.exists()
+    assert contestant_from_profile(conversions, "bf16").is_unquantized
+
+
+def test_a_kept_file_stays_and_is_not_made_twice(conversions: Conversions, tmp_path: Path) -> None:
+    [kept] = contestants_from_profiles(replace(conversions, keep=tmp_path), ["q4_0"])
+    with kept.opened() as path:
+        made = path.stat().st_mtime_ns
+    assert path == kept.path == tmp_path / "Demo-5.2M-Q4_0.gguf"
+    with kept.opened() as again:
+        assert again.stat().st_mtime_ns == made
+
+
+def test_another_file_of_that_name_is_replaced_only_when_forced(conversions: Conversions, tmp_path: Path) -> None:
+    (tmp_path / "Demo-5.2M-Q4_0.gguf").write_bytes(b"mine")
+    keeping = replace(conversions, keep=tmp_path)
+    with pytest.raises(InputError, match="--force"), contestant_from_profile(keeping, "q4_0").opened():
+        pass
+    forced = replace(keeping, options=ConversionOptions(force=True))
+    with contestant_from_profile(forced, "q4_0").opened() as path:
+        assert path.read_bytes()[:4] == b"GGUF"
+
+
+def test_contents_are_told_apart_by_profile_and_importance_and_not_by_place(
+    conversions: Conversions, tmp_path: Path
+) -> None:
+    matrix = tmp_path / "i.dat"
+    matrix.write_bytes(b"importance")
+    names = [tensor.name for tensor in conversions.source.tensors if "ffn_down" in tensor.name]
+    entries = {name: numpy.ones(512, numpy.float32) for name in names}
+    weighed = replace(conversions, imatrix=Imatrix(matrix, entries, 1))
+    shapes = {tensor.name: tensor.shape for tensor in conversions.source.tensors}
+    assert {shapes[name][-1] for name in names} == {512}
+    contents = {
+        contestant_from_profile(conversions, "q4_k_m").content,
+        contestant_from_profile(conversions, "q4_k_s").content,
+        contestant_from_profile(weighed, "q4_k_m").content,
+    }
+    assert len(contents) == 3
+    elsewhere = replace(conversions, keep=tmp_path)
+    assert contestant_from_profile(elsewhere, "q4_k_m").content in contents
+
+
+def test_files_have_the_shortest_names_that_tell_them_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    one = convert_demo(tmp_path / "a", "q8_0")
+    same = one.rename(tmp_path / "a" / "model.gguf")
+    other = convert_demo(tmp_path / "b", "q4_0").rename(tmp_path / "b" / "model.gguf")
+    alone = convert_demo(tmp_path, "bf16")
+    found = contestants_from_files([same, other, alone])
+    assert [contestant.name for contestant in found] == [str(same), str(other), "demo-bf16"]
+    assert [contestant.is_unquantized for contestant in found] == [False, False, True]
+    with found[0].opened() as path:
+        assert path == same
+    with pytest.raises(InputError, match="is given twice"):
+        contestants_from_files([same, tmp_path / "b" / ".." / "a" / "model.gguf"])

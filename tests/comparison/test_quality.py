@@ -1,0 +1,86 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_model import TinyShape, write_tiny_model
+
+from toolkit.comparison import quality
+from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, measure_quality
+from toolkit.errors import QualityError, TextError
+from toolkit.evaluation_text import EvaluationText
+from toolkit.runtime import RuntimeSettings
+
+TEXT = EvaluationText("a text", "the art of war and an inner sea. " * 30, "ab" * 32)
+REQUEST = TextRequest("general", TEXT, 32, 12)
+
+
+def loadable(path: Path) -> Loadable:
+    def settings(n_ctx: int, together: int) -> RuntimeSettings:
+        return RuntimeSettings(n_ctx * together, 32, 32, n_threads=1, n_parallel=together, devices=())
+
+    return Loadable(path.stem, lambda: path, settings)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Loadable]:
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_model(folder / "base.gguf")
+    write_tiny_model(folder / "other.gguf", TinyShape(n_ff=256))
+    write_tiny_model(folder / "bad.gguf", bad_tensor="output_norm.weight")
+    return lambda name: loadable(folder / f"{name}.gguf")
+
+
+def test_a_base_without_room_for_its_logits_runs_in_lockstep_to_the_same_numbers(
+    models: Callable[[str], Loadable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = BaseModel(models("base"), tmp_path)
+    with_file = measure_quality(models("other"), REQUEST, kept)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".logits"]
+    monkeypatch.setattr(quality, "SCRATCH_BYTES", 0)
+    (tmp_path / "live").mkdir()
+    live = BaseModel(models("base"), tmp_path / "live")
+    in_lockstep = measure_quality(models("other"), REQUEST, live)
+    assert list((tmp_path / "live").iterdir()) == []
+    assert in_lockstep == with_file
+    assert live.quality(REQUEST) == kept.quality(REQUEST)
+    assert with_file.loss is not None
+    assert with_file.loss.mean.value > 0
+    assert len(with_file.loss.per_window) == with_file.key.windows == 12
+
+
+def test_a_base_is_evaluated_once_for_all_models(models: Callable[[str], Loadable], tmp_path: Path) -> None:
+    loads: list[str] = []
+    base = models("base")
+    counted = replace(base, path=lambda: (loads.append("base"), base.path())[1])
+    measured = BaseModel(counted, tmp_path)
+    measured.quality(REQUEST)
+    for _ in range(2):
+        measure_quality(models("other"), REQUEST, measured)
+    assert loads == ["base"]
+
+
+def test_progress_is_told_window_by_window(models: Callable[[str], Loadable], tmp_path: Path) -> None:
+    from contextlib import nullcontext
+
+    labels: list[str] = []
+    steps: list[tuple[int, int, str]] = []
+
+    def bar(label: str):  # type: ignore[no-untyped-def]
+        labels.append(label)
+        return nullcontext(lambda *step: steps.append(step))
+
+    measure_quality(models("other"), REQUEST, BaseModel(models("base"), tmp_path, bar), bar)
+    assert labels == ["other on a text", "base on a text"]
+    assert [done for done, _, value in steps if value.startswith("KLD")] == list(range(1, 13))
+    assert [done for done, _, value in steps if value.startswith("PPL")] == list(range(1, 13))
+
+
+def test_a_base_that_is_not_finite_or_a_text_too_short_is_an_error(
+    models: Callable[[str], Loadable], tmp_path: Path
+) -> None:
+    with pytest.raises(QualityError, match="window 1 of 12"):
+        BaseModel(models("bad"), tmp_path).quality(REQUEST)
+    with pytest.raises(TextError, match="a window of 4,096 needs"):
+        BaseModel(models("base"), tmp_path).quality(replace(REQUEST, n_ctx=4096))
+    assert list(tmp_path.iterdir()) == []
