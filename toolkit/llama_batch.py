@@ -38,3 +38,9 @@ class LlamaBatch:
         self._sequences[:count].reshape(shape)[:] = numpy.arange(shape[0])[:, None]
         self._outputs[:count].reshape(shape)[:] = wanted
         return self._batch
+
+    def single(self, token: int, position: int) -> Any:
+        """Return the batch with one token of the first sequence, whose logits are wanted: in as few steps as can be."""
+        self._batch.n_tokens = self._outputs[0] = 1
+        self._tokens[0], self._positions[0], self._sequences[0] = token, position, 0
+        return self._batch

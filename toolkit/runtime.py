@@ -121,7 +121,7 @@ class LlamaRuntime:
         self._context: Any = None
         self._memory: Any = None
         self._batch: LlamaBatch | None = None
-        self._position = 0
+        self._position = self._n_ctx = 0
         start_backends()
         llama_log().clear()
         try:
@@ -149,6 +149,7 @@ class LlamaRuntime:
             raise refusal_of(self.path)
         self._memory = library.llama_get_memory(self._context)
         self._batch = LlamaBatch(self.settings.n_batch)
+        self._n_ctx = int(library.llama_n_ctx_seq(self._context))
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +171,7 @@ class LlamaRuntime:
     @property
     def n_ctx(self) -> int:
         """Return how many tokens a sequence can hold; llama.cpp rounds up what was asked for."""
-        return int(self._library.llama_n_ctx_seq(self._context))
+        return self._n_ctx
 
     @property
     def n_parallel(self) -> int:
@@ -228,8 +229,13 @@ class LlamaRuntime:
 
     def feed(self, tokens: Sequence[int]) -> None:
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
-        for _ in self._evaluate(tokens, _wanted(len(tokens), LAST)):
-            pass
+        if len(tokens) == 1 and self._batch is not None:
+            # What is fed one by one is being timed, and a small model's token takes a millisecond or two.
+            self._check_room(1)
+            self._decode(self._batch.single(tokens[0], self._position), 1)
+        else:
+            for _ in self._evaluate(tokens, _wanted(len(tokens), LAST)):
+                pass
         self._library.llama_synchronize(self._context)
 
     def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
@@ -284,8 +290,7 @@ class LlamaRuntime:
         count, length = rows.shape
         if not length:
             raise InputError("there are no tokens to evaluate")
-        if self._position + length > self.n_ctx:
-            raise InputError(f"{self._position + length:,} tokens do not fit in a context of {self.n_ctx:,}")
+        self._check_room(length)
         # What llama.cpp made of the settings: no batch is longer than the context that was asked for.
         one, several = (
             int(size(self._context)) for size in (self._library.llama_n_batch, self._library.llama_n_ubatch)
@@ -293,19 +298,25 @@ class LlamaRuntime:
         step = one if count == 1 else several // count
         for start in range(0, length, step):
             asked = wanted[start : start + step]
-            self._decode(rows[:, start : start + step], asked)
+            part = rows[:, start : start + step]
+            assert self._batch is not None
+            self._decode(self._batch.fill(part, self._position, asked), part.shape[1])
             if asked.any():
                 yield start + int(asked.argmax()), int(asked.sum())
 
-    def _decode(self, tokens: NDArray[numpy.int32], wanted: NDArray[numpy.bool_]) -> None:
-        assert self._batch is not None
-        code = self._library.llama_decode(self._context, self._batch.fill(tokens, self._position, wanted))
+    def _check_room(self, n_tokens: int) -> None:
+        if self._position + n_tokens > self._n_ctx:
+            raise InputError(f"{self._position + n_tokens:,} tokens do not fit in a context of {self._n_ctx:,}")
+
+    def _decode(self, batch: Any, n_tokens: int) -> None:
+        """Compute a batch, which takes every sequence in it `n_tokens` further."""
+        code = self._library.llama_decode(self._context, batch)
         if code != 0:
             raise EnvironmentFaultError(
-                f"llama.cpp could not evaluate {tokens.size} tokens at position {self._position} "
+                f"llama.cpp could not evaluate {batch.n_tokens} tokens at position {self._position} "
                 f"(code {code}): {llama_log().reason()}"
             )
-        self._position += tokens.shape[1]
+        self._position += n_tokens
 
     def _logits(self, count: int) -> Logits:
         pointer = self._library.llama_get_logits(self._context)
