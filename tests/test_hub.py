@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import case_names
 from hub_server import TOKEN, Hub, serve
 
 from toolkit.gguf_reader import read_gguf
@@ -66,21 +67,10 @@ def test_a_model_on_the_hub_converts_to_the_file_of_its_directory(command, hub, 
     assert hub.seen_elsewhere == [], "a token reached another host"
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(command, hub):
-    assert command("convert", "some/mixtral", "m.gguf", "-p", "bf16").returncode == 0
-    assert {name: hub.served[name] for name in SHARDS} == {
-        name: (hub.repositories["some/mixtral"] / name).stat().st_size for name in SHARDS
-    }
-    before = dict(hub.served)
-    again = command("convert", "some/mixtral@main", "m.gguf", "-p", "bf16", "--force")
-    assert (again.returncode, hub.served) == (0, before)
-    assert "fetching" not in again.stderr
-
-
 FETCH = """
 import sys
 from contextlib import contextmanager
-from toolkit.hub import HubModel, download_checkpoint, open_repository
+from toolkit.hub import download_checkpoint, open_repository, parse_hub_model
 
 @contextmanager
 def progress(label, total):
@@ -88,11 +78,39 @@ def progress(label, total):
     yield done.append
     assert sum(done) == total, (sum(done), total)
 
-print(download_checkpoint(open_repository(HubModel(sys.argv[1])), progress))
+print(download_checkpoint(open_repository(parse_hub_model(sys.argv[1])), progress))
 """
 
 
-def test_a_transfer_that_is_cut_off_goes_on_where_it_broke(hub, tmp_path):
+@pytest.fixture
+def fetch(hub, tmp_path):
+    """Give a function that fetches a model in a process of its own, and returns its folder in the cache."""
+
+    def run(model):
+        done = subprocess.run(
+            [sys.executable, "-c", FETCH, model],
+            env=os.environ | hub.environment | {"HF_HOME": str(tmp_path / "cache")},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return Path(done.stdout.strip())
+
+    return run
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(fetch, hub):
+    folder = fetch("some/mixtral")
+    assert {name: hub.served[name] for name in SHARDS} == {
+        name: (hub.repositories["some/mixtral"] / name).stat().st_size for name in SHARDS
+    }
+    before = dict(hub.served)
+    assert fetch("some/mixtral@main") == folder
+    assert hub.served == before
+
+
+def test_a_transfer_that_is_cut_off_goes_on_where_it_broke(fetch, hub, tmp_path):
     size, kept = 25 << 20, 10 << 20  # the library keeps whole pieces of ten MiB
     folder = tmp_path / "large"
     folder.mkdir()
@@ -100,16 +118,8 @@ def test_a_transfer_that_is_cut_off_goes_on_where_it_broke(hub, tmp_path):
     (folder / "model.safetensors").write_bytes(random.Random(1).randbytes(size))
     hub.repositories["some/large"] = folder
     hub.cut_after["model.safetensors"] = kept + 12345
-    done = subprocess.run(
-        [sys.executable, "-c", FETCH, "some/large"],
-        env=os.environ | hub.environment | {"HF_HOME": str(tmp_path / "cache")},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    fetched = fetch("some/large") / "model.safetensors"
     assert hub.starts == [("model.safetensors", 0), ("model.safetensors", kept)]
-    fetched = Path(done.stdout.strip()) / "model.safetensors"
     assert fetched.read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
@@ -184,14 +194,14 @@ def test_what_the_hub_does_not_have_is_refused_in_a_line(source, message, comman
     assert message in done.stderr
 
 
-def test_without_the_hub_the_cache_serves_and_without_both_it_is_said(command, tmp_path):
+def test_without_the_hub_the_cache_serves_and_without_both_it_is_said(command, fetch, tmp_path):
     absent = command("convert", "some/qwen3", "--dry-run", HF_ENDPOINT="http://127.0.0.1:9")
     assert absent.returncode == 4
     assert "some/qwen3 cannot be fetched from the hub: " in absent.stderr
     never = command("convert", "some/qwen3", "--dry-run", "--local-files-only")
     assert never.returncode == 2
     assert f"nor in {tmp_path / 'cache' / 'hub'}; leave out --local-files-only" in never.stderr
-    assert command("convert", "some/qwen3", "m.gguf").returncode == 0
+    fetch("some/qwen3")
     offline = command("convert", "some/qwen3", "--dry-run", HF_HUB_OFFLINE="1")
     assert offline.returncode == 0
     assert "used what the cache has of it" in offline.stderr
@@ -235,6 +245,22 @@ def test_a_model_that_the_disk_cannot_hold_is_refused_before_a_byte(hub, monkeyp
 def test_the_weights_are_those_that_a_directory_would_be_read_for(listing, weights):
     needed = needed_files(["config.json", *listing])
     assert (needed.index, needed.weights) == (None, weights)
+
+
+@pytest.mark.parametrize("case", case_names())
+def test_all_files_of_the_kits_checkpoints_are_needed(case, kit_checkpoint):
+    root = kit_checkpoint(case)
+    files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    needed = needed_files(files)
+    assert files - {*needed.description, *needed.weights} == (set(SHARDS) if needed.index else set())
+
+
+def test_a_model_in_pytorchs_format_is_planned_from_its_config(command, hub, tmp_path):
+    (tmp_path / "qwen3" / "model.safetensors").rename(tmp_path / "qwen3" / "pytorch_model.bin")
+    done = command("plan", "some/qwen3", *OPTIONS["plan"], "--json")
+    assert done.returncode == 0, done.stderr
+    assert "cannot be told without fetching it" in done.stderr
+    assert "pytorch_model.bin" not in hub.served
 
 
 def test_an_index_decides_alone_and_an_adapter_comes_whole():

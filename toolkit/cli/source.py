@@ -104,6 +104,8 @@ def _outline(repository: "Repository") -> Path:
     files = (*repository.needed.description, *repository.weights)
     if not repository.absent(files):
         return repository.fetch(files)
+    if repository.weights and not any(file.endswith(".safetensors") for file in repository.weights):
+        note(f"the shapes in {repository.weights[0]} cannot be told without fetching it, which `convert` does")
     # Memory maps of it may still be open where Windows then refuses to remove it.
     temporary = TemporaryDirectory(prefix="gguf-toolkit-", ignore_cleanup_errors=True)
     folder = click.get_current_context().with_resource(temporary)

@@ -13,6 +13,7 @@ from typing import Any
 
 from toolkit.checkpoint_tensor import FLOAT_DTYPES
 from toolkit.errors import CheckpointError, InputError
+from toolkit.hub.files import TORCH_INDEX
 from toolkit.hub.model import HubModel
 from toolkit.hub.repository import WORKERS, Repository
 from toolkit.safetensors_reader import MAX_HEADER_BYTES, read_safetensors
@@ -32,8 +33,9 @@ def write_outline(repository: Repository, folder: Path) -> Path:
     """
     outline = folder / snapshot_name(repository.model, repository.commit)
     outline.mkdir(parents=True)
-    source = repository.fetch(repository.needed.description)
-    for file in repository.needed.description:
+    files = [file for file in repository.needed.description if file != TORCH_INDEX]
+    source = repository.fetch(files)
+    for file in files:
         (outline / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file, outline / file)
     shards = [file for file in repository.weights if file.endswith(".safetensors")]
