@@ -8,7 +8,7 @@ import pytest
 from twins import changed_case, convert_edited
 
 from toolkit import architectures
-from toolkit.architectures import find_architecture, known_architectures
+from toolkit.architectures import architecture_families, find_architecture, known_architectures
 from toolkit.errors import ConfigError
 from toolkit.gguf_format import MAX_NAME_BYTES
 from toolkit.gguf_reader import read_gguf
@@ -121,12 +121,12 @@ def test_one_new_file_is_all_that_a_new_architecture_takes(tmp_path, monkeypatch
     (tmp_path / "newcomer.py").write_text(NEWCOMER, encoding="utf-8")
     monkeypatch.setattr(architectures, "__path__", [*architectures.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "toolkit.architectures.newcomer", raising=False)
-    known_architectures.cache_clear()
+    architecture_families.cache_clear()
     try:
         path = convert_edited(changed_case("qwen3", tmp_path / "case", newcomer))
     finally:
         monkeypatch.undo()
-        known_architectures.cache_clear()
+        architecture_families.cache_clear()
         del sys.modules["toolkit.architectures.newcomer"], architectures.newcomer
     assert read_gguf(path).metadata["qwen3.rope.freq_base"].value == 20000.0
 

@@ -6,15 +6,26 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from toolkit.architectures.base import Architecture
+from toolkit.architectures.evidence import REFUSED
 from toolkit.errors import ConfigError
 from toolkit.model_config import ModelConfig
 
 
-@cache
 def known_architectures() -> tuple[Architecture, ...]:
     """Return every architecture, in the order of their files."""
-    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-    return tuple(architecture for module in modules for architecture in getattr(module, "ARCHITECTURES", ()))
+    return tuple(architecture for members in architecture_families().values() for architecture in members)
+
+
+@cache
+def architecture_families() -> dict[str, tuple[Architecture, ...]]:
+    """Return the architectures by family: files whose names begin with that of another belong to it."""
+    families: dict[str, tuple[Architecture, ...]] = {}
+    for module in sorted(iter_modules(__path__), key=lambda module: module.name):
+        found = getattr(import_module(f"{__name__}.{module.name}"), "ARCHITECTURES", ())
+        if found:
+            family = next((name for name in families if module.name.startswith(name)), module.name)
+            families[family] = (*families.get(family, ()), *found)
+    return families
 
 
 def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...]]:
@@ -49,6 +60,8 @@ def _first(classes: object) -> str | None:
 
 
 def _unknown(name: str, known: list[str]) -> str:
+    if name in REFUSED:
+        return f"architecture {name} is refused: {REFUSED[name]}"
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     return (
         f"architecture {name} is not supported; the nearest is {nearest[0]}; known: {', '.join(sorted(known))}; "

@@ -1,0 +1,88 @@
+"""What is known of the classes that config.json names: which were compared with llama.cpp's converter, which are refused.
+
+A class that converts and stands in neither list has the rules of one that was compared.
+"""
+
+COMPARED = frozenset({
+    "ApertusForCausalLM", "ArceeForCausalLM", "BailingMoeForCausalLM", "BertModel", "BloomForCausalLM",
+    "Cohere2ForCausalLM", "CohereForCausalLM", "DbrxForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM",
+    "DistilBertModel", "Dots1ForCausalLM", "Ernie4_5_MoeForCausalLM", "Ernie4_5ForCausalLM", "Exaone4ForCausalLM",
+    "ExaoneMoEForCausalLM", "FalconForCausalLM", "FalconH1ForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
+    "Gemma3ForConditionalGeneration", "Gemma3nForCausalLM", "Gemma4ForCausalLM", "GemmaForCausalLM",
+    "Glm4ForCausalLM", "Glm4MoeForCausalLM", "Glm4MoeLiteForCausalLM", "GPT2LMHeadModel", "GPTBigCodeForCausalLM",
+    "GPTNeoXForCausalLM", "GptOssForCausalLM", "GraniteForCausalLM", "GraniteMoeForCausalLM",
+    "GraniteMoeHybridForCausalLM", "HunYuanDenseV1ForCausalLM", "InternLM2ForCausalLM", "JambaForCausalLM",
+    "Lfm2ForCausalLM", "Lfm2MoeForCausalLM", "Llama4ForCausalLM", "Llama4ForConditionalGeneration",
+    "LlamaForCausalLM", "Mamba2ForCausalLM", "MambaForCausalLM", "MiniCPM3ForCausalLM", "MiniCPMForCausalLM",
+    "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "MistralForCausalLM",
+    "MixtralForCausalLM", "MPTForCausalLM", "NemotronForCausalLM", "NemotronHForCausalLM", "NomicBertModel",
+    "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoeForCausalLM", "OlmoForCausalLM", "OrionForCausalLM",
+    "Phi3ForCausalLM", "PhiForCausalLM", "PhiMoEForCausalLM", "Qwen2_5_VLForConditionalGeneration",
+    "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM", "Qwen3NextForCausalLM", "Qwen3VLForConditionalGeneration",
+    "Qwen3VLMoeForConditionalGeneration", "QWenLMHeadModel", "RobertaModel", "SeedOssForCausalLM",
+    "SmolLM3ForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM", "T5EncoderModel",
+    "T5ForConditionalGeneration", "XLMRobertaForSequenceClassification", "XLMRobertaModel",
+})  # fmt: skip
+"""Of these a checkpoint was converted by both, and every key and tensor is equal (or the difference is named in a test)."""
+
+_ENCODER = "a vision or audio encoder, which llama.cpp reads from a file of its own (mmproj) that is not made here"
+_DRAFT = "a draft model, which lives off the vocabulary and embeddings of another"
+_CODE = "its special tokens stand in Python code of the checkpoint, which is never run"
+_FAILS = "llama.cpp's converter fails on it, or reads its vocabulary wrongly, so that there is nothing to compare with"
+_NOT_YET = "not written here yet; --converter PATH has llama.cpp's own converter read it"
+
+_BY_REASON = {
+    _ENCODER: (
+        "DeepseekOCR2ForCausalLM", "GlmasrModel", "InternVisionModel", "Lfm25AudioTokenizer", "NemotronH_Nano_VL_V2",
+        "PaddleOCRVisionModel", "RADIOModel", "UltravoxModel",
+    ),
+    _DRAFT: (
+        "DeepseekV4DSparkModel", "DFlash2DraftModel", "DFlashDraftModel", "DSparkDraftModel", "DSparkSpeculator",
+        "Eagle3DraftModel", "Eagle3LlamaForCausalLM", "Eagle3Speculator", "Gemma4AssistantForCausalLM",
+        "Gemma4DSparkModel", "Gemma4UnifiedAssistantForCausalLM", "Lfm2DSparkDraftModel", "LingDSparkModel",
+        "LlamaForCausalLMEagle3", "MuseGlimmerAssistantModel", "Qwen3DSparkModel",
+    ),
+    _CODE: ("ChatGLMForConditionalGeneration", "ChatGLMModel", "HunYuanMoEV1ForCausalLM"),
+    _FAILS: ("BaichuanForCausalLM", "BaiChuanForCausalLM", "CamembertModel"),
+    _NOT_YET: (
+        "AfmoeForCausalLM", "ArcticForCausalLM", "BailingMoeV2ForCausalLM", "BailingMoeV3ForCausalLM",
+        "BailingMoeV3VLForConditionalGeneration", "BambaForCausalLM", "BitnetForCausalLM", "BitNetForCausalLM",
+        "ChameleonForConditionalGeneration", "CodeShellForCausalLM", "CogVLMForCausalLM", "Cohere2MoeForCausalLM",
+        "DeciLMForCausalLM", "DeepseekForCausalLM", "DeepseekOCRForCausalLM", "DeepseekV32ForCausalLM",
+        "DeepseekV4ForCausalLM", "DistilBertForSequenceClassification", "Dots3NoteForCausalLM",
+        "Dots3NoteForConditionalGeneration", "Dots3NoteTextForCausalLM", "DotsOCRForCausalLM", "DreamModel",
+        "EuroBertModel", "Exaone4_5_ForConditionalGeneration", "ExaoneForCausalLM", "FalconMambaForCausalLM",
+        "Gemma3TextModel", "Gemma4UnifiedForConditionalGeneration", "Glm4vForConditionalGeneration",
+        "Glm4vMoeForConditionalGeneration", "Glm5NextForConditionalGeneration", "GlmForCausalLM",
+        "GlmMoeDsaForCausalLM", "GlmOcrForConditionalGeneration", "GPTRefactForCausalLM", "GraniteMoeSWAForCausalLM",
+        "GraniteSWAForCausalLM", "GraniteSwitchForCausalLM", "Grok1ForCausalLM", "GrokForCausalLM",
+        "GroveMoeForCausalLM", "HrmTextForCausalLM", "HunYuanVLForConditionalGeneration", "HYV3ForCausalLM",
+        "HYV4ForCausalLM", "InternLM3ForCausalLM", "IQuestCoderForCausalLM", "Jais2ForCausalLM", "JAISLMHeadModel",
+        "JanusForConditionalGeneration", "JinaBertForMaskedLM", "JinaBertModel", "JinaEmbeddingsV5Model",
+        "KimiK25ForConditionalGeneration", "KimiK3ForConditionalGeneration", "KimiLinearForCausalLM",
+        "KimiLinearModel", "KimiVLForConditionalGeneration", "KORMoForCausalLM", "LagunaForCausalLM",
+        "Lfm2BidirectionalModel", "LFM2ForCausalLM", "Lfm2Model", "LLaDAModelLM", "LLaDAMoEModel", "LLaDAMoEModelLM",
+        "LlamaBidirectionalModel", "LlamaModel", "LlavaStableLMEpochForCausalLM", "MaincoderForCausalLM",
+        "MambaLMHeadModel", "MapleForCausalLM", "MellumForCausalLM", "MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM",
+        "MiniCPMV4_6ForConditionalGeneration", "MiniMaxM3SparseForCausalLM",
+        "MiniMaxM3SparseForConditionalGeneration", "MiniMaxText01ForCausalLM", "ModernBertForMaskedLM",
+        "ModernBertForSequenceClassification", "ModernBertModel", "MuseGlimmerForConditionalGeneration",
+        "NanbeigeForCausalLM", "NemotronHPuzzleForCausalLM", "NeoBERT", "NeoBERTForSequenceClassification",
+        "NeoBERTLMHead", "OpenELMForCausalLM", "PaddleOCRVLForConditionalGeneration", "PanguEmbeddedForCausalLM",
+        "Phi4ForCausalLMV", "Plamo2ForCausalLM", "PLaMo2ForCausalLM", "Plamo3ForCausalLM", "PLaMo3ForCausalLM",
+        "PlamoForCausalLM", "PLMForCausalLM", "PocketTTSModel", "Qwen2_5OmniModel", "Qwen2VLModel",
+        "Qwen3ASRForConditionalGeneration", "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3TTSForConditionalGeneration", "Qwen4ExpForCausalLM", "Qwen4ExpForConditionalGeneration", "RND1",
+        "RuGPT3XLForCausalLM", "Rwkv6ForCausalLM", "RWKV6Qwen2ForCausalLM", "Rwkv7ForCausalLM", "RWKV7ForCausalLM",
+        "RwkvHybridForCausalLM", "Sarashina2VisionForCausalLM", "SarvamMoEForCausalLM", "SmallThinkerForCausalLM",
+        "SolarOpenForCausalLM", "Spark2_5ForCausalLM", "Step3p5ForCausalLM", "Step3p7ForConditionalGeneration",
+        "StepVLForConditionalGeneration", "TalkieForCausalLM", "UnlimitedOCRForCausalLM", "VLlama3ForCausalLM",
+        "WavTokenizerDec", "XverseForCausalLM", "YoutuForCausalLM", "YoutuVLForConditionalGeneration",
+    ),
+}  # fmt: skip
+
+REFUSED = {name: reason for reason, names in _BY_REASON.items() for name in names}
+"""Classes that llama.cpp's converter knows (commit 0c1e570) and that do not convert here, with the reason.
+
+Multimodal classes around a language model that converts are in neither list: what their `text_config` names decides."""
