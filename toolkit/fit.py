@@ -1,40 +1,33 @@
 """The main job: plan for a budget, convert, load, measure, and back off to more bits if quality fails."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from toolkit.convert import ConversionOptions, write_gguf
 from toolkit.errors import DoesNotFitError, EnvironmentFaultError, QualityError
-from toolkit.evaluation_text import EvaluationText
+from toolkit.fit_quality import Proof, QualityMeter, QualityOptions
 from toolkit.launch import LaunchPlan, launch_plan
+from toolkit.llama_vocabulary import LlamaVocabulary
 from toolkit.load_plan import LoadRequest, plan_load, runtime_settings
 from toolkit.memory import Footprint, MemorySettings
 from toolkit.model_source import ModelSource, unquantized_profile
-from toolkit.perplexity import Perplexity, measure_perplexity
 from toolkit.plan import AsksMemory, PlannedChoice, Planner, PlanRequest
 from toolkit.plannable import PlannableModel
-from toolkit.quant_profile import load_profile
-from toolkit.runtime import LlamaRuntime, RuntimeSettings
+from toolkit.runtime import LlamaRuntime
 from toolkit.split_search import Budgets
-from toolkit.tensor_plan import plan_conversion
 from toolkit.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.units import format_size
-
-WINDOW = 512
-"""The window that published perplexities use."""
-SHORTEST_WINDOW = 32
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What is measured, and how much quality may be lost."""
+    """What is measured of a file, and how much quality may be lost."""
 
-    text: EvaluationText
-    max_chunks: int | None = None
-    max_increase: float = 0.03
+    quality: QualityOptions
     rates: RateSettings = field(default_factory=RateSettings)
 
 
@@ -44,19 +37,6 @@ class Watcher:
 
     step: Callable[[str], None] = lambda _what: None
     conversion: ConversionOptions = field(default_factory=ConversionOptions)
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Perplexity of the file and of the unquantized model, on the same windows."""
-
-    file: Perplexity
-    baseline: Perplexity
-
-    @property
-    def increase(self) -> float:
-        """Return by what share the perplexity grew: 0.01 is one per cent."""
-        return self.file.perplexity / self.baseline.perplexity - 1
 
 
 @dataclass(frozen=True)
@@ -89,7 +69,7 @@ class Trial:
     output: Path
     allocated: Footprint | None
     """None where llama.cpp does not tell"""
-    quality: Quality
+    quality: Proof
     rates: TokenRate
     measured_as_planned: bool
     """on the devices of the plan; else on the CPU"""
@@ -120,7 +100,9 @@ def fit(
     with Planner(job.model, job.request, devices.asker) as planner:
         watcher.step("asking llama.cpp how much memory each profile takes")
         first, *runners_up = _offloading(planner.choices(), job.request)
-        *rejected, trial = _Trials(job, devices, output_for, watcher).until_good_enough(first, planner)
+        with _Trials(job, devices, output_for, watcher) as trials:
+            *rejected, trial = trials.until_good_enough(first, planner)
+    _refuse_what_lost_too_much(trial, job.measure.quality)
     launch = launch_plan(trial.choice, trial.output)
     return FitResult(trial, tuple(runners_up), tuple(rejected), launch, time.perf_counter() - started)
 
@@ -148,18 +130,26 @@ class _Trials:
         self._devices = devices
         self._output_for = output_for
         self._watcher = watcher
-        self._baseline: Perplexity | None = None
+        self._stack = ExitStack()
+        self._meter: QualityMeter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def until_good_enough(self, choice: PlannedChoice, planner: Planner) -> Iterator[Trial]:
-        """Yield trials of ever heavier choices, the last of which is good enough; the files of others are removed."""
+        """Yield trials of ever heavier choices until one is good enough or there is none; the files of others are removed."""
         while True:
             trial = self._try(choice)
             yield trial
-            if trial.quality.increase <= self._job.measure.max_increase:
+            heavier = None if trial.quality.is_good(self._job.measure.quality) else planner.heavier(choice)
+            if heavier is None:
                 return
             trial.output.unlink()
-            choice = _heavier(planner, trial, self._job.measure.max_increase)
-            self._watcher.step(f"perplexity grew by {trial.quality.increase:.1%}: backing off to {choice.file.profile}")
+            choice = heavier
+            self._watcher.step(f"{trial.quality.words}: backing off to {choice.file.profile}")
 
     def _try(self, choice: PlannedChoice) -> Trial:
         output, plan = self._output_for(choice), choice.file.conversion
@@ -167,10 +157,10 @@ class _Trials:
         self._watcher.step(f"converting to {choice.file.profile}")
         write_gguf(plan, output, self._watcher.conversion)
         try:
-            baseline = self._measured_baseline(output.parent)
+            meter = self._prepared_meter(output)
             if self._devices.free_now is None:
-                return self._on_the_cpu(choice, output, baseline)
-            return self._as_planned(self._still_fitting(choice, output), output, baseline)
+                return self._on_the_cpu(choice, output, meter)
+            return self._as_planned(self._still_fitting(choice, output), output, meter)
         except BaseException:
             output.unlink(missing_ok=True)
             raise
@@ -189,7 +179,7 @@ class _Trials:
         again = plan_load(LoadRequest(output, settings), now, self._devices.asker).choice
         return replace(again, file=choice.file)
 
-    def _as_planned(self, choice: PlannedChoice, output: Path, baseline: Perplexity) -> Trial:
+    def _as_planned(self, choice: PlannedChoice, output: Path, meter: QualityMeter) -> Trial:
         self._watcher.step(f"loading and measuring {output.name}")
         with LlamaRuntime(output, runtime_settings(choice.settings)) as runtime:
             try:
@@ -197,15 +187,15 @@ class _Trials:
             except EnvironmentFaultError:
                 allocated = None
             self._check(choice, allocated)
-            return Trial(choice, output, allocated, *self._measure(runtime, baseline), measured_as_planned=True)
+            return Trial(choice, output, allocated, *self._measure(runtime, meter), measured_as_planned=True)
 
-    def _on_the_cpu(self, choice: PlannedChoice, output: Path, baseline: Perplexity) -> Trial:
+    def _on_the_cpu(self, choice: PlannedChoice, output: Path, meter: QualityMeter) -> Trial:
         allocated = self._devices.allocate(output, choice.settings) if self._devices.allocate is not None else None
         self._check(choice, allocated)
         self._watcher.step(f"measuring {output.name}")
         here = replace(choice.settings, n_gpu_layers=0, tensor_overrides=(), tensor_split=(), device="cpu", rpc=())
         with LlamaRuntime(output, runtime_settings(here)) as runtime:
-            return Trial(choice, output, allocated, *self._measure(runtime, baseline), measured_as_planned=False)
+            return Trial(choice, output, allocated, *self._measure(runtime, meter), measured_as_planned=False)
 
     def _check(self, choice: PlannedChoice, allocated: Footprint | None) -> None:
         """Hold what was taken against the budget.
@@ -219,45 +209,34 @@ class _Trials:
                 f"{format_size(sum(budgets.vram_bytes))}; planned were {format_size(choice.footprint.gpu_bytes)}"
             )
 
-    def _measured_baseline(self, folder: Path) -> Perplexity:
-        """Measure the unquantized model once, from a file that is removed afterwards.
+    def _prepared_meter(self, output: Path) -> QualityMeter:
+        if self._meter is None:
+            job, allow_nan = self._job, self._watcher.conversion.allow_nan
+            meter = QualityMeter(
+                job.source, job.measure.quality, output.parent, job.request.settings.n_ctx, allow_nan=allow_nan
+            )
+            self._meter = self._stack.enter_context(meter)
+            self._watcher.step(f"measuring the unquantized model ({unquantized_profile(job.source).upper()})")
+        with LlamaVocabulary(output) as vocabulary:
+            self._meter.prepare(lambda text: len(vocabulary.tokenize(text)))
+        return self._meter
 
-        It runs on the CPU: the budget is the quantized file's, and the baseline may be far larger than the GPU.
-        """
-        if self._baseline is None:
-            profile = load_profile(unquantized_profile(self._job.source))
-            self._watcher.step(f"measuring the unquantized model ({profile.name})")
-            with tempfile.TemporaryDirectory(prefix=".gguf-toolkit-", dir=folder) as scratch:
-                path = Path(scratch) / "baseline.gguf"
-                options = ConversionOptions(allow_nan=self._watcher.conversion.allow_nan)
-                write_gguf(plan_conversion(self._job.source, profile), path, options)
-                with LlamaRuntime(path, RuntimeSettings(n_ctx=self._window, devices=())) as runtime:
-                    self._baseline = _perplexity(runtime, self._job.measure, self._window)
-        return self._baseline
-
-    def _measure(self, runtime: LlamaRuntime, baseline: Perplexity) -> tuple[Quality, TokenRate]:
-        quality = Quality(_perplexity(runtime, self._job.measure, baseline.n_ctx), baseline)
+    def _measure(self, runtime: LlamaRuntime, meter: QualityMeter) -> tuple[Proof, TokenRate]:
         rates, n_ctx = self._job.measure.rates, runtime.n_ctx
         fitting = replace(rates, n_prompt=min(rates.n_prompt, n_ctx), n_generate=min(rates.n_generate, n_ctx))
-        return quality, measure_rates(runtime, fitting)
-
-    @property
-    def _window(self) -> int:
-        """Return the window to measure in, at most as long as the context."""
-        return min(WINDOW, self._job.request.settings.n_ctx)
+        return meter.measure(runtime), measure_rates(runtime, fitting)
 
 
-def _perplexity(runtime: LlamaRuntime, measure: MeasureOptions, window: int) -> Perplexity:
-    tokens = runtime.tokenize(measure.text.text)
-    fitting = max(SHORTEST_WINDOW, min(window, len(tokens) // 2))
-    return measure_perplexity(runtime, tokens, min(window, fitting), measure.max_chunks)
-
-
-def _heavier(planner: Planner, trial: Trial, max_increase: float) -> PlannedChoice:
-    heavier = planner.heavier(trial.choice)
-    if heavier is None:
+def _refuse_what_lost_too_much(trial: Trial, options: QualityOptions) -> None:
+    if trial.quality.is_good(options) or trial.quality.is_acceptable:
+        return
+    trial.output.unlink()
+    profile, proof = trial.choice.file.profile, trial.quality
+    if proof.verdict is not None:
         raise QualityError(
-            f"{trial.choice.file.profile}, the heaviest profile that fits, raises the perplexity by "
-            f"{trial.quality.increase:.1%}, more than --max-ppl-increase {max_increase:.1%}; give more --vram, or accept more"
+            f"{profile}, the heaviest profile that fits, is {proof.verdict.without_basis}; give more --vram, or another --use"
         )
-    return heavier
+    raise QualityError(
+        f"{profile}, the heaviest profile that fits, raises the perplexity by {proof.increase:.1%}, more than "
+        f"--max-ppl-increase {options.max_increase:.1%}; give more --vram, or accept more"
+    )

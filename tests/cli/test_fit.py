@@ -37,10 +37,21 @@ def test_a_file_that_fits_is_made_loaded_and_measured(run_command, tmp_path):
 
 
 def test_where_no_four_bits_fit_whole_q4_k_m_is_split(run_command, tmp_path):
-    _, report = fit(run_command, tmp_path, "--vram", "8MiB")
+    _, report = fit(run_command, tmp_path, "--vram", "8MiB", "--use", "general")
     chosen = report["choices"][0]
     assert chosen["profile"] == "Q4_K_M"
     assert 0 < chosen["n_gpu_layers"] < 9
+    verdict = report["verdict"]
+    assert (verdict["use"], verdict["level"]) == ("general", "good")
+    assert f"mean KLD {report['mean_kld']:.3g}" in verdict["reason"]
+    assert 0.9 < report["same_top_fraction"] < 1
+
+
+def test_what_is_not_advised_for_its_use_fails_with_1_and_leaves_nothing(run_command, tmp_path):
+    done, _ = fit(run_command, tmp_path, "--vram", "12MiB", "--use", "general", "--profile", "q2_k")
+    assert done.returncode == 1
+    assert "Q2_K, the heaviest profile that fits, is not advised for general text: mean KLD" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_much_loss_backs_off_to_a_heavier_profile_and_says_so(run_command, tmp_path):
@@ -94,6 +105,9 @@ def test_the_report_for_people_names_the_flags_and_who_measured(run_command, tmp
         (("--vram", "lots"), "'lots' is not a size; write it as 8GiB, 8G or 8192MiB"),
         (("--vram", "8MiB", "--ctx", "-1"), "'-1' is not a number of tokens"),
         (("--vram", "8MiB", "--text", "/nowhere.txt"), "/nowhere.txt"),
+        (("--vram", "8MiB", "--use", "poetry"), "--use 'poetry' is not one of chat, general, code"),
+        (("--vram", "8MiB", "--use", "code"), "is judged on text of its kind; give a sample of it with --text FILE"),
+        (("--vram", "8MiB", "--ctx", "1k", "--use", "long", "--text", FIXED_TEXT), "in windows of 4,096 tokens"),
         (("--vram", "8MiB", "--kv", "q9"), "KV type 'q9' is not one of"),
         (("--vram", "8MiB", "--rpc", "8.8.8.8:50052"), "no private address"),
     ],

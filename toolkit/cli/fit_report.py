@@ -1,0 +1,188 @@
+"""What `fit` tells: the file, what it takes, what it lost, how fast it is, and how to run it."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from toolkit.fit import FitResult
+    from toolkit.fit_quality import Proof
+    from toolkit.memory import DeviceBytes
+    from toolkit.plan import PlannedChoice, PlanRequest
+
+
+def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
+    """Return the JSON document of a fit."""
+    from dataclasses import asdict
+
+    from toolkit.cli.plan_report import choice_document
+    from toolkit.launch import llama_arguments, llama_server_command
+
+    trial, quality, loss = result.trial, result.trial.quality, result.trial.quality.file.loss
+    conversion = trial.choice.file.conversion
+    return {
+        "output": str(result.launch.path),
+        "seconds": result.seconds,
+        "choices": [choice_document(choice, request) for choice in (trial.choice, *result.runners_up)],
+        "rejected": [
+            {"profile": trial.choice.file.profile, "perplexity_increase": trial.quality.increase}
+            for trial in result.rejected
+        ],
+        "answered_by": trial.choice.footprint.answered_by,
+        "allocated_bytes": trial.allocated.gpu_bytes if trial.allocated is not None else None,
+        "predicted_bytes": trial.choice.footprint.gpu_bytes,
+        "devices": _devices_document(result),
+        "file_bytes": trial.choice.file.file_bytes,
+        "bits_per_weight": conversion.bits_per_weight if conversion is not None else None,
+        "perplexity": quality.file.perplexity.value,
+        "standard_error": quality.file.perplexity.error,
+        "tokens": quality.file.tokens,
+        "baseline_perplexity": quality.baseline.perplexity.value,
+        "perplexity_increase": quality.increase,
+        "mean_kld": loss.mean.value if loss is not None else None,
+        "same_top_fraction": loss.same_top.value if loss is not None else None,
+        "verdict": _verdict(quality),
+        "measured_on": _measured_on(result),
+        **asdict(trial.rates),
+        "llama_server": llama_server_command(result.launch),
+        "llama_cpp_python": llama_arguments(result.launch),
+    }
+
+
+def _verdict(quality: "Proof") -> dict[str, str] | None:
+    """Return what a file is worth for the use that was named."""
+    verdict = quality.verdict
+    if verdict is None:
+        return None
+    return {"use": verdict.use.name, "level": str(verdict.level), "reason": verdict.sentence}
+
+
+def _devices_document(result: "FitResult") -> list[dict[str, Any]]:
+    """Return predicted and allocated bytes of every GPU and server."""
+    allocated = result.trial.allocated
+    return [
+        {
+            "name": device.name,
+            "predicted_bytes": device.total_bytes,
+            "allocated_bytes": allocated.bytes_on(device.name) if allocated is not None else None,
+        }
+        for device in _on_gpus(result)
+    ]
+
+
+def _on_gpus(result: "FitResult") -> "list[DeviceBytes]":
+    return [device for device in result.trial.choice.footprint.devices if not device.on_host]
+
+
+def _measured_on(result: "FitResult") -> str:
+    return "GPU" if result.trial.measured_as_planned and result.trial.choice.placement.n_gpu_layers else "CPU"
+
+
+def print_report(result: "FitResult", request: "PlanRequest") -> None:
+    """Print what a person reads."""
+    from toolkit.launch import llama_arguments, llama_server_command, uses_overrides
+    from toolkit.units import format_duration
+
+    click.echo(_headline(result))
+    click.echo()
+    _print_memory(result, request)
+    click.echo()
+    _print_measurements(result)
+    if result.runners_up:
+        click.echo()
+        _print_runners_up(result)
+    click.echo()
+    click.echo("run it:")
+    click.echo(f"  {llama_server_command(result.launch)}")
+    if not uses_overrides(result.launch):
+        click.echo(f"  {llama_arguments(result.launch)}")
+    click.echo(f"took {format_duration(result.seconds)}")
+
+
+def _headline(result: "FitResult") -> str:
+    from toolkit.cli.plan_report import where_words
+    from toolkit.units import format_count, format_size
+
+    choice, launch = result.trial.choice, result.launch
+    bits = f", {choice.file.conversion.bits_per_weight:.2f} bits per weight" if choice.file.conversion else ""
+    where = "whole on the GPU" if _is_plainly_whole(choice) else where_words(choice)
+    kv = "/".join(dict.fromkeys(launch.kv_types))
+    return (
+        f"{launch.path}: {choice.file.profile}, {format_size(choice.file.file_bytes)}{bits}; {where} at a context of "
+        f"{format_count(launch.n_ctx)} with {kv} KV"
+    )
+
+
+def _is_plainly_whole(choice: "PlannedChoice") -> bool:
+    return choice.fits_whole and choice.placement.n_gpu_layers > 0 and len(choice.placement.tensor_split) < 2
+
+
+def _print_memory(result: "FitResult", request: "PlanRequest") -> None:
+    from toolkit.cli.tables import print_table
+    from toolkit.plan import devices_with_budgets
+    from toolkit.units import format_size
+
+    devices = devices_with_budgets(result.trial.choice, request.budgets)
+    several = sum(not device.on_host for device, _ in devices) > 1
+    rows = [
+        (
+            "RAM" if device.on_host else device.name if several else "GPU",
+            *(format_size(size) for size in (device.weights_bytes, device.kv_cache_bytes, device.compute_bytes)),
+            format_size(device.total_bytes),
+            "" if device.on_host else format_size(budget),
+        )
+        for device, budget in devices
+    ]
+    print_table(("memory", "weights", "KV cache", "compute", "total", "budget"), rows, right=(1, 2, 3, 4, 5))
+    if _on_gpus(result):
+        click.echo(_allocation(result, request))
+    click.echo(f"answered by {result.trial.choice.footprint.answered_by}")
+
+
+def _allocation(result: "FitResult", request: "PlanRequest") -> str:
+    from toolkit.units import format_size
+
+    predicted, allocated = result.trial.choice.footprint.gpu_bytes, result.trial.allocated
+    kept = f"{format_size(request.budgets.margin_bytes)} kept free"
+    if allocated is None:
+        return f"what was allocated is not known: this build of llama.cpp does not tell; {kept}"
+    same = allocated.gpu_bytes == predicted
+    verdict = "as predicted to the byte" if same else f"predicted {predicted:,}"
+    return f"allocated on the GPU when loaded: {allocated.gpu_bytes:,} bytes, {verdict}; {kept}"
+
+
+def _print_measurements(result: "FitResult") -> None:
+    quality, rates, loss = result.trial.quality, result.trial.rates, result.trial.quality.file.loss
+    click.echo(
+        f"perplexity {quality.file.perplexity.value:.4f} ± {quality.file.perplexity.error:.4f}, unquantized "
+        f"{quality.baseline.perplexity.value:.4f}: {quality.increase:+.2%} on {quality.file.tokens:,} tokens"
+    )
+    if loss is not None:
+        click.echo(f"mean KLD {loss.mean.value:.5f} ± {loss.mean.error:.5f}, same top token {loss.same_top.value:.1%}")
+    if quality.verdict is not None:
+        click.echo(quality.verdict.sentence)
+    for trial in result.rejected:
+        click.echo(f"rejected {trial.choice.file.profile}: {trial.quality.words}")
+    as_planned = result.trial.measured_as_planned
+    where = "as planned" if as_planned else "CPU only: llama-cpp-python sees no GPU here"
+    click.echo(
+        f"prompt {rates.prompt_tokens_per_second:.1f} ± {rates.prompt_tokens_per_second_stddev:.1f} tokens/s, "
+        f"generation {rates.generation_tokens_per_second:.1f} ± {rates.generation_tokens_per_second_stddev:.1f} tokens/s ({where})"
+    )
+
+
+def _print_runners_up(result: "FitResult") -> None:
+    from toolkit.cli.tables import print_table
+    from toolkit.units import format_size
+
+    rows = [
+        (
+            choice.file.profile,
+            "/".join(dict.fromkeys((choice.settings.kv_type_k, choice.settings.kv_type_v))),
+            str(choice.placement.n_gpu_layers),
+            format_size(choice.file.file_bytes),
+            format_size(choice.footprint.gpu_bytes),
+        )
+        for choice in result.runners_up
+    ]
+    print_table(("runner-up", "KV", "layers on GPU", "file", "GPU memory"), rows, right=(2, 3, 4))
