@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -28,6 +28,10 @@ class Hub:
     gated: frozenset[str] = frozenset()
     cut_after: dict[str, int] = field(default_factory=dict)
     """name of a file -> bytes of it after which the connection ends, once"""
+    stall_after: dict[str, int] = field(default_factory=dict)
+    """name of a file -> bytes of it after which nothing more comes, once, until `go_on` is set"""
+    stalled: Event = field(default_factory=Event)
+    go_on: Event = field(default_factory=Event)
     served: dict[str, int] = field(default_factory=dict)
     """name of a file -> bytes that were sent of it"""
     starts: list[tuple[str, int]] = field(default_factory=list)
@@ -133,11 +137,15 @@ class _Handler(BaseHTTPRequestHandler):
         if file.name.endswith(LARGE):
             self.hub.starts.append((file.name, start))
         body = data[start:stop]
-        cut = self.hub.cut_after.pop(file.name, len(body))
+        stall = self.hub.stall_after.pop(file.name, len(body))
+        cut = min(stall, self.hub.cut_after.pop(file.name, len(body)))
         self.hub.served[file.name] = self.hub.served.get(file.name, 0) + len(body[:cut])
         self._send(206 if asked else 200, {**headers, "Content-Length": str(len(body))}, body[:cut])
         if cut < len(body):
             self.wfile.flush()
+            if stall < len(body):
+                self.hub.stalled.set()
+                self.hub.go_on.wait(60)
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
 

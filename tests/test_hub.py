@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,17 +111,49 @@ def test_what_is_in_the_cache_is_not_fetched_again(fetch, hub):
     assert hub.served == before
 
 
-def test_a_transfer_that_is_cut_off_goes_on_where_it_broke(fetch, hub, tmp_path):
-    size, kept = 25 << 20, 10 << 20  # the library keeps whole pieces of ten MiB
+@pytest.fixture
+def large(hub, tmp_path):
+    """Give a file of 25 MiB that is all the weights of some/large."""
     folder = tmp_path / "large"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(random.Random(1).randbytes(size))
+    (folder / "model.safetensors").write_bytes(random.Random(1).randbytes(25 << 20))
     hub.repositories["some/large"] = folder
-    hub.cut_after["model.safetensors"] = kept + 12345
-    fetched = fetch("some/large") / "model.safetensors"
-    assert hub.starts == [("model.safetensors", 0), ("model.safetensors", kept)]
-    assert fetched.read_bytes() == (folder / "model.safetensors").read_bytes()
+    return folder / "model.safetensors"
+
+
+KEPT = (10 << 20) + 12345
+
+
+def test_a_transfer_that_is_cut_off_goes_on_where_it_broke(fetch, hub, large):
+    hub.cut_after[large.name] = KEPT
+    fetched = fetch("some/large") / large.name
+    assert fetched.read_bytes() == large.read_bytes()
+    (_, first), (_, second) = hub.starts
+    assert (first, 0 < second <= KEPT) == (0, True)
+    assert hub.served[large.name] == large.stat().st_size + KEPT - second
+
+
+def test_a_transfer_that_was_killed_goes_on_in_the_next_run(fetch, hub, large, tmp_path):
+    hub.stall_after[large.name] = KEPT
+    environment = os.environ | hub.environment | {"HF_HOME": str(tmp_path / "cache")}
+    with subprocess.Popen([sys.executable, "-c", FETCH, "some/large"], env=environment) as process:
+        assert hub.stalled.wait(60)
+        (partial,) = wait_for(lambda: list((tmp_path / "cache").rglob("*.incomplete")))
+        wait_for(lambda: partial.stat().st_size == KEPT)
+        process.kill()
+    hub.go_on.set()
+    assert (fetch("some/large") / large.name).read_bytes() == large.read_bytes()
+    assert hub.starts == [(large.name, 0), (large.name, KEPT)]
+    assert not list((tmp_path / "cache").rglob("*.incomplete"))
+
+
+def wait_for(question):
+    for _ in range(600):
+        if answer := question():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("it did not come about within 30 seconds")
 
 
 OPTIONS = {

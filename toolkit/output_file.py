@@ -40,7 +40,7 @@ class WorkFile:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         self._lock = Lock()
         try:
-            _take_lock(self._fd)
+            take_lock(self._fd)
             self.write(0, _mark()[:n_bytes])
             self._reserve(n_bytes)
         except BaseException:
@@ -159,6 +159,19 @@ def described(error: OSError, output: Path, n_bytes: int) -> OutputError:
     return OutputError(f"cannot write {output}: {error.strerror or error}")
 
 
+def take_lock(fd: int) -> bool | None:
+    """Lock a work file for as long as it is open, and tell whether that worked; None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
 def _check_place(output: Path, *, force: bool) -> None:
     folder = output.parent
     if not folder.is_dir():
@@ -202,21 +215,8 @@ def _is_abandoned(path: Path, owner: int, output: Path) -> bool:
 
 
 def _owner_is_gone(fd: int, owner: int) -> bool:
-    locked = _take_lock(fd)
+    locked = take_lock(fd)
     return not psutil.pid_exists(owner) if locked is None else locked
-
-
-def _take_lock(fd: int) -> bool | None:
-    """Lock a work file for as long as it is open, and tell whether that worked; None where there are no locks."""
-    if sys.platform == "win32":
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _mark() -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from toolkit.errors import CheckpointError, InputError, OutputError
+from toolkit.hub.blobs import LEAST_BYTES, fetch_blob
 from toolkit.hub.faults import explained
 from toolkit.hub.files import NeededFiles, needed_files
 from toolkit.hub.model import HubModel
@@ -77,12 +78,17 @@ class Repository:
 
         with explained(self.model), ThreadPoolExecutor(WORKERS, thread_name_prefix="hub") as pool:
             try:
-                paths = list(pool.map(lambda file: download(self.model.repo, file, self.commit, step), files))
+                paths = list(pool.map(lambda file: self._fetch(file, step), files))
             except BaseException:
                 stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return _folder(paths[0], files[0])
+
+    def _fetch(self, file: str, advance: Advance) -> Path:
+        if self.sizes[file] >= LEAST_BYTES and self.absent([file]):
+            fetch_blob(self.model.repo, file, self.commit, advance)
+        return download(self.model.repo, file, self.commit, advance)
 
     def read(self, file: str, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop) of a file without fetching the rest; fewer if it ends before.

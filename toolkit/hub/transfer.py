@@ -9,17 +9,30 @@ Advance = Callable[[int], None]
 ATTEMPTS, TIMEOUT_SECONDS = 5, 30
 
 
+class Counted:
+    """Advances, and remembers how far, so that it can be taken back."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self.total = 0
+
+    def __call__(self, n_bytes: int) -> None:
+        """Advance by some bytes."""
+        self.total += n_bytes
+        self._advance(n_bytes)
+
+
 def download(repo: str, file: str, revision: str, advance: Advance) -> Path:
     """Bring a file into the cache, unless it is there, and return its path."""
     import huggingface_hub
 
     bar = _bar(advance)
-    return Path(_again(lambda: huggingface_hub.hf_hub_download(repo, file, revision=revision, tqdm_class=bar)))
+    return Path(again(lambda: huggingface_hub.hf_hub_download(repo, file, revision=revision, tqdm_class=bar)))
 
 
 def read_range(repo: str, file: str, revision: str, start: int, stop: int) -> bytes:
     """Return the bytes [start, stop) of a file; fewer if it ends before."""
-    found: bytes = _again(lambda: _read_range(repo, file, revision, start, stop))
+    found: bytes = again(lambda: _read_range(repo, file, revision, start, stop))
     return found
 
 
@@ -43,8 +56,8 @@ def _read_range(repo: str, file: str, revision: str, start: int, stop: int) -> b
     return bytes(data[start - first : stop - first])
 
 
-def _again(call: Callable[[], Any]) -> Any:
-    """Call, and once more where the network failed: a connection that is reset the library gives up at once."""
+def again(call: Callable[[], Any]) -> Any:
+    """Call, and some more times where the network failed: a connection that is reset the library gives up at once."""
     from huggingface_hub import errors
 
     for _ in range(ATTEMPTS - 1):
@@ -62,18 +75,16 @@ def _bar(advance: Advance) -> Any:
     from huggingface_hub.utils import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]  # the library is not typed here
-        counted = 0
-
         def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.counted = Counted(advance)
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
-            self.counted += int(n or 0)
-            advance(int(n or 0))
+            self.counted(int(n or 0))
 
         def __exit__(self, kind: Any, *rest: Any) -> None:
             if kind is not None:  # the next attempt counts from the start
-                advance(-self.counted)
+                self.counted(-self.counted.total)
             super().__exit__(kind, *rest)
 
     return Bar
