@@ -99,11 +99,11 @@ def test_the_name_is_the_files_without_its_type(file, stem, converted, tmp_path)
 
 
 @pytest.mark.parametrize("first", ["q4_k_m", "q2_k", "q4_0"])
-def test_few_bits_are_refused_and_then_warned_of(first, converted):
+def test_few_bits_are_refused_and_then_named(first, converted):
     path = converted("llama3", first)
     with pytest.raises(InputError, match=rf"{path.name} is quantized already \(.*Q\d.*--allow-requantize"):
         source_from_gguf(path)
-    assert "second rounding" in source_from_gguf(path, allow_requantize=True).warnings[0]
+    assert "Q" in source_from_gguf(path, allow_requantize=True).quantization
 
 
 @pytest.mark.parametrize("first", ["q8_0", "q6_k", "f16", "f32"])

@@ -37,6 +37,8 @@ NAMES = (
     "IQ4_NL", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS", "Q2_K", "Q2_K_S",
     "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "TQ1_0", "TQ2_0", "MXFP4_MOE",
 )  # fmt: skip
+"""Those that llama.cpp has too."""
+OURS = ("KEEP",)
 FLOATS = ("F32", "F16", "BF16")
 QUANTIZED = [load_profile(name) for name in NAMES if name not in FLOATS]
 LAYERS = (1, 2, 8, 22, 32)
@@ -358,8 +360,8 @@ def test_leading_axes_of_one_do_not_count_as_ggml_counts() -> None:
 
 
 def test_all_profiles_are_there() -> None:
-    assert profile_names() == sorted(NAMES)
-    assert {path.name for path in profiles_folder().iterdir()} == {f"{name.lower()}.toml" for name in NAMES}
+    assert profile_names() == sorted((*NAMES, *OURS))
+    assert {path.name for path in profiles_folder().iterdir()} == {f"{name.lower()}.toml" for name in (*NAMES, *OURS)}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -57,6 +57,8 @@ class Checkpoint:
     lost: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     """tensors that are stored and not among `tensors`, because a model does not need them: name -> why"""
+    quantization: str | None = None
+    """method and bits, where tensors are stored as codes"""
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:

@@ -29,16 +29,13 @@ def source_from_gguf(path: Path, *, allow_requantize: bool = False) -> ModelSour
             f"{path.name} is quantized already ({', '.join(few_bits)}); a second rounding adds to the first: start from a "
             "bf16, f16 or q8_0 file, or give --allow-requantize"
         )
-    warnings = (
-        (f"{path.name} is quantized already ({', '.join(few_bits)}): this is a second rounding",) if few_bits else ()
-    )
     return ModelSource(
         name=_stem(path),
         metadata=_metadata(file),
         tensors=tuple(SourceTensor(name, rows) for name, rows in file.tensors.items()),
         traits=traits_from_metadata(file.metadata),
         keeps_types=True,
-        warnings=warnings,
+        quantization=", ".join(few_bits) or None,
     )
 
 

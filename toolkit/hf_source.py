@@ -33,15 +33,11 @@ _PREDICTION_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
 
 
 def source_from_checkpoint(
-    directory: Path,
-    pre: str | None = None,
-    *,
-    keep_grids: bool = False,
-    overrides: MetadataOverrides = NO_OVERRIDES,
+    directory: Path, pre: str | None = None, *, overrides: MetadataOverrides = NO_OVERRIDES
 ) -> ModelSource:
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
 
-    `overrides` count more than what its files say of name and authorship. With `keep_grids`, tensors that are quantized on a grid that GGUF has come in its blocks (see `open_quantized`).
+    `overrides` count more than what its files say of name and authorship.
 
     Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
     """
@@ -50,7 +46,7 @@ def source_from_checkpoint(
     architecture, notes = find_architecture(config)
     config = config.with_defaults(architecture.defaults)
     n_stored = len(checkpoint.tensors)
-    checkpoint, quantization_warnings = open_quantized(checkpoint, keep=keep_grids)
+    checkpoint, quantization_warnings = open_quantized(checkpoint)
     named = canonical_names(checkpoint.tensors, architecture.naming)
     _refuse_lost(checkpoint, architecture, config)
     config = _with_prediction_layers(architecture, config, named.tensors)
@@ -73,6 +69,7 @@ def source_from_checkpoint(
         tensors=tensors,
         traits=model_traits(architecture, config),
         keeps_types=False,
+        quantization=checkpoint.quantization,
         warnings=(
             *notes,
             *quantization_warnings,

@@ -1,6 +1,6 @@
 """A model as the pipeline sees it, whether it came from a Hugging Face checkpoint or from a GGUF file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from toolkit.gguf_format import Metadata
@@ -9,11 +9,29 @@ from toolkit.rows import RowSource
 
 
 @dataclass(frozen=True)
+class KeptBlocks:
+    """A tensor in blocks of GGUF that hold the very codes of its source."""
+
+    rows: RowSource
+    worst_difference: float
+    """of a weight from that of the source: 0, or one rounding of a minimum to float16"""
+
+
+def no_blocks() -> KeptBlocks | None:
+    """Return nothing: a tensor that its source stores as floats, or on a grid that GGUF lacks."""
+    return None
+
+
+@dataclass(frozen=True)
 class SourceTensor:
     """A tensor under its GGUF name; shape with the row length last."""
 
     name: str
     source: RowSource
+    packed_bytes: int | None = None
+    """what the source takes for it, where it stores codes and not floats"""
+    blocks: Callable[[], KeptBlocks | None] = no_blocks
+    """gives its codes in GGUF's blocks if GGUF has them; reads the scales, no codes"""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -34,6 +52,8 @@ class ModelSource:
     keeps_types: bool
     """True where a tensor that no profile quantizes stays as it is (GGUF), False where it is stored as the converter's
     default (a checkpoint)"""
+    quantization: str | None = None
+    """method and bits, where it is quantized already: `gptq, 4 bits`"""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """what only --verbose says"""

@@ -2,17 +2,21 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 from toolkit.architectures.base import Architecture, Rules, TensorRule
 from toolkit.architectures.dimensions import dimension
+from toolkit.architectures.row_sources import moves_whole_rows
 from toolkit.architectures.transforms import element_values, stacked
 from toolkit.checkpoint_tensor import CheckpointTensor
 from toolkit.errors import TensorError
 from toolkit.gguf_format import Metadata, ValueType, array
 from toolkit.model_config import ModelConfig
-from toolkit.model_source import SourceTensor
+from toolkit.model_source import KeptBlocks, SourceTensor
+from toolkit.quantized_sources.dequantized import DequantizedTensor
+from toolkit.quantized_sources.repack import repacked
 from toolkit.rows import RowSource
 from toolkit.tensor_names import layers_present
 
@@ -55,7 +59,7 @@ def match_tensors(
         missing = next((name for name in chosen.names if name not in stored), None)
         if missing is None:
             used.update(chosen.names)
-            found.append(SourceTensor(chosen.target, _source(chosen, stored, config)))
+            found.append(_tensor(chosen, stored, config))
         elif chosen.rule.is_required(config) or not stored.keys().isdisjoint(chosen.names):
             raise TensorError(_missing(missing, chosen.rule, config))
     metadata = _scalars(architecture, n_layer, stored, used)
@@ -124,14 +128,35 @@ def _missing(name: str, rule: TensorRule, config: ModelConfig) -> str:
     return f"{name} is missing{because}; the architecture requires it"
 
 
-def _source(instance: Instance, stored: Mapping[str, CheckpointTensor], config: ModelConfig) -> RowSource:
+def _tensor(instance: Instance, stored: Mapping[str, CheckpointTensor], config: ModelConfig) -> SourceTensor:
     rule = instance.rule
     implied = tuple(dimension(expression, config).length for expression in rule.shape)
-    for name in instance.names:
-        _check_shape(rule, stored[name], implied, config)
-    sources = tuple(stored[name].rows() for name in instance.names)
-    rows = stacked(sources) if "{expert}" in rule.source else sources[0]
+    tensors = [stored[name] for name in instance.names]
+    for tensor in tensors:
+        _check_shape(rule, tensor, implied, config)
+    rows = _transformed(rule, [tensor.rows() for tensor in tensors], config)
+    packed = [tensor for tensor in tensors if isinstance(tensor, DequantizedTensor)]
+    if len(packed) < len(tensors):
+        return SourceTensor(instance.target, rows)
+    share = math.prod(rows.shape) / sum(math.prod(tensor.shape) for tensor in packed)
+    n_bytes = round(sum(tensor.n_bytes for tensor in packed) * share)
+    return SourceTensor(instance.target, rows, n_bytes, cache(partial(_kept_blocks, rule, packed, config)))
+
+
+def _transformed(rule: TensorRule, sources: Sequence[RowSource], config: ModelConfig) -> RowSource:
+    rows = stacked(tuple(sources)) if "{expert}" in rule.source else sources[0]
     return rule.transform(rows, config) if rule.transform else rows
+
+
+def _kept_blocks(rule: TensorRule, packed: Sequence[DequantizedTensor], config: ModelConfig) -> KeptBlocks | None:
+    """Return the codes in GGUF's blocks, None if GGUF lacks their grid or the rule does more than move whole rows."""
+    kept = [blocks for tensor in packed if (blocks := repacked(tensor)) is not None]
+    if len(kept) < len(packed) or len({blocks.rows.type for blocks in kept}) > 1:
+        return None
+    rows = _transformed(rule, [blocks.rows for blocks in kept], config)
+    if not moves_whole_rows(rows):
+        return None
+    return KeptBlocks(rows, max(blocks.worst_difference for blocks in kept))
 
 
 def refuse_empty(tensor: CheckpointTensor) -> None:

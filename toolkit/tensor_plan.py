@@ -1,5 +1,6 @@
 """The middle of the toolkit: a conversion is a list of tensor plans. Making it reads no weight."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import ImatrixError
-from toolkit.ggml_types import FLOAT_TYPES, TensorType
+from toolkit.ggml_types import F16, F32, FLOAT_TYPES, TensorType
 from toolkit.gguf_format import Metadata, uint32
 from toolkit.gguf_layout import Layout, lay_out
 from toolkit.model_source import ModelSource, SourceTensor
@@ -30,6 +31,8 @@ class TensorPlan:
     importance: NDArray[numpy.float32] | None = None
     """float32 [matrices * row length]: the weight of every column's error, for each expert in turn"""
     fallback_from: TensorType | None = None
+    worst_difference: float | None = None
+    """of a weight from the source's, where its blocks are kept; None where weights are converted"""
 
     @property
     def n_bytes(self) -> int:
@@ -67,6 +70,11 @@ class ConversionPlan:
         return 8 * sum(plan.n_bytes for plan in self.tensors) / sum(plan.n_weights for plan in self.tensors)
 
     @property
+    def typical_bits(self) -> float:
+        """Return the bits per weight of the type that most weights get, which says what quality to expect."""
+        return self.bits_per_weight if self.profile.keep else self.profile.default.bits_per_weight
+
+    @property
     def fallback_share(self) -> float:
         """Return the share of weights whose type is not the one that the profile asks for, 0 to 1."""
         fallen = sum(plan.n_weights for plan in self.tensors if plan.fallback_from is not None)
@@ -87,13 +95,15 @@ def plan_conversion(
     shapes = [(tensor.name, tensor.shape) for tensor in source.tensors]
     choices = assign_types(profile, shapes, source.traits, imatrix is not None, overrides)
     plans = tuple(
-        _plan(
+        _plan_kept(tensor, choices[tensor.name])
+        if profile.keep and not _overridden(tensor, overrides)
+        else _plan(
             tensor.name, tensor.source, choices[tensor.name], imatrix, kept=_stays(source, tensor, choices, overrides)
         )
         for tensor in source.tensors
     )
     _require_importance(profile, plans, choices)
-    metadata = source.metadata | {"general.file_type": uint32(_file_type(profile, plans))}
+    metadata = source.metadata | {"general.file_type": uint32(_file_type(source, profile, plans))}
     return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans))
 
 
@@ -107,7 +117,29 @@ def _stays(
     """
     if source.keeps_types:
         return not choices[tensor.name].quantizable
-    return tensor.source.type.quantized and not any(override.names(tensor.name) for override in overrides)
+    return tensor.source.type.quantized and not _overridden(tensor, overrides)
+
+
+def _overridden(tensor: SourceTensor, overrides: Sequence[TypeOverride]) -> bool:
+    return any(override.names(tensor.name) for override in overrides)
+
+
+def _plan_kept(tensor: SourceTensor, choice: TypeChoice) -> TensorPlan:
+    """Return the plan of a tensor that stays as its source has it, as far as GGUF can.
+
+    What has to be dequantized becomes F16: as exact as the scales of most formats, at half the size of the F32 in which
+    it is computed.
+    """
+    if choice.type is F32 and not choice.quantizable:
+        return TensorPlan(tensor.name, tensor.shape, F32, tensor.source)
+    kept = tensor.blocks()
+    if kept is not None:
+        return TensorPlan(tensor.name, tensor.shape, kept.rows.type, kept.rows, worst_difference=kept.worst_difference)
+    type_ = tensor.source.type
+    if tensor.packed_bytes is not None and not type_.quantized:
+        return TensorPlan(tensor.name, tensor.shape, F16, tensor.source)
+    difference = 0.0 if type_.quantized else None
+    return TensorPlan(tensor.name, tensor.shape, type_, tensor.source, worst_difference=difference)
 
 
 def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | None", *, kept: bool) -> TensorPlan:
@@ -117,11 +149,26 @@ def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | No
     return TensorPlan(name, rows.shape, type_, rows, importance, None if kept else choice.fallback_from)
 
 
-def _file_type(profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
+def _file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
     """Return general.file_type: a file of floats around MXFP4 experts is called after the experts."""
+    if profile.keep:
+        return _kept_file_type(source, profile, plans)
     if profile.default in FLOAT_TYPES and any(plan.type.name == "MXFP4" for plan in plans):
         return FILE_TYPES["MOSTLY_MXFP4_MOE"]
     return profile.file_type
+
+
+def _kept_file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
+    """Return the file type of the source, else that of the type that takes most weights."""
+    own = source.metadata.get("general.file_type")
+    if own is not None and isinstance(own.value, int):
+        return own.value
+    weights: Counter[str] = Counter()
+    for plan in plans:
+        weights[plan.type.name] += plan.n_weights
+    most = weights.most_common(1)[0][0]
+    names = {"F32": "ALL_F32", "MXFP4": "MOSTLY_MXFP4_MOE"}
+    return FILE_TYPES.get(names.get(most, f"MOSTLY_{most}"), profile.file_type)
 
 
 def _require_importance(profile: QuantProfile, plans: Sequence[TensorPlan], choices: dict[str, TypeChoice]) -> None:

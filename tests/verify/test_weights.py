@@ -7,8 +7,9 @@ from toolkit import quantizer
 from toolkit.ggml_types import F16, F32, TYPES
 from toolkit.model_source import SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
+from toolkit.row_sample import all_runs, sampled_runs
 from toolkit.rows import StoredRows, generated
-from toolkit.verify.weights import BLOCK_ROUNDING, all_runs, deviation, sampled_runs
+from toolkit.verify.weights import BLOCK_ROUNDING, deviation
 
 ROWS, COLUMNS = 24, 512
 TERNARY = ("TQ1_0", "TQ2_0")

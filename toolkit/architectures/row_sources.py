@@ -214,3 +214,19 @@ class Joined:
                 parts.append(source.read_rows(max(start, first) - first, min(stop, last) - first))
             first = last
         return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
+
+
+def moves_whole_rows(rows: RowSource) -> bool:
+    """Tell whether rows come from their source as they are, in whatever order: then blocks of codes may stand in them."""
+    match rows:
+        case SelectedRows():
+            return len(rows.source.shape) > 1 and moves_whole_rows(rows.source)
+        case Reshaped():
+            return rows.shape[-1] == rows.source.shape[-1] and moves_whole_rows(rows.source)
+        case Joined():
+            return all(moves_whole_rows(source) for source in rows.sources)
+        case Padded():
+            return moves_whole_rows(rows.source)
+        case SelectedColumns() | Transposed() | Computed():
+            return False
+    return True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import SIZE, Function, emit_json, note, warn
+from toolkit.cli.quantized_source import kept_document, print_kept, second_rounding_warning
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def run_conversion(
     written to.
     """
     plan = _plan(source, request)
-    for message in (*source.warnings, *_fallback_warning(plan)):
+    for message in (*source.warnings, *_fallback_warning(plan), *second_rounding_warning(source, plan)):
         warn(message)
     if request.verbose:
         for message in source.notes:
@@ -198,6 +199,7 @@ def _report(plan: "ConversionPlan", outputs: Outputs, seconds: float, request: C
     if len(outputs.shards) > 1:
         _print_files(outputs)
     _print_summary(plan, outputs)
+    print_kept(plan, every_tensor=request.verbose)
     if not request.dry_run:
         others = f" and {len(outputs.paths) - 1} more" if len(outputs.paths) > 1 else ""
         click.echo(f"wrote {outputs.paths[0]}{others} in {format_duration(seconds)}")
@@ -218,6 +220,7 @@ def document(plan: "ConversionPlan", outputs: Outputs, seconds: float, *, dry_ru
         "seconds": seconds,
         "tensors": [
             {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
+            | kept_document(tensor)
             for tensor in plan.tensors
         ],
     }

@@ -137,6 +137,10 @@ def _print_rules(profile: QuantProfile) -> None:
     click.echo(f"{profile.name}: {profile.summary or 'no summary'} ({profile.file_type_name}{need})\n")
     for number, rule in enumerate(profile.rules, 1):
         click.echo(f"  {number:>2}. {describe_rule(rule)}")
+    if profile.keep:
+        click.echo(
+            "  blocks and floats as the source has them; F16 for what has to be dequantized; for a source in BF16:"
+        )
     click.echo(f"  {'else' if profile.rules else 'always':>3} {profile.default.name}")
     if profile.quantize_all:
         click.echo("  also for the small matrices that llama-quantize leaves alone")

@@ -152,6 +152,8 @@ class QuantProfile:
     quantize_all: bool = False
     """Quantize also the small matrices that llama-quantize leaves alone, as convert_hf_to_gguf --outtype does."""
     summary: str = ""
+    keep: bool = False
+    """Store every tensor as its source does, as far as GGUF can, whatever `default` and rules say."""
 
     @property
     def file_type(self) -> int:

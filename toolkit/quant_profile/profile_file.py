@@ -192,6 +192,7 @@ _PROFILE_KEYS: dict[str, _Reader] = {
     "default": _type,
     "needs_imatrix": _flag,
     "quantize_all": _flag,
+    "keep": _flag,
     "summary": _text,
 }
 _RULE_KEYS: dict[str, _Reader] = {

@@ -1,7 +1,7 @@
 """Checkpoints that are already quantized: packed tensors become tensors whose rows are dequantized as they are read."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from toolkit.checkpoint import Checkpoint
@@ -11,7 +11,7 @@ from toolkit.quantized_sources.awq import open_awq
 from toolkit.quantized_sources.bitsandbytes import open_bitsandbytes
 from toolkit.quantized_sources.compressed_tensors import open_compressed_tensors
 from toolkit.quantized_sources.declaration import ADVICE, Declaration, find_declaration
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.dequantized import Opened
 from toolkit.quantized_sources.fp8 import ACTIVATION_SCALES, open_fp8
 from toolkit.quantized_sources.gptq import open_gptq
 from toolkit.quantized_sources.hqq import open_hqq
@@ -19,7 +19,6 @@ from toolkit.quantized_sources.mlx import open_mlx
 from toolkit.quantized_sources.modelopt import open_modelopt
 from toolkit.quantized_sources.mxfp4 import open_mxfp4
 from toolkit.quantized_sources.parts import Parts
-from toolkit.quantized_sources.repack import repacked
 
 METHODS: dict[str, Callable[[Parts], Opened]] = {
     "gptq": open_gptq,
@@ -33,9 +32,6 @@ METHODS: dict[str, Callable[[Parts], Opened]] = {
     "mlx": open_mlx,
     "hqq": open_hqq,
 }
-LOSSLESS = ("mxfp4",)
-"""methods whose blocks GGUF holds as they are"""
-
 _SIGNS = {
     ".qweight": "GPTQ or AWQ",
     ".qzeros": "GPTQ or AWQ",
@@ -55,11 +51,10 @@ _SIGNS = {
 """endings of tensor names that only a quantized checkpoint has, and the library that writes them"""
 
 
-def open_quantized(checkpoint: Checkpoint, *, keep: bool = False) -> tuple[Checkpoint, tuple[str, ...]]:
+def open_quantized(checkpoint: Checkpoint) -> tuple[Checkpoint, tuple[str, ...]]:
     """Return the checkpoint with plain tensors in place of packed ones, and warnings; a plain checkpoint as it is.
 
-    With `keep`, tensors whose grid GGUF has come as rows of Q4_0, Q4_1 or Q8_0 blocks with the integers of the source;
-    their scales are read for that. Without, only companions of a few bytes are read.
+    Only companions of a few bytes are read.
 
     Raises CheckpointError for a method or variant that is not read, for packed tensors that config.json does not
     describe, and for incomplete sets.
@@ -78,19 +73,15 @@ def open_quantized(checkpoint: Checkpoint, *, keep: bool = False) -> tuple[Check
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in gone}
     _refuse_signs(kept, f"the weight that it describes is missing, or not stored by {declaration.method}")
     notes = [f"left out {count} tensors: {why}" for why, count in Counter(dropped.values()).items()]
-    made, kept_count, worst = _repacked(opened.made) if keep else (dict(opened.made), 0, 0.0)
-    tensors: dict[str, CheckpointTensor] = {**kept, **made}
-    if kept_count:
-        notes.append(f"kept {kept_count} of {len(made)} tensors in their own grid, at most {worst:.3g} from the source")
-    warnings = (*opened.warnings, *_second_rounding(declaration, len(made) - kept_count))
-    return replace(checkpoint, tensors=tensors, notes=(*checkpoint.notes, *notes), left_out=dropped), warnings
-
-
-def _repacked(made: Mapping[str, DequantizedTensor]) -> tuple[dict[str, DequantizedTensor], int, float]:
-    """Return the tensors, those in GGUF's blocks that can be; how many these are, and the worst difference."""
-    found = {name: result for name, tensor in made.items() if (result := repacked(tensor)) is not None}
-    tensors = {name: found[name].tensor if name in found else tensor for name, tensor in made.items()}
-    return tensors, len(found), max((result.worst_difference for result in found.values()), default=0.0)
+    tensors: dict[str, CheckpointTensor] = {**kept, **opened.made}
+    described = replace(
+        checkpoint,
+        tensors=tensors,
+        notes=(*checkpoint.notes, *notes),
+        left_out=dropped,
+        quantization=_title(declaration),
+    )
+    return described, opened.warnings
 
 
 def _open(parts: Parts) -> Opened:
@@ -129,12 +120,3 @@ def _refuse_signs(tensors: dict[str, CheckpointTensor], why: str) -> None:
         library = next((library for sign, library in _SIGNS.items() if name.endswith(sign)), None)
         if library is not None:
             raise CheckpointError(f"{name} belongs to a quantized checkpoint ({library}), but {why}; {ADVICE}")
-
-
-def _second_rounding(declaration: Declaration, count: int) -> tuple[str, ...]:
-    if declaration.method in LOSSLESS or not count:
-        return ()
-    return (
-        f"the checkpoint is already quantized ({_title(declaration)}): {count} tensors are dequantized, exactly, and "
-        "rounding them to a smaller type is a second rounding; the original in bf16 or f16 gives a better file",
-    )

@@ -4,13 +4,14 @@ Q4_0: w = d * (q - 8).  Q4_1: w = d * q + m.  Q8_0: w = d * q.  d and m are floa
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
 from toolkit.ggml_types import Q8_0, TYPES, TensorType
+from toolkit.model_source import KeptBlocks
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
 from toolkit.quantized_sources.numbers import Floats
 from toolkit.rows import Bytes, row_count
@@ -18,15 +19,6 @@ from toolkit.rows import Bytes, row_count
 Q4_0, Q4_1 = TYPES["Q4_0"], TYPES["Q4_1"]
 BLOCK = 32
 ROWS_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class RepackedTensor:
-    """A tensor in GGUF's blocks, and how far its weights are from those of the source at most."""
-
-    tensor: DequantizedTensor
-    worst_difference: float
-    """0, or one rounding of a minimum to float16"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class _BlockRows:
         return self.blocks(self.grid, start, stop).reshape(stop - start, -1)
 
 
-def repacked(tensor: DequantizedTensor) -> RepackedTensor | None:
+def repacked(tensor: DequantizedTensor) -> KeptBlocks | None:
     """Return the tensor in blocks of GGUF, None if GGUF has no block for its grid.
 
     Reads the scales and zeros, no codes.
@@ -67,10 +59,10 @@ def repacked(tensor: DequantizedTensor) -> RepackedTensor | None:
 
 def _as(
     tensor: DequantizedTensor, grid: Grid, type_: TensorType, blocks: Callable[[Grid, int, int], Bytes], worst: float
-) -> RepackedTensor | None:
+) -> KeptBlocks | None:
     if not numpy.isfinite(worst):
         return None
-    return RepackedTensor(replace(tensor, source=_BlockRows(tensor.shape, type_, grid, blocks)), worst)
+    return KeptBlocks(_BlockRows(tensor.shape, type_, grid, blocks), worst)
 
 
 def _ranges(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,6 @@ its 1 is an order of magnitude further away.
 """
 
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from toolkit.ggml_types import F32, FLOAT_TYPES, TensorType
 from toolkit.gguf_reader import GgufFile
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
-from toolkit.rows import RowSource, row_count
+from toolkit.row_sample import all_runs, sampled_runs
+from toolkit.rows import RowSource
 from toolkit.verify.check import Check, judged, listed, unknown
 
 SLACK = 2.0
@@ -28,8 +28,6 @@ MOST = 0.9
 """No row may be further from the source, relative to its length: a row of zeros is 1 away, an unrelated one 1.4."""
 EXACT, BLOCK_ROUNDING = 1e-6, 2.0**-11
 """Relative errors that always pass: of another processor's arithmetic, and of a scale or minimum in float16."""
-RUNS, RUN_ROWS = 3, 4
-WEIGHTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -116,30 +114,6 @@ def _rounded(values: quantizer.Floats, type_: TensorType) -> quantizer.Floats:
     importance = numpy.ones(values.shape[1], numpy.float32) if type_.name in NEED_IMATRIX else None
     contiguous = numpy.ascontiguousarray(values)
     return quantizer.to_float32(quantizer.from_float32(contiguous, type_, importance), type_)
-
-
-def all_runs(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Yield all rows in pieces."""
-    step, count = max(1, WEIGHTS_AT_ONCE // shape[-1]), row_count(shape)
-    yield from ((start, min(start + step, count)) for start in range(0, count, step))
-
-
-def sampled_runs(
-    name: str, shape: tuple[int, ...], runs: int = RUNS, run_rows: int = RUN_ROWS
-) -> Iterator[tuple[int, int]]:
-    """Yield a few runs of rows at places that depend on the name alone: several of a matrix, one of every expert's.
-
-    Their places are drawn, because every head's first row stays where it is when a head is permuted.
-    """
-    rows, matrices = (shape[-2], row_count(shape) // shape[-2]) if len(shape) > 1 else (1, 1)
-    if matrices == 1 and rows <= runs * run_rows:
-        yield 0, rows
-        return
-    draw = numpy.random.default_rng(zlib.crc32(name.encode()))
-    for matrix in range(matrices):
-        for _ in range(1 if matrices > 1 else runs):
-            start = int(draw.integers(0, max(1, rows - run_rows + 1)))
-            yield matrix * rows + start, matrix * rows + min(start + run_rows, rows)
 
 
 def _weights_check(found: list[Deviation], skipped: list[str]) -> Check:
