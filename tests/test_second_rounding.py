@@ -1,16 +1,22 @@
 """The cost of rounding again is measured on the weights, and nothing is said where there is none."""
 
+import json
+
 import numpy
 import pytest
 from compare import KIT
 
+from toolkit.convert import write_gguf
 from toolkit.gguf_source import source_from_gguf
 from toolkit.hf_source import source_from_checkpoint
+from toolkit.model_source import unquantized_profile
+from toolkit.plannable import profiles_worth_planning
 from toolkit.quant_profile import load_profile
 from toolkit.quantizer import from_float32, to_float32
 from toolkit.rows import row_count
 from toolkit.second_rounding import second_rounding
 from toolkit.tensor_plan import plan_conversion
+from toolkit.verify import Origin, verify
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"
 
@@ -79,9 +85,30 @@ def test_the_commands_say_it_in_one_line(run_command, tmp_path):
 
 
 def test_every_kept_tensor_is_in_the_document_with_its_difference(run_command):
-    import json
-
     finished = run_command("convert", CHECKPOINTS / "awq_4bit", "--dry-run", "-p", "keep", "--json")
     tensors = {tensor["name"]: tensor for tensor in json.loads(finished.stdout)["tensors"]}
     assert 0 < tensors["blk.0.attn_q.weight"]["worst_difference"] < 1e-3
     assert "worst_difference" not in tensors["token_embd.weight"]
+
+
+def test_more_bits_than_a_quantized_source_has_are_not_worth_planning(kit_checkpoint):
+    ladder = ("Q8_0", "Q6_K", "Q4_0", "Q2_K")
+    assert profiles_worth_planning(source_from_checkpoint(CHECKPOINTS / "gptq_4bit"), ladder) == (
+        "KEEP",
+        "Q4_0",
+        "Q2_K",
+    )
+    assert profiles_worth_planning(source_from_checkpoint(CHECKPOINTS / "fp8_block"), ladder) == ladder
+    assert profiles_worth_planning(source_from_checkpoint(kit_checkpoint("llama3")), ladder) == ladder
+
+
+def test_the_baseline_of_a_quantized_source_is_not_its_float32():
+    assert unquantized_profile(source_from_checkpoint(CHECKPOINTS / "gptq_4bit")) == "f16"
+
+
+def test_a_kept_file_passes_every_check_against_its_source(tmp_path):
+    for case in ("gptq_4bit", "awq_4bit", "compressed_int4_asym"):
+        source, path = source_from_checkpoint(CHECKPOINTS / case), tmp_path / f"{case}.gguf"
+        write_gguf(plan_conversion(source, load_profile("keep")), path)
+        verification = verify(path, Origin(source, CHECKPOINTS / case))
+        assert verification.failed == ()

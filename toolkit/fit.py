@@ -18,6 +18,7 @@ from toolkit.model_source import ModelSource, unquantized_profile
 from toolkit.plan import AsksMemory, PlannedChoice, Planner, PlanRequest
 from toolkit.plannable import PlannableModel
 from toolkit.runtime import LlamaRuntime
+from toolkit.second_rounding import second_rounding_message
 from toolkit.split_search import Budgets
 from toolkit.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.units import format_size
@@ -155,6 +156,9 @@ class _Trials:
         output, plan = self._output_for(choice), choice.file.conversion
         assert plan is not None
         self._watcher.step(f"converting to {choice.file.profile}")
+        message = second_rounding_message(self._job.source, plan)
+        if message is not None:
+            self._watcher.step(message)
         write_gguf(plan, output, self._watcher.conversion)
         try:
             meter = self._prepared_meter(output)

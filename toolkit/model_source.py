@@ -65,5 +65,10 @@ class ModelSource:
 
 def unquantized_profile(source: ModelSource) -> str:
     """Return the name of the profile that stores a source without losing anything, or as bf16 what is quantized."""
-    types = {tensor.source.type.name for tensor in source.tensors if len(tensor.shape) > 1}
+    # What was quantized is dequantized to F32, and F16 holds as much of it as can matter.
+    types = {
+        "F16" if tensor.packed_bytes is not None else tensor.source.type.name
+        for tensor in source.tensors
+        if len(tensor.shape) > 1
+    }
     return "f32" if "F32" in types else "f16" if types == {"F16"} else "bf16"

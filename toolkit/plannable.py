@@ -19,6 +19,7 @@ from toolkit.rows import row_count
 from toolkit.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.token_speed import Experts
 
+KEEP = "KEEP"
 LEAST_SHARE = 0.97
 """A profile may store some tensors with fewer bits than most get, but never so many that less than this share is left."""
 
@@ -118,15 +119,31 @@ def model_from_source(
     def make(name: str) -> PlannedFile:
         profile: QuantProfile = load_profile(name)
         plan = plan_conversion(source, profile, imatrix)
-        bits = profile.default.bits_per_weight
-        return PlannedFile(profile.name, bits, plan.file_bytes, plan.metadata, plan.tensors, plan)
+        return PlannedFile(profile.name, plan.typical_bits, plan.file_bytes, plan.metadata, plan.tensors, plan)
 
     weights = sum(_weights(tensor.shape) for tensor in source.tensors if tensor.name != "token_embd.weight")
 
     def least_bytes(name: str) -> int:
-        return round(weights * load_profile(name).default.bits_per_weight / 8 * LEAST_SHARE)
+        profile = load_profile(name)
+        if profile.keep:  # its types are those of the source, and not to be told from the profile
+            return 0
+        return round(weights * profile.default.bits_per_weight / 8 * LEAST_SHARE)
 
     return PlannableModel(source.name, source.metadata, profiles, make, least_bytes, None, estimated_file_bytes)
+
+
+def profiles_worth_planning(source: ModelSource, ladder: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the ladder; of a source that is quantized on a grid of GGUF, that grid and what is smaller.
+
+    More bits than it has cannot make such a model better.
+    """
+    if source.quantization is None:
+        return ladder
+    kept = plan_conversion(source, load_profile(KEEP))
+    if all(tensor.worst_difference is None for tensor in kept.tensors):
+        return ladder
+    smaller = (name for name in ladder if plan_conversion(source, load_profile(name)).file_bytes < kept.file_bytes)
+    return (KEEP, *smaller)
 
 
 def _weights(shape: tuple[int, ...]) -> int:

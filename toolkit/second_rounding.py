@@ -12,6 +12,7 @@ from toolkit.gguf_source import FEW_BITS
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.row_sample import sampled_runs
 from toolkit.tensor_plan import ConversionPlan, TensorPlan
+from toolkit.units import format_count
 
 NEGLIGIBLE = 1e-3
 """A relative error below this is that of 16-bit floats."""
@@ -29,6 +30,19 @@ class SecondRounding:
     """root mean square of the differences over that of the weights, of all sampled rows"""
     avoidable: bool
     """whether GGUF has the grid of any of them"""
+
+
+def second_rounding_message(source: ModelSource, plan: ConversionPlan) -> str | None:
+    """Return a line that says what the second rounding costs, and how to avoid it; None if there is none."""
+    found = second_rounding(source, plan)
+    if found is None:
+        return None
+    keep = "--profile keep avoids it, and " if found.avoidable else ""
+    return (
+        f"the source is quantized already ({source.quantization}): a second rounding of {found.n_tensors} tensors, to "
+        f"{', '.join(found.types)}, moves their weights by {found.relative_error:.1%} (relative RMS, measured on "
+        f"{format_count(found.n_rows)} rows); {keep}the original in bf16 or f16 gives a better file"
+    )
 
 
 def second_rounding(source: ModelSource, plan: ConversionPlan) -> SecondRounding | None:

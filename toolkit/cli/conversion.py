@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import SIZE, Function, emit_json, note, warn
-from toolkit.cli.quantized_source import kept_document, print_kept, second_rounding_warning
+from toolkit.cli.kept import kept_document, print_kept
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -88,9 +88,12 @@ def run_conversion(
     `output` is a file, a folder for a file of the default name, or None for the current folder; none of `inputs` is ever
     written to.
     """
+    from toolkit.second_rounding import second_rounding_message
+
     plan = _plan(source, request)
-    for message in (*source.warnings, *_fallback_warning(plan), *second_rounding_warning(source, plan)):
-        warn(message)
+    for message in (*source.warnings, *_fallback_warning(plan), second_rounding_message(source, plan)):
+        if message is not None:
+            warn(message)
     if request.verbose:
         for message in source.notes:
             note(message)

@@ -95,11 +95,12 @@ def _model(source: str, options: dict[str, Any]) -> "ModelSource":
 def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
     from toolkit.fit import FitJob
     from toolkit.imatrix import read_imatrix
-    from toolkit.plannable import model_from_source
+    from toolkit.plannable import model_from_source, profiles_worth_planning
     from toolkit.planner import LADDER
     from toolkit.quant_profile import load_profile
 
-    profiles = tuple(load_profile(name).name for name in options["profiles"]) or LADDER
+    named = tuple(load_profile(name).name for name in options["profiles"])
+    profiles = named or profiles_worth_planning(model, LADDER)
     imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] else None
     plannable = model_from_source(model, profiles, imatrix)
     warn_of_long_context(options["n_ctx"], plannable.trained_context)

@@ -123,7 +123,7 @@ def _choices(
 
 def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
     """Return the model that SRC means, in these profiles; without any, in all that are worth planning."""
-    from toolkit.plannable import model_from_gguf, model_from_source
+    from toolkit.plannable import model_from_gguf, model_from_source, profiles_worth_planning
     from toolkit.planner import LADDER
 
     if path.suffix == ".gguf" and not profiles:
@@ -136,7 +136,7 @@ def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "Plannable
     model = _bare_source(path) if bare else _whole_source(path, pre)
     for message in model.warnings:
         warn(message)
-    return model_from_source(model, profiles or LADDER, estimated_file_bytes=bare)
+    return model_from_source(model, profiles or profiles_worth_planning(model, LADDER), estimated_file_bytes=bare)
 
 
 def _bare_source(path: Path) -> "ModelSource":

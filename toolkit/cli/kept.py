@@ -1,29 +1,11 @@
-"""What the commands say of sources that are quantized already: what is kept, and what a second rounding costs."""
+"""What the commands say of tensors whose blocks are those of their source."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.units import format_count
-
 if TYPE_CHECKING:
-    from toolkit.model_source import ModelSource
     from toolkit.tensor_plan import ConversionPlan, TensorPlan
-
-
-def second_rounding_warning(source: "ModelSource", plan: "ConversionPlan") -> tuple[str, ...]:
-    """Return a line with the measured cost of rounding again; nothing where that is not done."""
-    from toolkit.second_rounding import second_rounding
-
-    found = second_rounding(source, plan)
-    if found is None:
-        return ()
-    keep = "--profile keep avoids it, and " if found.avoidable else ""
-    return (
-        f"the source is quantized already ({source.quantization}): a second rounding of {found.n_tensors} tensors, to "
-        f"{', '.join(found.types)}, moves their weights by {found.relative_error:.1%} (relative RMS, measured on "
-        f"{format_count(found.n_rows)} rows); {keep}the original in bf16 or f16 gives a better file",
-    )
 
 
 def kept_tensors(plan: "ConversionPlan") -> "list[TensorPlan]":
