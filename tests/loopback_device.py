@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from toolkit.stand_in import LOOPBACK, free_port, wait_until_listening
 
-_SERVE = "import sys; from toolkit.stand_in import serve; serve(sys.argv[1], 1)"
+_SERVE = "import sys; from toolkit.stand_in import serve; serve(sys.argv[1], 1, int(sys.argv[2]))"
 _EVALUATE = """
 import json, os, sys
 from pathlib import Path
@@ -32,10 +32,11 @@ _ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def loopback_device() -> Iterator[str]:
-    """Serve this machine's CPU as a device, and give its endpoint."""
+def loopback_device(n_devices: int = 1) -> Iterator[str]:
+    """Serve this machine's CPU as a device, or as several, and give the endpoint."""
     endpoint = f"{LOOPBACK}:{free_port()}"
-    server = subprocess.Popen([sys.executable, "-c", _SERVE, endpoint], stdout=subprocess.DEVNULL, cwd=_ROOT)
+    command = [sys.executable, "-c", _SERVE, endpoint, str(n_devices)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=_ROOT)
     try:
         wait_until_listening(endpoint)
         yield endpoint

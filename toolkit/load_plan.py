@@ -191,18 +191,18 @@ def _needed_ram(footprint: Footprint, *, use_mmap: bool) -> int:
 
 def _what_is_missing(plan: LoadPlan) -> str:
     choice, budgets, path = plan.choice, plan.budgets, plan.request.path
-    if not choice.fits:
-        split = f"{choice.placement.n_gpu_layers} of {choice.n_layers} layers on the GPU"
-        overrides = " and the given overrides" if plan.request.settings.tensor_overrides else ""
-        advice = "give a lower -ngl or other overrides" if plan.request.by_hand else "run it on the CPU (--vram 0)"
+    if choice.fits:
         return (
-            f"{path} does not fit: with {split}{overrides} it needs {format_size(choice.footprint.gpu_bytes)}, "
-            f"{format_size(choice.missing_bytes)} more than the {format_size(sum(budgets.room))} that may be taken; {advice}, a shorter "
-            "--ctx, a smaller --kv, or more --vram"
+            f"{path} does not fit: it needs {format_size(plan.needed_ram_bytes)} of RAM beside what can be mapped, and "
+            f"{format_size(budgets.ram_bytes)} are available; use a shorter --ctx, a smaller --kv, or more layers on a GPU"
         )
+    # Only a split by hand can be too much for the devices: a planned one leaves to the CPU what they have no room for.
+    overrides = " and the given overrides" if plan.request.settings.tensor_overrides else ""
     return (
-        f"{path} does not fit: it needs {format_size(plan.needed_ram_bytes)} of RAM beside what can be mapped, and "
-        f"{format_size(budgets.ram_bytes)} are available; use a shorter --ctx, a smaller --kv, or more layers on a GPU"
+        f"{path} does not fit: with {choice.placement.n_gpu_layers} of {choice.n_layers} layers on the GPU{overrides} it needs "
+        f"{format_size(choice.footprint.gpu_bytes)}, {format_size(choice.missing_bytes)} more than the "
+        f"{format_size(sum(budgets.room))} that may be taken; give a lower -ngl or other overrides, a shorter --ctx, a smaller --kv, "
+        "or more --vram"
     )
 
 

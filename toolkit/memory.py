@@ -218,6 +218,13 @@ class MemoryProbe:
         """
         return _footprint(self._ask(path, [settings], allocate=True, hold=True)[0])
 
+    def free_bytes(self, settings: MemorySettings) -> tuple[int, ...]:
+        """Return what each device that the settings mean has free now, 0 where its backend does not tell."""
+        answer = self._ask(Path(), [settings], allocate=False, devices_only=True)[0]
+        if "error" in answer:
+            raise _error(answer)
+        return tuple(answer["free_bytes"])
+
     @property
     def pid(self) -> int | None:
         """Return the child's process number, None where there is none."""
@@ -230,10 +237,10 @@ class MemoryProbe:
             child.close()
 
     def _ask(
-        self, path: Path, every: Sequence[MemorySettings], *, allocate: bool, hold: bool = False
+        self, path: Path, every: Sequence[MemorySettings], *, allocate: bool, **flags: bool
     ) -> list[dict[str, Any]]:
         settings = [asdict(each) for each in every]
-        request = {"path": str(path), "settings": settings, "allocate": allocate, "hold": hold}
+        request = {"path": str(path), "settings": settings, "allocate": allocate, **flags}
         if self._child is None:
             self._child = _Child(self._arguments)
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
@@ -321,7 +328,11 @@ def _footprint(answer: dict[str, Any]) -> Footprint:
 
 def _footprint_or_error(answer: dict[str, Any]) -> Footprint | ToolkitError:
     if "error" in answer:
-        kind: type[ToolkitError] = getattr(errors, answer["kind"], EnvironmentFaultError)
-        return kind(answer["error"])
+        return _error(answer)
     buffers = (BufferBytes(**buffer) for buffer in answer["buffers"])
     return by_device(buffers, answer["answered_by"], tuple(answer["asked"]))
+
+
+def _error(answer: dict[str, Any]) -> ToolkitError:
+    kind: type[ToolkitError] = getattr(errors, answer["kind"], EnvironmentFaultError)
+    return kind(answer["error"])

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from toolkit.device_choice import choose_devices
 from toolkit.errors import ToolkitError
+from toolkit.ggml_devices import free_bytes
 from toolkit.llama_log import llama_log
 from toolkit.memory import FROM_LOG, BufferBytes, MemorySettings
 from toolkit.memory_load import LoadedModel, Loading
@@ -108,7 +109,9 @@ def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
     path, allocate = Path(request["path"]), request["allocate"]
     every = [MemorySettings.from_json(values) for values in request["settings"]]
     models.release()
-    if request["hold"]:
+    if request.get("devices_only"):
+        return [_free_bytes(each) for each in every]
+    if request.get("hold"):
         return [_answer(each, lambda settings: models.hold(path, settings)) for each in every]
     answers: list[dict[str, Any]] = []
     for _, alike in groupby(every, key=lambda settings: settings.of_model):
@@ -119,6 +122,13 @@ def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
         except ToolkitError as error:
             answers += [_refusal(error)] * len(group)
     return answers
+
+
+def _free_bytes(settings: MemorySettings) -> dict[str, Any]:
+    try:
+        return {"free_bytes": [free_bytes(device) for device in choose_devices(settings)[0]]}
+    except ToolkitError as error:
+        return _refusal(error)
 
 
 def _answers(model: LoadedModel, every: Iterable[MemorySettings]) -> Iterator[dict[str, Any]]:

@@ -63,6 +63,26 @@ def test_a_budget_is_kept_by_the_load_itself(document, model, server):
     assert 0 < allocated == predicted <= 3 * MIB
 
 
+def test_where_no_layer_fits_the_device_the_cpu_does_it_and_one_line_says_so(run_command, model, server):
+    done = run_command("perplexity", model, *SMALL, "--rpc", server, "--vram", "100KiB", "--margin", "0")
+    assert done.returncode == 0
+    assert "fits on the GPU, so the CPU has to do it: the first layer lacks" in done.stderr
+
+
+def test_a_server_with_two_devices_has_a_budget_for_each(run_command, document, model):
+    with loopback_device(n_devices=2) as endpoint:
+        sizes = ("--rpc", endpoint, "--vram", "3MiB,4MiB", "--margin", "0")
+        loaded = document("perplexity", model, *SMALL, *sizes)
+        planned = document("plan", model, "--ctx", "64", "--ram-bandwidth", "40", *sizes)
+        too_few = run_command("plan", model, "--rpc", endpoint, "--vram", "3MiB")
+    allocated = [device["allocated_bytes"] for device in loaded["devices"] if device["name"].startswith("RPC")]
+    assert 0 < allocated[0] <= 3 * MIB
+    assert all(size <= 4 * MIB for size in allocated[1:])
+    budgets = {device["name"]: device["budget_bytes"] for device in planned["choices"][0]["devices"]}
+    assert budgets["RPC0"] == 3 * MIB
+    assert "--vram has 1 sizes for 2 devices of RPC servers" in too_few.stderr
+
+
 def test_people_read_what_was_predicted_and_allocated(run_command, model):
     done = run_command("perplexity", model, *SMALL)
     assert "allocated, as predicted to the byte" in done.stderr

@@ -20,6 +20,7 @@ from toolkit.cli.places import (
     places,
     servers_that_answer,
     sizes,
+    warn_of_idle_gpu,
 )
 from toolkit.errors import EnvironmentFaultError, InputError
 
@@ -120,6 +121,7 @@ def opened(
     from toolkit.runtime import LlamaRuntime
 
     plan = plan_of(path, load, n_ctx, beside)
+    warn_of_idle_gpu(plan.choice)
     settings: RuntimeSettings = runtime_settings(plan.settings, load.threads, use_mmap=plan.request.use_mmap)
     with LlamaRuntime(path, replace(settings, on_tensor=on_tensor)) as runtime:
         if n_ctx > runtime.n_ctx_train:

@@ -12,7 +12,7 @@ from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
     from toolkit.memory import FlashAttention
-    from toolkit.plan import AsksMemory, KvTypes
+    from toolkit.plan import AsksMemory, KvTypes, PlannedChoice
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
 Option = Callable[[Function], Function]
@@ -138,6 +138,17 @@ def warn_of_unused_gpu() -> None:
         warn(
             f"llama-cpp-python was built without offload, so {gpus[0].name} stays idle and rates are the CPU's; reinstall it: "
             f"{reinstall_line()}"
+        )
+
+
+def warn_of_idle_gpu(choice: "PlannedChoice") -> None:
+    """Say so where not one layer fits the GPU, and what would help."""
+    from toolkit.units import format_size
+
+    if choice.first_layer_lacks_bytes:
+        warn(
+            f"nothing of {choice.file.profile} fits on the GPU, so the CPU has to do it: the first layer lacks "
+            f"{format_size(choice.first_layer_lacks_bytes)}; more --vram, a shorter --ctx or a smaller --ubatch would help"
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, note, warn
+from toolkit.cli.places import warn_of_idle_gpu
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -40,17 +41,6 @@ def print_report(report: Report, format_: str) -> None:
         _print_table(report)
     else:
         _print_for_others(report, format_)
-
-
-def warn_of_idle_gpu(choice: "PlannedChoice") -> None:
-    """Say so where not one layer fits the GPU, and what would help."""
-    from toolkit.units import format_size
-
-    if choice.first_layer_lacks_bytes:
-        warn(
-            f"nothing of {choice.file.profile} fits on the GPU, so the CPU has to do it: the first layer lacks "
-            f"{format_size(choice.first_layer_lacks_bytes)}; more --vram, a shorter --ctx or a smaller --ubatch would help"
-        )
 
 
 def with_companions(plan: "LaunchPlan", companions: "tuple[Companion, ...]") -> "LaunchPlan":

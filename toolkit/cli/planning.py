@@ -52,7 +52,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
     from toolkit.split_search import Budgets
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
-    vram, endpoints = _budgets(asked.places)
+    vram, endpoints, n_gpus = _budgets(asked.places)
     margin, ram = asked.places.margin, asked.places.ram
     return PlanRequest(
         Budgets(
@@ -60,7 +60,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
             read_ram().available_bytes if ram is None else ram,
             machine_margin(vram) if margin is None else margin,
         ),
-        _settings(asked, len(vram) - len(endpoints), endpoints),
+        _settings(asked, n_gpus, endpoints),
         _bandwidths(asked, on_cpu=not any(vram)),
         kv_types if asked.kv or asked.places.flash_attention != "off" else kv_types[:1],
         Prefer(asked.prefer),
@@ -91,18 +91,21 @@ def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -
     )
 
 
-def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the budgets of GPUs and servers, given by hand or what is free now, and the servers that answer."""
+def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...], int]:
+    """Return budgets given by hand or what is free now, the servers that answer, and how many of the former are GPUs'."""
     warn_of_unused_gpu()
     given, endpoints = servers_that_answer(where, sizes(where.vram), "planned without it")
+    remote = _free_on(endpoints) if endpoints else ()
     if given is None:
-        return _free_now(endpoints), endpoints
-    if len(given) < len(endpoints):
+        gpus = _free_now(endpoints)
+        return (*gpus, *remote), endpoints, len(gpus)
+    if len(given) < len(remote):
         raise InputError(
-            f"--vram has {len(given)} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
+            f"--vram has {len(given)} sizes for {len(remote)} devices of RPC servers; give one for each GPU, then for each of "
+            "those"
         )
     _warn_of_less(given)
-    return given, endpoints
+    return given, endpoints, len(given) - len(remote)
 
 
 def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
@@ -114,7 +117,15 @@ def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
     if not gpus and not endpoints:
         warn("no GPU was found and no --vram was given: planned for the CPU alone")
         return (0,)
-    return (*(gpu.free_bytes for gpu in gpus), *(_free_on(endpoint) for endpoint in endpoints))
+    return tuple(gpu.free_bytes for gpu in gpus)
+
+
+def _free_on(endpoints: tuple[str, ...]) -> tuple[int, ...]:
+    """Return what every device of the servers has free; a server has one for each GPU of its machine."""
+    from toolkit.memory import MemoryProbe, MemorySettings
+
+    with MemoryProbe() as probe:
+        return probe.free_bytes(MemorySettings(1, device="cpu", rpc=endpoints))
 
 
 def _tell_who_holds(gpu: "Gpu") -> None:
@@ -126,13 +137,6 @@ def _tell_who_holds(gpu: "Gpu") -> None:
         note(
             f"{gpu.name}: {format_size(gpu.free_bytes)} of {format_size(gpu.total_bytes)} are free, held by {', '.join(held)}"
         )
-
-
-def _free_on(endpoint: str) -> int:
-    from toolkit.ggml_devices import free_bytes
-    from toolkit.stand_in import add_rpc_devices
-
-    return sum(free_bytes(device) for device in add_rpc_devices(endpoint))
 
 
 def _warn_of_less(given: tuple[int, ...]) -> None:
