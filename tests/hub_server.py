@@ -86,9 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
-        if listing := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+        if listing := re.fullmatch(r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._list(listing[1], listing[2] or "main")
-        elif resolve := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        elif resolve := re.fullmatch(r"/(?:datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(resolve[1], resolve[2], resolve[3], with_body=with_body)
         elif elsewhere := re.fullmatch(r"/elsewhere/([^/]+/[^/]+)/(.+)", path):
             self.hub.seen_elsewhere += self.headers.get_all("Authorization") or []

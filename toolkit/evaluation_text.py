@@ -2,12 +2,17 @@
 
 import hashlib
 import platform
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import TextError
 
-DEMO = "demo"
+DEMO, WIKITEXT = "demo", "wikitext-2"
+_WIKITEXT_REPO, _WIKITEXT_ARCHIVE = "ggml-org/ci", "wikitext-2-raw-v1.zip"
+_WIKITEXT_MEMBER = "wikitext-2-raw/wiki.test.raw"
+"""What llama-perplexity's own documentation measures on."""
+_LARGEST_MEMBER = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -17,14 +22,18 @@ class EvaluationText:
     name: str
     text: str
     sha256: str
+    is_chat: bool = False
+    """whether special tokens written in it are meant"""
 
 
 def named_text(name: str) -> EvaluationText:
-    """Return the text that an option means: `demo` for the text that every Python carries, or a file.
+    """Return the text that an option means: a file, `demo` for the text that every Python carries, or `wikitext-2`.
 
-    Raises TextError as `read_text` does.
+    Raises TextError as `read_text` does, HubError if WikiText-2 is neither cached nor to be had.
     """
     path = Path(name)
+    if name == WIKITEXT and not path.exists():
+        return _wikitext()
     return read_text(None if name == DEMO and not path.exists() else path)
 
 
@@ -34,15 +43,34 @@ def read_text(path: Path | None = None) -> EvaluationText:
     Raises TextError if the file is missing, empty, or no text.
     """
     if path is None:
-        return _named(f"the last fifth of pydoc_data.topics, Python {platform.python_version()}", _python_topics())
+        return with_hash(f"the last fifth of pydoc_data.topics, Python {platform.python_version()}", _python_topics())
     text = _decode(path, _read(path))
     if not text.strip():
         raise TextError(f"{path} is empty; give a file with text of the kind that the model is for")
-    return _named(path.name, text)
+    return with_hash(path.name, text)
 
 
-def _named(name: str, text: str) -> EvaluationText:
-    return EvaluationText(name, text, hashlib.sha256(text.encode("utf-8")).hexdigest())
+def with_hash(name: str, text: str, *, is_chat: bool = False) -> EvaluationText:
+    """Return a text under a name."""
+    return EvaluationText(name, text, hashlib.sha256(text.encode("utf-8")).hexdigest(), is_chat)
+
+
+def _wikitext() -> EvaluationText:
+    """Return the test set of WikiText-2, fetched once into the hub's cache."""
+    from toolkit.hub import fetch_dataset_file
+
+    path = fetch_dataset_file(_WIKITEXT_REPO, _WIKITEXT_ARCHIVE)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(_WIKITEXT_MEMBER)
+            if member.file_size > _LARGEST_MEMBER:
+                raise TextError(f"{path}: {member.filename} claims {member.file_size:,} bytes: damaged; delete it")
+            data = archive.read(member)
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise TextError(
+            f"{path} is no archive with {_WIKITEXT_MEMBER} in it; delete it, and it is fetched anew"
+        ) from error
+    return with_hash(WIKITEXT, _decode(path, data))
 
 
 def _python_topics() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
+from toolkit.chat_text import tokens_of
 from toolkit.errors import QualityError
 from toolkit.evaluation_text import EvaluationText
 from toolkit.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
@@ -165,7 +166,11 @@ def collect_with(
     runtime: LlamaRuntime, collector: ImatrixCollector, calibration: Calibration, progress: Progress | None = None
 ) -> ImatrixSums:
     """Return the same of a model that is loaded, with the collector as its `on_tensor`."""
-    tokens = runtime.tokenize(calibration.text.text, parse_special=calibration.parse_special)
+    text = calibration.text
+    if calibration.parse_special and not text.is_chat:
+        tokens = runtime.tokenize(text.text, parse_special=True)
+    else:
+        tokens = tokens_of(runtime, text)
     windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
     for group in windows.groups(runtime.n_parallel):
         texts = [windows.window(index, runtime.bos_token) for index in group]

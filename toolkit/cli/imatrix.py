@@ -8,7 +8,7 @@ import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.loading import devices_document, opened
-from toolkit.cli.measuring import quality_options, value_bar, windows_load
+from toolkit.cli.measuring import measured_text, quality_options, value_bar, windows_load
 
 if TYPE_CHECKING:
     from toolkit.imatrix_sums import ImatrixSums
@@ -57,14 +57,13 @@ def collect(gguf: Path, **options: Any) -> None:
     The file is the one that llama-imatrix writes. Calibrate on text of the kind that the model is for; --text demo is for
     trying out.
     """
-    from toolkit.evaluation_text import named_text
     from toolkit.imatrix_collection import Calibration, ImatrixCollector, collect_with
     from toolkit.imatrix_sums import write_imatrix
     from toolkit.output_file import check_output
 
     check_output(options["output"], force=options["force"])
     calibration = Calibration(
-        named_text(options["text"]),
+        measured_text(options, gguf),
         options["n_ctx"],
         options["chunks"],
         options["process_output"],

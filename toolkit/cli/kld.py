@@ -10,7 +10,15 @@ import click
 
 from toolkit.cli.common import emit_json
 from toolkit.cli.loading import devices_document, opened
-from toolkit.cli.measuring import Tell, explained, quality_options, text_document, value_bar, windows_load
+from toolkit.cli.measuring import (
+    Tell,
+    explained,
+    measured_text,
+    quality_options,
+    text_document,
+    value_bar,
+    windows_load,
+)
 from toolkit.cli.places import parse_kv
 from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
@@ -63,7 +71,7 @@ def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
     questions = questions_of(options)
     given = {
         name
-        for name in ("text", "n_ctx")
+        for name in ("text", "as_chat", "n_ctx")
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
     started = time.perf_counter()
@@ -84,7 +92,7 @@ class _Request:
     gguf: Path
     options: dict[str, Any]
     given: set[str]
-    """which of text and n_ctx the user gave"""
+    """which of text, as_chat and n_ctx the user gave"""
     questions: "list[Question]"
 
 
@@ -101,21 +109,22 @@ def _measure(request: _Request) -> _Measured:
 
 
 def _in_lockstep(request: _Request) -> _Measured:
+    from toolkit.chat_text import tokens_of
     from toolkit.divergence import LiveBase, check_vocabularies
-    from toolkit.evaluation_text import named_text
     from toolkit.logits_file import logits_writer
     from toolkit.perplexity import cut_windows
 
     options = request.options
-    text, n_ctx = named_text(options["text"]), options["n_ctx"]
+    text, n_ctx = measured_text(options, request.gguf), options["n_ctx"]
+    base_text = measured_text(options, options["base"]) if options["as_chat"] else text
     load = windows_load(options, n_ctx, options["chunks"])
     base_load = replace(load, kv=options["base_kv"])
     with ExitStack() as stack:
         model = stack.enter_context(opened(request.gguf, load, n_ctx))
         base_model = stack.enter_context(opened(options["base"], base_load, n_ctx, beside=model))
         runtime, base = model.runtime, base_model.runtime
-        tokens = runtime.tokenize(text.text)
-        check_vocabularies(runtime, base, tokens, base.tokenize(text.text))
+        tokens = tokens_of(runtime, text)
+        check_vocabularies(runtime, base, tokens, tokens_of(base, base_text))
         windows = cut_windows(tokens, n_ctx, options["chunks"])
         writer = None
         if options["save_logits"] is not None:
@@ -127,22 +136,22 @@ def _in_lockstep(request: _Request) -> _Measured:
 
 
 def _against_file(request: _Request) -> _Measured:
+    from toolkit.chat_text import tokens_of
     from toolkit.divergence import SavedBase
-    from toolkit.evaluation_text import named_text
     from toolkit.logits_file import read_logits
     from toolkit.perplexity import Windows
 
     options = request.options
     file = read_logits(options["base_logits"])
-    text = named_text(options["text"]) if "text" in request.given else None
+    text = measured_text(options, request.gguf) if request.given & {"text", "as_chat"} else None
     count = min(file.windows.count, options["chunks"] or file.windows.count)
     with opened(request.gguf, windows_load(options, file.windows.n_ctx, count), file.windows.n_ctx) as model:
         runtime = model.runtime
-        tokens = runtime.tokenize(text.text) if text is not None else None
+        tokens = tokens_of(runtime, text) if text is not None else None
         file.check(runtime.n_vocab, options["n_ctx"] if "n_ctx" in request.given else None, tokens)
         windows = Windows(file.windows.tokens, file.windows.n_ctx, count)
         result = _compare(runtime, SavedBase(file), windows, request)
-    about_text = text_document(text) if text is not None else {"text": None, "text_sha256": None}
+    about_text = text_document(text) if text is not None else {"text": None, "text_sha256": None, "as_chat": None}
     held = {"devices": devices_document(model)}
     return _Measured(result, windows.count, {"base": str(options["base_logits"]), **about_text, **held})
 

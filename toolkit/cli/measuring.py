@@ -21,7 +21,13 @@ Tell = Callable[[int, int, str], None]
 
 
 _QUALITY_OPTIONS = (
-    click.option("--text", default="demo", show_default=True, help="Text file in UTF-8, or `demo`: Python's manual."),
+    click.option(
+        "--text",
+        default="demo",
+        show_default=True,
+        help="Text file in UTF-8, `demo` (Python's manual), or `wikitext-2` (its test set, from the hub).",
+    ),
+    click.option("--as-chat", is_flag=True, help="Take paragraphs as turns, in the model's own chat format."),
     click.option("--ctx", "n_ctx", type=COUNT, default=512, show_default=True, help="Tokens of a window."),
     click.option("--chunks", type=click.IntRange(min=1), help="Windows to measure on; default: all of the text."),
     *LOADING_OPTIONS,
@@ -41,9 +47,22 @@ def windows_load(options: dict[str, Any], n_ctx: int, max_chunks: int | None) ->
     return replace(load_options(options), n_parallel=windows_together(n_ctx, max_chunks))
 
 
+def measured_text(options: dict[str, Any], gguf: Path) -> "EvaluationText":
+    """Return the text that the options ask for, in the chat format of a model if they do."""
+    from toolkit.evaluation_text import named_text
+
+    text = named_text(options["text"])
+    if not options["as_chat"]:
+        return text
+    from toolkit.chat_text import as_chat
+    from toolkit.gguf_reader import read_gguf
+
+    return as_chat(text, read_gguf(gguf).metadata, gguf.name)
+
+
 def text_document(text: "EvaluationText") -> dict[str, Any]:
     """Return what says whether two measurements may be compared."""
-    return {"text": text.name, "text_sha256": text.sha256}
+    return {"text": text.name, "text_sha256": text.sha256, "as_chat": text.is_chat}
 
 
 @contextmanager

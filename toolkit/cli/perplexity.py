@@ -8,9 +8,10 @@ import click
 
 from toolkit.cli.common import emit_json
 from toolkit.cli.loading import devices_document, load_options, opened
-from toolkit.cli.measuring import explained, quality_options, text_document, value_bar, windows_load
+from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, value_bar, windows_load
 
 if TYPE_CHECKING:
+    from toolkit.evaluation_text import EvaluationText
     from toolkit.perplexity import Perplexity
 
 KEYS = ("perplexity", "standard_error", "tokens")
@@ -44,12 +45,10 @@ def command(gguf: Path, **options: Any) -> None:
     """
     if options["stride"] is not None and options["save_logits"] is not None:
         raise click.UsageError("--save-logits keeps windows that do not overlap; leave --stride out")
-    from toolkit.evaluation_text import named_text
-
-    text = named_text(options["text"])
+    text = measured_text(options, gguf)
     started = time.perf_counter()
     with explained([gguf], "perplexity", KEYS, as_json=options["as_json"]):
-        result, devices = _measure(gguf, text.text, options)
+        result, devices = _measure(gguf, text, options)
     seconds = time.perf_counter() - started
     if options["as_json"]:
         about = {"model": str(gguf), **document(result), "stride": options["stride"], **text_document(text)}
@@ -74,8 +73,9 @@ def document(result: "Perplexity") -> dict[str, Any]:
     }
 
 
-def _measure(gguf: Path, text: str, options: dict[str, Any]) -> "tuple[Perplexity, list[dict[str, Any]]]":
+def _measure(gguf: Path, text: "EvaluationText", options: dict[str, Any]) -> "tuple[Perplexity, list[dict[str, Any]]]":
     """Return the perplexity, and what the devices held."""
+    from toolkit.chat_text import tokens_of
     from toolkit.logits_file import SaveAs, measure_and_save
     from toolkit.perplexity import cut_windows, measure_windows, strided_window
 
@@ -85,7 +85,7 @@ def _measure(gguf: Path, text: str, options: dict[str, Any]) -> "tuple[Perplexit
     else:
         n_ctx, load = strided_window(n_ctx, stride), load_options(options)
     with opened(gguf, load, n_ctx) as one, value_bar("perplexity") as tell:
-        windows = cut_windows(one.runtime.tokenize(text), n_ctx, chunks, stride)
+        windows = cut_windows(tokens_of(one.runtime, text), n_ctx, chunks, stride)
 
         def progress(done: int, total: int, value: float) -> None:
             tell(done, total, f"{value:.4f}")

@@ -3,6 +3,7 @@
 Nothing else talks to the hub.
 """
 
+from toolkit.hub.dataset import fetch_dataset_file
 from toolkit.hub.model import HubModel, parse_hub_model
 from toolkit.hub.outline import write_outline
 from toolkit.hub.repository import (
@@ -21,6 +22,7 @@ __all__ = [
     "cache_folder",
     "cached_checkpoint",
     "download_checkpoint",
+    "fetch_dataset_file",
     "open_repository",
     "parse_hub_model",
     "write_outline",

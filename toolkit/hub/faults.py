@@ -25,9 +25,9 @@ def explained(model: HubModel) -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise InputError(f"{model.repo} has no revision {model.revision!r}; see {place}/tree/main") from error
     except errors.RemoteEntryNotFoundError as error:
-        raise HubError(f"a file of {model} is gone from the hub: {_reason(error)}; try again") from error
+        raise HubError(f"a file of {model} is gone from the hub: {reason(error)}; try again") from error
     except (errors.HTTPError, OSError) as error:
-        raise HubError(f"{model} cannot be fetched from the hub: {_reason(error)}") from error
+        raise HubError(f"{model} cannot be fetched from the hub: {reason(error)}") from error
 
 
 def _how_to_get_in(place: str) -> str:
@@ -40,7 +40,7 @@ def _how_to_get_in(place: str) -> str:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the first line of the error below, which says more than the library's advice."""
     cause = error.__cause__ or error
     response = getattr(cause, "response", None)

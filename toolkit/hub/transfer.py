@@ -1,6 +1,7 @@
 """Transfers from the hub, which go on where they broke."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ class Counted:
         self._advance(n_bytes)
 
 
-def download(repo: str, file: str, revision: str, advance: Advance) -> Path:
+def download(repo: str, file: str, revision: str, advance: Advance, repo_type: str = "model") -> Path:
     """Bring a file into the cache, unless it is there, and return its path."""
     import huggingface_hub
 
     bar = _bar(advance)
-    return Path(again(lambda: huggingface_hub.hf_hub_download(repo, file, revision=revision, tqdm_class=bar)))
+    fetch = partial(huggingface_hub.hf_hub_download, repo, file, revision=revision, repo_type=repo_type)
+    return Path(again(lambda: fetch(tqdm_class=bar)))
 
 
 def read_range(repo: str, file: str, revision: str, start: int, stop: int) -> bytes:
