@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.bandwidth import gpu_bandwidths, remember_ram_bandwidth
-from toolkit.devices import Gpu, Ram, list_gpus, physical_cores, read_ram
+from toolkit.devices import Gpu, Ram, physical_cores, read_ram
 from toolkit.disk_cache import cache_folder
+from toolkit.gpus import find_gpus
 from toolkit.margin import Overhead, known_overheads
 from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
 
@@ -65,7 +66,7 @@ _DISTRIBUTIONS = (
 
 def diagnose(installed_version: Callable[[str], str | None], folder: Path, *, measure: bool = True) -> Diagnosis:
     """Return what this machine has; `folder` is where output would go. `measure` reads memory for half a second."""
-    found, build, known = list_gpus(), offload_build(), known_overheads()
+    found, build, known = find_gpus(), offload_build(), known_overheads()
     disk = shutil.disk_usage(folder).free
     return Diagnosis(
         gpus=found.gpus,

@@ -74,11 +74,16 @@ def describe_device(pointer: int) -> GgmlDevice:
     )
 
 
-def free_bytes(device: GgmlDevice) -> int:
-    """Return how much of a device's memory is free now, 0 where its backend does not tell."""
+def memory_of(device: GgmlDevice) -> tuple[int, int]:
+    """Return how much of a device's memory is free now, and all of it; 0 where its backend does not tell."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     _base().ggml_backend_dev_memory(device.pointer, ctypes.byref(free), ctypes.byref(total))
-    return free.value
+    return free.value, total.value
+
+
+def free_bytes(device: GgmlDevice) -> int:
+    """Return how much of a device's memory is free now, 0 where its backend does not tell."""
+    return memory_of(device)[0]
 
 
 def known_buffer_types() -> dict[int, BufferType]:

@@ -9,7 +9,8 @@ from toolkit.bandwidth import gpu_bandwidths, ram_bandwidth
 from toolkit.device_choice import choose_devices
 from toolkit.devices import read_ram
 from toolkit.errors import DoesNotFitError
-from toolkit.ggml_devices import GgmlDevice, free_bytes
+from toolkit.ggml_devices import GgmlDevice
+from toolkit.gpus import as_gpu, reported
 from toolkit.margin import machine_margin
 from toolkit.memory import DeviceBytes, Footprint, MemorySettings
 from toolkit.placement import Placement
@@ -99,12 +100,13 @@ class LoadedBytes:
 
 def read_budgets(devices: Sequence[GgmlDevice], limits: BudgetLimits) -> Budgets:
     """Return what may be taken now: what is free on each device and in RAM, and no more than the user said."""
-    free = [free_bytes(device) for device in devices]
+    ram_now = read_ram()
+    free = [as_gpu(reported(device), ram_now).free_bytes for device in devices]
     given = limits.vram_bytes if limits.vram_bytes is not None else free
     # A backend that does not tell what is free gives 0; then the user's word counts alone.
     vram = tuple(min(size, known) if known else size for size, known in zip(given, free, strict=False))
     margin = limits.margin_bytes if limits.margin_bytes is not None else machine_margin(vram)
-    available = read_ram().available_bytes
+    available = ram_now.available_bytes
     ram = available if limits.ram_bytes is None else min(limits.ram_bytes, available)
     return Budgets(vram, ram, margin)
 

@@ -249,8 +249,7 @@ class Planner:
         return SplitSearch(file.model_tensors, self._request.budgets, ask, self._whole.get(settings))
 
     def _choice(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
-        beyond_ram = found.footprint.host_bytes - self._request.budgets.ram_bytes
-        if beyond_ram > 0:
+        if self._request.budgets.ram_excess(found.footprint):
             return self._unfit(file, settings, found)
         moved = moved_bytes(file.model_tensors, file.experts, found.placement, found.footprint)
         rate = tokens_per_second(moved, self._request.bandwidths, file.model_tensors.n_layer)
@@ -259,7 +258,7 @@ class Planner:
 
     def _unfit(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
         budgets = self._request.budgets
-        missing = sum(budgets.excess(found.footprint)) + max(0, found.footprint.host_bytes - budgets.ram_bytes)
+        missing = sum(budgets.excess(found.footprint)) + budgets.ram_excess(found.footprint)
         settled = settled_settings(settings, found.placement)
         return PlannedChoice(file, settled, found.placement, found.footprint, False, found.fits_whole, 0.0, missing)
 
@@ -288,8 +287,10 @@ class Planner:
     def _nothing_fits(self) -> str:
         choice = self.choice(self._model.profiles[-1], self._request.kv_types[-1])
         what = f"{choice.file.profile} with {choice.settings.kv_type_k} KV at a context of {choice.settings.n_ctx:,}"
+        available = self._request.budgets.ram_bytes
+        needed = available + self._request.budgets.ram_excess(choice.footprint)
         return (
-            f"{what} needs {format_size(choice.footprint.host_bytes)} of RAM, and {format_size(self._request.budgets.ram_bytes)} "
+            f"{what} needs {format_size(needed)} of RAM, and {format_size(available)} "
             "are available; give a smaller --profile, a shorter --ctx, more --vram, or --ram by hand"
         )
 

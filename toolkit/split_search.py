@@ -22,6 +22,8 @@ class Budgets:
     ram_bytes: int
     margin_bytes: int = 0
     """what stays free on each GPU"""
+    one_pool: bool = False
+    """whether the GPU's memory is the host's, so that `ram_bytes` has to do for both"""
 
     @property
     def room(self) -> tuple[int, ...]:
@@ -34,6 +36,11 @@ class Budgets:
             return (max(0, footprint.gpu_bytes - self.room[0]),)
         names = footprint.asked or tuple(device.name for device in footprint.devices if not device.on_host)
         return tuple(max(0, footprint.bytes_on(name) - room) for name, room in zip(names, self.room, strict=False))
+
+    def ram_excess(self, footprint: Footprint) -> int:
+        """Return by how much the host's memory is exceeded, 0 if it is not."""
+        taken = footprint.host_bytes + (footprint.gpu_bytes if self.one_pool else 0)
+        return max(0, taken - self.ram_bytes)
 
     def holds(self, footprint: Footprint) -> bool:
         """Tell whether a footprint fits the GPUs."""

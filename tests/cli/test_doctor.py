@@ -41,7 +41,7 @@ def test_a_person_reads_the_same():
 
 def test_a_gpu_says_what_was_measured_beyond_buffers_or_how_to_measure_it(monkeypatch, tmp_path):
     monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path))
-    monkeypatch.setattr("toolkit.doctor.list_gpus", lambda: GpuList((CARD,)))
+    monkeypatch.setattr("toolkit.doctor.find_gpus", lambda: GpuList((CARD,)))
     assert "not measured: doctor --calibrate" in doctor().stdout
     known_overheads().put(Overhead(CARD.name, CARD.driver, 300 << 20, "NVML"))
     assert "beyond the buffers a process takes 300 MiB, measured" in doctor().stdout

@@ -225,7 +225,8 @@ def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch
 
 def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, monkeypatch):
     card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
-    monkeypatch.setattr("toolkit.devices.list_gpus", lambda: GpuList((card,)))
+    for place in ("toolkit.devices.list_gpus", "toolkit.gpus.find_gpus"):
+        monkeypatch.setattr(place, lambda: GpuList((card,)))
     monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
     result = plan(file, "--ctx", "512")
     assert "built without offload, so NVIDIA RTX 3060 stays idle" in result.stderr

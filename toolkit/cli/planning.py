@@ -46,6 +46,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
     Raises InputError for values that are none, EnvironmentFaultError if a required server is down.
     """
     from toolkit.devices import read_ram
+    from toolkit.gpus import find_gpus
     from toolkit.margin import machine_margin
     from toolkit.plan import PlanRequest
     from toolkit.planner import Prefer
@@ -59,6 +60,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
             vram,
             read_ram().available_bytes if ram is None else ram,
             machine_margin(vram) if margin is None else margin,
+            any(gpu.shares_ram for gpu in find_gpus().gpus),
         ),
         _settings(asked, n_gpus, endpoints),
         _bandwidths(asked, on_cpu=not any(vram)),
@@ -109,9 +111,9 @@ def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...], int]:
 
 
 def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
-    from toolkit.devices import list_gpus
+    from toolkit.gpus import find_gpus
 
-    gpus = list_gpus().gpus
+    gpus = find_gpus().gpus
     for gpu in gpus:
         _tell_who_holds(gpu)
     if not gpus and not endpoints:
@@ -140,10 +142,10 @@ def _tell_who_holds(gpu: "Gpu") -> None:
 
 
 def _warn_of_less(given: tuple[int, ...]) -> None:
-    from toolkit.devices import list_gpus
+    from toolkit.gpus import find_gpus
     from toolkit.units import format_size
 
-    for gpu, size in zip(list_gpus().gpus, given, strict=False):
+    for gpu, size in zip(find_gpus().gpus, given, strict=False):
         if gpu.free_bytes < size:
             warn(f"{gpu.name} has {format_size(gpu.free_bytes)} free now, less than --vram {format_size(size)}")
 
