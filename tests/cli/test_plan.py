@@ -223,10 +223,14 @@ def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch
     assert document(file, "--vram", "64MiB", "--ctx", "512")["estimated"]
 
 
-def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, monkeypatch):
-    card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
+def the_only_gpu_is(card, monkeypatch):
     for place in ("toolkit.devices.list_gpus", "toolkit.gpus.find_gpus"):
         monkeypatch.setattr(place, lambda: GpuList((card,)))
+
+
+def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, monkeypatch):
+    card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
+    the_only_gpu_is(card, monkeypatch)
     monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
     result = plan(file, "--ctx", "512")
     assert "built without offload, so NVIDIA RTX 3060 stays idle" in result.stderr
@@ -237,7 +241,7 @@ def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, 
 def test_a_plan_starts_from_what_is_free_and_names_who_holds_the_rest(file, monkeypatch):
     held = (Holder(4242, 1434 << 20), Holder(77, None))
     card = Gpu("NVIDIA RTX 3070", "GPU-1", 8 << 30, 6758 << 20, held)
-    monkeypatch.setattr("toolkit.devices.list_gpus", lambda: GpuList((card,)))
+    the_only_gpu_is(card, monkeypatch)
     monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("CUDA",)))
     result = plan(file, "--ctx", "512", "--json")
     assert json.loads(result.stdout)["choices"][0]["devices"][0]["budget_bytes"] == 6758 << 20
