@@ -100,3 +100,11 @@ def test_a_modelfile_says_what_the_server_of_ollama_must_be_told():
 def test_only_overrides_and_servers_keep_a_plan_from_being_told_to_every_program():
     assert uses_overrides(MIXTURE)
     assert not uses_overrides(LaunchPlan(AWKWARD, 4096, 33, "q8_0"))
+
+
+def test_devices_come_after_the_servers_that_make_them_and_not_into_a_preset():
+    plan = LaunchPlan(AWKWARD, 512, 9, "f16", tensor_split=(5, 4), rpc=("10.0.0.1:50052",), devices=("CUDA0", "RPC0"))
+    words = shlex.split(llama_server_command(plan))
+    assert words[-4:] == ["--rpc", "10.0.0.1:50052", "-dev", "CUDA0,RPC0"]
+    assert "device" not in server_preset(plan)
+    assert "device = none" in server_preset(LaunchPlan(AWKWARD, 512, 0, "f16", devices=("none",)))

@@ -6,6 +6,7 @@ from toolkit.memory import MemorySettings
 from toolkit.stand_in import MAX_STAND_INS, add_rpc_devices, stand_in_devices
 
 RPC_WAIT_SECONDS = 3.0
+STAND_IN = "a stand-in for a GPU"
 
 
 def choose_devices(settings: MemorySettings) -> tuple[tuple[GgmlDevice, ...], str]:
@@ -27,7 +28,7 @@ def choose_devices(settings: MemorySettings) -> tuple[tuple[GgmlDevice, ...], st
     found = stand_in_devices()[: settings.n_devices] + remote
     if len(found) < settings.n_devices + len(remote):
         raise InputError(f"{settings.n_devices} GPUs are more than the {MAX_STAND_INS} that can be stood in for")
-    return found, "a stand-in for a GPU (llama.cpp's RPC device on this CPU)"
+    return found, f"{STAND_IN} (llama.cpp's RPC device on this CPU)"
 
 
 def _described(devices: tuple[GgmlDevice, ...]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.device_choice import STAND_IN
 from toolkit.ggml_types import tensor_type
 from toolkit.memory import FlashAttention, TensorOverride
 from toolkit.placement import Placement
@@ -35,8 +36,8 @@ class LaunchPlan:
     flash_attention: FlashAttention = "auto"
     swa_full: bool = False
     rpc: tuple[str, ...] = ()
-    cpu_alone: bool = False
-    """no device takes part, not even for long prompts"""
+    devices: tuple[str, ...] = ()
+    """what the layers are divided between, in this order; `none` for the CPU alone, nothing for all there are"""
     profile: str = ""
     mmproj: Path | None = None
     draft: Path | None = None
@@ -75,9 +76,17 @@ def launch_plan(choice: PlannedChoice, path: Path) -> LaunchPlan:
         settings.flash_attention,
         settings.swa_full,
         settings.rpc,
-        settings.device == "cpu" and not settings.rpc,
+        _devices(choice),
         choice.file.profile,
     )
+
+
+def _devices(choice: PlannedChoice) -> tuple[str, ...]:
+    settings = choice.settings
+    if settings.device == "cpu" and not settings.rpc:
+        return ("none",)
+    # Left to itself, llama.cpp puts servers before GPUs, which is not what was planned.
+    return choice.footprint.asked if settings.rpc and STAND_IN not in choice.footprint.answered_by else ()
 
 
 def server_options(plan: LaunchPlan) -> list[tuple[str, str]]:
@@ -98,7 +107,8 @@ def server_options(plan: LaunchPlan) -> list[tuple[str, str]]:
         ("ubatch-size", str(plan.n_ubatch), plan.n_ubatch != UBATCH),
         ("swa-full", "", plan.swa_full),
         ("rpc", ",".join(plan.rpc), bool(plan.rpc)),
-        ("device", "none", plan.cpu_alone),
+        # After the servers, which make devices of their own.
+        ("device", ",".join(plan.devices), bool(plan.devices)),
         ("mmproj", str(plan.mmproj), plan.mmproj is not None),
         ("model-draft", str(plan.draft), plan.draft is not None),
     ]
@@ -177,7 +187,9 @@ def shell_variables(plan: LaunchPlan) -> str:
 
 def server_preset(plan: LaunchPlan) -> str:
     """Return a section of llama-server's preset file (`--models-preset`)."""
-    lines = [f"{name} = {value or 'true'}" for name, value in server_options(plan)]
+    # llama-server reads a preset by the names of its keys, so that devices of servers would not be there yet.
+    early = {"device"} if plan.rpc else set()
+    lines = [f"{name} = {value or 'true'}" for name, value in server_options(plan) if name not in early]
     section = re.sub(r"[][\s;#]+", "-", plan.path.stem)
     return "\n".join([f"[{section}]", *lines])
 

@@ -123,6 +123,13 @@ def test_what_the_ram_cannot_hold_is_not_loaded(run_command, model):
     assert "of RAM beside what can be mapped, and 1.00 MiB are available" in done.stderr
 
 
+def test_mapped_weights_that_do_not_fit_the_ram_are_loaded_with_a_warning(run_command, document, model):
+    needed = document("perplexity", model, *SMALL)["devices"][0]["predicted_bytes"]
+    done = run_command("perplexity", model, *SMALL, "--ram", str(needed))
+    assert done.returncode == 0
+    assert "they will be read from disk again and again" in done.stderr
+
+
 def test_a_server_that_is_down_is_named_and_left_out_or_stops_the_load(run_command, model):
     endpoint = f"{LOOPBACK}:{free_port()}"
     done = run_command("bench", model, *QUICK, "--rpc", endpoint)

@@ -207,7 +207,7 @@ def test_a_server_without_a_budget_gives_what_it_has_free(file, run_command):
 def test_a_server_takes_part_as_a_device_of_its_own(file):
     with loopback_device() as endpoint:
         result = plan(file, "--vram", "64MiB", "--ctx", "512", "--rpc", endpoint, "--format", "llama-server")
-    assert f"--rpc {endpoint}" in result.stdout
+    assert f"--rpc {endpoint} -dev RPC0" in result.stdout
 
 
 def test_an_impossible_kv_type_for_the_model_says_what_to_use(kit_checkpoint):

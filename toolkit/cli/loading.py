@@ -122,6 +122,7 @@ def opened(
 
     plan = plan_of(path, load, n_ctx, beside)
     warn_of_idle_gpu(plan.choice)
+    _warn_of_paging(plan)
     settings: RuntimeSettings = runtime_settings(plan.settings, load.threads, use_mmap=plan.request.use_mmap)
     with LlamaRuntime(path, replace(settings, on_tensor=on_tensor)) as runtime:
         if n_ctx > runtime.n_ctx_train:
@@ -130,6 +131,17 @@ def opened(
         if not load.quiet:
             tell_of_load(one)
         yield one
+
+
+def _warn_of_paging(plan: "LoadPlan") -> None:
+    from toolkit.units import format_size
+
+    in_all, available = plan.choice.footprint.host_bytes, plan.budgets.ram_bytes
+    if in_all > available:
+        warn(
+            f"{plan.request.path.name} needs {format_size(in_all)} of RAM with its mapped weights, and {format_size(available)} are "
+            "available: they will be read from disk again and again"
+        )
 
 
 def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Opened | None = None) -> "LoadPlan":
