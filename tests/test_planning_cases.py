@@ -21,7 +21,7 @@ from toolkit.load_plan import LoadRequest, plan_load
 from toolkit.memory import MemoryProbe, MemorySettings
 from toolkit.memory_cache import CachedProbe, MemoryCache
 from toolkit.memory_skeleton import write_skeleton
-from toolkit.model_summary import summarize
+from toolkit.model_summary import described, summarize
 from toolkit.placement import Placement, placements
 from toolkit.plan import Planner, PlanRequest, settled_settings, state_bytes
 from toolkit.plannable import ShapedTensor, model_from_gguf, model_from_source
@@ -309,7 +309,7 @@ def test_heads_that_differ_between_layers_are_summed_layer_by_layer_and_shown_as
     choice = planned(model_from_gguf(file), GIB, probe, n_ctx=1024)
     assert sum(device.kv_cache_bytes for device in choice.footprint.devices) == sum(heads_kv) * 32 * 2 * 2 * 1024
     read = read_gguf(file)
-    summary = summarize(read.metadata, [(name, rows.shape, rows.type) for name, rows in read.tensors.items()])
+    summary = summarize(read.metadata, [described(name, rows.shape, rows.type) for name, rows in read.tensors.items()])
     assert (summary.n_head_kv.least, summary.n_head_kv.most) == (3, 5)
 
 

@@ -13,8 +13,22 @@ from toolkit.rows import row_count
 _GUESSED_FILE_TYPE = 1024
 _TOKEN_ID = re.compile(r"tokenizer\.ggml\.(\w+?)_(?:token_)?id")
 
-DescribedTensor = tuple[str, tuple[int, ...], TensorType]
-"""name, shape (row length last), type"""
+
+@dataclass(frozen=True)
+class DescribedTensor:
+    """A tensor without its weights; shape with the row length last."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    """GGUF's, or the method of a quantized checkpoint"""
+    n_bytes: int
+    """as it is stored"""
+
+
+def described(name: str, shape: tuple[int, ...], type_: TensorType) -> DescribedTensor:
+    """Return the description of a tensor of one of GGUF's types."""
+    return DescribedTensor(name, shape, type_.name, type_.tensor_bytes(shape))
 
 
 @dataclass(frozen=True)
@@ -116,17 +130,17 @@ def summarize(metadata: Metadata, tensors: Sequence[DescribedTensor]) -> ModelSu
 
 
 def _types(tensors: Iterable[DescribedTensor]) -> tuple[TypeShare, ...]:
-    grouped: dict[TensorType, list[tuple[int, ...]]] = {}
-    for _, shape, type_ in tensors:
-        grouped.setdefault(type_, []).append(shape)
+    grouped: dict[str, list[DescribedTensor]] = {}
+    for tensor in tensors:
+        grouped.setdefault(tensor.type, []).append(tensor)
     shares = [
         TypeShare(
-            type=type_.name,
-            tensors=len(shapes),
-            weights=sum(row_count(shape) * shape[-1] for shape in shapes),
-            n_bytes=sum(type_.tensor_bytes(shape) for shape in shapes),
+            type=name,
+            tensors=len(group),
+            weights=sum(row_count(tensor.shape) * tensor.shape[-1] for tensor in group),
+            n_bytes=sum(tensor.n_bytes for tensor in group),
         )
-        for type_, shapes in grouped.items()
+        for name, group in grouped.items()
     ]
     return tuple(sorted(shares, key=lambda share: (-share.n_bytes, share.type)))
 
@@ -158,7 +172,7 @@ def _vocabulary(keys: ModelKeys, tensors: Sequence[DescribedTensor]) -> Vocabula
 
 
 def _embedding_rows(tensors: Iterable[DescribedTensor]) -> int | None:
-    return next((row_count(shape) for name, shape, _ in tensors if name == "token_embd.weight"), None)
+    return next((row_count(tensor.shape) for tensor in tensors if tensor.name == "token_embd.weight"), None)
 
 
 def _special_tokens(keys: ModelKeys, tokens: Sequence[object]) -> Iterable[SpecialToken]:

@@ -10,8 +10,10 @@ import gguf
 import numpy
 import pytest
 from click.testing import CliRunner, Result
+from compare import KIT
 from tiny_model import write_tiny_model
 
+from toolkit.checkpoint import open_checkpoint
 from toolkit.cli.inspect import command
 from toolkit.errors import GgufError
 
@@ -134,3 +136,13 @@ def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_do_not_break_the_document(tmp_path: Path) -> None:
     tokens = document(write_odd_model(tmp_path / "model.gguf", b"a\xff"))["vocabulary"]["special_tokens"]
     assert [token["text"] for token in tokens] == ["café", "\ufffd"]
+
+
+def test_a_quantized_checkpoint_is_shown_as_it_is_stored() -> None:
+    directory = KIT / "quantized" / "checkpoints" / "gptq_4bit"
+    found = document(directory, "--tensors")
+    share = next(share for share in found["types"] if share["type"] == "gptq, 4 bits")
+    packed = sum(tensor.n_bytes for name, tensor in open_checkpoint(directory).tensors.items() if "_proj." in name)
+    assert (share["tensors"], share["bytes"]) == (7, packed)
+    assert found["bits_per_weight"] < 7
+    assert "gptq, 4 bits" in run(directory).stdout

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from toolkit.gguf_format import Metadata
     from toolkit.gguf_reader import GgufFile
     from toolkit.kv_cache import KvCache
+    from toolkit.model_source import ModelSource, SourceTensor
     from toolkit.model_summary import DescribedTensor, ModelSummary
 
 EXAMPLE = """
@@ -62,9 +63,10 @@ def command(source: str, with_tensors: bool, local_files_only: bool, as_json: bo
 def _read_gguf(path: Path) -> "tuple[dict[str, Any], Metadata, list[DescribedTensor]]":
     """Return where a GGUF model lies, its metadata and its tensors."""
     from toolkit.gguf_reader import read_gguf
+    from toolkit.model_summary import described
 
     file = read_gguf(path)
-    tensors = [(name, rows.shape, rows.type) for name, rows in file.tensors.items()]
+    tensors = [described(name, rows.shape, rows.type) for name, rows in file.tensors.items()]
     return _gguf_place(file), file.metadata, tensors
 
 
@@ -84,8 +86,16 @@ def _read_checkpoint(directory: Path) -> "tuple[dict[str, Any], Metadata, list[D
     source = source_from_checkpoint(directory)
     for warning in source.warnings:
         warn(warning)
-    tensors = [(tensor.name, tensor.shape, tensor.source.type) for tensor in source.tensors]
-    return {"paths": [str(directory)]}, source.metadata, tensors
+    return {"paths": [str(directory)]}, source.metadata, [_stored(tensor, source) for tensor in source.tensors]
+
+
+def _stored(tensor: "SourceTensor", source: "ModelSource") -> "DescribedTensor":
+    """Return a tensor as the checkpoint stores it, not as it is dequantized."""
+    from toolkit.model_summary import DescribedTensor, described
+
+    if tensor.packed_bytes is None:
+        return described(tensor.name, tensor.shape, tensor.source.type)
+    return DescribedTensor(tensor.name, tensor.shape, source.quantization or "packed", tensor.packed_bytes)
 
 
 def _document(
@@ -100,8 +110,8 @@ def _document(
     ]
     if tensors is not None:
         document["tensors"] = [
-            {"name": name, "type": type_.name, "shape": list(shape), "bytes": type_.tensor_bytes(shape)}
-            for name, shape, type_ in tensors
+            {"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
+            for tensor in tensors
         ]
     return {key: _well_formed(value) for key, value in document.items()}
 
@@ -179,8 +189,8 @@ def _print_types(summary: "ModelSummary") -> None:
 
 def _print_tensors(tensors: "list[DescribedTensor]") -> None:
     rows = [
-        (_shown(name), type_.name, " x ".join(map(str, shape)), format_size(type_.tensor_bytes(shape)))
-        for name, shape, type_ in tensors
+        (_shown(tensor.name), tensor.type, " x ".join(map(str, tensor.shape)), format_size(tensor.n_bytes))
+        for tensor in tensors
     ]
     print_table(("tensor", "type", "shape (row length last)", "size"), rows, right=(3,))
 
