@@ -24,12 +24,12 @@ def pack(codes):
     return words.view(numpy.int32)
 
 
-def checkpoint():
-    draw = random(2)
-    codes, zeros = draw.integers(0, 16, (IN, OUT)), draw.integers(0, 16, (IN // GROUP, OUT))
+def checkpoint(shape=(OUT, IN)):
+    draw, (outputs, inputs) = random(2), shape
+    codes, zeros = draw.integers(0, 16, (inputs, outputs)), draw.integers(0, 16, (inputs // GROUP, outputs))
     scales = draw.uniform(0.005, 0.02, zeros.shape).astype(numpy.float16)
-    weights = numpy.empty((OUT, IN), dtype=numpy.float32)
-    for column in range(IN):
+    weights = numpy.empty(shape, dtype=numpy.float32)
+    for column in range(inputs):
         group = column // GROUP
         weights[:, column] = scales[group].astype(numpy.float32) * (codes[column] - zeros[group]).astype(numpy.float32)
     return named(qweight=pack(codes), qzeros=pack(zeros), scales=scales), weights

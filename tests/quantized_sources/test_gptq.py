@@ -31,15 +31,13 @@ def packed_3_bits(codes):
     return result.view(numpy.int32)
 
 
-def checkpoint(bits=4, act_order=False, zero_offset=1, zeros=None, seed=1):
-    """Return (tensors, weights [OUT, IN] by definition)."""
-    draw = random(seed)
-    codes = draw.integers(0, 2**bits, (IN, OUT))
-    stored_zeros = (
-        draw.integers(0, 2**bits, (IN // GROUP, OUT)) if zeros is None else numpy.full((IN // GROUP, OUT), zeros)
-    )
-    scales = draw.uniform(0.005, 0.02, (IN // GROUP, OUT)).astype(numpy.float16)
-    g_idx = (numpy.arange(IN) // GROUP).astype(numpy.int32)
+def checkpoint(bits=4, act_order=False, zero_offset=1, zeros=None, seed=1, shape=(OUT, IN)):
+    """Return (tensors, weights [outputs, inputs] by definition)."""
+    draw, (outputs, inputs) = random(seed), shape
+    codes, groups = draw.integers(0, 2**bits, (inputs, outputs)), (inputs // GROUP, outputs)
+    stored_zeros = draw.integers(0, 2**bits, groups) if zeros is None else numpy.full(groups, zeros)
+    scales = draw.uniform(0.005, 0.02, groups).astype(numpy.float16)
+    g_idx = (numpy.arange(inputs) // GROUP).astype(numpy.int32)
     if act_order:
         g_idx = draw.permutation(g_idx)
     tensors = named(
@@ -48,7 +46,7 @@ def checkpoint(bits=4, act_order=False, zero_offset=1, zeros=None, seed=1):
         scales=scales,
         g_idx=g_idx,
     )
-    weights = numpy.empty((OUT, IN), dtype=numpy.float32)
+    weights = numpy.empty(shape, dtype=numpy.float32)
     for column, group in enumerate(g_idx):
         steps = (codes[column] - (stored_zeros[group] + zero_offset)).astype(numpy.float32)
         weights[:, column] = scales[group].astype(numpy.float32) * steps

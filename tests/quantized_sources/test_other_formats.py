@@ -25,9 +25,10 @@ def modelopt(directory, algorithm, tensors):
     return open_quantized(open_checkpoint(directory))
 
 
-def nvfp4():
+def nvfp4(rows=6, columns=64):
     draw = random(16)
-    codes, scales = draw.integers(0, 16, (6, 64), dtype=numpy.uint8), draw.integers(1, 0x70, (6, 4), dtype=numpy.uint8)
+    codes = draw.integers(0, 16, (rows, columns), dtype=numpy.uint8)
+    scales = draw.integers(1, 0x70, (rows, columns // 16), dtype=numpy.uint8)
     factor = numpy.array(0.0013, dtype=numpy.float32)
     tensors = named(weight=codes[:, 0::2] | codes[:, 1::2] << 4, weight_scale_2=factor, input_scale=factor)
     each = numpy.repeat(Numbers("", "F8_E4M3", scales).floats() * factor, 16, axis=1)
@@ -86,11 +87,11 @@ def test_mxfp4_blocks_without_scales_are_refused(tmp_path):
         open_packed(tmp_path, tensors, {"quant_method": "mxfp4"})
 
 
-def mlx(bits, seed=18):
+def mlx(bits, seed=18, rows=5, columns=64):
     draw = random(seed)
-    codes = draw.integers(0, 2**bits, (5, 64))
-    scales, biases = (draw.uniform(-1, 1, (5, 2)).astype(numpy.float16) for _ in range(2))
-    groups = numpy.arange(64) // 32
+    codes = draw.integers(0, 2**bits, (rows, columns))
+    scales, biases = (draw.uniform(-1, 1, (rows, columns // 32)).astype(numpy.float16) for _ in range(2))
+    groups = numpy.arange(columns) // 32
     weights = scales[:, groups].astype(numpy.float32) * codes.astype(numpy.float32) + biases[:, groups].astype(
         numpy.float32
     )
