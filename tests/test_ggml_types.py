@@ -1,15 +1,30 @@
-import gguf
+import ctypes
+
 import pytest
 
 from toolkit.errors import ProfileError
 from toolkit.ggml_types import TYPES, tensor_type
+from toolkit.native import ggml_library
+from toolkit.quant_profile.weight_types import weight_type
 
 
-def test_every_type_has_the_number_and_block_of_the_gguf_library():
+def test_every_type_has_the_number_name_and_block_of_ggml():
+    base = ggml_library("ggml-base")
+    base.ggml_type_name.restype, base.ggml_type_size.restype = ctypes.c_char_p, ctypes.c_size_t
+    base.ggml_blck_size.restype = ctypes.c_int64
     for name, type_ in TYPES.items():
-        reference = gguf.GGMLQuantizationType[name]
-        assert type_.ggml_id == reference
-        assert (type_.block_length, type_.block_bytes) == gguf.GGML_QUANT_SIZES[reference]
+        assert base.ggml_type_name(type_.ggml_id).decode().upper() == name
+        assert (base.ggml_blck_size(type_.ggml_id), base.ggml_type_size(type_.ggml_id)) == (
+            type_.block_length,
+            type_.block_bytes,
+        )
+
+
+@pytest.mark.parametrize("name", ["NVFP4", "Q1_0", "Q2_0"])
+def test_types_that_models_are_trained_in_are_known_and_no_target(name):
+    assert tensor_type(name).quantized
+    with pytest.raises(ProfileError, match=f"weights cannot be stored as {name}; types for weights: F32"):
+        weight_type(name)
 
 
 def test_rows_that_are_not_whole_blocks_have_no_size():

@@ -44,7 +44,6 @@ _OTHER_TYPES = {
     32: "Q4_0_4_8, which llama.cpp dropped: take the Q4_0 file",
     33: "Q4_0_8_8, which llama.cpp dropped: take the Q4_0 file",
     36: "IQ4_NL_4_4, which llama.cpp dropped: take the IQ4_NL file",
-    40: "NVFP4, which is not supported", 41: "Q1_0, which is not supported", 42: "Q2_0, which is not supported",
 }  # fmt: skip
 
 

@@ -6,7 +6,11 @@ Source: `tensor_type_fallback` and `tensor_requires_imatrix` in src/llama-quant.
 from toolkit.errors import ProfileError
 from toolkit.ggml_types import F16, FLOAT_TYPES, TYPES, TensorType, tensor_type
 
-WEIGHT_TYPES = {name: type_ for name, type_ in TYPES.items() if type_.quantized or type_ in FLOAT_TYPES}
+READ_ONLY = ("NVFP4", "Q1_0", "Q2_0")
+"""Types for models that were trained in them; rounding other weights to them leaves little, or wants scales beside them."""
+WEIGHT_TYPES = {
+    name: type_ for name, type_ in TYPES.items() if (type_.quantized and name not in READ_ONLY) or type_ in FLOAT_TYPES
+}
 NEED_IMATRIX = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
 """Types that give garbage without an importance matrix."""
 
