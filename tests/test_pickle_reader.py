@@ -11,8 +11,9 @@ from collections import OrderedDict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_files import Calls, name, number, pickled_call, state_dict, storage, tensor, text
+from torch_files import Calls, name, number, pickled_call, state_dict, storage, tensor, text, write_archive
 
+from toolkit.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError
 from toolkit.pickle_reader import Storage, View, read_state_dict
 
@@ -102,6 +103,25 @@ def test_what_no_state_dict_needs_is_refused_and_nothing_runs(case, tmp_path):
     with pytest.raises(CheckpointError, match=message):
         read_state_dict(data, "m.bin")
     assert not canary.exists()
+
+
+SMALL = tuple(case for case, (data, _) in hostile("canary").items() if len(data) < 100_000)
+"""The others take seconds to interpret, and differ in size alone."""
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_a_whole_file_around_it_is_refused_by_name_and_nothing_runs(case, tmp_path):
+    canary = tmp_path / "canary"
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    write_archive(tmp_path / "pytorch_model.bin", hostile(canary)[case][0])
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
+        open_checkpoint(tmp_path)
+    assert not canary.exists()
+
+
+def test_there_are_many_hostile_files():
+    assert len(SMALL) >= 40
+    assert {"os.system", "builtins.eval", "a reduce in a reduce", "a huge index of the memo"} < set(SMALL)
 
 
 def test_the_hostile_pickles_are_hostile(tmp_path):
