@@ -12,6 +12,10 @@ DEFAULT_GPU_BYTES_PER_SECOND = 400 * GIGA
 """Of a card that nothing is known about: a middle-class one."""
 LAYER_SECONDS = 5e-6
 """What starting the work of one layer costs, whatever its size."""
+SPILLED_SHARE = 0.3
+"""A GPU slower than this share of what its bandwidth allows has likely had its memory moved to RAM."""
+FASTEST_JUDGED = 200.0
+"""Tokens per second beyond which other things than bandwidth decide, so that nothing follows from a low rate."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +80,8 @@ def tokens_per_second(moved: MovedBytes, bandwidths: Bandwidths, n_layer: int) -
     on_gpus = sum(size / speeds[min(index, len(speeds) - 1)] for index, size in enumerate(moved.gpus))
     seconds = (on_gpus + moved.host / bandwidths.ram_bytes_per_second) / EFFICIENCY
     return 1 / (seconds + n_layer * LAYER_SECONDS)
+
+
+def likely_spilled(measured: float, predicted: float) -> bool:
+    """Tell whether tokens per second on a GPU are so far below the prediction that its memory must lie elsewhere."""
+    return predicted <= FASTEST_JUDGED and measured < SPILLED_SHARE * predicted

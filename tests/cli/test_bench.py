@@ -1,9 +1,12 @@
 """The bench command as a user runs it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from tiny_model import write_tiny_model
+
+from toolkit.cli.bench import spill_warnings
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +66,23 @@ def test_impossible_requests_are_refused(run_command, model, options, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def load(predicted, **settings):
+    placed = SimpleNamespace(n_gpu_layers=settings.get("layers", 33), rpc=settings.get("rpc", ()))
+    return SimpleNamespace(plan=SimpleNamespace(settings=placed, choice=SimpleNamespace(tokens_per_second=predicted)))
+
+
+def row(measured, one_load):
+    return SimpleNamespace(load=one_load, rate=SimpleNamespace(generation_tokens_per_second=measured))
+
+
+def test_a_gpu_far_below_its_bandwidth_has_likely_spilled(monkeypatch):
+    monkeypatch.setattr("toolkit.bandwidth.gpu_bandwidths", lambda: (900e9,))
+    [message] = spill_warnings([row(8.0, load(60.0))])
+    assert message.startswith("8.0 tokens/s where the GPU's bandwidth allows 60.0: the driver has likely spilled")
+    quiet = [row(40.0, load(60.0)), row(8.0, load(60.0, layers=0)), row(8.0, load(60.0, rpc=("a:1",)))]
+    small, prompt_only = row(100.0, load(900.0)), row(None, load(60.0))
+    assert spill_warnings([*quiet, small, prompt_only]) == []
+    monkeypatch.setattr("toolkit.bandwidth.gpu_bandwidths", lambda: ())
+    assert spill_warnings([row(8.0, load(60.0))]) == []

@@ -238,6 +238,19 @@ def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, 
     assert "of 11.0 GiB" in result.stdout
 
 
+def test_a_small_margin_under_windows_own_driver_model_is_advised_against(file, monkeypatch):
+    the_only_gpu_is(Gpu("RTX 4060", "GPU-1", 8 << 30, 7 << 30, wddm=True), monkeypatch)
+    monkeypatch.setattr(
+        "toolkit.margin.list_gpus", lambda: GpuList((Gpu("RTX 4060", "GPU-1", 8 << 30, 7 << 30, wddm=True),))
+    )
+    words = (file, "--ctx", "512", "--vram", "4GiB")
+    advice = "warning: --margin 100 MiB is little on RTX 4060: Windows moves memory to RAM instead of failing"
+    assert advice in plan(*words, "--margin", "100MiB").stderr
+    assert "Windows" not in plan(*words, "--margin", "1GiB").stderr
+    kept = document(*words)["choices"][0]["devices"][0]["unaccounted_bytes"]
+    assert kept == (4 << 30) * 6 // 100 + (4 << 30) * 4 // 100
+
+
 def test_a_plan_starts_from_what_is_free_and_names_who_holds_the_rest(file, monkeypatch):
     held = (Holder(4242, 1434 << 20), Holder(77, None))
     card = Gpu("NVIDIA RTX 3070", "GPU-1", 8 << 30, 6758 << 20, held)

@@ -94,10 +94,31 @@ def command(gguf: Path, **options: Any) -> None:
         for row in _measure(gguf, options):
             rows.append(row)
             tell(len(rows), total, "")
+    for message in spill_warnings(rows):
+        warn(message)
     if options["as_json"]:
         emit_json("bench", document(gguf, rows))
     else:
         _print(rows)
+
+
+def spill_warnings(rows: list[Row]) -> list[str]:
+    """Return a warning for every load that generates so slowly that the driver has likely moved its memory to RAM."""
+    from toolkit.bandwidth import gpu_bandwidths
+    from toolkit.token_speed import likely_spilled
+
+    if not gpu_bandwidths():
+        return []
+    found = []
+    for row in rows:
+        measured, predicted = row.rate.generation_tokens_per_second, row.load.plan.choice.tokens_per_second
+        on_gpu = row.load.plan.settings.n_gpu_layers and not row.load.plan.settings.rpc
+        if measured is not None and on_gpu and likely_spilled(measured, predicted):
+            found.append(
+                f"{measured:.1f} tokens/s where the GPU's bandwidth allows {predicted:.1f}: the driver has likely spilled its "
+                "memory into RAM; close other programs, or leave more free with --margin"
+            )
+    return found
 
 
 def _tests(options: dict[str, Any]) -> "list[RateSettings]":

@@ -47,7 +47,6 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
     """
     from toolkit.devices import read_ram
     from toolkit.gpus import find_gpus
-    from toolkit.margin import machine_margin
     from toolkit.plan import PlanRequest
     from toolkit.planner import Prefer
     from toolkit.split_search import Budgets
@@ -59,7 +58,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
         Budgets(
             vram,
             read_ram().available_bytes if ram is None else ram,
-            machine_margin(vram) if margin is None else margin,
+            _margin(vram, margin),
             any(gpu.shares_ram for gpu in find_gpus().gpus),
         ),
         _settings(asked, n_gpus, endpoints),
@@ -91,6 +90,22 @@ def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -
         n_devices=max(1, n_gpus),
         rpc=endpoints,
     )
+
+
+def _margin(vram: tuple[int, ...], given: int | None) -> int:
+    """Return what stays free on each GPU, with a warning where it is little for Windows' own driver model."""
+    from toolkit.gpus import find_gpus
+    from toolkit.margin import machine_margin
+    from toolkit.units import format_size
+
+    advised = machine_margin(vram)
+    desktop = next((gpu for gpu in find_gpus().gpus if gpu.wddm), None)
+    if desktop is not None and given is not None and given < advised:
+        warn(
+            f"--margin {format_size(given)} is little on {desktop.name}: Windows moves memory to RAM instead of failing, so "
+            f"leave {format_size(advised)} free"
+        )
+    return advised if given is None else given
 
 
 def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...], int]:
