@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,17 @@ def test_an_interval_over_a_threshold_leaves_the_verdict_open_and_says_so() -> N
     assert (verdict.level, verdict.is_certain) == (Level.GOOD, False)
     assert "within the error it could be noticeable, more text would tell" in verdict.sentence
     assert judge_use(use("general"), [replace(near, values=measured("general").values)]).is_certain
+
+
+def test_a_tail_that_too_little_text_bounds_leaves_it_open_and_says_why() -> None:
+    short = measured("general")
+    tail = Measured(0.3, 0.2, math.inf)
+    verdict = judge_use(use("general"), [replace(short, values=short.values | {"p999_kld": tail})])
+    assert (verdict.level, verdict.is_certain, verdict.possible) == (Level.GOOD, False, (Level.GOOD,))
+    assert "the text is too short to bound the 99.9 % KLD from above" in verdict.sentence
+    bad = measured("general", same_top=0.5)
+    verdict = judge_use(use("general"), [replace(bad, values=bad.values | {"p999_kld": tail})])
+    assert (verdict.level, verdict.is_certain, verdict.doubt) == (Level.NOT_ADVISED, True, "")
 
 
 def test_a_quantity_that_is_bad_for_sure_settles_it_whatever_the_others_may_be() -> None:

@@ -5,6 +5,7 @@ to which it is good and one up to which it is noticeable; the worst quantity is 
 quantity reaches over a threshold the verdict says so.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -154,9 +155,15 @@ class Finding:
         return self.threshold.level(self.measured.value)
 
     @property
+    def is_bounded(self) -> bool:
+        """Tell whether there was text enough to say between what bounds the value lies."""
+        return math.isfinite(self.measured.low) and math.isfinite(self.measured.high)
+
+    @property
     def possible(self) -> tuple[Level, ...]:
-        """Return the levels that the interval reaches, best first."""
-        ends = {self.threshold.level(end) for end in (self.measured.low, self.measured.high)}
+        """Return the levels that the interval reaches, best first, as far as it is known."""
+        bounds = (end for end in (self.measured.low, self.measured.high) if math.isfinite(end))
+        ends = {self.threshold.level(end) for end in bounds}
         reached = [_ORDER.index(level) for level in ends | {self.level}]
         return _ORDER[min(reached) : max(reached) + 1]
 
@@ -191,8 +198,15 @@ class UseVerdict:
 
     @property
     def is_certain(self) -> bool:
-        """Tell whether the intervals of all quantities leave one verdict."""
-        return len(self.possible) == 1 and self.level is not Level.UNKNOWN
+        """Tell whether the intervals of all quantities leave one verdict; nothing unbounded makes the worst one better."""
+        if self.level is Level.UNKNOWN or len(self.possible) > 1:
+            return False
+        return self.level is Level.NOT_ADVISED or not self.unbounded
+
+    @property
+    def unbounded(self) -> tuple[Finding, ...]:
+        """Return the findings that there was too little text for."""
+        return tuple(finding for finding in self.findings if not finding.is_bounded)
 
     @property
     def deciding(self) -> tuple[Finding, ...]:
@@ -210,7 +224,10 @@ class UseVerdict:
         if self.is_certain or self.measurement is None:
             return ""
         others = " or ".join(level for level in self.possible if level is not self.level)
-        return f"within the error it could be {others}, more text would tell"
+        if others:
+            return f"within the error it could be {others}, more text would tell"
+        titles = ", ".join(finding.threshold.quantity.title for finding in self.unbounded)
+        return f"the text is too short to bound the {titles} from above"
 
     @property
     def without_basis(self) -> str:

@@ -107,9 +107,10 @@ def test_page_table_and_values_are_written_whole(outputs):
     assert names == ["File", "BF16", "Q8_0", "Q5_K_M", "Q3_K_M", "Q2_K"]
 
 
-def test_what_is_known_is_not_measured_again_and_fresh_measures_anew(outputs, cache, run_command):
-    _, document, first = outputs
+def test_what_is_known_is_not_measured_again_and_fresh_measures_anew(outputs, cache, run_command, tmp_path):
+    folder, document, first = outputs
     assert "measuring Q8_0" in first
+    assert sorted(path.name[10:-5] for path in (folder / "kept").iterdir()) == ["Q2_K", "Q3_K_M", "Q5_K_M", "Q8_0"]
     again = run_command("compare", "demo", "--profiles", "q8_0,q2_k", *TIMED, "--json", env=cache)
     assert "measuring" not in again.stderr
     assert "converting" not in again.stderr
@@ -118,6 +119,9 @@ def test_what_is_known_is_not_measured_again_and_fresh_measures_anew(outputs, ca
     assert [row["mean"] for row in rows] == [document["rows"][place]["mean"] for place in (0, 1, 4)]
     fresh = run_command("compare", "demo", "--profiles", "q2_k", *TIMED, "--no-rates", "--fresh", env=cache)
     assert "measuring Q2_K" in fresh.stderr
+    kept = run_command("compare", "demo", "--profiles", "q2_k", *TIMED, "--keep", tmp_path / "new", env=cache)
+    assert "measuring" not in kept.stderr
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["Demo-5.2M-Q2_K.gguf"]
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path):

@@ -90,6 +90,9 @@ class _Run:
             for kv_types in self._job.plan.kv_types:
                 if not (is_base and kv_types == BASE_KV):
                     found.append(self._row(contestant, kv_types, path))
+            if contestant.path is not None and not contestant.path.exists():
+                # It was measured in an earlier run, but is to stay.
+                self._opened(contestant, files)()
         return found
 
     def _row(self, contestant: Contestant, kv_types: KvTypes, path: Callable[[], Path]) -> Row:

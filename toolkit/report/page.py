@@ -187,7 +187,8 @@ def _two(value: str, below: str = "") -> Html:
 
 def _split(value: str) -> Html:
     number, _, error = value.partition(" ± ")
-    return _two(number, f"± {error}" if error else "")
+    # A space that does not break.
+    return _two(number, f"±\N{NO-BREAK SPACE}{error}" if error else "")
 
 
 def _layers(row: Row) -> str:

@@ -93,6 +93,7 @@ svg .point.on { fill: var(--accent); stroke: var(--ground); stroke-width: 1.5; }
 svg .ring { fill: none; stroke: var(--accent); stroke-width: 1.75; }
 svg .error { stroke: var(--quiet); } svg .leader { stroke: var(--line); }
 svg .chosen { font-weight: 650; }
+svg .names text { paint-order: stroke; stroke: var(--ground); stroke-width: 4px; stroke-linejoin: round; }
 
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.5rem 3rem; }
 .options { white-space: nowrap; }
@@ -151,7 +152,7 @@ footer { margin-top: 3.25rem; }
   body { font-size: 10pt; background: none; }
   main { padding: 0; max-width: none; }
   section { margin-top: 1.75rem; }
-  h2, caption, .note { break-after: avoid; }
+  h2, h3, caption, .note, .key { break-after: avoid; }
   tr, li, figure, .facts { break-inside: avoid; } .facts { grid-template-columns: repeat(5, 1fr); gap: 1rem; }
   .pair { grid-template-columns: 1fr 1fr; gap: 1.5rem; }
   .lead { font-size: 1.6rem; }
