@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.errors import GgufError
 from toolkit.ggml_types import TensorType
 from toolkit.gguf_format import Metadata
 from toolkit.gguf_layout import Placed
 from toolkit.gguf_reader import read_gguf
-from toolkit.imatrix import Imatrix
 from toolkit.kv_cache import ModelKeys
 from toolkit.model_source import ModelSource
 from toolkit.placement import ModelTensors, block_of
@@ -18,6 +18,9 @@ from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile
 from toolkit.rows import row_count
 from toolkit.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.token_speed import Experts
+
+if TYPE_CHECKING:
+    from toolkit.imatrix import Imatrix
 
 KEEP = "KEEP"
 LEAST_SHARE = 0.97
@@ -110,7 +113,7 @@ def model_from_gguf(path: Path) -> PlannableModel:
 def model_from_source(
     source: ModelSource,
     profiles: tuple[str, ...],
-    imatrix: Imatrix | None = None,
+    imatrix: "Imatrix | None" = None,
     *,
     estimated_file_bytes: bool = False,
 ) -> PlannableModel:
