@@ -253,3 +253,26 @@ def test_a_file_given_twice_and_an_output_that_exists_are_refused(tiny, tmp_path
     done = CliRunner().invoke(cli, ["compare", str(path), "--report", str(report)])
     assert "give another name, or --force to replace it" in str(done.exception)
     assert report.read_text(encoding="utf-8") == "mine"
+
+
+def test_text_of_chat_is_read_in_the_models_own_format(kit_checkpoint, run_command, tmp_path):
+    text = tmp_path / "talk.txt"
+    text.write_text("\n\n".join(f"Say number {number}, please." for number in range(200)), encoding="utf-8")
+    command = (
+        "compare",
+        kit_checkpoint("qwen3"),
+        "--profiles",
+        "q8_0",
+        *QUICK,
+        "--text",
+        f"chat={text}",
+        "--chunks",
+        "4",
+    )
+    plain, chat = (json.loads(run_command(*command, *flag, "--json").stdout) for flag in ((), ("--as-chat",)))
+    [before], [after] = (document["rows"][1]["texts"] for document in (plain, chat))
+    assert (before["text"], after["text"]) == ("talk.txt", "talk.txt as chat")
+    assert before["text_sha256"] != after["text_sha256"]
+    assert {verdict["use"]: verdict["level"] for verdict in chat["rows"][1]["verdicts"]}["chat"] != "unknown"
+    refused = run_command("compare", "demo", "--profiles", "q8_0", "--as-chat")
+    assert "--as-chat is for text of chat; give --text chat=FILE" in refused.stderr

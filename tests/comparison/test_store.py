@@ -60,3 +60,9 @@ def test_a_digest_is_of_the_contents_and_not_of_name_or_time(tmp_path: Path, mon
     assert content_digest([one, other]) != content_digest([one])
     other.write_bytes(b"weights" * 999 + b"wEights")
     assert content_digest([one]) != content_digest([other])
+    monkeypatch.setattr("toolkit.content_digest._BLOCK_BYTES", 1000)
+    again, block = tmp_path / "again", tmp_path / "block"
+    again.write_bytes(b"weights" * 1000)
+    # Blocks in another order are other contents.
+    block.write_bytes((b"weights" * 1000)[1000:] + (b"weights" * 1000)[:1000])
+    assert content_digest([again]) != content_digest([block])

@@ -45,6 +45,7 @@ def _kinds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option(
     "--text", "texts", multiple=True, metavar="[KIND=]FILE", help="Text, and what it is a sample of; default: demo."
 )
+@click.option("--as-chat", is_flag=True, help="Take paragraphs of chat text as turns, in the model's own chat format.")
 @click.option("--window", type=COUNT, default=512, show_default=True, help="Tokens of a window.")
 @click.option("--chunks", type=click.IntRange(min=1), default=40, show_default=True, help="Windows of each text.")
 @budget_options

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolkit.token_rate import RateSettings
     from toolkit.verdict import Standard
 
+CHAT = "chat"
 LEAST_WINDOWS = 10
 """of texts in long windows, which are fewer for the same number of tokens"""
 
@@ -56,6 +57,8 @@ def prepare(models: Sequence[str], options: dict[str, Any]) -> Prepared:
     standard = read_standard(options["verdicts"])
     use, texts = _use_of(options["use"], standard), _texts_of(options, standard)
     entrants = _entrants_of(models, options)
+    if options["as_chat"]:
+        texts = _as_chat(texts, entrants.base or entrants.contestants[0])
     store = ComparisonStore(cache_folder(), fresh=options["fresh"])
     job = _job_of(entrants, texts, store, options)
     return Prepared(entrants.name, job, standard, use, tuple(_notes_of(entrants, options)))
@@ -82,6 +85,20 @@ def _texts_of(options: dict[str, Any], standard: "Standard") -> "tuple[TextReque
         requests.append(TextRequest(kind, named_text(name), n_ctx, count))
     asked = next((use.text for use in standard.uses if use.name == options["use"]), None)
     return tuple(sorted(requests, key=lambda request: request.kind != asked))
+
+
+def _as_chat(texts: "tuple[TextRequest, ...]", model: "Contestant") -> "tuple[TextRequest, ...]":
+    """Return the texts with those of chat in a model's own format: the same for all, so that they can be compared."""
+    from toolkit.chat_text import as_chat
+
+    if not any(request.kind == CHAT for request in texts):
+        raise InputError(f"--as-chat is for text of chat; give --text {CHAT}=FILE")
+    return tuple(
+        replace(request, text=as_chat(request.text, model.model.metadata, model.name))
+        if request.kind == CHAT
+        else request
+        for request in texts
+    )
 
 
 def _kind_and_name(word: str, standard: "Standard") -> tuple[str, str]:

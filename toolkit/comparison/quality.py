@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy
 
+from toolkit.chat_text import tokens_of
 from toolkit.comparison.losses import loss_of
 from toolkit.comparison.rows import Quality, TextKey
 from toolkit.divergence import BaseLogits, LiveBase, SavedBase, check_vocabularies, measure_divergence
@@ -167,7 +168,7 @@ def _diverged(
 
 
 def _windows(runtime: LlamaRuntime, request: TextRequest) -> tuple[list[int], Windows]:
-    tokens = runtime.tokenize(request.text.text)
+    tokens = tokens_of(runtime, request.text)
     return tokens, cut_windows(tokens, request.n_ctx, request.max_windows)
 
 
