@@ -221,6 +221,15 @@ def test_some_of_the_experts_are_refused(tmp_path):
         plan_adapter(adapter, base.directory, "f32")
 
 
+def test_the_same_module_under_two_names_is_refused(base, tmp_path):
+    def twice(tensors):
+        tensors |= {name.replace("model.layers", "language_model.layers"): one for name, one in list(tensors.items())}
+
+    adapter = read_adapter(with_tensors(make_adapter(base, tmp_path / "adapter", SMALL), twice))
+    with pytest.raises(TensorError, match="are the same module in two styles of naming"):
+        plan_adapter(adapter, base.directory, "f32")
+
+
 def test_a_vision_module_is_refused(base, tmp_path):
     def rename(tensors):
         for name in list(tensors):

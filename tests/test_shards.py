@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 from tiny_model import write_tiny_model
 
@@ -19,6 +20,7 @@ from toolkit.gguf_source import source_from_gguf
 from toolkit.merge import plan_merge, write_merged
 from toolkit.output_file import WorkFile
 from toolkit.quant_profile import load_profile
+from toolkit.runtime import LlamaRuntime, RuntimeSettings
 from toolkit.shards import ShardLimit, shard_path, split_plan
 from toolkit.tensor_plan import plan_conversion
 
@@ -57,6 +59,16 @@ def test_the_files_are_those_of_llama_gguf_split_and_join_to_the_whole(plan, tmp
         joined = tmp_path / f"joined-{number}.gguf"
         write_merged(plan_merge(part), joined, lambda _: None)
         assert joined.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+
+
+def test_llama_cpp_computes_the_same_with_the_files_as_with_the_whole(plan, tmp_path):
+    write_gguf(plan, tmp_path / "whole.gguf")
+    first = write_split(plan, tmp_path, ShardLimit(max_tensors=8))[0]
+    logits = []
+    for path in (first, tmp_path / "whole.gguf"):
+        with LlamaRuntime(path, RuntimeSettings(n_ctx=32, n_threads=1)) as runtime:
+            logits.append(runtime.evaluate([1, *range(260, 276)], slice(None)).copy())
+    assert numpy.array_equal(*logits)
 
 
 @pytest.mark.parametrize("limit_kib", [600, 800, 1500])

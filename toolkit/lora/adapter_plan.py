@@ -55,7 +55,7 @@ def plan_adapter(adapter: Adapter, base_config: Path, profile_name: str) -> tupl
     Raises CheckpointError, ConfigError or TensorError if the adapter does not belong to such a base.
     """
     base = _read_base(base_config)
-    pairs = {base.canonical(module): _Named(module, pair) for module, pair in adapter.pairs.items()}
+    pairs = _by_canonical_name(base, adapter)
     _refuse_tied(base, pairs)
     type_ = load_profile(profile_name).default
     matrices = [
@@ -76,6 +76,16 @@ class _Named:
 
 
 _Pairs = Mapping[str, _Named]
+
+
+def _by_canonical_name(base: _Base, adapter: Adapter) -> dict[str, _Named]:
+    pairs: dict[str, _Named] = {}
+    for module, pair in adapter.pairs.items():
+        name = base.canonical(module)
+        if name in pairs:
+            raise TensorError(f"{module} and {pairs[name].module} are the same module in two styles of naming")
+        pairs[name] = _Named(module, pair)
+    return pairs
 
 
 def _read_base(path: Path) -> _Base:
