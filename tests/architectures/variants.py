@@ -5,11 +5,10 @@
 """
 
 import json
-import shutil
 from typing import Any
 
 import numpy
-from compare import KIT
+from architectures.relatives import RELATIVES, copy_tokenizer
 from editable_checkpoint import EditableCheckpoint
 from tokenizer.rank_files import SPECIAL_V7, ranked_tokens, tekken_json, tiktoken_lines, write_json
 from tokenizer.unigram_file import write_xlm_roberta_json
@@ -138,15 +137,6 @@ def gpt_oss_plain(checkpoint: EditableCheckpoint) -> None:
         for name, shape in (("gate_up_proj", (4, 256, 512)), ("down_proj", (4, 256, 256))):
             del checkpoint.tensors[f"{prefix}{name}_blocks"], checkpoint.tensors[f"{prefix}{name}_scales"]
             checkpoint.tensors[f"{prefix}{name}"] = bfloat16(random, shape)
-
-
-def copy_tokenizer(checkpoint: EditableCheckpoint, case: str) -> None:
-    """Put the tokenizer files of another case in place of the checkpoint's own."""
-    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
-        (checkpoint.directory / name).unlink(missing_ok=True)
-    for file in (KIT / "sources" / case).iterdir():
-        if file.is_file() and file.name not in ("config.json", "weights.json"):
-            shutil.copyfile(file, checkpoint.directory / file.name)
 
 
 DISTILLED = {
@@ -391,6 +381,7 @@ def orion(checkpoint: EditableCheckpoint) -> None:
 
 
 VARIANTS = {
+    **RELATIVES,
     "orion": ("llama2", orion),
     "mistral_tekken": ("mistral_nemo", mistral_tekken),
     "mistral_tekken_v7": ("mistral_nemo", mistral_tekken_v7),

@@ -1,6 +1,7 @@
 """Mamba 1: a state space model without attention or MLP."""
 
 import math
+from dataclasses import replace
 
 from toolkit.architectures.base import Architecture, Naming, Rules, bare_block, block, rule
 from toolkit.architectures.checks import silu
@@ -92,4 +93,18 @@ MAMBA = Architecture(
     naming=Naming(embedding="embeddings"),
 )
 
-ARCHITECTURES = (MAMBA,)
+
+def _falcon_metadata(config: ModelConfig) -> Metadata:
+    return _metadata(config) | {"ssm.dt_b_c_rms": boolean(True)}
+
+
+FALCON_MAMBA = replace(
+    MAMBA,
+    hf_classes=("FalconMambaForCausalLM",),
+    model_types=("falcon_mamba",),
+    defaults={**MAMBA.defaults, "tie_word_embeddings": False},
+    metadata=_falcon_metadata,
+)
+"""Falcon Mamba: norms without weights on the time step and on both ends of the state."""
+
+ARCHITECTURES = (MAMBA, FALCON_MAMBA)

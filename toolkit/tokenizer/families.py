@@ -24,12 +24,13 @@ _GRANITE_TOKENS = 49152
 class Family:
     """What a family adds to its vocabulary.
 
-    `texts` and `ids` give roles that no file gives; `replaced_eos` is the EOS of its chat models; `space_prefix` is
+    `texts` and `ids` give roles that no file gives, `adds` what is added to a text where no file says; `replaced_eos` is the EOS of its chat models; `space_prefix` is
     what its sentencepiece vocabularies do, or where that is written.
     """
 
     texts: Mapping[str, str] | None = None
     ids: Mapping[str, int] | None = None
+    adds: Mapping[str, bool] | None = None
     replaced_eos: str | None = None
     space_prefix: bool | str | None = None
     overrides: Metadata | None = None
@@ -40,6 +41,7 @@ _MODEL = "tokenizer.model"
 _GLM_MOE = Family(texts={"bos": "[gMASK]", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"})
 _ERNIE = Family(space_prefix=_CONFIG)
 _GEMMA = Family(space_prefix=False)
+_MODERN_BERT = Family(adds={"bos": True, "eos": True, "sep": True})
 
 FAMILIES: dict[str, Family] = {
     "GemmaForCausalLM": Family(ids={"eot": 107}, space_prefix=False),
@@ -60,6 +62,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "Ernie4_5ForCausalLM": _ERNIE,
     "Ernie4_5_MoeForCausalLM": _ERNIE,
+    "ModernBertModel": _MODERN_BERT,
+    "ModernBertForMaskedLM": _MODERN_BERT,
     "InternLM2ForCausalLM": Family(replaced_eos="<|im_end|>", space_prefix=_MODEL),
 }
 
@@ -81,7 +85,7 @@ def with_family_tokens(
     replaced = [index for index, token in enumerate(vocabulary.tokens) if token.text == family.replaced_eos]
     if replaced:
         ids["eos"] = replaced[0]
-    return replace(special, ids=ids)
+    return replace(special, ids=ids, adds=dict(family.adds or {}) | special.adds)
 
 
 def family_metadata(family: Family, files: TokenizerFiles, vocabulary: Vocabulary) -> Metadata:

@@ -1,0 +1,47 @@
+"""DeepSeek MoE of the first generation: Llama's attention, experts and shared ones after a dense block."""
+
+from dataclasses import replace
+
+from toolkit.architectures.base import in_layers, no_generated_tensors
+from toolkit.architectures.checks import all_of, setting, silu
+from toolkit.architectures.dimensions import head_dim
+from toolkit.architectures.experts import ROUTER, after_leading_dense, experts, leading_dense, shared_expert
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, LLAMA, with_rope_order
+from toolkit.gguf_format import Metadata, float32, string, uint32
+from toolkit.model_config import ModelConfig
+
+MIXTURE = ROUTER + experts() + shared_expert("mlp.shared_experts", "expert_ff*n_shared_experts")
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    return {
+        "rope.dimension_count": uint32(head_dim(config)),
+        "rope.scaling.type": string("none"),
+        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "vocab_size": uint32(config.integer("vocab_size")),
+        "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
+        "expert_weights_scale": float32(1.0),
+        "expert_shared_count": uint32(config.integer("n_shared_experts")),
+    }
+
+
+DEEPSEEK = replace(
+    LLAMA,
+    name="deepseek",
+    hf_classes=("DeepseekForCausalLM",),
+    model_types=("deepseek",),
+    tensors=AROUND_THE_BLOCKS
+    + with_rope_order(ATTENTION)
+    + in_layers(GATED_MLP, leading_dense)
+    + in_layers(MIXTURE, after_leading_dense),
+    defaults=DEFAULTS | {"first_k_dense_replace": 0},
+    metadata=_metadata,
+    generated_tensors=no_generated_tensors,
+    check=all_of(
+        silu, setting("moe_layer_freq", 1), setting("attention_bias", False), setting("norm_topk_prob", False)
+    ),
+    rope_types=("default",),
+    vocabularies=("sentencepiece", "bpe"),
+)
+
+ARCHITECTURES = (DEEPSEEK,)
