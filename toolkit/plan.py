@@ -22,6 +22,8 @@ from toolkit.units import format_size
 RUNNERS_UP = 3
 CONTEXT_STEP = 256
 """llama.cpp rounds the cells of a cache up to a multiple of this."""
+MAX_CONTEXT = 16 << 20
+"""More than any model was trained for: the longest so far is 10 million."""
 KvTypes = tuple[str, str]
 """of keys and values"""
 
@@ -105,6 +107,8 @@ class Planner:
 
     def sweep(self, contexts: Sequence[int]) -> list[PlannedChoice]:
         """Return a choice for every profile, KV type and context, fitting or not, in this order."""
+        for n_ctx in contexts:
+            check_context(n_ctx)
         everything = product(self._model.profiles, self._request.kv_types, contexts)
         return [self.choice(profile, kv_types, n_ctx) for profile, kv_types, n_ctx in everything]
 
@@ -147,6 +151,7 @@ class Planner:
 
         Raises DoesNotFitError if none fits.
         """
+        at_most = min(at_most, MAX_CONTEXT)
         shortest = min(CONTEXT_STEP, at_most)
         first = self.choice(profile, kv_types, shortest)
         if not first.fits:
@@ -352,8 +357,20 @@ def check_settings(settings: MemorySettings, kv_types: Sequence[KvTypes]) -> Non
             raise InputError(
                 f"a {values} V cache needs flash attention, which is off; use --flash-attention auto, or --kv f16 for V"
             )
+    check_context(settings.n_ctx)
     if settings.n_ctx < settings.n_parallel:
         raise InputError(f"a context of {settings.n_ctx} leaves no token for each of {settings.n_parallel} sequences")
+
+
+def check_context(n_ctx: int) -> None:
+    """Refuse a context that is a slip of the pen: llama.cpp would keep books on every token of it.
+
+    Raises InputError.
+    """
+    if n_ctx > MAX_CONTEXT:
+        raise InputError(
+            f"a context of {n_ctx:,} tokens is more than any model has; at most {MAX_CONTEXT:,} are planned"
+        )
 
 
 def _longest(fitting: Callable[[int], PlannedChoice | None], first: PlannedChoice, at_most: int) -> PlannedChoice:

@@ -172,12 +172,53 @@ def test_answers_are_kept_and_asked_for_once(file, monkeypatch):
         (("--rpc", "8.8.8.8:50052"), "no private address"),
         (("--rpc", "nowhere"), "write it as HOST:PORT"),
         (("--ctx", "2", "--parallel", "4"), "leaves no token"),
+        (
+            ("--ctx", "99999999999"),
+            r"a context of 99,999,999,999 tokens is more than any model has; at most 16,777,216",
+        ),
+        (("--sweep", "ctx=4k,99999999"), "a context of 99,999,999 tokens is more than any model has"),
+        (("--sweep", "ctx=4k,x"), "'x' is not a number of tokens"),
+        (("--vram", "-1GiB"), "'-1GiB' is not a size"),
+        (("--vram", "8GiB,"), "'' is not a size"),
+        (("--vram", ",".join(["1GiB"] * 9)), "9 GPUs are more than the 8 that can be stood in for"),
+        (("--kv", "f16/q8_0/q4_0"), "two are written as KEYS/VALUES"),
+        (("--rpc", "127.0.0.1:99999"), "write it as HOST:PORT"),
+        (("--profile", "nope"), "there is no profile 'nope'"),
+        (("--draft", "nowhere.gguf"), "nowhere.gguf: no such file"),
     ],
 )
 def test_bad_input_is_told_in_one_line(words, message):
     vram = () if "--vram" in words else ("--vram", "64MiB")
     with pytest.raises(InputError, match=message):
         plan("demo", *vram, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--ctx", "-512"), "'-512' is not a number of tokens; write it as 4096 or 16k"),
+        (("--ctx", "0"), "'0' is not a number of tokens"),
+        (("--ctx", "nan"), "'nan' is not a number of tokens"),
+        (("--margin", "-1"), "'-1' is not a size"),
+        (("--ubatch", "0"), "0 is not in the range x>=1"),
+        (("--parallel", "1000"), "1000 is not in the range 1<=x<=256"),
+        (("--gpu-bandwidth", "0"), "0.0 is not in the range x>=1"),
+        (("--flash-attention", "maybe"), "'maybe' is not one of 'auto', 'on', 'off'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_a_matter_of_usage(words, message):
+    result = CliRunner().invoke(cli, ["plan", "demo", "--vram", "64MiB", *words])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_what_cannot_be_is_one_line_and_a_documented_code_of_the_real_command(run_command):
+    down = ("--rpc", f"{LOOPBACK}:{free_port()}", "--rpc-required")
+    for words, code in ((("--ctx", "99999999999"), 2), (("--vram", "0", "--ram", "1MiB"), 3), (down, 4)):
+        done = run_command("plan", "demo", "--vram", "64MiB", "--ram-bandwidth", "40", "-p", "q8_0", *words)
+        told = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+        assert (done.returncode, done.stdout, len(told)) == (code, "", 1), done.stderr
+        assert told[0].startswith("error: ")
 
 
 def test_what_the_ram_cannot_hold_ends_with_code_3():
