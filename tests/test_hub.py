@@ -185,6 +185,13 @@ def test_formats_that_keep_shapes_in_tensors_are_told_from_headers_too(command, 
     assert told(from_hub) == told(command("inspect", QUANTIZED / "bnb_nf4", "--json", "--tensors"))
 
 
+def test_a_dry_run_of_a_quantized_model_has_its_weights_for_what_it_measures(command, hub):
+    hub.repositories["some/awq_4bit"] = QUANTIZED / "awq_4bit"
+    said = [command("convert", source, "--dry-run").stderr for source in ("some/awq_4bit", QUANTIZED / "awq_4bit")]
+    assert "measured on" in said[0]
+    assert said[1] in said[0]
+
+
 def test_a_shard_that_is_no_safetensors_file_is_refused(command, hub, tmp_path):
     (tmp_path / "qwen3" / "model.safetensors").write_bytes(b"<!DOCTYPE html>" * 99)
     done = command("inspect", "some/qwen3")

@@ -8,7 +8,7 @@ import click
 
 from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
 from toolkit.cli.foreign import converter_options, source_from_converter
-from toolkit.cli.source import local_files_option, resolve_source
+from toolkit.cli.source import local_files_option, resolve_preview, resolve_source
 
 EXAMPLE = """
 \b
@@ -58,7 +58,8 @@ def command(
     overrides = parse_overrides(metadata, model_name)
     if converter is not None:
         _refuse_beside_converter(pre, model_name, metadata, dry_run=options["dry_run"])
-    directory = resolve_source(source, local_files_only=local_files_only, weights=not options["dry_run"])
+    resolve = resolve_preview if options["dry_run"] else resolve_source
+    directory = resolve(source, local_files_only=local_files_only)
     _keep_the_source(directory, output)
     if converter is None:
         model = source_from_checkpoint(directory, pre, overrides=overrides)

@@ -33,6 +33,17 @@ def resolve_source(text: str, *, local_files_only: bool = False, weights: bool =
     return _cached(model) if local_files_only else _from_hub(model, _download if weights else _outline)
 
 
+def resolve_preview(text: str, *, local_files_only: bool = False) -> Path:
+    """Return the path that SRC means for a dry run, which measures the weights of a checkpoint that is quantized already.
+
+    Raises InputError or EnvironmentFaultError.
+    """
+    path, model = _path_or_model(text)
+    if model is None:
+        return path
+    return _cached(model) if local_files_only else _from_hub(model, _outline_unless_quantized)
+
+
 def resolve_config(text: str, *, local_files_only: bool = False) -> Path:
     """Return the path that SRC means where nothing but its config.json is needed.
 
@@ -94,6 +105,16 @@ def _download(repository: "Repository") -> Path:
         return progress_bar(label, total)
 
     return download_checkpoint(repository, progress)
+
+
+def _outline_unless_quantized(repository: "Repository") -> Path:
+    from toolkit.json_files import read_json_object
+    from toolkit.quantized_sources.declaration import find_declaration
+
+    description = repository.fetch(repository.needed.description)
+    config = description / "config.json"
+    quantized = config.is_file() and find_declaration(description, read_json_object(config)) is not None
+    return _download(repository) if quantized else _outline(repository)
 
 
 def _outline(repository: "Repository") -> Path:
