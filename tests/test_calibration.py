@@ -9,7 +9,7 @@ from toolkit.calibration import calibrate, observations, taken
 from toolkit.devices import Gpu, Holder
 from toolkit.disk_cache import DiskCache
 from toolkit.errors import EnvironmentFaultError
-from toolkit.margin import KnownOverheads, Overhead, default_margin
+from toolkit.margin import KnownOverheads, Overhead, default_margin, measured_overhead
 from toolkit.memory import DeviceBytes, Footprint, MemoryProbe
 from toolkit.units import GIB, MIB
 
@@ -93,6 +93,15 @@ def test_a_measured_gpu_keeps_free_what_was_measured_and_one_per_cent(known):
     known.put(Overhead("RTX", "570.1", CONTEXT, "NVML's account of the process"))
     assert default_margin((8 * GIB,), (CARD,), known) == CONTEXT + 8 * GIB // 100
     assert default_margin((8 * GIB,), (CARD, replace(CARD, name="other")), known) == assumed
+
+
+def test_a_machine_counts_as_measured_when_all_its_gpus_are(known):
+    assert measured_overhead((), known) is None
+    known.put(Overhead("RTX", "570.1", CONTEXT, "NVML"))
+    assert measured_overhead((CARD,), known) == CONTEXT
+    assert measured_overhead((CARD, replace(CARD, name="other")), known) is None
+    known.put(Overhead("other", "570.1", 2 * CONTEXT, "NVML"))
+    assert measured_overhead((CARD, replace(CARD, name="other")), known) == 2 * CONTEXT
 
 
 def test_windows_own_driver_model_gets_a_larger_margin(known):

@@ -65,18 +65,26 @@ def default_margin(vram_bytes: Sequence[int], gpus: Sequence[Gpu] = (), known: K
     was measured.
     """
     smallest = min(vram_bytes, default=0)
-    measured = [known.get(gpu) for gpu in gpus] if known is not None else []
-    if measured and all(measured):
-        overhead = max(each.n_bytes for each in measured if each is not None)
-        margin = overhead + _share(smallest, *SPARE)
-    else:
-        margin = _share(smallest, *ASSUMED)
+    overhead = measured_overhead(gpus, known) if known is not None else None
+    margin = _share(smallest, *ASSUMED) if overhead is None else overhead + _share(smallest, *SPARE)
     return margin + (_share(smallest, *WDDM) if any(gpu.wddm for gpu in gpus) else 0)
+
+
+def measured_overhead(gpus: Sequence[Gpu], known: KnownOverheads) -> int | None:
+    """Return the most that a process takes of one of the GPUs beyond its buffers, None if one of them was not measured."""
+    measured = [known.get(gpu) for gpu in gpus]
+    found = [each.n_bytes for each in measured if each is not None]
+    return max(found) if found and len(found) == len(measured) else None
 
 
 def machine_margin(vram_bytes: Sequence[int]) -> int:
     """Return the margin with all that is known of this machine's GPUs."""
     return default_margin(vram_bytes, list_gpus().gpus, known_overheads())
+
+
+def machine_overhead() -> int | None:
+    """Return what was measured on this machine's GPUs."""
+    return measured_overhead(list_gpus().gpus, known_overheads())
 
 
 def _share(size: int, per_cent: int, most: int) -> int:

@@ -13,6 +13,7 @@ from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
 from toolkit.ggml_types import F32
 from toolkit.gguf_format import string, uint32
 from toolkit.gguf_layout import lay_out
+from toolkit.margin import Overhead, known_overheads
 from toolkit.offload_build import OffloadBuild
 from toolkit.plannable import ShapedTensor
 from toolkit.stand_in import LOOPBACK, free_port
@@ -63,6 +64,16 @@ def test_a_person_reads_what_fits_where(file):
     assert any(line.startswith("RPC0") and "of 16.0 MiB" in line and "weights" in line for line in lines)
     assert any(line.startswith("RAM") for line in lines)
     assert "answered by a stand-in for a GPU" in lines[-1]
+
+
+def test_what_is_kept_free_is_told_with_where_the_number_comes_from(file, monkeypatch):
+    words = (file, "--vram", "64MiB", "--ctx", "512", "--margin", "3MiB")
+    assert "3.00 MiB kept free on each GPU: for the driver's context and libraries, assumed" in plan(*words).stdout
+    card = Gpu("RTX", "GPU-1", 8 << 30, 7 << 30, driver="570.1")
+    known_overheads().put(Overhead("RTX", "570.1", 2 << 20, "NVML"))
+    monkeypatch.setattr("toolkit.margin.list_gpus", lambda: GpuList((card,)))
+    assert "kept free on each GPU: a process takes 2.00 MiB beyond its buffers, measured" in plan(*words).stdout
+    assert document(*words)["measured_overhead_bytes"] == 2 << 20
 
 
 def test_a_file_has_the_profile_it_has_and_its_exact_size(file):

@@ -57,6 +57,7 @@ def planned_path(choice: "PlannedChoice", model: "PlannableModel") -> Path:
 def document(report: Report) -> dict[str, Any]:
     """Return the JSON document of a plan."""
     from toolkit.launch import launch_plan, llama_server_command
+    from toolkit.margin import machine_overhead
     from toolkit.memory_estimate import ESTIMATE
 
     choices, model, companions = report.choices, report.model, report.companions
@@ -67,6 +68,7 @@ def document(report: Report) -> dict[str, Any]:
         "estimated": any(choice.footprint.answered_by == ESTIMATE for choice in choices),
         "file_bytes_exact": not model.estimated_file_bytes,
         "bandwidth_origin": report.request.bandwidths.origin,
+        "measured_overhead_bytes": machine_overhead(),
         "companions": [
             {
                 "role": companion.role,
@@ -168,6 +170,8 @@ def _print_table(report: Report) -> None:
     click.echo(f"{'':6}# weights  = KV cache and states  + compute  ~ kept free")
     click.echo()
     _print_choices(choices, model)
+    if not request.on_cpu:
+        click.echo(_kept_free(request.budgets.margin_bytes))
     click.echo(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
     for line in advice_for(best):
         click.echo(line)
@@ -222,6 +226,18 @@ def _print_context(choice: "PlannedChoice") -> None:
         click.echo(
             f"context {settings.n_ctx:,} in all, {context_per_sequence(choice):,} for each of {settings.n_parallel} sequences"
         )
+
+
+def _kept_free(margin_bytes: int) -> str:
+    from toolkit.margin import machine_overhead
+    from toolkit.units import format_size
+
+    overhead = machine_overhead()
+    if overhead is None:
+        why = "for the driver's context and libraries, assumed: doctor --calibrate measures them"
+    else:
+        why = f"a process takes {format_size(overhead)} beyond its buffers, measured"
+    return f"{format_size(margin_bytes)} kept free on each GPU: {why}"
 
 
 def _bar(device: "DeviceBytes", budget: int, margin: int, states: int) -> str:
