@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from demo_model import FIXED_TEXT
 from fingerprint import digests, fingerprint
 from llama_quantize import contents, llama_quantize
 from smollm2 import smollm2_checkpoint
@@ -13,7 +14,7 @@ from toolkit.evaluation_text import read_text
 from toolkit.file_check import check_loads
 from toolkit.generation import Generation, Sampling
 from toolkit.hf_source import source_from_checkpoint
-from toolkit.perplexity import measure_perplexity
+from toolkit.perplexity import measure_perplexity, windows_together
 from toolkit.quant_profile import load_profile
 from toolkit.runtime import LlamaRuntime, RuntimeSettings
 from toolkit.tensor_plan import plan_conversion
@@ -84,6 +85,16 @@ def test_it_answers_in_its_chat_format_and_stops(models):
         answer = "".join(Generation(runtime, tokens, Sampling(n_tokens=48)))
     assert "Rome" in answer
     assert "<|im" not in answer
+
+
+@pytest.mark.parametrize(("profile", "expected"), [("bf16", 11.5708), ("q4_k_m", 13.4299)])
+def test_the_perplexity_is_that_of_llama_perplexity_to_four_digits(profile, expected, models):
+    # `llama-perplexity -m bf16.gguf -f LICENSE -c 32 --chunks 4 -t 1` of llama.cpp 0c1e570, beside llama-cpp-python 0.3.36
+    together = windows_together(32, 4)
+    settings = RuntimeSettings(32 * together, 128, 128, n_threads=1, n_parallel=together)
+    with LlamaRuntime(models[profile], settings) as runtime:
+        found = measure_perplexity(runtime, runtime.tokenize(read_text(FIXED_TEXT).text), 32, 4)
+    assert found.perplexity == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_perplexity_is_that_of_a_trained_model_and_hardly_worse_in_four_bits(perplexities):

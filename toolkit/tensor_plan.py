@@ -1,5 +1,6 @@
 """The middle of the toolkit: a conversion is a list of tensor plans. Making it reads no weight."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from toolkit.rows import RowSource, row_count
 
 if TYPE_CHECKING:
     from toolkit.imatrix import Imatrix
+
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def plan_conversion(
         )
         for tensor in source.tensors
     )
-    _require_importance(profile, plans, choices)
+    _require_importance(plans, choices, has_matrix=imatrix is not None)
     metadata = source.metadata | {"general.file_type": uint32(_file_type(source, profile, plans))}
     return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans))
 
@@ -171,11 +174,23 @@ def _kept_file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[
     return FILE_TYPES.get(names.get(most, f"MOSTLY_{most}"), profile.file_type)
 
 
-def _require_importance(profile: QuantProfile, plans: Sequence[TensorPlan], choices: dict[str, TypeChoice]) -> None:
+def _require_importance(plans: Sequence[TensorPlan], choices: dict[str, TypeChoice], *, has_matrix: bool) -> None:
     lacking = [plan for plan in plans if choices[plan.name].needs_imatrix and plan.importance is None]
-    if lacking:
-        first = lacking[0]
-        raise ImatrixError(
-            f"{profile.name} stores {first.name} as {first.type.name}, which needs an importance matrix "
-            f"({len(lacking)} tensors lack one): give --imatrix FILE, or --tensor-type '{first.name}=q4_k'"
-        )
+    if not lacking:
+        return
+    if has_matrix:
+        advice = f"raise them to a type that needs none: --tensor-type '{_pattern_of(lacking)}=q4_k'"
+    else:
+        advice = "make one with `gguf-toolkit imatrix MODEL.gguf --text FILE -o MATRIX`, and give --imatrix MATRIX"
+    raise ImatrixError(
+        f"{lacking[0].name} is to be stored as {lacking[0].type.name}, which needs an importance matrix "
+        f"(tensors that lack one: {len(lacking)}): {advice}"
+    )
+
+
+def _pattern_of(plans: Sequence[TensorPlan]) -> str:
+    """Return a regular expression for tensors: their names, or their blocks where there are many."""
+    names = [plan.name for plan in plans]
+    if len(names) > _MOST_NAMES:
+        names = list(dict.fromkeys(re.sub(r"^(blk\.\d+\.).*", r"\1", name) for name in names))
+    return "|".join(f"^{re.escape(name)}" for name in names)

@@ -4,9 +4,13 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from tiny_model import write_tiny_model
 
+from toolkit.cli import cli
 from toolkit.cli.bench import spill_warnings
+from toolkit.devices import Gpu, GpuList
+from toolkit.offload_build import OffloadBuild
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +90,13 @@ def test_a_gpu_far_below_its_bandwidth_has_likely_spilled(monkeypatch):
     assert spill_warnings([*quiet, small, prompt_only]) == []
     monkeypatch.setattr("toolkit.bandwidth.gpu_bandwidths", lambda: ())
     assert spill_warnings([row(8.0, load(60.0))]) == []
+
+
+def test_a_gpu_that_the_build_cannot_use_is_told_and_rates_are_called_the_cpus(model, monkeypatch):
+    card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
+    monkeypatch.setattr("toolkit.devices.list_gpus", lambda: GpuList((card,)))
+    monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
+    result = CliRunner(catch_exceptions=False).invoke(cli, ["bench", str(model), *QUICK])
+    assert result.exit_code == 0
+    assert "built without offload, so NVIDIA RTX 3060 stays idle and rates are the CPU's" in result.stderr
+    assert "-DGGML_CUDA=on" in result.stderr

@@ -15,7 +15,7 @@ SMALL = ("--ctx", "64", "--text", FIXED_TEXT, "--threads", "1")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    return {profile: convert_demo(folder, profile) for profile in ("bf16", "q4_k_m")}
+    return {profile: convert_demo(folder, profile) for profile in ("bf16", "q8_0", "q4_k_m", "q2_k")}
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +128,26 @@ def test_nothing_to_decide_is_refused(run_command, models):
     done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SOON)
     assert done.returncode == 2
     assert "--until-decided needs a threshold" in done.stderr
+
+
+@pytest.mark.parametrize(("profile", "outcome", "code"), [("q8_0", "passed", 0), ("q2_k", "failed", 1)])
+def test_a_clear_answer_needs_less_than_a_third_of_a_real_text(run_command, models, profile, outcome, code):
+    asked = ("--max-kld", "0.05", "--until-decided", "--ctx", "32", "--chunks", "40", "--json")
+    done = run_command("kld", models[profile], "--base", models["bf16"], *asked)
+    assert done.returncode == code, done.stderr
+    found = json.loads(done.stdout)
+    assert found["verdict"]["outcome"] == outcome
+    assert found["verdict"]["windows_available"] == 40
+    assert found["chunks"] == found["verdict"]["windows"] < 40 / 3
+    whole = run_command("kld", models[profile], "--base", models["bf16"], "--ctx", "32", "--chunks", "40", "--json")
+    assert (json.loads(whole.stdout)["mean"] <= 0.05) == (outcome == "passed")
+
+
+def test_an_8_bit_cache_costs_little_and_more_than_nothing(run_command, models):
+    plain, eight = (
+        json.loads(run_command("kld", models["bf16"], "--base", models["bf16"], *SMALL, "--kv", kv, "--json").stdout)
+        for kv in ("f16", "q8_0")
+    )
+    assert abs(plain["mean"]) < plain["base_rounding"] < 10 * eight["mean"]
+    assert eight["mean"] < 0.01
+    assert plain["same_top_fraction"] == 1

@@ -11,6 +11,7 @@ from toolkit.cli.loading import devices_document, opened
 from toolkit.cli.measuring import measured_text, quality_options, value_bar, windows_load
 
 if TYPE_CHECKING:
+    from toolkit.imatrix_layers import LayerImportance
     from toolkit.imatrix_sums import ImatrixSums
 
 COLLECT = "collect"
@@ -87,19 +88,38 @@ def collect(gguf: Path, **options: Any) -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="GGUF file: say which of its tensors are covered.")
 @json_option
-def show(file: Path, as_json: bool) -> None:
+def show(file: Path, model: Path | None, as_json: bool) -> None:
     """Show what an importance matrix covers: tensors, tokens, experts never seen, and the layers that matter most."""
+    from dataclasses import asdict
+
     from toolkit.imatrix import read_sums
+    from toolkit.imatrix_layers import layer_importance
 
     sums = read_sums(file)
+    layers, remarks = layer_importance(sums), None if model is None else _remarks(file, model)
     if as_json:
-        emit_json("imatrix-show", {"file": str(file)} | _summary(sums) | {"tensors": _tensors(sums)})
+        details = {"layers": [asdict(layer) for layer in layers], "tensors": _tensors(sums), "coverage": remarks}
+        emit_json("imatrix-show", {"file": str(file)} | _summary(sums) | details)
         return
     click.echo(f"{file}: {_words(sums)}")
+    for remark in remarks or ():
+        click.echo(remark)
     _warn_of_unseen(sums)
     click.echo()
+    _print_layers(layers)
+    click.echo()
     _print_tensors(sums)
+
+
+def _remarks(file: Path, model: Path) -> list[str]:
+    """Return what a matrix lacks for a model, and what it has besides."""
+    from toolkit.gguf_reader import read_gguf
+    from toolkit.imatrix import check_against, read_imatrix
+
+    tensors = [(name, rows.shape) for name, rows in read_gguf(model).tensors.items()]
+    return check_against(read_imatrix(file), tensors) or [f"every tensor of {model.name} that needs importance has it"]
 
 
 @command.command()
@@ -158,6 +178,25 @@ def _warn_of_unseen(sums: "ImatrixSums") -> None:
             f"{sum(unseen.values())} experts in {len(unseen)} tensors saw no token ({first}: {unseen[first]}) and will be "
             "quantized without importance; use more text"
         )
+
+
+def _print_layers(layers: "list[LayerImportance]") -> None:
+    from toolkit.cli.tables import print_table
+
+    ranked = sorted(layers, key=lambda layer: -layer.share)[:_SHOWN]
+    rows = [
+        (
+            str(layer.layer),
+            f"{layer.share:.1%}",
+            f"{layer.total:.4g}",
+            "" if layer.similarity is None else f"{layer.similarity:.3f}",
+            str(layer.unseen_experts),
+        )
+        for layer in ranked
+    ]
+    print_table(("layer", "share", "sum", "like the one before", "unseen experts"), rows, right=(0, 1, 2, 3, 4))
+    if len(layers) > len(ranked):
+        click.echo(f"and {len(layers) - len(ranked)} more; --json has all")
 
 
 def _print_tensors(sums: "ImatrixSums") -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from toolkit.runtime import LlamaRuntime
 
 KEYS = ("mean", "median", "p99", "p999", "max", "same_top_fraction", "perplexity_ratio")
+_TO_DECIDE = 5
 _NAMES = {0.999: "p999", 0.99: "p99", 0.95: "p95", 0.9: "p90", 0.5: "median", 0.1: "p10", 0.05: "p05", 0.01: "p01"}
 
 EXAMPLE = """
@@ -117,7 +118,7 @@ def _in_lockstep(request: _Request) -> _Measured:
     options = request.options
     text, n_ctx = measured_text(options, request.gguf), options["n_ctx"]
     base_text = measured_text(options, options["base"]) if options["as_chat"] else text
-    load = windows_load(options, n_ctx, options["chunks"])
+    load = windows_load(options, n_ctx, _at_once(options))
     base_load = replace(load, kv=options["base_kv"])
     with ExitStack() as stack:
         model = stack.enter_context(opened(request.gguf, load, n_ctx))
@@ -145,7 +146,9 @@ def _against_file(request: _Request) -> _Measured:
     file = read_logits(options["base_logits"])
     text = measured_text(options, request.gguf) if request.given & {"text", "as_chat"} else None
     count = min(file.windows.count, options["chunks"] or file.windows.count)
-    with opened(request.gguf, windows_load(options, file.windows.n_ctx, count), file.windows.n_ctx) as model:
+    with opened(
+        request.gguf, windows_load(options, file.windows.n_ctx, _at_once(options) or count), file.windows.n_ctx
+    ) as model:
         runtime = model.runtime
         tokens = tokens_of(runtime, text) if text is not None else None
         file.check(runtime.n_vocab, options["n_ctx"] if "n_ctx" in request.given else None, tokens)
@@ -154,6 +157,11 @@ def _against_file(request: _Request) -> _Measured:
     about_text = text_document(text) if text is not None else {"text": None, "text_sha256": None, "as_chat": None}
     held = {"devices": devices_document(model)}
     return _Measured(result, windows.count, {"base": str(options["base_logits"]), **about_text, **held})
+
+
+def _at_once(options: dict[str, Any]) -> int | None:
+    """Return how many windows may be evaluated side by side: few where each may be the last that is needed."""
+    return min(_TO_DECIDE, options["chunks"] or _TO_DECIDE) if options["until_decided"] else options["chunks"]
 
 
 def _compare(runtime: "LlamaRuntime", base: "BaseLogits", windows: "Windows", request: _Request) -> "Divergence":
