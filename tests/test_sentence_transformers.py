@@ -3,7 +3,7 @@ import json
 import pytest
 
 from toolkit.errors import CheckpointError
-from toolkit.sentence_transformers import pooling_metadata
+from toolkit.sentence_transformers import left_out_modules, pooling_metadata
 
 MODULES = [
     {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -52,3 +52,11 @@ def test_a_missing_config_of_the_pooling_is_named(tmp_path):
     (tmp_path / "modules.json").write_text(json.dumps(MODULES), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"modules\.json names 1_Pooling/config\.json, which is missing"):
         pooling_metadata(tmp_path, "bert")
+
+
+def test_layers_after_pooling_are_warned_of(tmp_path):
+    assert left_out_modules(tmp_path) == ()
+    dense = [{"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"}]
+    (tmp_path / "modules.json").write_text(json.dumps(MODULES + dense), encoding="utf-8")
+    (warning,) = left_out_modules(tmp_path)
+    assert warning.startswith("2_Dense: layers after pooling, left out")

@@ -23,7 +23,7 @@ from toolkit.quant_profile import ModelTraits
 from toolkit.quantized_sources import open_quantized
 from toolkit.rope import check_rope_type
 from toolkit.rows import generated, row_count
-from toolkit.sentence_transformers import pooling_metadata
+from toolkit.sentence_transformers import left_out_modules, pooling_metadata
 from toolkit.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.tensor_names import canonical_names, layers_present
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
@@ -76,6 +76,7 @@ def source_from_checkpoint(
             *warnings,
             *vocabulary_warnings,
             *tokenizer.warnings,
+            *(left_out_modules(directory) if architecture.pools else ()),
             *_summary(named.left_out, checkpoint),
         ),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),

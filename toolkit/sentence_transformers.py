@@ -37,9 +37,25 @@ def pooling_metadata(directory: Path, architecture: str) -> Metadata:
     return {f"{architecture}.pooling_type": uint32(_pooling_type(read_json_object(config), folder))}
 
 
+def left_out_modules(directory: Path) -> tuple[str, ...]:
+    """Return a warning if embeddings pass further layers after pooling, which are no part of the file."""
+    path = directory / MODULES
+    entries = _entries(read_json(path)) if path.is_file() else []
+    dense = [str(entry.get("path")) for entry in entries if str(entry.get("type", "")).endswith("Dense")]
+    if not dense:
+        return ()
+    return (
+        f"{', '.join(dense)}: layers after pooling, left out as llama.cpp's converter does by default; "
+        "embeddings are those before them",
+    )
+
+
+def _entries(modules: Any) -> list[dict[str, Any]]:
+    return [entry for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
+
+
 def _pooling_folder(modules: Any) -> str | None:
-    entries = [entry for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
-    poolings = (entry for entry in entries if str(entry.get("type", "")).endswith("Pooling"))
+    poolings = (entry for entry in _entries(modules) if str(entry.get("type", "")).endswith("Pooling"))
     return next((str(entry.get("path", "")) for entry in poolings), None)
 
 

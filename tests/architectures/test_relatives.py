@@ -5,21 +5,23 @@ from pathlib import Path
 import numpy
 import pytest
 from architectures.relatives import RELATIVES
+from architectures.variants import VARIANTS
 from logits import llama_logits, token_ids
 from twins import changed_case, convert_edited
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "relatives.npz"
-ENCODERS = ("modern_bert",)
-TOLERANCE = {"modern_bert": 2e-3, "falcon_mamba": 1e-3}
+CASES = RELATIVES | {"embedding_gemma": VARIANTS["embedding_gemma"]}
+ENCODERS = ("modern_bert", "embedding_gemma")
+TOLERANCE = {"modern_bert": 2e-3, "falcon_mamba": 1e-3, "embedding_gemma": 4e-3}
 """llama.cpp reads GELU from a float16 table; Falcon Mamba's mixer has an epsilon of its own in transformers."""
 
 
 def logits(name, root):
-    case, change = RELATIVES[name]
+    case, change = CASES[name]
     return llama_logits(convert_edited(changed_case(case, root, change), "f32"), name in ENCODERS, token_ids())
 
 
-@pytest.mark.parametrize("name", [name for name in RELATIVES if name not in TOLERANCE])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in TOLERANCE])
 def test_llama_cpp_runs_it(name, tmp_path):
     found = logits(name, tmp_path)
     assert numpy.isfinite(found).all()

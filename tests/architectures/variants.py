@@ -272,11 +272,22 @@ def t5_first(checkpoint: EditableCheckpoint) -> None:
 def qwen3_embedding(checkpoint: EditableCheckpoint) -> None:
     """Qwen3-Embedding: the decoder without its prefix, and the files of sentence-transformers."""
     checkpoint.rename("model.", "")
+    pool(checkpoint, "pooling_mode_lasttoken")
+
+
+def embedding_gemma(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.rename("model.", "")
+    checkpoint.config |= {"architectures": ["Gemma3TextModel"], "use_bidirectional_attention": True}
+    pool(checkpoint, "pooling_mode_mean_tokens")
+
+
+def pool(checkpoint: EditableCheckpoint, mode: str) -> None:
+    """Write the files of sentence-transformers that say how embeddings are pooled."""
     modules = [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
                {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]  # fmt: skip
     (checkpoint.directory / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     (checkpoint.directory / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 256, "pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}
+    pooling = {"word_embedding_dimension": 256, "pooling_mode_max_tokens": False, mode: True}
     (checkpoint.directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
 
 
@@ -393,6 +404,7 @@ VARIANTS = {
     "xlm_roberta_classifier": ("xlm_roberta", xlm_roberta_classifier),
     "t5_encoder": ("t5", t5_encoder),
     "t5_first": ("t5", t5_first),
+    "embedding_gemma": ("gemma3", embedding_gemma),
     "qwen3_embedding": ("qwen3", qwen3_embedding),
     "gpt_oss_plain": ("gpt_oss", gpt_oss_plain),
     "granite4_micro": ("granitemoehybrid", granite4_micro),

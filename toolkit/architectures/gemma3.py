@@ -41,4 +41,7 @@ GEMMA3 = replace(
     rope_types=("default", "linear", "local"),
 )
 
-ARCHITECTURES = (GEMMA3,)
+GEMMA_EMBEDDING = replace(GEMMA3, name="gemma-embedding", hf_classes=("Gemma3TextModel",), model_types=(), pools=True)
+"""EmbeddingGemma: the same weights, every token sees every other (or a window to both sides)."""
+
+ARCHITECTURES = (GEMMA3, GEMMA_EMBEDDING)

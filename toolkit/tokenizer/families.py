@@ -48,6 +48,7 @@ FAMILIES: dict[str, Family] = {
     "Gemma2ForCausalLM": _GEMMA,
     "Gemma3ForCausalLM": _GEMMA,
     "Gemma3ForConditionalGeneration": _GEMMA,
+    "Gemma3TextModel": _GEMMA,
     "Gemma3nForCausalLM": _GEMMA,
     "Gemma3nForConditionalGeneration": _GEMMA,
     "Gemma4ForCausalLM": Family(space_prefix=False, overrides={ADD_BOS: boolean(True)}),
