@@ -12,6 +12,9 @@ from toolkit.memory_estimate import ESTIMATE, EstimatingProbe, estimate
 from toolkit.memory_skeleton import write_skeleton
 from toolkit.plannable import model_from_source
 
+UNDERESTIMATED = ("mamba", "mamba2", "bert", "nomic_bert", "xlm_roberta", "t5")
+"""The formula knows nothing of what a recurrent scan and an attention without a cache work in."""
+
 
 @pytest.fixture(scope="module")
 def probe():
@@ -44,8 +47,7 @@ def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_pr
     record_property("estimate_error", (case, round(100 * errors["compute"], 1)))
     assert abs(errors["weights"]) < 0.02
     assert abs(errors["kv_cache"]) < 0.02
-    # Mostly within 15 %; recurrent scans take more, and a window that the mask is cut to takes less.
-    assert -0.65 < errors["compute"] < 2.5
+    assert abs(errors["compute"]) < (0.65 if case in UNDERESTIMATED else 0.25)
     assert guessed.answered_by == ESTIMATE
 
 

@@ -124,13 +124,18 @@ def _cache_bytes(model: _Model, settings: MemorySettings) -> int:
         return 0
     bits = [tensor_type(name).bits_per_weight for name in (settings.kv_type_k, settings.kv_type_v)]
     scale = bits[0] / _HALF_BITS if cache.latent else sum(bits) / (2 * _HALF_BITS)
+    full, windowed = _cells(settings.n_ctx), _windowed_cells(cache, settings)
+    tokens = cache.bytes_per_token * full + cache.window_bytes_per_token * windowed
+    return round(tokens * scale) + cache.recurrent_bytes * settings.n_parallel
+
+
+def _windowed_cells(cache: KvCache, settings: MemorySettings) -> int:
+    """Return the cells of a layer that sees a window only: the window and one batch."""
     full = _cells(settings.n_ctx)
     streams = 1 if settings.kv_unified else settings.n_parallel
     sequences = settings.n_parallel if settings.kv_unified else 1
     window = streams * _cells(cache.window * sequences + settings.n_ubatch)
-    windowed = full if settings.swa_full else min(full, window)
-    tokens = cache.bytes_per_token * full + cache.window_bytes_per_token * windowed
-    return round(tokens * scale) + cache.recurrent_bytes * settings.n_parallel
+    return full if settings.swa_full else min(full, window)
 
 
 def _cells(tokens: int) -> int:
@@ -147,10 +152,15 @@ def _compute_bytes(model: _Model, settings: MemorySettings, has_output: bool, bl
     logits = batch * model.n_vocab * _FLOAT_BYTES if has_output else 0
     scores = 0 if flash or not blocks else batch * settings.n_ctx * heads * _FLOAT_BYTES
     inner = 2 * batch * keys.count("feed_forward_length") * _FLOAT_BYTES if blocks else 0
-    mask = batch * settings.n_ctx * (_MASK_BYTES if flash else _FLOAT_BYTES) if _attends(model) else 0
+    mask = batch * _masked_cells(model, settings) * (_MASK_BYTES if flash else _FLOAT_BYTES)
     return max(logits, inner + scores) + inputs + mask
 
 
-def _attends(model: _Model) -> bool:
-    cache = model.cache
-    return cache is not None and cache.full_layers + cache.window_layers > 0
+def _masked_cells(model: _Model, settings: MemorySettings) -> int:
+    """Return the cells that masks are made over: one mask for layers that see all tokens, one for those with a window."""
+    cache, cells = model.cache, 0
+    if cache is not None and cache.full_layers:
+        cells += settings.n_ctx
+    if cache is not None and cache.window_layers:
+        cells += _windowed_cells(cache, settings)
+    return cells
