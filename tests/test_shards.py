@@ -21,7 +21,7 @@ from toolkit.merge import plan_merge, write_merged
 from toolkit.output_file import WorkFile
 from toolkit.quant_profile import load_profile
 from toolkit.runtime import LlamaRuntime, RuntimeSettings
-from toolkit.shards import ShardLimit, shard_path, split_plan
+from toolkit.shards import ShardLimit, parts_beside, shard_path, split_plan
 from toolkit.tensor_plan import plan_conversion
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "gguf_split.json").read_text(encoding="utf-8"))
@@ -90,6 +90,15 @@ def test_metadata_that_leaves_no_room_for_a_tensor_has_the_first_file_to_itself(
     assert split_plan(wordy, limit)[0].tensors == ()
     paths = write_split(wordy, tmp_path, limit, check=loads)
     assert read_gguf(paths[-1]).metadata == metadata
+
+
+def test_the_files_of_a_source_are_those_that_its_name_says(tmp_path):
+    names = ["m.gguf", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "n-00001-of-00002.gguf"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert parts_beside(tmp_path / "m.gguf") == (tmp_path / "m.gguf",)
+    assert {path.name for path in parts_beside(tmp_path / names[1])} == set(names[:3])
+    assert {path.name for path in parts_beside(tmp_path)} == set(names)
 
 
 def test_what_keeps_within_the_limit_is_one_file_as_without_it(plan):

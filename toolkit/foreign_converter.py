@@ -107,17 +107,17 @@ def _run(converter: ForeignConverter, checkpoint: Path, folder: Path, say: Calla
         )
     except OSError as error:
         raise EnvironmentFaultError(f"{converter.python} cannot be run: {error.strerror or error}") from error
-    try:
-        for line in process.stdout or ():
-            if line.strip():
-                last.append(line.strip())
-                say(line.rstrip())
-        status = process.wait()
-    finally:
-        process.kill()
-        process.wait()
-    if status != 0:
-        raise InputError(_failure(converter, status, last))
+    with process:
+        try:
+            for line in process.stdout or ():
+                if line.strip():
+                    last.append(line.strip())
+                    say(line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise InputError(_failure(converter, process.returncode, last))
 
 
 def _failure(converter: ForeignConverter, status: int, last: Sequence[str]) -> str:

@@ -64,10 +64,12 @@ def whole_name(path: Path) -> str:
 
 
 def parts_beside(path: Path) -> tuple[Path, ...]:
-    """Return a file and all others in its folder that would belong to the same split model by their names."""
-    if not path.is_file():
-        return ()
-    return tuple(other for other in path.parent.iterdir() if whole_name(other) == whole_name(path))
+    """Return the files that a GGUF source may consist of: itself, the other parts of its set, or those in the folder that it is."""
+    if path.is_dir():
+        return tuple(path.glob("*.gguf"))
+    if not _SUFFIX.search(path.stem):
+        return (path,)
+    return tuple(other for other in path.parent.glob("*.gguf") if whole_name(other) == whole_name(path))
 
 
 def _groups(plan: ConversionPlan, limit: ShardLimit) -> Iterator[tuple[TensorPlan, ...]]:

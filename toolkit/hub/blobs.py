@@ -26,12 +26,15 @@ def fetch_blob(repo: str, file: str, revision: str, advance: Advance) -> None:
         return
     url = hf_hub_url(repo, file, revision=revision)
     found = again(lambda: get_hf_file_metadata(url))
-    if not found.etag or found.size is None or found.size < LEAST_BYTES or _has_own_protocol(found):
+    if found.size is None or found.size < LEAST_BYTES or not _is_name(found.etag) or _has_own_protocol(found):
         return
     folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs")
-    if not (folder / found.etag).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _complete(url, folder / found.etag, found.size, advance)
+    folder.mkdir(parents=True, exist_ok=True)
+    _complete(url, folder / found.etag, found.size, advance)
+
+
+def _is_name(etag: str | None) -> bool:
+    return bool(etag) and Path(str(etag)).name == etag
 
 
 def _has_own_protocol(found: Any) -> bool:
@@ -46,6 +49,9 @@ def _complete(url: str, blob: Path, size: int, advance: Advance) -> None:
     with partial.open("ab", buffering=0) as file:
         if not take_lock(file.fileno()):
             return  # another process is at it
+        if blob.exists():
+            partial.unlink(missing_ok=True)
+            return
         again(lambda: _go_on(url, file, size, advance))
         os.fsync(file.fileno())
         partial.replace(blob)
