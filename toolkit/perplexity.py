@@ -20,7 +20,7 @@ from toolkit.errors import QualityError, TextError
 from toolkit.runtime import Logits, Runtime
 
 SMALLEST_WINDOW = 4
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 2 << 20
 _BATCH_TOKENS = 2048
 _MOST_SEQUENCES = 256
 _CONTEXT_STEP = 256
@@ -216,7 +216,7 @@ def negative_log_likelihoods(
 ) -> NDArray[numpy.float64]:
     """Return float64 [n]: -log softmax(logits)[target], for logits float32 [n, n_vocab] and targets [n].
 
-    Exponentials are taken in 32 bits and added in 64, as llama-perplexity does; never more than a few MiB at once.
+    Exponentials are taken in 32 bits and added in 64, as llama-perplexity does; a few MiB at a time.
     """
     rows = max(1, _BLOCK_BYTES // (4 * logits.shape[1]))
     spans = [slice(start, start + rows) for start in range(0, len(logits), rows)]
