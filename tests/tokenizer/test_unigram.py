@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import sentencepiece
 import tokenizers
-from tokenizer.kit_vocabularies import SCORES, SOURCES, TOKENS, TYPES, kit_request
+from tokenizer.kit_vocabularies import SCORES, SOURCES, TOKENS, TYPES, copied, edit, kit_request
 from tokenizer.unigram_file import train_unigram, xlm_roberta_json
 from tokenizer.vocabulary_file import SAMPLE, llama_ids, write_vocabulary
 
@@ -105,6 +105,20 @@ def test_tokens_that_other_files_add_keep_their_names(tmp_path: Path) -> None:
     assert metadata[TYPES].value[first:] == (3, 5)
 
 
+@pytest.mark.parametrize(("case", "unknown"), [("t5", 2), ("xlm_roberta", 3)])
+def test_tokens_that_repeat_a_piece_leave_it_as_it_is(case: str, unknown: int, tmp_path: Path) -> None:
+    plain = read_tokenizer(kit_request(case)).metadata
+    directory = copied(case, tmp_path)
+    repeated = {
+        str(index): {"content": text, "special": True} for index, text in enumerate(plain[TOKENS].value[: unknown + 1])
+    }
+    edit(directory / "tokenizer_config.json", lambda config: config.update(added_tokens_decoder=repeated))
+
+    again = read_tokenizer(kit_request(case, directory)).metadata
+    assert [again[key] for key in (TOKENS, TYPES, SCORES)] == [plain[key] for key in (TOKENS, TYPES, SCORES)]
+    assert again[TYPES].value[unknown] == 2
+
+
 def test_xlm_roberta_without_a_template_warns_that_texts_lose_their_beginning() -> None:
     assert any("begins with <s>" in warning for warning in read_tokenizer(kit_request("xlm_roberta")).warnings)
 
@@ -114,6 +128,15 @@ def test_a_bpe_file_of_a_t5_is_read_as_what_it_is(tmp_path: Path) -> None:
 
     request = TokenizerRequest(tmp_path, {}, 64, ("t5", "sentencepiece"))
     assert read_tokenizer(request).model == "llama"
+
+
+@pytest.mark.parametrize("style", ["t5", "xlm_roberta"])
+def test_a_sentencepiece_file_with_more_pieces_than_rows_is_refused(style: str, tmp_path: Path) -> None:
+    for name in ("spiece.model", "sentencepiece.bpe.model"):
+        (tmp_path / name).write_bytes(train_unigram(tmp_path))
+
+    with pytest.raises(TokenizerError, match="only 10 rows"):
+        read(tmp_path, style, 10)
 
 
 def test_a_foreign_normalizer_is_warned_of(tmp_path: Path) -> None:

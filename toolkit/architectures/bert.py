@@ -69,10 +69,13 @@ def with_classes(architecture: Architecture, hf_class: str, head: Rules) -> Arch
     )
 
 
+_OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
+
+
 def plain_norm_name(name: str, _config: ModelConfig) -> str:
     """Return the name of a tensor from TensorFlow's days, whose norms have gamma and beta, in today's form."""
     stem, _, last = name.rpartition(".")
-    return f"{stem}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }"
+    return f"{stem}.{_OLD_NORM_NAMES.get(last, last)}"
 
 
 BERT = Architecture(
@@ -97,7 +100,7 @@ BERT = Architecture(
     ),
     rope_types=("default",),
     vocabularies=("wordpiece",),
-    naming=Naming(embedding=r"embeddings.word_embeddings", blocks="encoder.layer"),
+    naming=Naming(embedding="embeddings.word_embeddings", blocks="encoder.layer"),
     renamed=plain_norm_name,
     dropped=COMPUTED_BUFFERS | POOLER | LANGUAGE_HEAD,
     pools=True,

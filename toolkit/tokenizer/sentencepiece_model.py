@@ -34,7 +34,7 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     if path is None:
         return None
     model = open_sentencepiece(path)
-    tokens, warnings = overlaid(model.pieces, files, n_rows)
+    tokens, warnings = _overlaid(model.pieces, files, n_rows)
     return Vocabulary(
         model="llama",
         pre="default",
@@ -84,7 +84,7 @@ def open_sentencepiece(path: Path) -> SentencePieceModel:
         ) from error
 
 
-def overlaid(pieces: Iterable[Token], files: TokenizerFiles, n_rows: int) -> tuple[tuple[Token, ...], tuple[str, ...]]:
+def _overlaid(pieces: Iterable[Token], files: TokenizerFiles, n_rows: int) -> tuple[tuple[Token, ...], tuple[str, ...]]:
     """Return a token for each row, the pieces under the tokens that other files add, and the warnings about them."""
     slots = _Slots(dict(enumerate(pieces)), n_rows)
     slots.add_plain(files.added_tokens)

@@ -7,7 +7,7 @@ to spaces is read from it.
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,15 @@ from toolkit.errors import TokenizerError
 from toolkit.gguf_format import Metadata, ValueType, array, boolean
 from toolkit.tokenizer.added_tokens import beyond, conflicts, gather_added_tokens
 from toolkit.tokenizer.bpe_model import too_few_rows
-from toolkit.tokenizer.files import AddedToken, TokenizerFiles, normalizer_steps, pre_tokenizer_steps
-from toolkit.tokenizer.sentencepiece_model import open_sentencepiece, overlaid
+from toolkit.tokenizer.files import (
+    AddedToken,
+    TokenizerFiles,
+    decoder_added_tokens,
+    normalizer_steps,
+    pre_tokenizer_steps,
+    tokenizer_json_added_tokens,
+)
+from toolkit.tokenizer.sentencepiece_model import open_sentencepiece
 from toolkit.tokenizer.sentencepiece_proto import SentencePieceSettings
 from toolkit.tokenizer.vocabulary import BYTE, Token, TokenType, Vocabulary, added_token, filler, padded
 
@@ -52,7 +59,7 @@ def read_t5(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     model = open_sentencepiece(path)
     if not model.settings.is_unigram:
         return None
-    return _vocabulary(model.settings, *overlaid(model.pieces, files, n_rows))
+    return _vocabulary(model.settings, *_by_row(model.pieces, _stated(files), n_rows))
 
 
 def read_xlm_roberta(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
@@ -68,7 +75,7 @@ def read_xlm_roberta(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
         raise TokenizerError(
             f"{path.name} holds a BPE model, expected unigram; this kind of vocabulary is not supported"
         )
-    tokens, warnings = overlaid((*_XLM_ROBERTA_FIRST, *model.pieces[3:]), files, n_rows)
+    tokens, warnings = _by_row((*_XLM_ROBERTA_FIRST, *model.pieces[3:]), _stated(files), n_rows)
     # Fillers are numbered as in the sentencepiece file, like all that is moved.
     moved = tuple(filler(i - 1) if token == filler(i) else token for i, token in enumerate(tokens))
     vocabulary = _vocabulary(model.settings, moved, warnings)
@@ -82,20 +89,34 @@ def read_unigram_json(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     """
     if files.model.get("type") != "Unigram":
         return None
-    pieces = dict(enumerate(_pieces(files)))
-    last = max(pieces)
-    if last >= n_rows:
-        raise too_few_rows(last, pieces[last].text, n_rows)
-    added = gather_added_tokens(files, {piece.text: index for index, piece in pieces.items()})
-    tokens = pieces | {token.id: _laid_over(token, pieces.get(token.id)) for token in added}
-    warnings = (*conflicts(added, pieces), *beyond(added, n_rows), *_foreign_normalizers(files))
-    return _vocabulary(_settings(files), tuple(padded(tokens, n_rows)), warnings)
+    pieces = _pieces(files)
+    added = gather_added_tokens(files, {piece.text: index for index, piece in enumerate(pieces)})
+    tokens, warnings = _by_row(pieces, added, n_rows)
+    return _vocabulary(_settings(files), tokens, (*warnings, *_foreign_normalizers(files)))
+
+
+def _stated(files: TokenizerFiles) -> list[AddedToken]:
+    """Return the added tokens whose ids a file states; a sentencepiece vocabulary does not number those that are only named."""
+    plain = [AddedToken(index, text, special=False) for text, index in files.added_tokens.items()]
+    tokens = [*plain, *tokenizer_json_added_tokens(files), *decoder_added_tokens(files)]
+    return list({token.id: token for token in tokens}.values())
+
+
+def _by_row(
+    pieces: Sequence[Token], added: Sequence[AddedToken], n_rows: int
+) -> tuple[tuple[Token, ...], tuple[str, ...]]:
+    """Return a token for each row, the pieces under the added tokens, and the warnings about them."""
+    if len(pieces) > n_rows:
+        raise too_few_rows(len(pieces) - 1, pieces[-1].text, n_rows)
+    known = dict(enumerate(pieces))
+    tokens = known | {token.id: _laid_over(token, known.get(token.id)) for token in added}
+    return tuple(padded(tokens, n_rows)), (*conflicts(added, known), *beyond(added, n_rows))
 
 
 def _laid_over(token: AddedToken, piece: Token | None) -> Token:
     if piece is None or piece.text != token.text:
         return added_token(token.text, token.special)
-    return piece if piece.type == TokenType.UNKNOWN else added_token(token.text, token.special, piece.score)
+    return added_token(token.text, token.special, piece.score) if piece.type == TokenType.NORMAL else piece
 
 
 def _vocabulary(settings: SentencePieceSettings, tokens: tuple[Token, ...], warnings: tuple[str, ...]) -> Vocabulary:
