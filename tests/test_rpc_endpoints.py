@@ -1,6 +1,7 @@
 import socket
 
 import pytest
+from loopback_device import loopback_device
 
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.rpc_endpoints import RpcEndpoint, check_reachable, parse_endpoint
@@ -32,9 +33,21 @@ def test_a_host_that_nobody_knows_is_named():
         parse_endpoint("nobody.invalid:50052")
 
 
-def test_a_server_that_listens_is_reachable_and_one_that_does_not_is_named():
+def test_where_nobody_listens_is_named():
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = RpcEndpoint("127.0.0.1", server.getsockname()[1])
-        check_reachable(endpoint)
     with pytest.raises(EnvironmentFaultError, match=f"no RPC server answers at {endpoint}"):
         check_reachable(endpoint)
+
+
+def test_a_server_that_is_busy_with_another_client_is_told_apart():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = RpcEndpoint("127.0.0.1", server.getsockname()[1])
+        with pytest.raises(EnvironmentFaultError, match=r"does not answer within 0\.2 s; it has one client at a time"):
+            check_reachable(endpoint, answer_seconds=0.2)
+
+
+def test_a_server_of_llama_cpp_is_reachable_as_often_as_it_is_asked():
+    with loopback_device() as text:
+        for _ in range(3):
+            check_reachable(parse_endpoint(text))

@@ -2,11 +2,15 @@
 
 import ipaddress
 import socket
+import struct
 from dataclasses import dataclass
 
 from toolkit.errors import EnvironmentFaultError, InputError
 
 CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 5.0
+_HELLO = struct.pack("<BQ24x", 14, 24)
+"""`RPC_CMD_HELLO` with no capabilities; source: ggml/src/ggml-rpc/ggml-rpc.cpp of llama.cpp (commit 0c1e570)"""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,26 @@ def parse_endpoint(text: str, *, insecure: bool = False) -> RpcEndpoint:
     return endpoint
 
 
-def check_reachable(endpoint: RpcEndpoint) -> None:
-    """Return if a server listens at an endpoint.
+def check_reachable(endpoint: RpcEndpoint, answer_seconds: float = ANSWER_SECONDS) -> None:
+    """Return if a server listens at an endpoint and has time for us.
+
+    A server has one client at a time, and whoever comes second would wait in native code without end.
 
     Raises EnvironmentFaultError if none does; ggml itself would abort the process.
     """
     try:
-        socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_SECONDS).close()
+        with socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_SECONDS) as connection:
+            connection.settimeout(answer_seconds)
+            connection.sendall(_HELLO)
+            # Whatever it says, or that it hangs up: ggml will talk to it, and judges its version.
+            connection.recv(1)
+    except TimeoutError as error:
+        raise EnvironmentFaultError(
+            f"the RPC server at {endpoint} does not answer within {answer_seconds:g} s; it has one client at a time: wait until "
+            "another program is done with it, or leave it out"
+        ) from error
+    except ConnectionResetError:
+        return
     except OSError as error:
         raise EnvironmentFaultError(
             f"no RPC server answers at {endpoint} ({error}); start rpc-server there, or leave it out"

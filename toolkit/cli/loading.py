@@ -148,21 +148,24 @@ def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Opened | None = N
     """Return how a file is loaded here and now."""
     from toolkit.load_plan import plan_just_before_loading, read_budgets
 
-    request, devices, limits = _request(path, load, n_ctx)
+    in_use = beside.plan.settings.rpc if beside is not None else ()
+    request, devices, limits = _request(path, load, n_ctx, in_use)
     if beside is not None:
         limits = limits.beside(beside.allocated or beside.plan.choice.footprint, devices)
     with memory_asker(in_child=not request.settings.rpc) as asker:
         return plan_just_before_loading(request, lambda: read_budgets(devices, limits), asker, note)
 
 
-def _request(path: Path, load: LoadOptions, n_ctx: int) -> "tuple[LoadRequest, tuple[GgmlDevice, ...], BudgetLimits]":
+def _request(
+    path: Path, load: LoadOptions, n_ctx: int, in_use: tuple[str, ...]
+) -> "tuple[LoadRequest, tuple[GgmlDevice, ...], BudgetLimits]":
     from toolkit.device_choice import choose_devices
     from toolkit.ggml_devices import offload_devices
     from toolkit.load_plan import BudgetLimits, LoadRequest
     from toolkit.memory import MemorySettings
 
     where, n_gpus = load.places, len(offload_devices())
-    vram, endpoints = servers_that_answer(where, sizes(where.vram), "loaded without it")
+    vram, endpoints = servers_that_answer(where, sizes(where.vram), "loaded without it", in_use)
     n_tokens = n_ctx * load.n_parallel
     batch = min(_BATCH, n_tokens)
     settings = MemorySettings(

@@ -99,9 +99,11 @@ def sizes(text: str | None) -> tuple[int, ...] | None:
 
 
 def servers_that_answer(
-    where: Places, vram: tuple[int, ...] | None, otherwise: str
+    where: Places, vram: tuple[int, ...] | None, otherwise: str, in_use: tuple[str, ...] = ()
 ) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
     """Return the budgets and the RPC servers without those that are down; budgets of servers follow those of GPUs.
+
+    Servers that are `in_use` by this process are not asked: they have no time for a second connection.
 
     Raises InputError for an address that is none or not trusted, EnvironmentFaultError if a required server is down.
     """
@@ -116,7 +118,8 @@ def servers_that_answer(
     down, up = set(), []
     for index, endpoint in enumerate(endpoints):
         try:
-            check_reachable(endpoint)
+            if str(endpoint) not in in_use:
+                check_reachable(endpoint)
         except EnvironmentFaultError as error:
             if where.rpc_required:
                 raise
