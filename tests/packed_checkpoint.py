@@ -10,7 +10,7 @@ from editable_checkpoint import write_safetensors
 
 from toolkit.checkpoint import Checkpoint, open_checkpoint
 from toolkit.checkpoint_tensor import CheckpointTensor
-from toolkit.quantized_sources import open_quantized
+from toolkit.quantized_sources.opening import open_quantized
 from toolkit.rows import row_count
 
 Tensors = Mapping[str, tuple[str, numpy.ndarray]]

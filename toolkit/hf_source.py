@@ -20,7 +20,7 @@ from toolkit.model_card import count_parameters, general_metadata
 from toolkit.model_config import ModelConfig, normalise
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import ModelTraits
-from toolkit.quantized_sources import open_quantized
+from toolkit.quantized_sources.opening import open_quantized
 from toolkit.rope import check_rope_type
 from toolkit.rows import generated, row_count
 from toolkit.sentence_transformers import left_out_modules, pooling_metadata

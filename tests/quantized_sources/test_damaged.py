@@ -9,8 +9,8 @@ from packed_checkpoint import NAMES, write_packed
 
 from toolkit.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources import open_quantized
 from toolkit.quantized_sources.numbers import numbers
+from toolkit.quantized_sources.opening import open_quantized
 from toolkit.rows import row_count
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"

@@ -11,7 +11,7 @@ from twins import convert_edited
 
 from toolkit.checkpoint import open_checkpoint
 from toolkit.hf_source import source_from_checkpoint
-from toolkit.quantized_sources import open_quantized
+from toolkit.quantized_sources.opening import open_quantized
 
 QUANTIZED = KIT / "quantized"
 CASES = sorted(path.stem for path in (QUANTIZED / "expected").glob("*.json"))

@@ -9,8 +9,8 @@ from packed_checkpoint import named, open_packed, packed_bits, random, values_of
 from toolkit.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError
 from toolkit.ggml_types import TYPES
-from toolkit.quantized_sources import open_quantized
 from toolkit.quantized_sources.numbers import E8M0_VALUES, FP4_LEVELS, Numbers
+from toolkit.quantized_sources.opening import open_quantized
 from toolkit.quantizer import to_float32
 
 F8 = numpy.full((4, 32), 0x38, dtype=numpy.uint8)

@@ -6,7 +6,7 @@ from compare import KIT
 from packed_checkpoint import named, packed_bits, random, write_packed
 
 from toolkit.checkpoint import open_checkpoint
-from toolkit.quantized_sources import open_quantized
+from toolkit.quantized_sources.opening import open_quantized
 from toolkit.quantized_sources.repack import repacked
 from toolkit.quantizer import to_float32
 from toolkit.rows import row_count

@@ -12,6 +12,7 @@ from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
     from toolkit.memory import FlashAttention
+    from toolkit.memory_load import OwnProcess
     from toolkit.plan import AsksMemory, KvTypes, PlannedChoice
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
@@ -162,13 +163,19 @@ def memory_asker(*, no_cache: bool = False, in_child: bool = True) -> "Iterator[
     from toolkit.memory import MemoryProbe
     from toolkit.memory_cache import CachedProbe, MemoryCache
     from toolkit.memory_estimate import EstimatingProbe
-    from toolkit.memory_load import OwnProcess
     from toolkit.offload_build import offload_build
 
     with MemoryProbe() as probe:
         cached = CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
-        ask = cached.ask if in_child else OwnProcess().ask
+        ask = cached.ask if in_child else _own_process().ask
         asker = EstimatingProbe(ask if offload_build().installed else None)
         yield asker
         if asker.why:
             warn(f"memory is estimated by formula, not asked of llama.cpp: {asker.why}")
+
+
+def _own_process() -> "OwnProcess":
+    # Imported here, because it loads llama.cpp's bindings and a plan mostly does without.
+    from toolkit.memory_load import OwnProcess
+
+    return OwnProcess()
