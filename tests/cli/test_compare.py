@@ -1,6 +1,7 @@
 """The compare command as a user runs it, on the demo model and on tiny ones."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -107,21 +108,17 @@ def test_page_table_and_values_are_written_whole(outputs):
     assert names == ["File", "BF16", "Q8_0", "Q5_K_M", "Q3_K_M", "Q2_K"]
 
 
-def test_what_is_known_is_not_measured_again_and_fresh_measures_anew(outputs, cache, run_command, tmp_path):
+def test_what_is_known_is_not_measured_again_though_files_are_made_to_be_kept(outputs, cache, run_command, tmp_path):
     folder, document, first = outputs
     assert "measuring Q8_0" in first
     assert sorted(path.name[10:-5] for path in (folder / "kept").iterdir()) == ["Q2_K", "Q3_K_M", "Q5_K_M", "Q8_0"]
-    again = run_command("compare", "demo", "--profiles", "q8_0,q2_k", *TIMED, "--json", env=cache)
+    kept = ("--keep", tmp_path / "new")
+    again = run_command("compare", "demo", "--profiles", "q8_0,q2_k", *TIMED, *kept, "--json", env=cache)
     assert "measuring" not in again.stderr
-    assert "converting" not in again.stderr
     assert "6 measurements are from an earlier run; --fresh measures anew" in again.stderr
     rows = json.loads(again.stdout)["rows"]
     assert [row["mean"] for row in rows] == [document["rows"][place]["mean"] for place in (0, 1, 4)]
-    fresh = run_command("compare", "demo", "--profiles", "q2_k", *TIMED, "--no-rates", "--fresh", env=cache)
-    assert "measuring Q2_K" in fresh.stderr
-    kept = run_command("compare", "demo", "--profiles", "q2_k", *TIMED, "--keep", tmp_path / "new", env=cache)
-    assert "measuring" not in kept.stderr
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["Demo-5.2M-Q2_K.gguf"]
+    assert sorted(path.name[10:-5] for path in (tmp_path / "new").iterdir()) == ["Q2_K", "Q8_0"]
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path):
@@ -237,8 +234,9 @@ def test_bad_input_is_refused_before_any_work(arguments, message):
     assert "converting" not in result.output
 
 
-def test_a_text_too_short_for_a_window_is_one_line_and_code_2(run_command):
-    done = run_command("compare", "demo", "--profiles", "q8_0", *QUICK, *FIXED, "--window", "512")
+def test_a_text_too_short_for_a_window_is_one_line_and_code_2(tiny, run_command):
+    files = (tiny / "bad.gguf", "--base", tiny / "good.gguf")
+    done = run_command("compare", *files, *QUICK, "--text", tiny / "text.txt", "--window", "2k")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: the text has")
     assert "Traceback" not in done.stderr
@@ -255,24 +253,26 @@ def test_a_file_given_twice_and_an_output_that_exists_are_refused(tiny, tmp_path
     assert report.read_text(encoding="utf-8") == "mine"
 
 
-def test_text_of_chat_is_read_in_the_models_own_format(kit_checkpoint, run_command, tmp_path):
+def test_text_of_chat_is_read_in_the_models_own_format(converted, run_command, tmp_path):
     text = tmp_path / "talk.txt"
     text.write_text("\n\n".join(f"Say number {number}, please." for number in range(200)), encoding="utf-8")
+    base, file = converted("qwen3", "bf16"), converted("qwen3", "q8_0")
     command = (
         "compare",
-        kit_checkpoint("qwen3"),
-        "--profiles",
-        "q8_0",
+        file,
+        "--base",
+        base,
         *QUICK,
         "--text",
         f"chat={text}",
         "--chunks",
         "4",
+        "--as-chat",
+        "--json",
     )
-    plain, chat = (json.loads(run_command(*command, *flag, "--json").stdout) for flag in ((), ("--as-chat",)))
-    [before], [after] = (document["rows"][1]["texts"] for document in (plain, chat))
-    assert (before["text"], after["text"]) == ("talk.txt", "talk.txt as chat")
-    assert before["text_sha256"] != after["text_sha256"]
-    assert {verdict["use"]: verdict["level"] for verdict in chat["rows"][1]["verdicts"]}["chat"] != "unknown"
-    refused = run_command("compare", "demo", "--profiles", "q8_0", "--as-chat")
-    assert "--as-chat is for text of chat; give --text chat=FILE" in refused.stderr
+    row = json.loads(run_command(*command).stdout)["rows"][1]
+    assert row["texts"][0]["text"] == "talk.txt as chat"
+    assert row["texts"][0]["text_sha256"] != hashlib.sha256(text.read_bytes()).hexdigest()
+    assert {verdict["use"]: verdict["level"] for verdict in row["verdicts"]}["chat"] != "unknown"
+    refused = CliRunner().invoke(cli, ["compare", str(file), "--as-chat"])
+    assert "--as-chat is for text of chat; give --text chat=FILE" in str(refused.exception)
