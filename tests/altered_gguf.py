@@ -30,16 +30,18 @@ def altered(
     metadata: Metadata | None = None,
     without: tuple[str, ...] = (),
     without_keys: tuple[str, ...] = (),
+    copies: dict[str, str] | None = None,
     weights: dict[str, Change] | None = None,
     bytes_of: dict[str, Change] | None = None,
 ) -> Path:
-    """Write `target`: the file with these keys replaced, tensors left out, weights (as floats) or rows (as bytes) changed.
+    """Write `target`: the file with keys replaced, tensors left out or copied, weights (floats) or rows (bytes) changed.
 
     Changes get arrays of the tensor's shape; rows of bytes have all leading axes flattened.
     """
     file = read_gguf(path)
     tensors = []
-    for name, rows in file.tensors.items():
+    copied = {name: file.tensors[origin] for name, origin in (copies or {}).items()}
+    for name, rows in (file.tensors | copied).items():
         if name in without:
             continue
         stored = rows.read_rows(0, row_count(rows.shape))

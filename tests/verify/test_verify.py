@@ -187,6 +187,14 @@ def test_a_missing_tensor_is_caught(checks, converted, tmp_path):
     assert "missing: blk.1.ffn_up.weight" in found["tensors"].evidence
 
 
+def test_a_tied_output_may_be_written_out_if_it_is_the_embedding(checks, converted, tmp_path):
+    path, output = converted("smollm", "q8_0"), "output.weight"
+    copies = {output: "token_embd.weight"}
+    assert not failing(checks(altered(path, tmp_path / "o.gguf", copies=copies), "smollm"))
+    other = altered(path, tmp_path / "o.gguf", copies=copies, weights={output: lambda rows: rows[::-1]})
+    assert failing(checks(other, "smollm")) == {"weights"}
+
+
 def test_a_not_a_number_is_caught(checks, converted, tmp_path):
     def damage(values):
         return numpy.where(numpy.arange(len(values)) == 3, numpy.nan, values)

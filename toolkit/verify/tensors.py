@@ -9,7 +9,7 @@ from toolkit.model_source import ModelSource
 from toolkit.verify.check import Check, judged, listed
 
 _BLOCK = re.compile(r"(?:dec\.)?blk\.(\d+)\.")
-_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 
 def check_tensors(source: ModelSource, file: GgufFile) -> Iterator[Check]:
@@ -31,14 +31,14 @@ def check_tensors(source: ModelSource, file: GgufFile) -> Iterator[Check]:
 
 def _accounted(source: ModelSource, expected: set[str], found: set[str]) -> Check:
     missing, surplus = sorted(expected - found), sorted(found - expected)
-    # Some converters write a tied output out: it says twice what the model says once.
-    if surplus == [_OUTPUT] and _EMBEDDING in expected:
+    # Some converters write a tied output out: it says twice what the model says once, and its weights are compared.
+    if surplus == [OUTPUT] and EMBEDDING in expected:
         surplus = []
     faults = [f"missing: {listed(missing)}"] if missing else []
     faults += [f"not in the source: {listed(surplus)}"] if surplus else []
     reasons = [f"{count} left out: {why}" for why, count in Counter(source.left_out.values()).items()]
-    used = f"all {source.n_stored} tensors of the source are accounted for" if source.n_stored else ""
-    evidence = "; ".join([*faults, *([used] if used else []), *reasons])
+    stored = [f"the source stores {source.n_stored}"] if source.n_stored else []
+    evidence = "; ".join([*faults, *stored, *reasons])
     return judged("tensors", not faults, str(len(expected)), str(len(found)), evidence)
 
 

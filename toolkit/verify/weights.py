@@ -21,6 +21,7 @@ from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
 from toolkit.row_sample import all_runs, sampled_runs
 from toolkit.rows import RowSource
 from toolkit.verify.check import Check, judged, listed, unknown
+from toolkit.verify.tensors import EMBEDDING, OUTPUT
 
 SLACK = 2.0
 """An importance matrix, or another search, trades the error of some weights for that of others."""
@@ -51,7 +52,7 @@ def check_weights(
     """Yield the checks `weights` and `finite`, on a sample of the rows of every tensor or on all of them."""
     pairs = [
         (tensor, file.tensors[tensor.name])
-        for tensor in source.tensors
+        for tensor in (*source.tensors, *tied_output(source))
         if tensor.name in file.tensors and file.tensors[tensor.name].shape == tensor.shape
     ]
     comparable = [(tensor, stored) for tensor, stored in pairs if stored.type.name in WEIGHT_TYPES]
@@ -61,8 +62,16 @@ def check_weights(
         for one in pool.map(lambda pair: deviation(*pair, full=full), comparable):
             found.append(one)
             progress(1)
-    yield _weights_check(found, [tensor.name for tensor, stored in pairs if (tensor, stored) not in comparable])
+    yield _weights_check(found, [tensor.name for tensor, stored in pairs if stored.type.name not in WEIGHT_TYPES])
     yield _finite_check(found)
+
+
+def tied_output(source: ModelSource) -> tuple[SourceTensor, ...]:
+    """Return the output projection that some converters write though the embedding stands for it; nothing if it does not."""
+    by_name = {tensor.name: tensor for tensor in source.tensors}
+    if OUTPUT in by_name or EMBEDDING not in by_name:
+        return ()
+    return (SourceTensor(OUTPUT, by_name[EMBEDDING].source),)
 
 
 def deviation(tensor: SourceTensor, stored: RowSource, *, full: bool = False) -> Deviation:
