@@ -61,14 +61,15 @@ def test_the_files_are_those_of_llama_gguf_split_and_join_to_the_whole(plan, tmp
         assert joined.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
 
 
-def test_llama_cpp_computes_the_same_with_the_files_as_with_the_whole(plan, tmp_path):
+def test_llama_cpp_computes_with_any_part_or_their_folder_what_it_does_with_the_whole(plan, tmp_path):
     write_gguf(plan, tmp_path / "whole.gguf")
-    first = write_split(plan, tmp_path, ShardLimit(max_tensors=8))[0]
+    (tmp_path / "parts").mkdir()
+    parts = write_split(plan, tmp_path / "parts", ShardLimit(max_tensors=8))
     logits = []
-    for path in (first, tmp_path / "whole.gguf"):
+    for path in (tmp_path / "whole.gguf", *parts, tmp_path / "parts"):
         with LlamaRuntime(path, RuntimeSettings(n_ctx=32, n_threads=1)) as runtime:
             logits.append(runtime.evaluate([1, *range(260, 276)], slice(None)).copy())
-    assert numpy.array_equal(*logits)
+    assert all(numpy.array_equal(logits[0], others) for others in logits[1:])
 
 
 @pytest.mark.parametrize("limit_kib", [600, 800, 1500])

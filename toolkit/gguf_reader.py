@@ -74,6 +74,19 @@ def read_gguf(path: Path) -> GgufFile:
     return _read_set(member, count) if count > 1 else member
 
 
+def file_to_load(path: Path) -> Path:
+    """Return the file that llama.cpp takes for a model: the first of a split set, the only model of a directory.
+
+    Raises GgufError if a directory has none, or more than one.
+    """
+    file = _only_model(path) if path.is_dir() else path
+    match = _SPLIT_NAME.fullmatch(file.name)
+    if match is None:
+        return file
+    first = file.with_name(f"{match['stem']}-00001-of-{match['count']}.gguf")
+    return first if first.is_file() else file
+
+
 def _read_member(path: Path) -> GgufFile:
     view = _map(path)
     if view[: len(MAGIC)] != MAGIC:

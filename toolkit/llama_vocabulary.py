@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from toolkit.ggml_devices import start_backends
+from toolkit.gguf_reader import file_to_load
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import refusal_of
 from toolkit.llama_text import detokenize, tokenize
@@ -25,7 +26,7 @@ class LlamaVocabulary:
         llama_log().clear()
         parameters = llama_cpp().llama_model_default_params()
         parameters.vocab_only = True
-        self._model: Any = llama_cpp().llama_model_load_from_file(os.fsencode(path), parameters)
+        self._model: Any = llama_cpp().llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
         if not self._model:
             raise refusal_of(path)
         self._vocabulary: Any = llama_cpp().llama_model_get_vocab(self._model)

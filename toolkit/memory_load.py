@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from toolkit.device_choice import choose_devices
 from toolkit.ggml_devices import GgmlDevice, start_backends
+from toolkit.gguf_reader import file_to_load
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, refusal_of
 from toolkit.memory import BufferBytes, Footprint, MemorySettings, by_device
@@ -51,7 +52,7 @@ class LoadedModel:
         parameters = self._parameters.structure
         # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
         parameters.load_mode, parameters.no_alloc = LOAD_INTO_BUFFERS, not how.allocate
-        self._model: Any = self._library.llama_model_load_from_file(os.fsencode(path), parameters)
+        self._model: Any = self._library.llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
         if not self._model:
             raise refusal_of(path)
         try:

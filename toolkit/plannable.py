@@ -107,7 +107,7 @@ def model_from_gguf(path: Path) -> PlannableModel:
     weights = sum(_weights(tensor.shape) for tensor in tensors)
     data_bytes = sum(tensor.type.tensor_bytes(tensor.shape) for tensor in tensors)
     planned = PlannedFile(profile, 8 * data_bytes / max(1, weights), file.file_bytes, file.metadata, tensors)
-    return PlannableModel(path.name.removesuffix(".gguf"), file.metadata, (profile,), lambda _: planned, path=path)
+    return PlannableModel(path.name.removesuffix(".gguf"), file.metadata, (profile,), lambda _: planned, path=file.path)
 
 
 def model_from_source(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from toolkit.devices import physical_cores
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.ggml_devices import offload_devices, start_backends
+from toolkit.gguf_reader import file_to_load
 from toolkit.llama_batch import LlamaBatch
 from toolkit.llama_log import llama_log
 from toolkit.llama_parameters import LOAD_INTO_BUFFERS, MAP_FILE, ModelParameters, context_parameters, refusal_of
@@ -113,7 +114,7 @@ class LlamaRuntime:
 
         Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice.
         """
-        self.path = path
+        self.path = file_to_load(path)
         self.settings = settings or RuntimeSettings()
         self._library = llama_cpp()
         self._model: Any = None

@@ -126,9 +126,10 @@ def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "Plannable
     from toolkit.plannable import model_from_gguf, model_from_source, profiles_worth_planning
     from toolkit.planner import LADDER
 
-    if path.suffix == ".gguf" and not profiles:
+    is_gguf = path.suffix == ".gguf" or (not (path / "config.json").exists() and any(path.glob("*.gguf")))
+    if is_gguf and not profiles:
         return model_from_gguf(path)
-    if path.suffix == ".gguf":
+    if is_gguf:
         from toolkit.gguf_source import source_from_gguf
 
         return model_from_source(source_from_gguf(path), profiles)
