@@ -134,7 +134,7 @@ def test_a_log_that_does_not_say_where_layers_lie_is_told_as_such(converted):
 
 def test_fit_works_where_only_the_log_tells(monkeypatch, tmp_path):
     monkeypatch.setitem(MemoryProbe.__init__.__kwdefaults__, "from_log", True)
-    words = ("--vram", "12MiB", "--ctx", "512", "--chunks", "2", "--repetitions", "1", "--json")
+    words = ("--vram", "12MiB", "--ctx", "512", "-p", "q8_0", "--chunks", "1", "--repetitions", "1", "--json")
     result = CliRunner(catch_exceptions=False).invoke(cli, ["fit", "demo", "--out", str(tmp_path), *words])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
