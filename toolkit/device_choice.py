@@ -22,7 +22,7 @@ def choose_devices(settings: MemorySettings) -> tuple[tuple[GgmlDevice, ...], st
         raise EnvironmentFaultError(
             "llama-cpp-python sees no GPU here; reinstall it with your GPU's backend switched on"
         )
-    if gpus or (remote and settings.device == "auto"):
+    if gpus:
         found = gpus[: settings.n_devices] + remote
         return found, _described(found)
     found = stand_in_devices()[: settings.n_devices] + remote

@@ -6,6 +6,7 @@ import pytest
 from demo_model import FIXED_TEXT
 from loopback_device import loopback_device
 
+from toolkit.ggml_devices import offload_devices
 from toolkit.stand_in import LOOPBACK, free_port
 
 TINY = ("--ctx", "128", "--text", FIXED_TEXT, "--chunks", "2", "--repetitions", "1", "--max-ppl-increase", "50")
@@ -164,3 +165,13 @@ def test_a_server_that_is_down_is_named_and_stops_the_fit_where_it_is_required(r
     done, _ = fit(run_command, tmp_path, "--vram", "12MiB", "--rpc", endpoint, "--rpc-required")
     assert done.returncode == 4
     assert f"error: no RPC server answers at {endpoint}" in done.stderr
+
+
+def test_a_gpu_that_is_not_here_cannot_be_measured_on_beside_a_server(run_command, tmp_path):
+    with loopback_device() as endpoint:
+        done, _ = fit(run_command, tmp_path, "--vram", "12MiB,12MiB", "--rpc", endpoint)
+    if offload_devices():
+        assert done.returncode in (0, 3)
+        return
+    assert done.returncode == 2
+    assert "--vram has sizes for 1 GPUs beside the servers, and llama-cpp-python sees 0 here" in done.stderr

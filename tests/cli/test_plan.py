@@ -256,6 +256,18 @@ def test_a_server_without_a_budget_gives_what_it_has_free(file, run_command):
     assert server["budget_bytes"] > 1 << 30
 
 
+def test_a_gpu_that_is_not_here_is_stood_in_for_beside_a_server(file):
+    words = ["--vram", "2MiB,2MiB", "--margin", "0", "--ctx", "128", "--kv", "f16", "--ram-bandwidth", "40", "--json"]
+    with loopback_device() as endpoint:
+        result = CliRunner(catch_exceptions=False).invoke(cli, ["plan", str(file), *words, "--rpc", endpoint])
+    choice = json.loads(result.stdout)["choices"][0]
+    on_devices = [device for device in choice["devices"] if device["name"].startswith("RPC")]
+    assert sum(choice["tensor_split"]) == choice["n_gpu_layers"] > 0
+    assert all(device["budget_bytes"] == 2 << 20 for device in on_devices)
+    for device in on_devices:
+        assert device["weights_bytes"] + device["kv_cache_bytes"] + device["compute_bytes"] <= 2 << 20
+
+
 def test_a_server_takes_part_as_a_device_of_its_own(file):
     with loopback_device() as endpoint:
         result = plan(file, "--vram", "64MiB", "--ctx", "512", "--rpc", endpoint, "--format", "llama-server")

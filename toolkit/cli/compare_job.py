@@ -184,7 +184,7 @@ def _job_of(
     first = entrants.base or entrants.contestants[0]
     longest = max(options["n_ctx"], *(text.n_ctx for text in texts))
     warn_of_long_context(longest, first.model.trained_context)
-    request = plan_request(planning_options(options), explicit=True)
+    request = plan_request(planning_options(options), explicit=True, runs=True)
     rates = None if options["no_rates"] else _rate_settings(options)
     return Job(entrants.contestants, entrants.base, request, texts, rates, options["threads"], store)
 

@@ -104,7 +104,7 @@ def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
     imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] else None
     plannable = model_from_source(model, profiles, imatrix)
     warn_of_long_context(options["n_ctx"], plannable.trained_context)
-    request = plan_request(planning_options(options), explicit=False)
+    request = plan_request(planning_options(options), explicit=False, runs=True)
     return FitJob(model, plannable, request, _measure_options(options))
 
 

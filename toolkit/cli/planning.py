@@ -40,8 +40,8 @@ def planning_options(options: dict[str, Any]) -> PlanningOptions:
     return PlanningOptions(places=places(options), **{name: options[name] for name in names if name in options})
 
 
-def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
-    """Return what has to fit where; `explicit` if profiles were named.
+def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) -> "PlanRequest":
+    """Return what has to fit where; `explicit` if profiles were named, `runs` if what is planned is loaded here afterwards.
 
     Raises InputError for values that are none, EnvironmentFaultError if a required server is down.
     """
@@ -53,6 +53,8 @@ def plan_request(asked: PlanningOptions, *, explicit: bool) -> "PlanRequest":
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
     vram, endpoints, n_gpus = _budgets(asked.places)
+    if runs and endpoints and n_gpus:
+        _check_that_gpus_are_here(n_gpus)
     margin, ram = asked.places.margin, asked.places.ram
     return PlanRequest(
         Budgets(
@@ -123,6 +125,18 @@ def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...], int]:
         )
     _warn_of_less(given)
     return given, endpoints, len(given) - len(remote)
+
+
+def _check_that_gpus_are_here(n_gpus: int) -> None:
+    """Raise InputError where a GPU would have to be stood in for: beside servers, which are real, it cannot."""
+    from toolkit.ggml_devices import offload_devices
+
+    here = len(offload_devices())
+    if n_gpus > here:
+        raise InputError(
+            f"--vram has sizes for {n_gpus} GPUs beside the servers, and llama-cpp-python sees {here} here; give sizes for those and "
+            "for the servers only"
+        )
 
 
 def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
