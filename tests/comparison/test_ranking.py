@@ -103,7 +103,9 @@ def test_without_a_good_file_the_closest_is_advised_with_a_warning_and_a_bad_one
 def test_a_certain_verdict_comes_before_a_smaller_uncertain_one() -> None:
     near = row("near", 4, 4.5, 0.0495)
     sure = row("sure", 5, 5.5, 0.02)
-    assert advise(comparison([base_row(), sure, near])).row is sure
+    advice = advise(comparison([base_row(), sure, near]))
+    assert advice.row is sure
+    assert advice.sentence == "Take sure: the smallest that fits and is certain to be good for general text."
     alone = advise(comparison([base_row(), near]))
     assert alone.row is near
     assert "Within the error it could be noticeable" in alone.detail
@@ -118,7 +120,9 @@ def test_what_does_not_fit_is_not_advised() -> None:
 def test_a_whole_offload_comes_before_a_smaller_split() -> None:
     whole = row("whole", 5, 5.5, 0.02)
     split = replace(row("split", 4, 4.5, 0.03), memory=memory(4 * GIB, layers=20))
-    assert advise(comparison([base_row(), whole, split])).row is whole
+    advice = advise(comparison([whole, split]))
+    assert advice.row is whole
+    assert advice.sentence == "Take whole: the smallest that fits whole and is good for general text."
     assert advise(comparison([base_row(), split])).row is split
     worse = row("worse", 3, 3.5, 0.13)
     assert advise(comparison([base_row(), split, worse])).row is split

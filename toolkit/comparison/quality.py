@@ -20,7 +20,7 @@ from toolkit.logits_file import SaveAs, logits_bytes, measure_and_save, read_log
 from toolkit.perplexity import Perplexity, Windows, cut_windows, measure_perplexity, windows_together
 from toolkit.runtime import LlamaRuntime, RuntimeSettings
 
-SCRATCH_BYTES = 4 << 30
+SCRATCH_BYTES = 8 << 30
 """The base's logits are kept in a file up to this size; larger ones are computed again beside every model."""
 Tell = Callable[[int, int, str], None]
 Bar = Callable[[str], AbstractContextManager[Tell]]

@@ -104,6 +104,9 @@ def verdicts_of(comparison: Comparison, row: Row) -> tuple[UseVerdict, ...]:
     return judge(comparison.standard.uses, measurements_of(row))
 
 
+_Judged = tuple[Row, UseVerdict]
+
+
 def advise(comparison: Comparison) -> Advice:
     """Return which row to take for the use that decides: the smallest that is good and fits.
 
@@ -121,24 +124,31 @@ def advise(comparison: Comparison) -> Advice:
     return _choose(comparison, fitting)
 
 
-def _least_lacking(known: Sequence[tuple[Row, UseVerdict]]) -> str:
+def _least_lacking(known: Sequence[_Judged]) -> str:
     lacking = [(row.memory.missing_bytes, row.name) for row, _ in known if row.memory is not None]
     least, name = min(lacking)
     return f"{name} is nearest: it lacks {format_size(least)}."
 
 
-def _choose(comparison: Comparison, pairs: Sequence[tuple[Row, UseVerdict]]) -> Advice:
+def _choose(comparison: Comparison, pairs: Sequence[_Judged]) -> Advice:
     for level in (Level.GOOD, Level.NOTICEABLE):
         found = [pair for pair in pairs if pair[1].level is level]
         # A whole offload first, then one that is certain; then the smallest if it is good, else the closest to the base.
-        found = [pair for pair in found if pair[0].memory is None or pair[0].memory.fits_whole] or found
-        found = [pair for pair in found if pair[1].is_certain] or found
-        if found:
-            row, verdict = min(found, key=lambda pair: _price(comparison, pair[0], level))
-            return Advice(row, _headline(comparison, row, verdict), _details(verdict))
+        whole = [pair for pair in found if pair[0].memory is None or pair[0].memory.fits_whole] or found
+        certain = [pair for pair in whole if pair[1].is_certain] or whole
+        if certain:
+            row, verdict = min(certain, key=lambda pair: _price(comparison, pair[0], level))
+            words = _Words(_fits(comparison, some_split=len(whole) < len(found)), len(certain) < len(whole))
+            return Advice(row, _headline(comparison, row, verdict, words), _details(verdict))
     row, verdict = min(pairs, key=lambda pair: _price(comparison, pair[0], Level.NOT_ADVISED))
     sentence = f"None of these is advised for {comparison.use.title}; {comparison.label(row)} comes closest."
     return Advice(None, sentence, _details(verdict))
+
+
+def _fits(comparison: Comparison, *, some_split: bool) -> str:
+    if some_split:
+        return "fits whole"
+    return "fits" if any(row.memory and not row.memory.fits for row in comparison.rows) else ""
 
 
 def _price(comparison: Comparison, row: Row, level: Level) -> float:
@@ -147,12 +157,21 @@ def _price(comparison: Comparison, row: Row, level: Level) -> float:
     return row.loss.mean.value
 
 
-def _headline(comparison: Comparison, row: Row, verdict: UseVerdict) -> str:
+@dataclass(frozen=True)
+class _Words:
+    """What sets the choice apart from others of the same level."""
+
+    fits: str
+    is_certain: bool
+    """while others are not"""
+
+
+def _headline(comparison: Comparison, row: Row, verdict: UseVerdict, words: _Words) -> str:
     use, name = comparison.use.title, comparison.label(row)
-    fits = "fits and " if any(one.memory and not one.memory.fits for one in comparison.rows) else ""
     if verdict.level is Level.GOOD:
-        return f"Take {name}: the smallest that {fits}is good for {use}."
-    what = "that fits " if fits else ""
+        fits = f"{words.fits} and " if words.fits else ""
+        return f"Take {name}: the smallest that {fits}is {'certain to be ' if words.is_certain else ''}good for {use}."
+    what = f"that {words.fits} " if words.fits else ""
     return f"Take {name} if it must be one of these: the closest {what}to the unquantized model, with a noticeable loss for {use}."
 
 
