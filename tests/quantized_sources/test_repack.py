@@ -134,6 +134,25 @@ def test_affine_groups_of_mlx_are_kept_without_any_difference(bits, tmp_path):
     assert numpy.array_equal(read(kept.rows)[1], read(tensor.rows())[1])
 
 
+def test_5_bits_of_mlx_are_kept_with_their_fifth_bits_together(tmp_path):
+    draw = random(23)
+    scales, biases = (draw.uniform(-1, 1, (6, 2)).astype(numpy.float16) for _ in range(2))
+    tensor, codes = mlx(tmp_path, 5, scales, biases)
+    kept = repacked(tensor)
+    assert (kept.rows.type.name, kept.worst_difference) == ("Q5_1", 0)
+    blocks = read(kept.rows)[0].reshape(6, 2, 24)
+    fifth = numpy.ascontiguousarray(blocks[..., 4:8]).view("<u4") >> numpy.arange(32, dtype=numpy.uint32) & 1
+    _, nibbles = parts_of(numpy.concatenate([blocks[..., :4], blocks[..., 8:]], axis=-1), 4)
+    assert numpy.array_equal(nibbles + 16 * fifth, in_groups(codes))
+    assert numpy.array_equal(read(kept.rows)[1], read(tensor.rows())[1])
+
+
+@pytest.mark.parametrize("bits", [6, 8])
+def test_more_bits_of_mlx_than_gguf_has_with_a_minimum_are_not_kept(bits, tmp_path):
+    ones = numpy.ones((6, 2), dtype=numpy.float16)
+    assert repacked(mlx(tmp_path, bits, ones, ones)[0]) is None
+
+
 @pytest.mark.parametrize("case", ["gptq_4bit_desc_act", "bnb_nf4", "fp8_block", "compressed_fp8_channel"])
 def test_a_grid_that_gguf_lacks_has_no_blocks(case):
     assert repacked(tensors_of(CHECKPOINTS / case)[DOWN]) is None

@@ -1,6 +1,6 @@
 """Keep the integers of a quantized source: groups of 32 codes that GGUF has a block for become that block, not rounded again.
 
-Q4_0: w = d * (q - 8).  Q4_1: w = d * q + m.  Q8_0: w = d * q.  d and m are float16.
+Q4_0: w = d * (q - 8).  Q4_1, Q5_1: w = d * q + m.  Q8_0: w = d * q.  d and m are float16.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
 from toolkit.quantized_sources.numbers import Floats
 from toolkit.rows import Bytes, row_count
 
-Q4_0, Q4_1 = TYPES["Q4_0"], TYPES["Q4_1"]
+Q4_0, Q4_1, Q5_1 = TYPES["Q4_0"], TYPES["Q4_1"], TYPES["Q5_1"]
 BLOCK = 32
 ROWS_AT_ONCE = 1024
 
@@ -52,8 +52,9 @@ def repacked(tensor: DequantizedTensor) -> KeptBlocks | None:
         return _as(tensor, grid, Q4_0, _q4_0_blocks, 0.0)
     if grid.bits == 8 and _zeros_within(tensor.shape, grid, 128, 128):
         return _as(tensor, grid, Q8_0, _q8_0_blocks, 0.0)
-    if grid.bits <= 4:
-        return _as(tensor, grid, Q4_1, _q4_1_blocks, _worst_minimum(tensor.shape, grid))
+    if grid.bits <= 5:
+        type_, blocks = (Q4_1, _q4_1_blocks) if grid.bits <= 4 else (Q5_1, _q5_1_blocks)
+        return _as(tensor, grid, type_, blocks, _worst_minimum(tensor.shape, grid))
     return None
 
 
@@ -129,7 +130,7 @@ def _steps(grid: Grid, start: int, stop: int) -> NDArray[numpy.int16]:
 
 def _nibbles(blocks: NDArray[Any]) -> NDArray[numpy.uint8]:
     """Return uint8 [rows, blocks, 16]: element j in the low nibble, j + 16 in the high one."""
-    codes = blocks.astype(numpy.uint8)
+    codes = blocks.astype(numpy.uint8) & numpy.uint8(15)
     packed: NDArray[numpy.uint8] = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2 :] << numpy.uint8(4)
     return packed
 
@@ -142,9 +143,20 @@ def _q4_0_blocks(grid: Grid, start: int, stop: int) -> Bytes:
 
 def _q4_1_blocks(grid: Grid, start: int, stop: int) -> Bytes:
     blocks = _grouped(grid.codes(start, stop))
-    scales = _of_blocks(grid, grid.scales(start, stop), blocks.shape[1])
-    minimums = _of_blocks(grid, _minimums(grid, start, stop), blocks.shape[1])
-    return numpy.concatenate([scales, minimums, _nibbles(blocks)], axis=2)
+    return numpy.concatenate([*_affine(grid, start, stop, blocks.shape[1]), _nibbles(blocks)], axis=2)
+
+
+def _q5_1_blocks(grid: Grid, start: int, stop: int) -> Bytes:
+    """Return blocks whose fifth bits stand together, that of element j in bit j, before the nibbles."""
+    blocks = _grouped(grid.codes(start, stop))
+    fifth_bits = numpy.packbits(blocks >> 4, axis=2, bitorder="little")
+    return numpy.concatenate([*_affine(grid, start, stop, blocks.shape[1]), fifth_bits, _nibbles(blocks)], axis=2)
+
+
+def _affine(grid: Grid, start: int, stop: int, n_blocks: int) -> tuple[Bytes, Bytes]:
+    """Return the scales and the minimums of blocks."""
+    scales, minimums = grid.scales(start, stop), _minimums(grid, start, stop)
+    return _of_blocks(grid, scales, n_blocks), _of_blocks(grid, minimums, n_blocks)
 
 
 def _q8_0_blocks(grid: Grid, start: int, stop: int) -> Bytes:
