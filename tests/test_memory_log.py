@@ -113,6 +113,14 @@ def test_a_real_load_is_read_like_a_simulated_one(converted, log):
     assert log.measure(file, settings) == log.probe(file, settings)
 
 
+def test_what_is_held_and_run_is_read_too(converted, account, log):
+    file, settings = converted("llama3", "q8_0"), MemorySettings(512, 2, device="stand-in")
+    read = log.hold(file, settings)
+    found = excess(read, account.hold(file, settings))
+    assert log.pid != account.pid
+    assert all(weights == cached == 0 and 0 <= compute <= ROUNDING_BYTES for weights, cached, compute in found.values())
+
+
 @given(st.integers(1, 4096), st.integers(1, 512), st.sampled_from(["f16", "q8_0", "q4_0", "f32"]))
 def test_a_cache_is_never_read_as_smaller_and_mostly_as_what_it_is(rows, blocks, name):
     type_ = tensor_type(name)

@@ -171,6 +171,8 @@ def _buffer_type(name: str) -> BufferType:
 @cache
 def _default_buffer(device: str) -> str:
     """Return the buffer type in which a device holds tensors, by its name in ggml."""
+    if device == _CPU:  # memory of the host that a GPU can reach goes by that device too
+        return _CPU
     for kind in known_buffer_types().values():
         if kind.device == device:
             return kind.name

@@ -20,6 +20,7 @@ from toolkit.errors import ToolkitError
 from toolkit.ggml_devices import free_bytes
 from toolkit.llama_log import llama_log
 from toolkit.memory import FROM_LOG, BufferBytes, MemorySettings
+from toolkit.memory_breakdown import tells_memory
 from toolkit.memory_load import LoadedModel, Loading
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ class _Models:
         from toolkit.runtime import LlamaRuntime
 
         self.release()
+        from_log = self._from_log or not tells_memory()
+        simulated = self._without_weights(path, settings).memory_buffers(settings) if from_log else ()
         self._held = LlamaRuntime(path, runtime_settings(settings, use_mmap=False))
         self._held.feed([0] * settings.n_ubatch)
-        return self._held.memory_buffers()
+        return simulated or self._held.memory_buffers()
 
     def release(self) -> None:
         """Free what is held."""
