@@ -160,7 +160,6 @@ def _alignment(title: str) -> str | None:
 def _cells(view: _View, number: int, row: Row) -> list[tuple[str, Html]]:
     """Return the cells of a row, each with the title of its column."""
     comparison = view.comparison
-    method = comparison.method
     cells = [
         ("Size", _two(format_size(row.file_bytes), f"{row.bits_per_weight:.2f} bits")),
         (words.memory_title(comparison), _two(words.memory_words(row), _layers(row))),
@@ -170,8 +169,8 @@ def _cells(view: _View, number: int, row: Row) -> list[tuple[str, Html]]:
         ("Same top", _two(words.same_top_words(row))),
     ]
     if any(one.rates is not None for one in comparison.rows):
-        cells.append(("Reads", _two(words.prompt_words(row), f"pp{method.n_prompt}/s")))
-        cells.append(("Generates", _two(words.generation_words(row), f"tg{method.n_generate}/s")))
+        cells.append(("Reads", _two(words.prompt_words(row), "tokens/s")))
+        cells.append(("Generates", _two(words.generation_words(row), "tokens/s")))
     if any(view.differences):
         found = view.differences[number]
         cells.append(("Differs", _two(found.answer if found is not None else words.NOTHING)))
