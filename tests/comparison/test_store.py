@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from made_up_comparison import loss, quality
@@ -5,6 +7,7 @@ from made_up_comparison import loss, quality
 from toolkit.comparison.store import ComparisonStore
 from toolkit.content_digest import content_digest
 from toolkit.disk_cache import VARIABLE
+from toolkit.paired import Interval
 from toolkit.token_rate import TokenRate
 
 RATES = TokenRate(100.5, 1.0, 20.25, None)
@@ -12,7 +15,8 @@ RATES = TokenRate(100.5, 1.0, 20.25, None)
 
 def test_a_measurement_comes_back_as_it_was(tmp_path: Path) -> None:
     store = ComparisonStore(tmp_path)
-    for found in (quality(loss(0.01)), quality(None)):
+    unbounded = replace(loss(0.01), p999=Interval(0.1, 0.05, math.inf))
+    for found in (quality(loss(0.01)), quality(None), quality(unbounded)):
         store.keep_quality(found, "contents", {"n_ctx": 512})
         assert ComparisonStore(tmp_path).quality("contents", {"n_ctx": 512}) == found
     store.keep_rates(RATES, "contents")
