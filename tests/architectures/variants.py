@@ -254,8 +254,9 @@ def nomic_bert_moe(checkpoint: EditableCheckpoint) -> None:
 
 
 def t5_encoder(checkpoint: EditableCheckpoint) -> None:
-    checkpoint.config |= {"architectures": ["T5EncoderModel"]}
+    checkpoint.config |= {"architectures": ["T5EncoderModel"], "num_decoder_layers": 3}
     checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if not name.startswith("decoder.")}
+    checkpoint.tensors["encoder.embed_tokens.weight"] = checkpoint.tensors["shared.weight"]
 
 
 def t5_first(checkpoint: EditableCheckpoint) -> None:

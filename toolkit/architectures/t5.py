@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.base import Architecture, Naming, Rules, TensorRule, in_layers, rule
+from toolkit.architectures.base import Architecture, Naming, Rules, TensorRule, hidden_layers, in_layers, rule
 from toolkit.architectures.checks import all_of, setting
 from toolkit.architectures.llama import OUTPUT
 from toolkit.gguf_format import Metadata, float32, uint32
@@ -150,6 +150,7 @@ T5_ENCODER = replace(
     model_types=(),
     tensors=SHARED + ENCODER,
     metadata=_encoder_metadata,
+    block_count=hidden_layers,
 )
 
 ARCHITECTURES = (T5, T5_ENCODER)
