@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Self
 
 from toolkit.convert import ConversionOptions, write_gguf
-from toolkit.errors import DoesNotFitError, EnvironmentFaultError, QualityError
+from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError, QualityError
 from toolkit.fit_quality import Proof, QualityMeter, QualityOptions
 from toolkit.launch import LaunchPlan, launch_plan
 from toolkit.llama_vocabulary import LlamaVocabulary
 from toolkit.load_plan import LoadRequest, plan_load, runtime_settings
 from toolkit.memory import Footprint, MemorySettings
 from toolkit.model_source import ModelSource, unquantized_profile
+from toolkit.next_token import why_no_next_token
 from toolkit.plan import AsksMemory, PlannedChoice, Planner, PlanRequest
 from toolkit.plannable import PlannableModel
 from toolkit.runtime import LlamaRuntime
@@ -93,10 +94,12 @@ def fit(
 ) -> FitResult:
     """Return the file that fits the budget, converted, loaded and measured.
 
-    Raises DoesNotFitError if nothing fits, or what was loaded takes more than was planned; QualityError if even the
-    heaviest profile that fits loses more than `measure.max_increase`; and what conversion and measuring raise.
+    Raises InputError for a model that predicts no next token; DoesNotFitError if nothing fits, or what was loaded takes
+    more than was planned; QualityError if even the heaviest profile that fits loses more than `measure.max_increase`; and
+    what conversion and measuring raise.
     """
     watcher = watcher or Watcher()
+    _refuse_what_cannot_be_measured(job.source)
     started = time.perf_counter()
     with Planner(job.model, job.request, devices.asker) as planner:
         watcher.step("asking llama.cpp how much memory each profile takes")
@@ -106,6 +109,14 @@ def fit(
     _refuse_what_lost_too_much(trial, job.measure.quality)
     launch = launch_plan(trial.choice, trial.output)
     return FitResult(trial, tuple(runners_up), tuple(rejected), launch, time.perf_counter() - started)
+
+
+def _refuse_what_cannot_be_measured(source: ModelSource) -> None:
+    why = why_no_next_token(source.metadata, (tensor.name for tensor in source.tensors))
+    if why is not None:
+        raise InputError(
+            f"{why}, so fit has no quality to measure; use `convert` with a profile, and `plan` for its memory"
+        )
 
 
 def _offloading(choices: list[PlannedChoice], request: PlanRequest) -> list[PlannedChoice]:

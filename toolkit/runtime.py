@@ -25,6 +25,7 @@ from toolkit.llama_text import detokenize, piece, tokenize
 from toolkit.memory import BufferBytes, FlashAttention, Footprint, TensorOverride, by_device
 from toolkit.memory_breakdown import read_memory_breakdown
 from toolkit.native import llama_cpp
+from toolkit.next_token import why_loaded_model_predicts_none
 
 Logits = NDArray[numpy.float32]
 LAST = slice(-1, None)
@@ -122,6 +123,7 @@ class LlamaRuntime:
         self._context: Any = None
         self._memory: Any = None
         self._batch: LlamaBatch | None = None
+        self._silent: str | None = None
         self._position = self._n_ctx = 0
         start_backends()
         llama_log().clear()
@@ -139,6 +141,7 @@ class LlamaRuntime:
         if not self._model:
             raise refusal_of(self.path)
         self._vocab = library.llama_model_get_vocab(self._model)
+        self._silent = why_loaded_model_predicts_none(library, self._model)
         parameters = context_parameters(self.settings)
         parameters.n_threads = parameters.n_threads_batch = self.settings.n_threads or physical_cores()
         if self.settings.on_tensor is not None:
@@ -306,6 +309,8 @@ class LlamaRuntime:
                 yield start + int(asked.argmax()), int(asked.sum())
 
     def _check_room(self, n_tokens: int) -> None:
+        if self._silent is not None:
+            raise InputError(f"{self.path.name}: {self._silent}, so there is no next token to predict")
         if self._position + n_tokens > self._n_ctx:
             raise InputError(f"{self._position + n_tokens:,} tokens do not fit in a context of {self._n_ctx:,}")
 

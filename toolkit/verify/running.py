@@ -5,6 +5,7 @@ import numpy
 from toolkit.errors import EnvironmentFaultError, ToolkitError
 from toolkit.file_check import refusal
 from toolkit.gguf_reader import GgufFile
+from toolkit.next_token import why_no_next_token
 from toolkit.runtime import LlamaRuntime, Logits, RuntimeSettings
 from toolkit.verify.check import Check, Outcome, judged, unknown
 
@@ -25,7 +26,7 @@ def check_loading(file: GgufFile) -> Check:
 
 def check_first_logits(file: GgufFile) -> Check:
     """Return the check `first logits`: the whole model, run on the CPU over a few tokens."""
-    why_not = _no_next_token(file)
+    why_not = why_no_next_token(file.metadata, file.tensors)
     if why_not:
         return unknown(LOGITS, _SENSIBLE, why_not)
     try:
@@ -37,14 +38,6 @@ def check_first_logits(file: GgufFile) -> Check:
     fault = degeneracy(logits)
     evidence = f"{len(tokens)} tokens, logits from {logits.min():.4g} to {logits.max():.4g}"
     return judged(LOGITS, fault is None, _SENSIBLE, fault or "so they are", evidence)
-
-
-def _no_next_token(file: GgufFile) -> str | None:
-    """Return why a model predicts no next token; llama.cpp would give zeros, or end the process."""
-    if any(name.startswith("enc.") for name in file.tensors):
-        return "the model has an encoder of its own, which must run first"
-    causal = [value.value for key, value in file.metadata.items() if key.endswith(".attention.causal")]
-    return "the model gives embeddings" if causal == [False] else None
 
 
 def degeneracy(logits: Logits) -> str | None:
