@@ -93,7 +93,7 @@ def test_a_changed_vocabulary_that_no_table_has_is_refused(pytestconfig: pytest.
         choose_pre_tokenizer(content, {}, None)
 
 
-@pytest.mark.parametrize("name", ["falcon", "refact", "starcoder", "qwen2"])
+@pytest.mark.parametrize("name", ["falcon", "refact", "starcoder"])
 def test_the_hash_of_a_published_vocabulary_is_the_one_that_llama_cpp_knows(
     name: str, pytestconfig: pytest.Config
 ) -> None:
