@@ -1,5 +1,6 @@
 """How a file is loaded for what is free: planned, checked once more just before, and compared with what was taken."""
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -57,16 +58,37 @@ def test_as_many_layers_as_fit_go_to_the_device(model, asker):
 
 def test_memory_that_fell_while_planning_is_planned_for_once_more_and_said(model, asker):
     told = []
-    plan = plan_just_before_loading(LoadRequest(model, SETTINGS), Readings(64 * MIB, 3 * MIB), asker, told.append)
+    plan = plan_just_before_loading(
+        LoadRequest(model, SETTINGS), Readings(64 * MIB, 3 * MIB), lambda: nullcontext(asker), told.append
+    )
     assert 0 < plan.settings.n_gpu_layers < LAYERS
     assert told == ["free memory changed while tiny.gguf was planned (device 0: 64.0 MiB -> 3.00 MiB): planned again"]
 
 
 def test_memory_that_fell_and_still_suffices_changes_nothing(model, asker):
     told = []
-    plan = plan_just_before_loading(LoadRequest(model, SETTINGS), Readings(64 * MIB, 32 * MIB), asker, told.append)
+    plan = plan_just_before_loading(
+        LoadRequest(model, SETTINGS), Readings(64 * MIB, 32 * MIB), lambda: nullcontext(asker), told.append
+    )
     assert plan.settings.n_gpu_layers == LAYERS
     assert told == []
+
+
+def test_memory_is_read_again_only_when_nobody_is_being_asked_any_more(model, asker):
+    events = []
+
+    @contextmanager
+    def asking():
+        events.append("ask")
+        yield asker
+        events.append("done")
+
+    def read():
+        events.append("read")
+        return ROOMY
+
+    plan_just_before_loading(LoadRequest(model, SETTINGS), read, asking, lambda _: None)
+    assert events == ["read", "ask", "done", "read"]
 
 
 def test_a_split_by_hand_for_which_memory_fell_is_not_loaded(model, asker):
@@ -74,7 +96,7 @@ def test_a_split_by_hand_for_which_memory_fell_is_not_loaded(model, asker):
     with pytest.raises(
         DoesNotFitError, match=rf"with {LAYERS} of {LAYERS} layers on the GPU it needs .* give a lower -ngl"
     ):
-        plan_just_before_loading(by_hand, Readings(64 * MIB, 3 * MIB), asker, lambda _: None)
+        plan_just_before_loading(by_hand, Readings(64 * MIB, 3 * MIB), lambda: nullcontext(asker), lambda _: None)
 
 
 def test_overrides_by_hand_are_checked_with_every_layer_on_the_device(model, asker):

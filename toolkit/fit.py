@@ -50,6 +50,8 @@ class Devices:
     """None where the devices are not here, and the CPU measures in their place"""
     allocate: Callable[[Path, MemorySettings], Footprint] | None = None
     """loads a file on what stands in for them, and returns what it took"""
+    release: Callable[[], None] = lambda: None
+    """frees what the asker takes of the devices for itself, until it is asked again"""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ class _Trials:
     def _still_fitting(self, choice: PlannedChoice, output: Path) -> PlannedChoice:
         """Read what is free once more, and divide the file anew if it has become too little."""
         assert self._devices.free_now is not None
+        self._devices.release()
         budgets, now = self._job.request.budgets, self._devices.free_now()
         if now.holds(choice.footprint) or not choice.placement.n_gpu_layers:
             return choice
@@ -192,6 +195,7 @@ class _Trials:
         )
         settings = replace(choice.settings, n_gpu_layers=0, tensor_overrides=(), tensor_split=())
         again = plan_load(LoadRequest(output, settings), now, self._devices.asker).choice
+        self._devices.release()
         return replace(again, file=choice.file)
 
     def _as_planned(self, choice: PlannedChoice, output: Path, meter: QualityMeter) -> Trial:

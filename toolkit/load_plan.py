@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from toolkit.split_search import Budgets
 from toolkit.token_speed import Bandwidths
 from toolkit.units import format_size
 
+Asking = Callable[[], AbstractContextManager[AsksMemory]]
 _ALL_OF_IT = sys.maxsize
 
 
@@ -138,19 +140,23 @@ def plan_load(request: LoadRequest, budgets: Budgets, asker: AsksMemory) -> Load
 
 
 def plan_just_before_loading(
-    request: LoadRequest, read: Callable[[], Budgets], asker: AsksMemory, tell: Callable[[str], None]
+    request: LoadRequest, read: Callable[[], Budgets], asking: Asking, tell: Callable[[str], None]
 ) -> LoadPlan:
     """Plan for what is free, read it again, and plan once more if the first plan no longer fits.
+
+    Whoever is asked for memory takes some of a GPU for itself, so it is gone when memory is read again.
 
     Raises what `plan_load` does.
     """
     before = read()
-    plan = plan_load(request, before, asker)
+    with asking() as asker:
+        plan = plan_load(request, before, asker)
     now = read()
     if plan.fits(now):
         return plan
     tell(f"free memory changed while {request.path.name} was planned ({_change(before, now)}): planned again")
-    return plan_load(request, now, asker)
+    with asking() as asker:
+        return plan_load(request, now, asker)
 
 
 def runtime_settings(

@@ -176,13 +176,12 @@ def _devices(request: "PlanRequest", options: dict[str, Any]) -> "Iterator[Devic
     from toolkit.memory import MemoryProbe
 
     here = bool(offload_devices()) or bool(request.settings.rpc) or request.on_cpu
-    with memory_asker(in_child=not request.settings.rpc) as asker:
-        if here:
-            found = () if request.on_cpu else choose_devices(request.settings)[0]
-            # Where nothing was given, what was free when it was planned is no limit to what is free later.
-            given = request.budgets.vram_bytes if sizes(options["vram"]) else None
-            limits = BudgetLimits(given, options["ram"], request.budgets.margin_bytes)
-            yield Devices(asker, lambda: read_budgets(found, limits))
-        else:
-            with MemoryProbe() as probe:
-                yield Devices(asker, allocate=probe.measure)
+    with MemoryProbe() as probe, memory_asker(in_child=not request.settings.rpc, probe=probe) as asker:
+        if not here:
+            yield Devices(asker, allocate=probe.measure)
+            return
+        found = () if request.on_cpu else choose_devices(request.settings)[0]
+        # Where nothing was given, what was free when it was planned is no limit to what is free later.
+        given = request.budgets.vram_bytes if sizes(options["vram"]) else None
+        limits = BudgetLimits(given, options["ram"], request.budgets.margin_bytes)
+        yield Devices(asker, lambda: read_budgets(found, limits), release=probe.close)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,8 +153,8 @@ def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Opened | None = N
     request, devices, limits = _request(path, load, n_ctx, in_use)
     if beside is not None:
         limits = limits.beside(beside.allocated or beside.plan.choice.footprint, devices)
-    with memory_asker(in_child=not request.settings.rpc) as asker:
-        return plan_just_before_loading(request, lambda: read_budgets(devices, limits), asker, note)
+    asking = partial(memory_asker, in_child=not request.settings.rpc)
+    return plan_just_before_loading(request, lambda: read_budgets(devices, limits), asking, note)
 
 
 def _request(

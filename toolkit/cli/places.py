@@ -1,7 +1,7 @@
 """Where a model may lie: the options of planning and of loading, the servers that answer, and whom to ask for memory."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from toolkit.cli.common import SIZE, Function, warn
 from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
-    from toolkit.memory import FlashAttention
+    from toolkit.memory import FlashAttention, MemoryProbe
     from toolkit.memory_load import OwnProcess
     from toolkit.plan import AsksMemory, KvTypes, PlannedChoice
 
@@ -157,16 +157,21 @@ def warn_of_idle_gpu(choice: "PlannedChoice") -> None:
 
 
 @contextmanager
-def memory_asker(*, no_cache: bool = False, in_child: bool = True) -> "Iterator[AsksMemory]":
-    """Give whom to ask for memory: llama.cpp, in a child process if it may be, or a formula where it cannot be asked."""
+def memory_asker(
+    *, no_cache: bool = False, in_child: bool = True, probe: "MemoryProbe | None" = None
+) -> "Iterator[AsksMemory]":
+    """Give whom to ask for memory: llama.cpp, in a child process if it may be, or a formula where it cannot be asked.
+
+    The child is that of `probe`, or one that ends with the context.
+    """
     from toolkit.disk_cache import cache_folder
     from toolkit.memory import MemoryProbe
     from toolkit.memory_cache import CachedProbe, MemoryCache
     from toolkit.memory_estimate import EstimatingProbe
     from toolkit.offload_build import offload_build
 
-    with MemoryProbe() as probe:
-        cached = CachedProbe(probe, MemoryCache(None if no_cache else cache_folder()))
+    with MemoryProbe() if probe is None else nullcontext(probe) as asked:
+        cached = CachedProbe(asked, MemoryCache(None if no_cache else cache_folder()))
         ask = cached.ask if in_child else _own_process().ask
         asker = EstimatingProbe(ask if offload_build().installed else None)
         yield asker
