@@ -392,7 +392,28 @@ def orion(checkpoint: EditableCheckpoint) -> None:
         checkpoint.tensors[name.replace("weight", "bias")] = bfloat16(random, (256,))
 
 
+def internlm3(checkpoint: EditableCheckpoint) -> None:
+    """Biases on Q, K and V, and a chat model's end of text among the added tokens."""
+    checkpoint.config |= {
+        "architectures": ["InternLM3ForCausalLM"], "model_type": "internlm3", "qkv_bias": True, "bias": False,
+        "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}, "max_position_embeddings": 256,
+    }  # fmt: skip
+    random = numpy.random.RandomState(15)
+    for name in [
+        name for name in checkpoint.tensors if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))
+    ]:
+        rows = checkpoint.tensors[name][1].shape[0]
+        checkpoint.tensors[name.replace("weight", "bias")] = bfloat16(random, (rows,))
+    path = checkpoint.directory / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    settings["added_tokens_decoder"] = {"395": {"content": "<|im_end|>", **flags}}
+    settings["add_prefix_space"] = False
+    path.write_text(json.dumps(settings), encoding="utf-8")
+
+
 VARIANTS = {
+    "internlm3": ("llama_linear", internlm3),
     **RELATIVES,
     "orion": ("llama2", orion),
     "mistral_tekken": ("mistral_nemo", mistral_tekken),

@@ -73,7 +73,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 
 LFM2 = Architecture(
     name="lfm2",
-    hf_classes=("Lfm2ForCausalLM",),
+    hf_classes=("Lfm2ForCausalLM", "LFM2ForCausalLM"),
     model_types=("lfm2",),
     tensors=AROUND + NORMS + in_layers(CONVOLUTION, has_convolution) + in_layers(ATTENTION, has_attention) + MLP,
     defaults={

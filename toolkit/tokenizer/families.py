@@ -65,6 +65,7 @@ FAMILIES: dict[str, Family] = {
     "Ernie4_5_MoeForCausalLM": _ERNIE,
     "ModernBertModel": _MODERN_BERT,
     "ModernBertForMaskedLM": _MODERN_BERT,
+    "InternLM3ForCausalLM": Family(replaced_eos="<|im_end|>", space_prefix=_CONFIG),
     "InternLM2ForCausalLM": Family(replaced_eos="<|im_end|>", space_prefix=_MODEL),
 }
 
