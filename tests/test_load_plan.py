@@ -129,6 +129,15 @@ def test_ram_has_to_hold_what_is_not_mapped_and_without_mapping_all_of_it(model,
         plan_load(replace(on_cpu, use_mmap=False), tight, asker)
 
 
+def test_a_gpu_whose_memory_is_the_hosts_counts_once(model, asker):
+    whole = plan_load(LoadRequest(model, SETTINGS), ROOMY, asker)
+    pool = whole.needed_ram_bytes + whole.choice.footprint.gpu_bytes
+    shared = replace(ROOMY, ram_bytes=pool, one_pool=True)
+    assert plan_load(LoadRequest(model, SETTINGS), shared, asker).needed_ram_bytes == pool
+    with pytest.raises(DoesNotFitError, match="of RAM beside what can be mapped"):
+        plan_load(LoadRequest(model, SETTINGS), replace(shared, ram_bytes=pool - 1), asker)
+
+
 @pytest.mark.parametrize("use_mmap", [True, False])
 def test_a_load_takes_what_was_predicted_mapped_or_not(model, asker, use_mmap):
     request = LoadRequest(model, replace(SETTINGS, device="cpu", kv_type_k="q8_0"), use_mmap=use_mmap)

@@ -79,8 +79,10 @@ class LoadPlan:
 
     @property
     def needed_ram_bytes(self) -> int:
-        """Return the bytes of RAM that cannot be dropped."""
-        return _needed_ram(self.choice.footprint, use_mmap=self.request.use_mmap)
+        """Return the bytes of RAM that cannot be dropped, a GPU's among them if its memory is the host's."""
+        footprint = self.choice.footprint
+        shared = footprint.gpu_bytes if self.budgets.one_pool else 0
+        return _needed_ram(footprint, use_mmap=self.request.use_mmap) + shared
 
     def fits(self, budgets: Budgets) -> bool:
         """Tell whether it would still fit if this were free."""
@@ -103,14 +105,15 @@ class LoadedBytes:
 def read_budgets(devices: Sequence[GgmlDevice], limits: BudgetLimits) -> Budgets:
     """Return what may be taken now: what is free on each device and in RAM, and no more than the user said."""
     ram_now = read_ram()
-    free = [as_gpu(reported(device), ram_now).free_bytes for device in devices]
+    gpus = [as_gpu(reported(device), ram_now) for device in devices]
+    free = [gpu.free_bytes for gpu in gpus]
     given = limits.vram_bytes if limits.vram_bytes is not None else free
     # A backend that does not tell what is free gives 0; then the user's word counts alone.
     vram = tuple(min(size, known) if known else size for size, known in zip(given, free, strict=False))
     margin = limits.margin_bytes if limits.margin_bytes is not None else machine_margin(vram)
     available = ram_now.available_bytes
     ram = available if limits.ram_bytes is None else min(limits.ram_bytes, available)
-    return Budgets(vram, ram, margin)
+    return Budgets(vram, ram, margin, one_pool=any(gpu.shares_ram for gpu in gpus))
 
 
 def plan_load(request: LoadRequest, budgets: Budgets, asker: AsksMemory) -> LoadPlan:
