@@ -158,8 +158,8 @@ def test_a_grid_that_gguf_lacks_has_no_blocks(case):
     assert repacked(tensors_of(CHECKPOINTS / case)[DOWN]) is None
 
 
-@pytest.mark.parametrize("scale", [0.1, 1e9])
-def test_scales_that_float16_cannot_hold_are_not_kept(scale, tmp_path):
+@pytest.mark.parametrize("scale", [0.1, 1e9, 0.0])
+def test_scales_that_float16_cannot_hold_or_that_tell_nothing_are_not_kept(scale, tmp_path):
     ones = numpy.ones((6, 2), dtype=numpy.float32)
     assert repacked(mlx(tmp_path, 4, ones * numpy.float32(scale), ones)[0]) is None
 
