@@ -1,4 +1,7 @@
-"""Answers about memory, kept on disk under what they depend on: the model's shape, the settings, the build, the device."""
+"""Answers about memory, kept on disk under what they depend on: the model's shape, the settings, the build, the device.
+
+And on who told: what is read from llama.cpp's log is less exact than its own account.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,18 +11,19 @@ from toolkit.disk_cache import DiskCache, gpu_names, llama_build
 from toolkit.memory import BufferBytes, Footprint, MemoryProbe, MemorySettings, by_device
 from toolkit.memory_skeleton import Skeleton
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class MemoryCache:
     """A folder of answers."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, from_log: bool = False) -> None:
         self._kept = DiskCache(folder / "memory" if folder is not None else None)
+        self._from_log = from_log
 
     def get(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint | None:
         """Return a kept answer, None if there is none."""
-        document = self._kept.get(_key(skeleton, settings))
+        document = self._kept.get(self._key(skeleton, settings))
         try:
             return None if document is None else _parse(document)
         except (ValueError, TypeError, KeyError):
@@ -27,12 +31,11 @@ class MemoryCache:
 
     def put(self, skeleton: Skeleton, settings: MemorySettings, footprint: Footprint) -> None:
         """Keep an answer."""
-        self._kept.put(_key(skeleton, settings), _document(footprint))
+        self._kept.put(self._key(skeleton, settings), _document(footprint))
 
-
-def _key(skeleton: Skeleton, settings: MemorySettings) -> list[Any]:
-    gpus = () if settings.device in ("cpu", "stand-in") else gpu_names()
-    return [_FORMAT, skeleton.digest, asdict(settings), llama_build(), gpus]
+    def _key(self, skeleton: Skeleton, settings: MemorySettings) -> list[Any]:
+        gpus = () if settings.device in ("cpu", "stand-in") else gpu_names()
+        return [_FORMAT, self._from_log, skeleton.digest, asdict(settings), llama_build(), gpus]
 
 
 class CachedProbe:
@@ -46,16 +49,21 @@ class CachedProbe:
     def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
         """Return the footprint of a model; see `MemoryProbe.probe` for what is raised."""
         key = (skeleton.digest, settings)
-        # A server at an endpoint may be another one tomorrow, so its answers are not kept on disk.
-        kept = self._kept if not settings.rpc else MemoryCache(None)
         if key not in self._known:
-            found = kept.get(skeleton, settings)
-            if found is None:
-                self.asked += 1
-                found = self._probe.probe(skeleton.path, settings)
-                kept.put(skeleton, settings, found)
-            self._known[key] = found
+            # A server at an endpoint may be another one tomorrow, so its answers are not kept on disk.
+            self._known[key] = self._asked(skeleton, settings) if settings.rpc else self._looked_up(skeleton, settings)
         return self._known[key]
+
+    def _looked_up(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+        found = self._kept.get(skeleton, settings)
+        if found is None:
+            found = self._asked(skeleton, settings)
+            self._kept.put(skeleton, settings, found)
+        return found
+
+    def _asked(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+        self.asked += 1
+        return self._probe.probe(skeleton.path, settings)
 
 
 def _document(footprint: Footprint) -> dict[str, Any]:
