@@ -43,6 +43,12 @@ def test_other_settings_and_other_models_are_other_questions(tmp_path, other):
     assert kept.get(replace(SKELETON, digest="other"), SETTINGS) is None
 
 
+def test_what_the_log_said_is_no_answer_for_who_can_read_the_account(tmp_path):
+    MemoryCache(tmp_path, from_log=True).put(SKELETON, SETTINGS, FOOTPRINT)
+    assert MemoryCache(tmp_path).get(SKELETON, SETTINGS) is None
+    assert MemoryCache(tmp_path, from_log=True).get(SKELETON, SETTINGS) == FOOTPRINT
+
+
 def test_a_damaged_answer_is_as_good_as_none(tmp_path):
     kept = MemoryCache(tmp_path)
     kept.put(SKELETON, SETTINGS, FOOTPRINT)

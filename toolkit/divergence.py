@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from toolkit.devices import physical_cores
 from toolkit.divergence_statistics import Divergence, TokenScores, join_scores, summarize
 from toolkit.errors import InputError, QualityError
-from toolkit.logits_file import LogitsFile, LogitsWriter, StoredLogits, row_spans, store_logits
-from toolkit.perplexity import Windows
+from toolkit.logits_file import LogitsFile, LogitsWriter, StoredLogits, store_logits
+from toolkit.perplexity import Windows, evaluate_group, row_spans
 from toolkit.runtime import Logits, Runtime
 
 _LEAST_LOG_PROBABILITY = numpy.float32(-16)
@@ -57,8 +57,7 @@ class LiveBase:
 
     def begin(self, windows: Windows, group: Sequence[int]) -> None:
         """Start windows on an empty memory."""
-        texts = [windows.window(index, self._runtime.bos_token) for index in group]
-        self._batches = self._runtime.evaluate_windows(texts, windows.scored)
+        self._batches = evaluate_group(self._runtime, windows, group, windows.scored)
 
     def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:
         """Evaluate the next batch, which has the same size as the other model's."""
@@ -165,9 +164,8 @@ def _score_group(both: _Lockstep, group: Sequence[int]) -> list[TokenScores]:
     """Return the scores of windows that are evaluated side by side."""
     windows = both.windows
     both.base.begin(windows, group)
-    texts = [windows.window(index, both.runtime.bos_token) for index in group]
     parts: list[list[TokenScores]] = [[] for _ in group]
-    for place, position, logits in both.runtime.evaluate_windows(texts, windows.scored):
+    for place, position, logits in evaluate_group(both.runtime, windows, group, windows.scored):
         index = group[place]
         stored = both.base.rows(index, position - windows.first, len(logits), both.pool)
         targets = windows.targets(index, position, len(logits))
@@ -179,7 +177,7 @@ def score_rows(
     logits: Logits, base: StoredLogits, targets: NDArray[numpy.int64], pool: Executor | None = None
 ) -> TokenScores:
     """Return what is said of every scored token, for logits float32 [n, n_vocab] and targets [n]."""
-    spans = row_spans(len(logits), logits.shape[1])
+    spans = row_spans(*logits.shape)
     blocks = [(logits[span], base.rows(span), targets[span]) for span in spans]
     return join_scores(list(pool.map(_score_block, blocks) if pool is not None else map(_score_block, blocks)))
 

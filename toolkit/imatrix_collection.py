@@ -18,7 +18,7 @@ from toolkit.evaluation_text import EvaluationText
 from toolkit.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
 from toolkit.ggml_types import F32
 from toolkit.imatrix_sums import ImatrixSums, TensorSums
-from toolkit.perplexity import cut_windows
+from toolkit.perplexity import cut_windows, evaluate_group
 from toolkit.runtime import LlamaRuntime, RuntimeSettings
 
 Floats = NDArray[numpy.float32]
@@ -173,9 +173,8 @@ def collect_with(
         tokens = tokens_of(runtime, text)
     windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
     for group in windows.groups(runtime.n_parallel):
-        texts = [windows.window(index, runtime.bos_token) for index in group]
         # All logits are asked for: llama.cpp skips the end of the last layer where they are not.
-        for place, _, _ in runtime.evaluate_windows(texts, slice(None)):
+        for place, _, _ in evaluate_group(runtime, windows, group, slice(None)):
             if place == 0:
                 collector.end_batch()
         if progress is not None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError
 from toolkit.output_file import WorkFile, whole_or_absent
-from toolkit.perplexity import Perplexity, Progress, Windows, measure_windows
+from toolkit.perplexity import Perplexity, Progress, Windows, measure_windows, row_spans
 from toolkit.runtime import Logits, Runtime
 
 MAGIC = b"_logits_"
@@ -30,7 +30,6 @@ _RANGE = 16
 """How far below the likeliest token the format reaches, in nats."""
 _STEPS = 65535
 _HEAD = 4
-_BLOCK_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,6 @@ class StoredLogits:
 def row_length(n_vocab: int) -> int:
     """Return how many uint16 a row takes: four for its two floats, and an even number of codes."""
     return 2 * ((n_vocab + 1) // 2) + _HEAD
-
-
-def row_spans(n_rows: int, n_vocab: int) -> list[slice]:
-    """Cut rows into blocks that stay in a processor's cache."""
-    step = max(1, _BLOCK_BYTES // (4 * n_vocab))
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
 def store_logits(logits: Logits, pool: Executor | None = None) -> StoredLogits:

@@ -182,7 +182,7 @@ class MemoryProbe:
     def __init__(self, timeout_seconds: float = 600, *, from_log: bool = False) -> None:
         """Start nothing yet; `from_log` reads llama.cpp's log even where its own account can be read."""
         self._timeout_seconds = timeout_seconds
-        self._arguments = (FROM_LOG,) if from_log else ()
+        self.from_log = from_log
         self._child: _Child | None = None
 
     def __enter__(self) -> Self:
@@ -242,7 +242,7 @@ class MemoryProbe:
         settings = [asdict(each) for each in every]
         request = {"path": str(path), "settings": settings, "allocate": allocate, **flags}
         if self._child is None:
-            self._child = _Child(self._arguments)
+            self._child = _Child((FROM_LOG,) if self.from_log else ())
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
         if answer is None:
             reason = self._child.last_words(self._timeout_seconds)

@@ -201,14 +201,26 @@ def _group_nlls(
 ) -> list[NDArray[numpy.float64]]:
     """Return float64 [scored] for each window: the negative log-likelihoods of its scored tokens."""
     parts: list[list[NDArray[numpy.float64]]] = [[] for _ in group]
-    texts = [windows.window(index, runtime.bos_token) for index in group]
-    for place, position, logits in runtime.evaluate_windows(texts, windows.scored):
+    for place, position, logits in evaluate_group(runtime, windows, group, windows.scored):
         index = group[place]
         if sinks.keep is not None:
             sinks.keep(index, position - windows.first, logits)
         targets = windows.targets(index, position, len(logits))
         parts[place].append(negative_log_likelihoods(logits, targets, sinks.pool))
     return [numpy.concatenate(part) for part in parts]
+
+
+def evaluate_group(
+    runtime: Runtime, windows: Windows, group: Sequence[int], logits_for: slice
+) -> Iterator[tuple[int, int, Logits]]:
+    """Evaluate windows side by side; yield (place in the group, position, logits) as `Runtime.evaluate_windows` does."""
+    return runtime.evaluate_windows([windows.window(index, runtime.bos_token) for index in group], logits_for)
+
+
+def row_spans(n_rows: int, n_vocab: int) -> list[slice]:
+    """Cut rows of logits into blocks that stay in a processor's cache."""
+    step = max(1, _BLOCK_BYTES // (4 * n_vocab))
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
 def negative_log_likelihoods(
@@ -218,9 +230,7 @@ def negative_log_likelihoods(
 
     Exponentials are taken in 32 bits and added in 64, as llama-perplexity does; a few MiB at a time.
     """
-    rows = max(1, _BLOCK_BYTES // (4 * logits.shape[1]))
-    spans = [slice(start, start + rows) for start in range(0, len(logits), rows)]
-    blocks = [(logits[span], targets[span]) for span in spans]
+    blocks = [(logits[span], targets[span]) for span in row_spans(*logits.shape)]
     scored = pool.map(_score, blocks) if pool is not None else map(_score, blocks)
     return numpy.concatenate(list(scored))
 

@@ -171,7 +171,8 @@ def memory_asker(
     from toolkit.offload_build import offload_build
 
     with MemoryProbe() if probe is None else nullcontext(probe) as asked:
-        cached = CachedProbe(asked, MemoryCache(None if no_cache else cache_folder()))
+        kept = MemoryCache(None if no_cache else cache_folder(), from_log=asked.from_log)
+        cached = CachedProbe(asked, kept)
         ask = cached.ask if in_child else _own_process().ask
         asker = EstimatingProbe(ask if offload_build().installed else None)
         yield asker
