@@ -1,13 +1,15 @@
 """The parameters that llama.cpp takes of a model and its context, from settings: the same for a question as for a run."""
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import DoesNotFitError, GgufError, ToolkitError
-from toolkit.ggml_devices import buffer_type_pointer
+from toolkit.ggml_devices import buffer_type_pointer, start_backends
 from toolkit.ggml_types import tensor_type
+from toolkit.gguf_reader import file_to_load
 from toolkit.llama_log import llama_log
 from toolkit.memory import TensorOverride
 from toolkit.native import llama_cpp
@@ -59,6 +61,19 @@ def context_parameters(settings: "MemorySettings | RuntimeSettings") -> Any:
     parameters.type_v = tensor_type(settings.kv_type_v).ggml_id
     parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
     return parameters
+
+
+def load_model(path: Path, parameters: Any) -> Any:
+    """Return a llama_model pointer for a GGUF file, any of a split set, or a directory of one model.
+
+    Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice.
+    """
+    start_backends()
+    llama_log().clear()
+    model = llama_cpp().llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
+    if not model:
+        raise refusal_of(path)
+    return model
 
 
 def refusal_of(path: Path) -> ToolkitError:

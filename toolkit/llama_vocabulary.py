@@ -1,15 +1,11 @@
 """The vocabulary of a GGUF file in llama.cpp, loaded without the weights."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from toolkit.ggml_devices import start_backends
-from toolkit.gguf_reader import file_to_load
-from toolkit.llama_log import llama_log
-from toolkit.llama_parameters import refusal_of
+from toolkit.llama_parameters import load_model
 from toolkit.llama_text import detokenize, tokenize
 from toolkit.native import llama_cpp
 
@@ -22,13 +18,9 @@ class LlamaVocabulary:
 
         Raises GgufError if llama.cpp refuses the file.
         """
-        start_backends()
-        llama_log().clear()
         parameters = llama_cpp().llama_model_default_params()
         parameters.vocab_only = True
-        self._model: Any = llama_cpp().llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
-        if not self._model:
-            raise refusal_of(path)
+        self._model: Any = load_model(path, parameters)
         self._vocabulary: Any = llama_cpp().llama_model_get_vocab(self._model)
 
     def __enter__(self) -> Self:

@@ -1,6 +1,5 @@
 """Load a model for no other purpose than to see what it takes, with every setting that memory depends on."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from toolkit.device_choice import choose_devices
-from toolkit.ggml_devices import GgmlDevice, start_backends
-from toolkit.gguf_reader import file_to_load
+from toolkit.ggml_devices import GgmlDevice
 from toolkit.llama_log import llama_log
-from toolkit.llama_parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, refusal_of
+from toolkit.llama_parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, load_model, refusal_of
 from toolkit.memory import BufferBytes, Footprint, MemorySettings, by_device
 from toolkit.memory_breakdown import read_memory_breakdown, tells_memory
 from toolkit.memory_skeleton import Skeleton
@@ -46,15 +44,11 @@ class LoadedModel:
         """
         self._path = path
         self._library = llama_cpp()
-        start_backends()
-        llama_log().clear()
         self._parameters = ModelParameters(settings, [device.pointer for device in devices])
         parameters = self._parameters.structure
         # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
         parameters.load_mode, parameters.no_alloc = LOAD_INTO_BUFFERS, not how.allocate
-        self._model: Any = self._library.llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
-        if not self._model:
-            raise refusal_of(path)
+        self._model: Any = load_model(path, parameters)
         try:
             self._log = _memory_log(path) if how.from_log or not tells_memory() else None
         except BaseException:

@@ -4,7 +4,6 @@
 kept only where they are asked for, one batch at a time.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,18 @@ from numpy.typing import NDArray
 
 from toolkit.devices import physical_cores
 from toolkit.errors import EnvironmentFaultError, InputError
-from toolkit.ggml_devices import offload_devices, start_backends
+from toolkit.ggml_devices import offload_devices
 from toolkit.gguf_reader import file_to_load
 from toolkit.llama_batch import LlamaBatch
 from toolkit.llama_log import llama_log
-from toolkit.llama_parameters import LOAD_INTO_BUFFERS, MAP_FILE, ModelParameters, context_parameters, refusal_of
+from toolkit.llama_parameters import (
+    LOAD_INTO_BUFFERS,
+    MAP_FILE,
+    ModelParameters,
+    context_parameters,
+    load_model,
+    refusal_of,
+)
 from toolkit.llama_text import detokenize, piece, tokenize
 from toolkit.memory import BufferBytes, FlashAttention, Footprint, TensorOverride, by_device
 from toolkit.memory_breakdown import read_memory_breakdown
@@ -125,8 +131,6 @@ class LlamaRuntime:
         self._batch: LlamaBatch | None = None
         self._silent: str | None = None
         self._position = self._n_ctx = 0
-        start_backends()
-        llama_log().clear()
         try:
             self._open()
         except BaseException:
@@ -137,9 +141,7 @@ class LlamaRuntime:
         library = self._library
         self._parameters = ModelParameters(self.settings, self.settings.devices)
         self._parameters.structure.load_mode = MAP_FILE if self.settings.use_mmap else LOAD_INTO_BUFFERS
-        self._model = library.llama_model_load_from_file(os.fsencode(self.path), self._parameters.structure)
-        if not self._model:
-            raise refusal_of(self.path)
+        self._model = load_model(self.path, self._parameters.structure)
         self._vocab = library.llama_model_get_vocab(self._model)
         self._silent = why_loaded_model_predicts_none(library, self._model)
         parameters = context_parameters(self.settings)
