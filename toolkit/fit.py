@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from toolkit.convert import ConversionOptions, write_gguf
-from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError, QualityError
+from toolkit.errors import DoesNotFitError, InputError, QualityError
 from toolkit.fit_quality import Proof, QualityMeter, QualityOptions
 from toolkit.launch import LaunchPlan, launch_plan
 from toolkit.llama_vocabulary import LlamaVocabulary
@@ -193,18 +193,14 @@ class _Trials:
             f"{format_size(sum(now.vram_bytes))} of VRAM are free now, {format_size(sum(budgets.vram_bytes))} were planned for: "
             "planned again"
         )
-        settings = replace(choice.settings, n_gpu_layers=0, tensor_overrides=(), tensor_split=())
-        again = plan_load(LoadRequest(output, settings), now, self._devices.asker).choice
+        again = plan_load(LoadRequest(output, choice.settings.undivided()), now, self._devices.asker).choice
         self._devices.release()
         return replace(again, file=choice.file)
 
     def _as_planned(self, choice: PlannedChoice, output: Path, meter: QualityMeter) -> Trial:
         self._watcher.step(f"loading and measuring {output.name}")
         with LlamaRuntime(output, runtime_settings(choice.settings)) as runtime:
-            try:
-                allocated = runtime.footprint()
-            except EnvironmentFaultError:
-                allocated = None
+            allocated = runtime.told_footprint()
             self._check(choice, allocated)
             return Trial(choice, output, allocated, *self._measure(runtime, meter), measured_as_planned=True)
 
@@ -212,8 +208,7 @@ class _Trials:
         allocated = self._devices.allocate(output, choice.settings) if self._devices.allocate is not None else None
         self._check(choice, allocated)
         self._watcher.step(f"measuring {output.name}")
-        here = replace(choice.settings, n_gpu_layers=0, tensor_overrides=(), tensor_split=(), device="cpu", rpc=())
-        with LlamaRuntime(output, runtime_settings(here)) as runtime:
+        with LlamaRuntime(output, runtime_settings(choice.settings.on_cpu())) as runtime:
             return Trial(choice, output, allocated, *self._measure(runtime, meter), measured_as_planned=False)
 
     def _check(self, choice: PlannedChoice, allocated: Footprint | None) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -142,6 +142,14 @@ class MemorySettings:
             self.n_devices,
             self.rpc,
         )
+
+    def undivided(self) -> Self:
+        """Return the settings without a split, as a plan begins with them."""
+        return replace(self, n_gpu_layers=0, tensor_overrides=(), tensor_split=())
+
+    def on_cpu(self) -> Self:
+        """Return the settings with everything on the CPU of this machine."""
+        return replace(self.undivided(), device="cpu", rpc=())
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:

@@ -284,8 +284,15 @@ class LlamaRuntime:
         """
         return by_device(self.memory_buffers(), "this process")
 
+    def told_footprint(self) -> Footprint | None:
+        """Return the same, None if this build of llama.cpp does not tell."""
+        try:
+            return self.footprint()
+        except EnvironmentFaultError:
+            return None
+
     def memory_buffers(self) -> tuple[BufferBytes, ...]:
-        """Return the same by buffer type."""
+        """Return the bytes that the model takes now by buffer type."""
         return read_memory_breakdown(self._context)
 
     def _evaluate(

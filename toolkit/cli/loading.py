@@ -23,7 +23,7 @@ from toolkit.cli.places import (
     sizes,
     warn_of_idle_gpu,
 )
-from toolkit.errors import EnvironmentFaultError, InputError
+from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.ggml_devices import GgmlDevice
@@ -128,7 +128,7 @@ def opened(
     with LlamaRuntime(path, replace(settings, on_tensor=on_tensor)) as runtime:
         if n_ctx > runtime.n_ctx_train:
             warn(f"{path.name} was trained for {runtime.n_ctx_train:,} tokens, fewer than the {n_ctx:,} measured")
-        one = Opened(runtime, plan, allocated_by(runtime))
+        one = Opened(runtime, plan, runtime.told_footprint())
         if not load.quiet:
             tell_of_load(one)
         yield one
@@ -207,14 +207,6 @@ def _override(text: str) -> "TensorOverride":
     if not equals or not pattern or not buffer_type:
         raise InputError(f"{text!r} is no override; write it as PATTERN=BUFFER, for example 'ffn_.*_exps=CPU'")
     return TensorOverride(pattern, buffer_type)
-
-
-def allocated_by(runtime: "LlamaRuntime") -> "Footprint | None":
-    """Return what a loaded model takes, None where this build of llama.cpp does not tell."""
-    try:
-        return runtime.footprint()
-    except EnvironmentFaultError:
-        return None
 
 
 def tell_of_load(one: Opened) -> None:

@@ -128,9 +128,7 @@ class _Run:
         n_tokens = n_ctx * n_parallel
         batch = min(BATCH, n_tokens)
         settings = replace(choice.settings, n_ctx=n_tokens, n_parallel=n_parallel, n_batch=batch, n_ubatch=batch)
-        if on_gpu:
-            return settings
-        return replace(settings, device="cpu", n_gpu_layers=0, tensor_overrides=(), tensor_split=(), rpc=())
+        return settings if on_gpu else settings.on_cpu()
 
     def _loadable(self, contestant: Contestant, choice: PlannedChoice, path: Callable[[], Path]) -> Loadable:
         def settings(n_ctx: int, together: int) -> RuntimeSettings:
