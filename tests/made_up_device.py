@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from toolkit.memory import DeviceBytes, Footprint, MemorySettings
-from toolkit.memory_skeleton import Skeleton
-from toolkit.placement import ModelTensors, Placement
+from toolkit.llama.footprint import DeviceBytes, Footprint
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.memory.placement import ModelTensors, Placement
+from toolkit.memory.skeleton import Skeleton
 
 MIB = 1 << 20
 

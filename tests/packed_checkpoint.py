@@ -8,10 +8,10 @@ from typing import Any
 import numpy
 from editable_checkpoint import write_safetensors
 
-from toolkit.checkpoint import Checkpoint, open_checkpoint
-from toolkit.checkpoint_tensor import CheckpointTensor
+from toolkit.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from toolkit.checkpoint.tensor import CheckpointTensor
+from toolkit.gguf.rows import row_count
 from toolkit.quantized_sources.opening import open_quantized
-from toolkit.rows import row_count
 
 Tensors = Mapping[str, tuple[str, numpy.ndarray]]
 NAMES = {

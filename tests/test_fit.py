@@ -14,17 +14,17 @@ FIT = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from toolkit.evaluation_text import read_text
+from toolkit.measures.evaluation_text import read_text
 from toolkit.fit import Devices, FitJob, MeasureOptions, Watcher, fit
 from toolkit.fit_quality import QualityOptions
-from toolkit.hf_source import source_from_checkpoint
-from toolkit.memory import MemorySettings
-from toolkit.memory_load import OwnProcess
-from toolkit.plan import PlanRequest
-from toolkit.plannable import model_from_source
-from toolkit.split_search import Budgets
-from toolkit.token_rate import RateSettings
-from toolkit.token_speed import Bandwidths
+from toolkit.sources.hf_source import source_from_checkpoint
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.memory.load import OwnProcess
+from toolkit.planning.plan import PlanRequest
+from toolkit.memory.plannable import model_from_source
+from toolkit.planning.split_search import Budgets
+from toolkit.measures.token_rate import RateSettings
+from toolkit.planning.token_speed import Bandwidths
 
 endpoint, checkpoint, output, text, planned, later = sys.argv[1:]
 source = source_from_checkpoint(Path(checkpoint))

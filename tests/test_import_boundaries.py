@@ -13,9 +13,46 @@ from toolkit.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "toolkit"
-LEAVES = ("errors", "units", "ggml_types", "gguf_format", "json_files")
-"""They import each other at most."""
-OPEN_TO_ARCHITECTURES = ("errors", "ggml_types", "gguf_format", "model_config", "quantizer", "rope", "rows", "units")
+ROOMS = (
+    ("errors", "units", "json_files"),
+    ("machine",),
+    ("gguf",),
+    ("llama",),
+    ("checkpoint",),
+    ("quant_profile",),
+    ("imatrix",),
+    ("tokenizer",),
+    ("model_source",),
+    ("architectures",),
+    ("hub",),
+    ("quantized_sources",),
+    ("sources",),
+    ("conversion",),
+    ("memory",),
+    ("demo",),
+    ("planning",),
+    ("measures",),
+    ("verify",),
+    ("lora",),
+    ("comparison",),
+    ("report",),
+    ("fit_quality",),
+    ("fit",),
+    ("doctor",),
+    ("model_summary",),
+    ("cli",),
+    ("__main__",),
+)
+"""In this order: a module imports from its own room and those above it here, at the top of its file or anywhere else."""
+OPEN_TO_ARCHITECTURES = (
+    "checkpoint.model_config",
+    "errors",
+    "gguf.format",
+    "gguf.ggml_types",
+    "gguf.rows",
+    "llama.quantizer",
+    "units",
+)
 HEAVY = (
     "numpy",
     "llama_cpp",
@@ -34,15 +71,15 @@ OWNERS = {
     "rich": ("toolkit.cli",),
     "toolkit.cli": ("toolkit.cli", "toolkit.__main__"),
     "llama_cpp": (),
-    "pynvml": ("toolkit.devices",),
-    "gguf": ("toolkit.model_card",),
-    "yaml": ("toolkit.model_card",),
+    "pynvml": ("toolkit.machine.devices",),
+    "gguf": ("toolkit.sources.model_card",),
+    "yaml": ("toolkit.sources.model_card",),
     "huggingface_hub": ("toolkit.hub",),
     "sentencepiece": ("toolkit.tokenizer",),
-    "tokenizers": ("toolkit.tokenizer", "toolkit.evaluation_text"),
-    "jinja2": ("toolkit.chat_rendering",),
+    "tokenizers": ("toolkit.tokenizer", "toolkit.measures.evaluation_text"),
+    "jinja2": ("toolkit.measures.chat_rendering",),
 }
-"""Who may import a library: a module or all below it. llama_cpp comes by name, through `native.llama_cpp()` only."""
+"""Who may import a library: a module or all below it. llama_cpp comes by name, through `llama.native.llama_cpp()` only."""
 
 
 def module_name(path):
@@ -51,6 +88,10 @@ def module_name(path):
 
 
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py")) if "data" not in path.parts}
+
+
+def room_of(module):
+    return module.split(".")[1]
 
 
 @cache
@@ -98,7 +139,7 @@ def test_llama_cpp_is_loaded_in_one_place():
         and ast.unparse(node.func).endswith("import_module")
         and any(isinstance(argument, ast.Constant) and argument.value == "llama_cpp" for argument in node.args)
     ]
-    assert loaders == ["toolkit.native"]
+    assert loaders == ["toolkit.llama.native"]
 
 
 def test_there_is_no_circle():
@@ -106,10 +147,20 @@ def test_there_is_no_circle():
     list(TopologicalSorter(graph).static_order())
 
 
-def test_leaves_import_nothing_but_leaves():
-    leaves = {f"toolkit.{name}" for name in LEAVES}
-    for leaf in leaves:
-        assert {name for name in everywhere(leaf) if is_below(name, "toolkit")} <= leaves, leaf
+def test_rooms_import_in_one_direction():
+    floor = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+    upwards = [
+        f"{module} imports {name}"
+        for module in MODULES
+        if module != "toolkit"
+        for name in everywhere(module)
+        if is_below(name, "toolkit") and name != "toolkit" and floor[room_of(name)] > floor[room_of(module)]
+    ]
+    assert upwards == []
+
+
+def test_every_room_is_named_and_nothing_else_is():
+    assert {room_of(module) for module in MODULES if module != "toolkit"} == {room for rooms in ROOMS for room in rooms}
 
 
 def test_architectures_know_neither_files_nor_writers():

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from tiny_model import TinyShape, write_tiny_model
 
-from toolkit.ggml_types import F32, TYPES
-from toolkit.gguf_format import Metadata, MetadataValue, ValueType, array, string, uint32
-from toolkit.gguf_reader import read_gguf
+from toolkit.gguf.format import Metadata, MetadataValue, ValueType, array, string, uint32
+from toolkit.gguf.ggml_types import F32, TYPES
+from toolkit.gguf.reader import read_gguf
 from toolkit.model_summary import Span, SpecialToken, TypeShare, described, summarize
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from editable_checkpoint import EditableCheckpoint, edit_case
 
-from toolkit.convert import ConversionOptions, write_gguf
-from toolkit.gguf_reader import GgufFile, read_gguf
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.conversion.convert import ConversionOptions, write_gguf
+from toolkit.conversion.tensor_plan import plan_conversion
+from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.quant_profile import load_profile
-from toolkit.tensor_plan import plan_conversion
+from toolkit.sources.hf_source import source_from_checkpoint
 
 Change = Callable[[EditableCheckpoint], object]
 

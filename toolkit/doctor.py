@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.bandwidth import gpu_bandwidths, remember_ram_bandwidth
-from toolkit.devices import Gpu, Ram, physical_cores, read_ram
-from toolkit.disk_cache import cache_folder
-from toolkit.gpus import find_gpus
-from toolkit.margin import Overhead, known_overheads
-from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
+from toolkit.llama.gpus import find_gpus
+from toolkit.llama.offload_build import OffloadBuild, offload_build, reinstall_line
+from toolkit.machine.bandwidth import gpu_bandwidths, remember_ram_bandwidth
+from toolkit.machine.devices import Gpu, Ram, physical_cores, read_ram
+from toolkit.machine.disk_cache import cache_folder
+from toolkit.planning.margin import Overhead, known_overheads
 
 LITTLE_DISK = 20 << 30
 """less than this does not hold the files of one larger model"""

@@ -7,21 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from toolkit.convert import ConversionOptions, write_gguf
+from toolkit.conversion.convert import ConversionOptions, write_gguf
+from toolkit.conversion.second_rounding import second_rounding_message
 from toolkit.errors import DoesNotFitError, InputError, QualityError
 from toolkit.fit_quality import Proof, QualityMeter, QualityOptions
-from toolkit.launch import LaunchPlan, launch_plan
-from toolkit.llama_vocabulary import LlamaVocabulary
-from toolkit.load_plan import LoadRequest, plan_load, runtime_settings
-from toolkit.memory import Footprint, MemorySettings
+from toolkit.llama.footprint import Footprint
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.next_token import why_no_next_token
+from toolkit.llama.runtime import LlamaRuntime
+from toolkit.llama.runtime_settings import runtime_settings
+from toolkit.llama.vocabulary import LlamaVocabulary
+from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
+from toolkit.memory.plannable import PlannableModel
 from toolkit.model_source import ModelSource, unquantized_profile
-from toolkit.next_token import why_no_next_token
-from toolkit.plan import AsksMemory, PlannedChoice, Planner, PlanRequest
-from toolkit.plannable import PlannableModel
-from toolkit.runtime import LlamaRuntime
-from toolkit.second_rounding import second_rounding_message
-from toolkit.split_search import Budgets
-from toolkit.token_rate import RateSettings, TokenRate, measure_rates
+from toolkit.planning.launch import LaunchPlan, launch_plan
+from toolkit.planning.load_plan import LoadRequest, plan_load
+from toolkit.planning.plan import AsksMemory, PlannedChoice, Planner, PlanRequest
+from toolkit.planning.split_search import Budgets
 from toolkit.units import format_size
 
 

@@ -11,13 +11,14 @@ from typing import Self
 from toolkit.comparison.losses import measurement_of
 from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, quality_of
 from toolkit.comparison.rows import Quality
-from toolkit.convert import ConversionOptions, write_gguf
-from toolkit.evaluation_text import EvaluationText
+from toolkit.conversion.convert import ConversionOptions, write_gguf
+from toolkit.conversion.tensor_plan import plan_conversion
+from toolkit.llama.runtime import LlamaRuntime
+from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.evaluation_text import EvaluationText
+from toolkit.measures.verdict import GENERAL, Level, Use, UseVerdict, judge_use
 from toolkit.model_source import ModelSource, unquantized_profile
 from toolkit.quant_profile import load_profile
-from toolkit.runtime import LlamaRuntime, RuntimeSettings
-from toolkit.tensor_plan import plan_conversion
-from toolkit.verdict import GENERAL, Level, Use, UseVerdict, judge_use
 
 WINDOW = 512
 """The window that published perplexities use."""

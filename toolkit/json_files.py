@@ -1,14 +1,11 @@
 """Read the JSON and text files of a checkpoint, whatever editor wrote them."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import CheckpointError
 
-MAX_INTEGER, MAX_NUMBER = 2**31 - 1, 3.4e38
-"""What GGUF's 32-bit values hold"""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -39,13 +36,6 @@ def refuse_lfs_pointer(path: Path) -> None:
     sizes = [line.split()[1] for line in text.decode("ascii", "replace").splitlines() if line.startswith("size ")]
     size = f" to {int(sizes[0]):,} bytes" if sizes and sizes[0].isdecimal() else ""
     raise CheckpointError(f"{path.name} is a git-lfs pointer{size}: run `git lfs pull`")
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a JSON value is a number that a 32-bit float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and abs(value) <= MAX_NUMBER
 
 
 def read_json(path: Path) -> Any:

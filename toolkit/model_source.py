@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from toolkit.gguf_format import Metadata
+from toolkit.gguf.format import Metadata
+from toolkit.gguf.rows import RowSource
 from toolkit.quant_profile import ModelTraits
-from toolkit.rows import RowSource
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from toolkit.ggml_types import TensorType
-from toolkit.gguf_format import Metadata
-from toolkit.kv_cache import MAX_LAYERS, KvCache, ModelKeys, kv_cache
+from toolkit.gguf.format import Metadata, items
+from toolkit.gguf.ggml_types import TensorType
+from toolkit.gguf.rows import row_count
+from toolkit.memory.kv_cache import MAX_LAYERS, KvCache, ModelKeys, kv_cache
 from toolkit.quant_profile import FILE_TYPES
-from toolkit.rows import row_count
+from toolkit.tokenizer.vocabulary import TOKENS
 
 _GUESSED_FILE_TYPE = 1024
 _TOKEN_ID = re.compile(r"tokenizer\.ggml\.(\w+?)_(?:token_)?id")
@@ -159,8 +160,7 @@ def _span(keys: ModelKeys, suffix: str) -> Span | None:
 
 
 def _vocabulary(keys: ModelKeys, tensors: Sequence[DescribedTensor]) -> VocabularySummary:
-    found = keys.metadata.get("tokenizer.ggml.tokens")
-    tokens = found.value if found is not None and isinstance(found.value, tuple) else ()
+    tokens = items(keys.metadata, TOKENS)
     template = keys.text("tokenizer.chat_template")
     return VocabularySummary(
         size=len(tokens) or keys.integer("vocab_size") or _embedding_rows(tensors),

@@ -9,8 +9,8 @@ from editable_checkpoint import edit_case
 
 from toolkit.architectures import find_architecture, known_architectures
 from toolkit.architectures.evidence import COMPARED, REFUSED
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.model_config import ModelConfig
 
 KNOWN = {name for known in known_architectures() for name in known.hf_classes}
 

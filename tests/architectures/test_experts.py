@@ -5,7 +5,7 @@ import pytest
 from twins import changed_case, file_of, gguf_of, value
 
 from toolkit.errors import ConfigError, TensorError
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.sources.hf_source import source_from_checkpoint
 
 N_EXPERT, PREFIX = 64, "model.layers.0.mlp.experts."
 

@@ -4,7 +4,7 @@ import pytest
 from twins import changed_case, gguf_of, value
 
 from toolkit.errors import ConfigError, TensorError
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.sources.hf_source import source_from_checkpoint
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from twins import changed_case
 
 from toolkit.architectures.transforms import interleave_rope
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.hf_source import source_from_checkpoint
-from toolkit.model_config import ModelConfig
-from toolkit.rows import generated
+from toolkit.gguf.rows import generated
+from toolkit.sources.hf_source import source_from_checkpoint
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.data())

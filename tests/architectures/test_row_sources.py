@@ -27,9 +27,9 @@ from toolkit.architectures.transforms import (
     stacked,
     ungrouped,
 )
-from toolkit.ggml_types import BF16, F16, F32, TYPES
-from toolkit.model_config import ModelConfig
-from toolkit.rows import StoredRows, generated, row_count
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.ggml_types import BF16, F16, F32, TYPES
+from toolkit.gguf.rows import StoredRows, generated, row_count
 
 NO_CONFIG = ModelConfig({})
 

@@ -10,7 +10,7 @@ from editable_checkpoint import copy_directory
 from twins import changed_case
 
 from toolkit import __version__
-from toolkit.gguf_reader import read_gguf
+from toolkit.gguf.reader import read_gguf
 
 
 def test_json_is_one_document_with_the_keys_that_scripts_rely_on(kit_checkpoint, run_command, tmp_path):

@@ -9,7 +9,7 @@ from editable_checkpoint import edit_case
 from hub_server import Hub, serve
 from lora_adapters import AdapterShape, make_adapter
 
-from toolkit.gguf_reader import read_gguf
+from toolkit.gguf.reader import read_gguf
 
 
 @pytest.fixture

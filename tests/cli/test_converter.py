@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from toolkit.gguf_reader import read_gguf
+from toolkit.gguf.reader import read_gguf
 
 FAKE = """
 import pathlib, shutil, sys, time

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit.cli import cli
-from toolkit.devices import Gpu, GpuList
 from toolkit.doctor import LITTLE_DISK, advice
 from toolkit.errors import EnvironmentFaultError
-from toolkit.margin import Overhead, known_overheads
-from toolkit.offload_build import OffloadBuild, offload_build, reinstall_line
+from toolkit.llama.offload_build import OffloadBuild, offload_build, reinstall_line
+from toolkit.machine.devices import Gpu, GpuList
+from toolkit.planning.margin import Overhead, known_overheads
 
 CARD = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
 EVERYTHING = OffloadBuild(True, ("CUDA", "RPC"))
@@ -49,7 +49,7 @@ def test_a_gpu_says_what_was_measured_beyond_buffers_or_how_to_measure_it(monkey
 
 
 def test_without_a_gpu_there_is_nothing_to_calibrate(monkeypatch):
-    monkeypatch.setattr("toolkit.calibration.list_gpus", lambda _nvml: GpuList(()))
+    monkeypatch.setattr("toolkit.planning.calibration.list_gpus", lambda _nvml: GpuList(()))
     with pytest.raises(EnvironmentFaultError, match="no NVIDIA GPU here to measure") as caught:
         doctor("--calibrate")
     assert caught.value.exit_code == 4

@@ -6,8 +6,8 @@ import pytest
 from demo_model import FIXED_TEXT
 from loopback_device import loopback_device
 
-from toolkit.ggml_devices import offload_devices
-from toolkit.stand_in import LOOPBACK, free_port
+from toolkit.llama.ggml_devices import offload_devices
+from toolkit.llama.stand_in import LOOPBACK, free_port
 
 TINY = ("--ctx", "128", "--text", FIXED_TEXT, "--chunks", "2", "--repetitions", "1", "--max-ppl-increase", "50")
 BRIEFLY = ("--ctx", "512", "--chunks", "4", "--repetitions", "1")

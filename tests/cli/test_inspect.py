@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from compare import KIT
 from tiny_model import write_tiny_model
 
-from toolkit.checkpoint import open_checkpoint
+from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.cli.inspect import command
 from toolkit.errors import GgufError
 

@@ -6,7 +6,7 @@ import pytest
 from demo_model import FIXED_TEXT, GOLDEN, convert_demo
 from tiny_model import TinyShape, write_tiny_model
 
-from toolkit.logits_file import read_logits
+from toolkit.measures.logits_file import read_logits
 
 SMALL = ("--ctx", "64", "--text", FIXED_TEXT, "--threads", "1")
 

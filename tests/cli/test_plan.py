@@ -8,15 +8,14 @@ from click.testing import CliRunner
 from loopback_device import loopback_device
 
 from toolkit.cli import cli
-from toolkit.devices import Gpu, GpuList, Holder
 from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
-from toolkit.ggml_types import F32
-from toolkit.gguf_format import string, uint32
-from toolkit.gguf_layout import lay_out
-from toolkit.margin import Overhead, known_overheads
-from toolkit.offload_build import OffloadBuild
-from toolkit.plannable import ShapedTensor
-from toolkit.stand_in import LOOPBACK, free_port
+from toolkit.gguf.format import string, uint32
+from toolkit.gguf.ggml_types import F32
+from toolkit.gguf.layout import ShapedTensor, lay_out
+from toolkit.llama.offload_build import OffloadBuild
+from toolkit.llama.stand_in import LOOPBACK, free_port
+from toolkit.machine.devices import Gpu, GpuList, Holder
+from toolkit.planning.margin import Overhead, known_overheads
 
 CHOICE_KEYS = {
     "profile", "context_length", "kv_type_k", "kv_type_v", "n_gpu_layers", "tensor_buft_overrides", "fits",
@@ -71,7 +70,7 @@ def test_what_is_kept_free_is_told_with_where_the_number_comes_from(file, monkey
     assert "3.00 MiB kept free on each GPU: for the driver's context and libraries, assumed" in plan(*words).stdout
     card = Gpu("RTX", "GPU-1", 8 << 30, 7 << 30, driver="570.1")
     known_overheads().put(Overhead("RTX", "570.1", 2 << 20, "NVML"))
-    monkeypatch.setattr("toolkit.margin.list_gpus", lambda: GpuList((card,)))
+    monkeypatch.setattr("toolkit.planning.margin.list_gpus", lambda: GpuList((card,)))
     assert "kept free on each GPU: a process takes 2.00 MiB beyond its buffers, measured" in plan(*words).stdout
     assert document(*words)["measured_overhead_bytes"] == 2 << 20
 
@@ -168,7 +167,7 @@ def test_a_context_beyond_the_trained_one_is_planned_with_a_warning(file):
 def test_answers_are_kept_and_asked_for_once(file, monkeypatch):
     words = (file, "--vram", "64MiB", "--ctx", "768")
     first = document(*words)
-    monkeypatch.setattr("toolkit.memory.MemoryProbe.probe", None)
+    monkeypatch.setattr("toolkit.memory.probe.MemoryProbe.probe", None)
     assert document(*words) == first
 
 
@@ -280,7 +279,7 @@ def test_an_impossible_kv_type_for_the_model_says_what_to_use(kit_checkpoint):
 
 
 def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch):
-    monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(False, ()))
+    monkeypatch.setattr("toolkit.llama.offload_build.offload_build", lambda: OffloadBuild(False, ()))
     result = plan(file, "--vram", "64MiB", "--ctx", "512")
     assert "estimated by formula" in result.stderr
     assert "answered by an estimate by formula" in result.stdout
@@ -288,14 +287,14 @@ def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch
 
 
 def the_only_gpu_is(card, monkeypatch):
-    for place in ("toolkit.devices.list_gpus", "toolkit.gpus.find_gpus"):
+    for place in ("toolkit.machine.devices.list_gpus", "toolkit.llama.gpus.find_gpus"):
         monkeypatch.setattr(place, lambda: GpuList((card,)))
 
 
 def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, monkeypatch):
     card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
     the_only_gpu_is(card, monkeypatch)
-    monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
+    monkeypatch.setattr("toolkit.llama.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
     result = plan(file, "--ctx", "512")
     assert "built without offload, so NVIDIA RTX 3060 stays idle" in result.stderr
     assert "-DGGML_CUDA=on" in result.stderr
@@ -305,7 +304,7 @@ def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, 
 def test_a_small_margin_under_windows_own_driver_model_is_advised_against(file, monkeypatch):
     the_only_gpu_is(Gpu("RTX 4060", "GPU-1", 8 << 30, 7 << 30, wddm=True), monkeypatch)
     monkeypatch.setattr(
-        "toolkit.margin.list_gpus", lambda: GpuList((Gpu("RTX 4060", "GPU-1", 8 << 30, 7 << 30, wddm=True),))
+        "toolkit.planning.margin.list_gpus", lambda: GpuList((Gpu("RTX 4060", "GPU-1", 8 << 30, 7 << 30, wddm=True),))
     )
     words = (file, "--ctx", "512", "--vram", "4GiB")
     advice = "warning: --margin 100 MiB is little on RTX 4060: Windows moves memory to RAM instead of failing"
@@ -319,7 +318,7 @@ def test_a_plan_starts_from_what_is_free_and_names_who_holds_the_rest(file, monk
     held = (Holder(4242, 1434 << 20), Holder(77, None))
     card = Gpu("NVIDIA RTX 3070", "GPU-1", 8 << 30, 6758 << 20, held)
     the_only_gpu_is(card, monkeypatch)
-    monkeypatch.setattr("toolkit.offload_build.offload_build", lambda: OffloadBuild(True, ("CUDA",)))
+    monkeypatch.setattr("toolkit.llama.offload_build.offload_build", lambda: OffloadBuild(True, ("CUDA",)))
     result = plan(file, "--ctx", "512", "--json")
     assert json.loads(result.stdout)["choices"][0]["devices"][0]["budget_bytes"] == 6758 << 20
     told = "NVIDIA RTX 3070: 6.60 GiB of 8.00 GiB are free, held by process 4242 (1.40 GiB), process 77 (?)"

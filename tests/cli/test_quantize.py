@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from toolkit.gguf_reader import read_gguf
+from toolkit.gguf.reader import read_gguf
 
 
 def test_it_writes_what_convert_writes_under_the_name_that_convert_gives(

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from toolkit.convert import ConversionOptions, write_gguf, write_shards
+from toolkit.conversion.convert import ConversionOptions, write_gguf, write_shards
+from toolkit.conversion.shards import ShardLimit, split_plan
+from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.demo import demo_checkpoint
-from toolkit.hf_source import source_from_checkpoint
 from toolkit.quant_profile import load_profile
-from toolkit.shards import ShardLimit, split_plan
-from toolkit.tensor_plan import plan_conversion
+from toolkit.sources.hf_source import source_from_checkpoint
 
 PARTS = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
 

@@ -7,13 +7,13 @@ from altered_gguf import altered
 from click.testing import CliRunner
 
 from toolkit.cli.verify import command
-from toolkit.convert import ConversionOptions, write_gguf
+from toolkit.conversion.convert import ConversionOptions, write_gguf
+from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.errors import FidelityError, GgufError
-from toolkit.file_check import check_finished
-from toolkit.gguf_format import uint32
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.gguf.format import uint32
 from toolkit.quant_profile import load_profile
-from toolkit.tensor_plan import plan_conversion
+from toolkit.sources.hf_source import source_from_checkpoint
+from toolkit.verify.file_check import check_finished
 
 NAMES = [
     "tensors", "shapes", "blocks", "architecture", "token count", "vocabulary", "special tokens", "chat template", "weights",

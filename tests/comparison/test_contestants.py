@@ -11,11 +11,11 @@ from toolkit.comparison.contestants import (
     contestants_from_files,
     contestants_from_profiles,
 )
-from toolkit.convert import ConversionOptions
+from toolkit.conversion.convert import ConversionOptions
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import InputError
-from toolkit.hf_source import source_from_checkpoint
-from toolkit.imatrix import Imatrix
+from toolkit.imatrix.matrix import Imatrix
+from toolkit.sources.hf_source import source_from_checkpoint
 
 
 @pytest.fixture(scope="module")

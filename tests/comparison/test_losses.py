@@ -5,7 +5,7 @@ import pytest
 
 from toolkit.comparison.losses import loss_of, measurements_of, percentile_interval
 from toolkit.comparison.rows import Quality, Row, TextKey
-from toolkit.divergence_statistics import Estimate, TokenScores, summarize
+from toolkit.measures.divergence_statistics import Estimate, TokenScores, summarize
 
 
 def scores(random: numpy.random.Generator, mean: float, count: int = 255) -> TokenScores:

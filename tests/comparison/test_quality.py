@@ -8,8 +8,8 @@ from tiny_model import TinyShape, write_tiny_model
 from toolkit.comparison import quality
 from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, measure_quality
 from toolkit.errors import QualityError, TextError
-from toolkit.evaluation_text import EvaluationText
-from toolkit.runtime import RuntimeSettings
+from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.evaluation_text import EvaluationText
 
 TEXT = EvaluationText("a text", "the art of war and an inner sea. " * 30, "ab" * 32)
 REQUEST = TextRequest("general", TEXT, 32, 12)

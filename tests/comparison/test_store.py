@@ -5,10 +5,10 @@ from pathlib import Path
 from made_up_comparison import loss, quality
 
 from toolkit.comparison.store import ComparisonStore
-from toolkit.content_digest import content_digest
-from toolkit.disk_cache import VARIABLE
-from toolkit.paired import Interval
-from toolkit.token_rate import TokenRate
+from toolkit.machine.content_digest import content_digest
+from toolkit.machine.disk_cache import VARIABLE
+from toolkit.measures.paired import Interval
+from toolkit.measures.token_rate import TokenRate
 
 RATES = TokenRate(100.5, 1.0, 20.25, None)
 
@@ -64,7 +64,7 @@ def test_a_digest_is_of_the_contents_and_not_of_name_or_time(tmp_path: Path, mon
     assert content_digest([one, other]) != content_digest([one])
     other.write_bytes(b"weights" * 999 + b"wEights")
     assert content_digest([one]) != content_digest([other])
-    monkeypatch.setattr("toolkit.content_digest._BLOCK_BYTES", 1000)
+    monkeypatch.setattr("toolkit.machine.content_digest._BLOCK_BYTES", 1000)
     again, block = tmp_path / "again", tmp_path / "block"
     again.write_bytes(b"weights" * 1000)
     # Blocks in another order are other contents.

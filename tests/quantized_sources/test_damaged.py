@@ -7,11 +7,11 @@ import pytest
 from compare import KIT
 from packed_checkpoint import NAMES, write_packed
 
-from toolkit.checkpoint import open_checkpoint
+from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError
+from toolkit.gguf.rows import row_count
 from toolkit.quantized_sources.numbers import numbers
 from toolkit.quantized_sources.opening import open_quantized
-from toolkit.rows import row_count
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"
 CASES = sorted(path.name for path in CHECKPOINTS.iterdir())

@@ -18,15 +18,15 @@ from toolkit.architectures.row_sources import (
     Transposed,
     moves_whole_rows,
 )
-from toolkit.convert import write_gguf
-from toolkit.ggml_types import F16, F32
-from toolkit.gguf_reader import read_gguf
-from toolkit.gguf_source import source_from_gguf
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.conversion.convert import write_gguf
+from toolkit.conversion.tensor_plan import plan_conversion
+from toolkit.gguf.ggml_types import F16, F32
+from toolkit.gguf.reader import read_gguf
+from toolkit.gguf.rows import generated, row_count
+from toolkit.llama.quantizer import to_float32
 from toolkit.quant_profile import FILE_TYPES, load_profile, parse_override
-from toolkit.quantizer import to_float32
-from toolkit.rows import generated, row_count
-from toolkit.tensor_plan import plan_conversion
+from toolkit.sources.gguf_source import source_from_gguf
+from toolkit.sources.hf_source import source_from_checkpoint
 
 QUANTIZED = KIT / "quantized"
 TYPES = {

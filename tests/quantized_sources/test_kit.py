@@ -9,9 +9,9 @@ from compare import KIT, differences
 from packed_checkpoint import values_of
 from twins import convert_edited
 
-from toolkit.checkpoint import open_checkpoint
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.quantized_sources.opening import open_quantized
+from toolkit.sources.hf_source import source_from_checkpoint
 
 QUANTIZED = KIT / "quantized"
 CASES = sorted(path.stem for path in (QUANTIZED / "expected").glob("*.json"))

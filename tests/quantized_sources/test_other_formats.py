@@ -6,12 +6,12 @@ import numpy
 import pytest
 from packed_checkpoint import named, open_packed, packed_bits, random, values_of, write_packed
 
-from toolkit.checkpoint import open_checkpoint
+from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError
-from toolkit.ggml_types import TYPES
+from toolkit.gguf.ggml_types import TYPES
+from toolkit.llama.quantizer import to_float32
 from toolkit.quantized_sources.numbers import E8M0_VALUES, FP4_LEVELS, Numbers
 from toolkit.quantized_sources.opening import open_quantized
-from toolkit.quantizer import to_float32
 
 F8 = numpy.full((4, 32), 0x38, dtype=numpy.uint8)
 PLAIN = {"m.weight": ("F16", numpy.ones((4, 32), numpy.float16))}

@@ -5,11 +5,11 @@ import pytest
 from compare import KIT
 from packed_checkpoint import named, packed_bits, random, write_packed
 
-from toolkit.checkpoint import open_checkpoint
+from toolkit.checkpoint.checkpoint import open_checkpoint
+from toolkit.gguf.rows import row_count
+from toolkit.llama.quantizer import to_float32
 from toolkit.quantized_sources.opening import open_quantized
 from toolkit.quantized_sources.repack import repacked
-from toolkit.quantizer import to_float32
-from toolkit.rows import row_count
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"
 DOWN = "model.layers.0.mlp.down_proj.weight"

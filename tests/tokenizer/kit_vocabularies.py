@@ -11,7 +11,7 @@ import compare
 import numpy
 from fingerprint import FIRST_ITEMS, LONGEST_PLAIN_ARRAY, plain
 
-from toolkit.gguf_format import MetadataValue, ValueType
+from toolkit.gguf.format import MetadataValue, ValueType
 from toolkit.tokenizer import LLAMA_STYLES, TokenizerRequest
 
 SOURCES = compare.KIT / "sources"

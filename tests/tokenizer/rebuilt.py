@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.gguf_format import Metadata
+from toolkit.gguf.format import Metadata
 from toolkit.tokenizer.pre_tokenizer_table import CL100K, DEEPSEEK_LLM, QWEN2, QWEN35
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)

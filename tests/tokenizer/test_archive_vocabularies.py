@@ -11,10 +11,10 @@ from tokenizer.rebuilt import CONTROL, PUBLISHED, UNKNOWN, UNUSED, USER_DEFINED,
 from tokenizer.vocabulary_file import ids_of_texts, write_vocabulary
 
 from toolkit.architectures import find_architecture
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import TokenizerError
-from toolkit.gguf_format import Metadata
-from toolkit.gguf_reader import read_gguf
-from toolkit.model_config import ModelConfig
+from toolkit.gguf.format import Metadata
+from toolkit.gguf.reader import read_gguf
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer
 from toolkit.tokenizer.pre_tokenizer_hash import name_by_hash

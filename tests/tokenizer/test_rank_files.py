@@ -12,7 +12,7 @@ from tokenizer.rank_files import SPECIAL_V7, ranked_tokens, tekken_json, tiktoke
 from tokenizer.vocabulary_file import SAMPLE, llama_ids, write_vocabulary
 
 from toolkit.errors import TokenizerError
-from toolkit.gguf_reader import read_gguf
+from toolkit.gguf.reader import read_gguf
 from toolkit.tokenizer import LLAMA_STYLES, Tokenizer, TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.byte_alphabet import bytes_by_letter
 from toolkit.tokenizer.ranks import all_merges, last_merges

@@ -6,7 +6,7 @@ import pytest
 from tokenizer.kit_vocabularies import TOKENS, copied, edit, kit_request
 from tokenizer.vocabulary_file import loaded_vocabulary, write_vocabulary
 
-from toolkit import native
+from toolkit.llama import native
 from toolkit.tokenizer import LLAMA_STYLES, Tokenizer, TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.end_of_generation import END_TEXTS
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit import native
-from toolkit.gguf_format import Metadata, string
-from toolkit.gguf_layout import lay_out
-from toolkit.llama_log import llama_log
+from toolkit.gguf.format import Metadata, string
+from toolkit.gguf.layout import lay_out
+from toolkit.llama import native
+from toolkit.llama.log import llama_log
 
 SAMPLE = (
     "I'll say: the café's 12345 naïve façades, 3.14159 — don't YOU'RE?!\n\n\tif (x >= 10) { return x_y[3]; }  \n"

@@ -7,10 +7,10 @@ import pytest
 from altered_gguf import altered
 from twins import changed_case, convert_edited
 
-from toolkit.gguf_format import ValueType, array, float32, string, uint32
-from toolkit.gguf_reader import read_gguf
-from toolkit.gguf_source import source_from_gguf
-from toolkit.hf_source import source_from_checkpoint
+from toolkit.gguf.format import ValueType, array, float32, string, uint32
+from toolkit.gguf.reader import read_gguf
+from toolkit.sources.gguf_source import source_from_gguf
+from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.verify import Origin, Outcome, VerifyOptions, verify
 from toolkit.verify.vocabulary import TOKENS, items
 

@@ -3,12 +3,12 @@
 import numpy
 import pytest
 
-from toolkit import quantizer
-from toolkit.ggml_types import F16, F32, TYPES
+from toolkit.gguf.ggml_types import F16, F32, TYPES
+from toolkit.gguf.row_sample import all_runs, sampled_runs
+from toolkit.gguf.rows import StoredRows, generated
+from toolkit.llama import quantizer
 from toolkit.model_source import SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
-from toolkit.row_sample import all_runs, sampled_runs
-from toolkit.rows import StoredRows, generated
 from toolkit.verify.weights import BLOCK_ROUNDING, deviation
 
 ROWS, COLUMNS = 24, 512

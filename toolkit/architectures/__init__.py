@@ -7,8 +7,8 @@ from pkgutil import iter_modules
 
 from toolkit.architectures.base import Architecture
 from toolkit.architectures.evidence import REFUSED
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.model_config import ModelConfig
 
 
 def known_architectures() -> tuple[Architecture, ...]:

@@ -8,9 +8,9 @@ from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.experts import ROUTER, after_leading_dense, experts, leading_dense, shared_expert
 from toolkit.architectures.llama import DEFAULTS, GATED_MLP, LLAMA, NORMS, OUTPUT, OUTPUT_NORM
 from toolkit.architectures.transforms import compose, interleave_rope, row_range
-from toolkit.gguf_format import Metadata, boolean, float32, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, float32, uint32
+from toolkit.gguf.rows import RowSource
 
 
 def _lengths(config: ModelConfig) -> tuple[int, int]:

@@ -15,9 +15,9 @@ from toolkit.architectures.experts import (
     shared_expert,
 )
 from toolkit.architectures.llama import DEFAULTS, GATED_MLP, NORMS, OUTPUT, OUTPUT_NORM
-from toolkit.gguf_format import Metadata, boolean, float32, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import rotary_dimensions
+from toolkit.architectures.rope import rotary_dimensions
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
 ATTENTION = (
     block("attention.query_key_value", "attn_qkv", "q+2*kv", "embd"),

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.gguf_format import Metadata
-from toolkit.model_config import Default, ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.gguf.format import Metadata
+from toolkit.gguf.rows import RowSource
 
 Transform = Callable[[RowSource, ModelConfig], RowSource]
 Presence = bool | str | Callable[[ModelConfig], bool]

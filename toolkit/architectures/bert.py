@@ -6,8 +6,8 @@ from functools import partial
 from toolkit.architectures.base import Architecture, Naming, Rules, biases, block, rule
 from toolkit.architectures.checks import activation, all_of, setting
 from toolkit.architectures.llama import COMPUTED_BUFFERS
-from toolkit.gguf_format import Metadata, ValueType, array, boolean, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, ValueType, array, boolean, uint32
 
 _layer = partial(block, within="encoder.layer")
 EMBEDDINGS = (

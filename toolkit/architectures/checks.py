@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.model_config import ModelConfig
 
 Check = Callable[[ModelConfig], None]
 

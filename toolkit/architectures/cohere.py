@@ -13,8 +13,8 @@ from toolkit.architectures.llama import (
     OUTPUT_NORM,
     PROJECTIONS,
 )
-from toolkit.gguf_format import Metadata, float32, string, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, string, uint32
 
 HEAD_NORMS = tuple(
     replace(one, required="use_qk_norm")

@@ -5,8 +5,8 @@ from dataclasses import replace
 from toolkit.architectures.checks import all_of, window_every
 from toolkit.architectures.cohere import COHERE, PARALLEL_BLOCK, scaling_metadata
 from toolkit.architectures.phi import rotary_metadata
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

@@ -4,10 +4,10 @@ Source: `TextModel.set_gguf_parameters` in conversion/base.py of llama.cpp (comm
 """
 
 from toolkit.architectures.base import Architecture
+from toolkit.architectures.rope import rope_metadata
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.gguf_format import Metadata, MetadataValue, float32, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import rope_metadata
+from toolkit.gguf.format import Metadata, MetadataValue, float32, uint32
 
 _REQUIRED = {
     "context_length": "max_position_embeddings",

@@ -6,9 +6,9 @@ from toolkit.architectures.base import Architecture, Naming, bare_block, block, 
 from toolkit.architectures.llama import OUTPUT
 from toolkit.architectures.row_sources import Reshaped
 from toolkit.architectures.transforms import compose, transpose
-from toolkit.gguf_format import Metadata, float32
-from toolkit.model_config import Default, ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.gguf.format import Metadata, float32
+from toolkit.gguf.rows import RowSource
 
 _b, _bare = partial(block, within="blocks"), partial(bare_block, within="blocks")
 

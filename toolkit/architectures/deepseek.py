@@ -7,8 +7,8 @@ from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.experts import ROUTER, after_leading_dense, experts, leading_dense, shared_expert
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, LLAMA, with_rope_order
-from toolkit.gguf_format import Metadata, float32, string, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, string, uint32
 
 MIXTURE = ROUTER + experts() + shared_expert("mlp.shared_experts", "expert_ff*n_shared_experts")
 

@@ -12,12 +12,12 @@ from toolkit.architectures.experts import after_leading_dense, leading_dense
 from toolkit.architectures.glm4_moe import MIXTURE
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, NORMS
 from toolkit.architectures.prediction import DROPPED, aside
+from toolkit.architectures.rope import global_rope
 from toolkit.architectures.row_sources import Transposed
 from toolkit.architectures.transforms import head_rows
-from toolkit.gguf_format import Metadata, boolean, float32, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import global_rope
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, float32, uint32
+from toolkit.gguf.rows import RowSource
 
 _QK = "num_attention_heads*qk_nope_head_dim+num_attention_heads*qk_rope_head_dim"
 _KV_B = "num_attention_heads*qk_nope_head_dim+num_attention_heads*v_head_dim"

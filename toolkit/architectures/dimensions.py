@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
 
 
 @dataclass(frozen=True)

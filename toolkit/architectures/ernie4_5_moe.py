@@ -6,8 +6,8 @@ from toolkit.architectures.base import TensorRule, in_layers
 from toolkit.architectures.ernie4_5 import ERNIE4_5
 from toolkit.architectures.experts import ROUTER, experts, shared_expert
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 SHARED = "moe_intermediate_size*moe_num_shared_experts"
 CORRECTION_BIAS = TensorRule(

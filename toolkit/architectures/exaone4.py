@@ -6,8 +6,8 @@ from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, 
 from toolkit.architectures.olmo2 import POST_NORMS
 from toolkit.architectures.qwen3 import HEAD_NORMS
 from toolkit.architectures.windows import window_metadata
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 
 def exaone_metadata(config: ModelConfig) -> Metadata:

@@ -15,8 +15,8 @@ from toolkit.architectures.experts import (
 )
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP
 from toolkit.architectures.qwen3 import HEAD_NORMS
-from toolkit.gguf_format import Metadata, string, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, string, uint32
 
 SHARED = "expert_ff*n_shared_experts"
 MIXTURE = (

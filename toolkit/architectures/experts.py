@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from toolkit.architectures.base import Rules, TensorRule, block
 from toolkit.architectures.transforms import compose, part, transpose
-from toolkit.gguf_format import Metadata, boolean, float32, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
 
 def experts(

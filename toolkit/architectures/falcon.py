@@ -7,9 +7,9 @@ from toolkit.architectures.checks import all_of, setting
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import COMPUTED_BUFFERS, OUTPUT
 from toolkit.architectures.transforms import regrouped, ungrouped
-from toolkit.gguf_format import Metadata, string, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, string, uint32
+from toolkit.gguf.rows import RowSource
 
 CONTEXT_LENGTH = 2048
 """which llama.cpp's converter writes whatever the config says"""

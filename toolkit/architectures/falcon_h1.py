@@ -8,9 +8,9 @@ from toolkit.architectures.llama import DEFAULTS, EMBEDDING, LLAMA, NORMS, OUTPU
 from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
 from toolkit.architectures.row_sources import Joined
 from toolkit.architectures.transforms import row_range, scaled
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
+from toolkit.gguf.rows import RowSource
 
 
 def times(*keys: str) -> Transform:

@@ -7,8 +7,8 @@ from toolkit.architectures.checks import all_of, window_every
 from toolkit.architectures.gemma import GEMMA
 from toolkit.architectures.llama import ATTENTION, EMBEDDING, GATED_MLP, OUTPUT_NORM
 from toolkit.architectures.transforms import plus_one
-from toolkit.gguf_format import Metadata, float32, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, uint32
 
 SANDWICH_NORMS = (
     block("post_attention_layernorm", "post_attention_norm", "embd"),

@@ -8,8 +8,8 @@ from toolkit.architectures.gemma import GEMMA
 from toolkit.architectures.gemma2 import TENSORS
 from toolkit.architectures.qwen3 import HEAD_NORMS
 from toolkit.architectures.transforms import plus_one
-from toolkit.gguf_format import Metadata, float32, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

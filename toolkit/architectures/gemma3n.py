@@ -14,9 +14,9 @@ from toolkit.architectures.llama import EMBEDDING, NORMS, OUTPUT_NORM, PROJECTIO
 from toolkit.architectures.qwen3 import HEAD_NORMS
 from toolkit.architectures.row_sources import Padded
 from toolkit.architectures.windows import window_metadata
-from toolkit.gguf_format import Metadata, ValueType, array, float32, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, ValueType, array, float32, uint32
+from toolkit.gguf.rows import RowSource
 
 _PER_LAYER = "num_hidden_layers*hidden_size_per_layer_input"
 

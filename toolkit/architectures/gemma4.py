@@ -12,10 +12,10 @@ from toolkit.architectures.gemma3 import GEMMA3
 from toolkit.architectures.hybrids import layer_type
 from toolkit.architectures.llama import EMBEDDING, GATED_MLP, NORMS, OUTPUT_NORM, PROJECTIONS
 from toolkit.architectures.qwen3 import HEAD_NORMS
+from toolkit.architectures.rope import global_rope
 from toolkit.architectures.windows import window_metadata
-from toolkit.gguf_format import Metadata, ValueType, array, float32, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import global_rope
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, ValueType, array, float32, uint32
 
 _SIZES = {
     "q": "num_attention_heads*global_head_dim",

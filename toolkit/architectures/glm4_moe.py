@@ -17,8 +17,8 @@ from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP,
 from toolkit.architectures.phi import rotary_metadata
 from toolkit.architectures.prediction import blocks, prediction_layers, predicts
 from toolkit.architectures.qwen3 import HEAD_NORMS
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 MIXTURE = (
     *ROUTER,

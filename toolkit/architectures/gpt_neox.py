@@ -5,9 +5,9 @@ from toolkit.architectures.checks import gelu
 from toolkit.architectures.llama import COMPUTED_BUFFERS
 from toolkit.architectures.phi import rotary_metadata
 from toolkit.architectures.transforms import regrouped, ungrouped
-from toolkit.gguf_format import Metadata, boolean
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean
+from toolkit.gguf.rows import RowSource
 
 
 def heads_apart(source: RowSource, config: ModelConfig) -> RowSource:

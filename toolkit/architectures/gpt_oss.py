@@ -4,8 +4,8 @@ from toolkit.architectures.base import Architecture, bare_block, biases, block, 
 from toolkit.architectures.checks import silu
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, DEFAULTS, NORMS, PROJECTIONS
 from toolkit.architectures.transforms import compose, every_other_column, every_other_row, transpose
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 _EXPERTS = "mlp.experts."
 _PARTS = ((0, "ffn_gate_exps"), (1, "ffn_up_exps"))

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from toolkit.architectures.llama import DEFAULTS, LLAMA, llama_metadata
-from toolkit.gguf_format import Metadata, float32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32
 
 _MULTIPLIERS = {
     "attention_multiplier": "attention.scale",

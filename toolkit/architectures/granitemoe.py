@@ -6,8 +6,8 @@ from toolkit.architectures.base import Rules, block
 from toolkit.architectures.granite import GRANITE
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, with_rope_order
 from toolkit.architectures.transforms import part
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 EXPERTS = (
     block("block_sparse_moe.router.layer", "ffn_gate_inp", "experts", "embd"),

@@ -17,8 +17,8 @@ from toolkit.architectures.llama import (
     with_rope_order,
 )
 from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
-from toolkit.gguf_format import Metadata, boolean, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, uint32
 
 
 def _attends(config: ModelConfig, layer: int) -> bool:

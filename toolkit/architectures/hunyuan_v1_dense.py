@@ -7,10 +7,10 @@ from toolkit.architectures.checks import silu
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS, GATED_MLP
 from toolkit.architectures.qwen2 import QWEN2
+from toolkit.architectures.rope import global_rope, rope_theta
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.gguf_format import Metadata, float32, string, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import global_rope, rope_theta
+from toolkit.gguf.format import Metadata, float32, string, uint32
 
 STRETCHED = ("dynamic", "xdrope")
 DYNAMIC_CONTEXT = 262144

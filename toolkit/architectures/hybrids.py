@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from toolkit.gguf_format import MetadataValue, ValueType, array
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import MetadataValue, ValueType, array
 
 UNBOUNDED_CONTEXT = 1 << 20
 """what llama.cpp's converter writes as the context length of models without positions"""

@@ -7,8 +7,8 @@ from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import DEFAULTS, LLAMA, untied
 from toolkit.architectures.row_sources import Indices
 from toolkit.architectures.transforms import compose, interleave_rope, regrouped, ungrouped
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.rows import RowSource
 
 
 def _order(config: ModelConfig) -> tuple[Indices, int, int]:

@@ -7,8 +7,8 @@ from toolkit.architectures.falcon_h1 import MLP
 from toolkit.architectures.hybrids import per_layer
 from toolkit.architectures.llama import DEFAULTS, EMBEDDING, NORMS, OUTPUT, PROJECTIONS
 from toolkit.architectures.mamba import state_space, state_space_metadata, time_step_rank
-from toolkit.gguf_format import Metadata
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata
 
 AROUND = (*EMBEDDING, *OUTPUT, rule("model.final_layernorm", "output_norm", "embd"))
 BLOCK_NORMS = (NORMS[0], block("pre_ff_layernorm", "ffn_norm", "embd"))

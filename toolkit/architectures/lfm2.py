@@ -4,8 +4,8 @@ from toolkit.architectures.base import Architecture, block, in_layers, rule
 from toolkit.architectures.hybrids import layer_type, per_layer
 from toolkit.architectures.llama import EMBEDDING, OUTPUT
 from toolkit.architectures.transforms import squeeze
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 AROUND = EMBEDDING + OUTPUT + (rule("model.embedding_norm", "token_embd_norm", "embd"),)
 NORMS = (block("operator_norm", "attn_norm", "embd"), block("ffn_norm", "ffn_norm", "embd"))

@@ -15,8 +15,8 @@ from toolkit.architectures.lfm2 import (
     has_convolution,
     hybrid_metadata,
 )
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 MIXTURE = (
     block("feed_forward.gate", "ffn_gate_inp", "experts", "embd"),

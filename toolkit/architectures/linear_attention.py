@@ -9,10 +9,10 @@ from toolkit.architectures.glm4_moe import NEXT_TOKENS
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, NORMS, PROJECTIONS
 from toolkit.architectures.prediction import blocks, prediction_layers
 from toolkit.architectures.qwen3 import HEAD_NORMS
+from toolkit.architectures.rope import rotary_dimensions
 from toolkit.architectures.transforms import negative_exponential, plus_one, squeeze
-from toolkit.gguf_format import Metadata, ValueType, array, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import rotary_dimensions
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, ValueType, array, uint32
 
 KEYS, VALUES = "linear_num_key_heads*linear_key_head_dim", "linear_num_value_heads*linear_value_head_dim"
 QKV = f"2*{KEYS}+{VALUES}"

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from toolkit.architectures.base import Architecture, Rules, biases, block, rule, without
 from toolkit.architectures.checks import silu
 from toolkit.architectures.dimensions import head_dim
+from toolkit.architectures.rope import llama3_frequency_factors
 from toolkit.architectures.transforms import interleave_rope
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import Default, ModelConfig
-from toolkit.rope import llama3_frequency_factors
+from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 Q_ROPE, K_ROPE = interleave_rope("num_attention_heads"), interleave_rope("num_key_value_heads")
 

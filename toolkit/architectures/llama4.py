@@ -7,8 +7,8 @@ from toolkit.architectures.checks import all_of, silu
 from toolkit.architectures.experts import shared_expert, stacked_and_transposed
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, LLAMA, llama_metadata
 from toolkit.architectures.smollm3 import check_rope_pattern
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 _DENSE_FF = "intermediate_size_mlp"
 DENSE = (

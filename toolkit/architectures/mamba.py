@@ -8,8 +8,8 @@ from toolkit.architectures.checks import silu
 from toolkit.architectures.hybrids import UNBOUNDED_CONTEXT
 from toolkit.architectures.llama import OUTPUT
 from toolkit.architectures.transforms import negative_exponential, squeeze
-from toolkit.gguf_format import Metadata, boolean, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, uint32
 
 AROUND = (
     rule("model.embeddings", "token_embd", "vocab", "embd"),

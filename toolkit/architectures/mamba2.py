@@ -5,9 +5,9 @@ from toolkit.architectures.checks import silu
 from toolkit.architectures.mamba import AROUND, NO_ATTENTION, state_space_metadata, unbounded
 from toolkit.architectures.row_sources import Reshaped
 from toolkit.architectures.transforms import column, compose, negative_exponential, squeeze
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
+from toolkit.gguf.rows import RowSource
 
 CHANNELS = "ssm_inner+2*ssm_groups*ssm_state"
 _MINUS_EXP_COLUMN = compose(negative_exponential, column)

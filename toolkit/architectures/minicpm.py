@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, LLAMA, with_rope_order
-from toolkit.gguf_format import Metadata, float32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import LONGROPE, longrope_factors
+from toolkit.architectures.rope import LONGROPE, longrope_factors
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

@@ -6,9 +6,9 @@ from toolkit.architectures.base import block
 from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.deepseek_v2 import LATENT, OUTPUT, QUERIES
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, NORMS
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import LONGROPE, longrope_factors
+from toolkit.architectures.rope import LONGROPE, longrope_factors
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 UNPACKING = (
     block(

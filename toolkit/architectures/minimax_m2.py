@@ -8,8 +8,8 @@ from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS
 from toolkit.architectures.mixtral import EXPERTS, ROUTER
 from toolkit.architectures.olmo2 import Q_AND_K_NORMS
 from toolkit.architectures.qwen2 import QWEN2
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.llama import LLAMA, llama_metadata
 from toolkit.architectures.mistral import MISTRAL
-from toolkit.gguf_format import Metadata, float32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import global_rope
+from toolkit.architectures.rope import global_rope
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

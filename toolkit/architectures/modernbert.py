@@ -3,8 +3,8 @@
 from toolkit.architectures.base import Architecture, Naming, block, in_layers, rule
 from toolkit.architectures.checks import activation, all_of, setting
 from toolkit.architectures.llama import COMPUTED_BUFFERS
-from toolkit.gguf_format import Metadata, boolean, float32, string, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, float32, string, uint32
 
 BLOCK = (
     block("attn.Wqkv", "attn_qkv", "3*embd", "embd"),

@@ -5,8 +5,8 @@ from functools import partial
 from toolkit.architectures.base import Architecture, Naming, block, rule
 from toolkit.architectures.checks import setting
 from toolkit.architectures.llama import OUTPUT
-from toolkit.gguf_format import Metadata, float32, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, uint32
 
 _b = partial(block, within="blocks")
 TENSORS = (

@@ -15,10 +15,10 @@ from toolkit.architectures.llama import (
     PLAIN_MLP,
 )
 from toolkit.architectures.phi import rotary_metadata
+from toolkit.architectures.rope import global_rope
 from toolkit.architectures.transforms import plus_one
-from toolkit.gguf_format import Metadata, float32, string, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import global_rope
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, string, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

@@ -7,8 +7,8 @@ from toolkit.architectures.hybrids import UNBOUNDED_CONTEXT, per_layer
 from toolkit.architectures.llama import with_rope_order
 from toolkit.architectures.mamba import AROUND
 from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
-from toolkit.gguf_format import Metadata, boolean, float32, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
 STATES, ATTENTION, MLP = "M", "*", "-"
 PROJECTIONS = (

@@ -8,10 +8,10 @@ from toolkit.architectures.bert import BERT, EMBEDDINGS, encoder_metadata
 from toolkit.architectures.checks import activation, all_of, setting
 from toolkit.architectures.row_sources import Reshaped
 from toolkit.architectures.transforms import compose, transpose
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.gguf.format import Metadata, uint32
+from toolkit.gguf.rows import RowSource
 
 TRAINED_POSITIONS = {8192: 2048, 2048: 512}
 """n_positions of a config -> the tokens that the published models were trained for, which the config does not say"""

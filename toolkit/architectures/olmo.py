@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from toolkit.architectures.llama import DEFAULTS, EMBEDDING, GATED_MLP, LLAMA, OUTPUT, PROJECTIONS, with_rope_order
-from toolkit.gguf_format import Metadata, float32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from toolkit.architectures.base import biases, no_generated_tensors
 from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, LLAMA, NORMS, OUTPUT_NORM
-from toolkit.gguf_format import Metadata, string, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, string, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

@@ -4,9 +4,9 @@ from toolkit.architectures.base import Architecture, biases, block, rule
 from toolkit.architectures.checks import all_of, gelu, setting
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import COMPUTED_BUFFERS, EMBEDDING, PROJECTIONS
-from toolkit.gguf_format import Metadata, boolean, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import rotary_dimensions
+from toolkit.architectures.rope import rotary_dimensions
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, uint32
 
 WEIGHTS = (
     rule("model.final_layernorm", "output_norm", "embd"),

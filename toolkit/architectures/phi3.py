@@ -10,9 +10,9 @@ from toolkit.architectures.checks import silu
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, NORMS
 from toolkit.architectures.phi import rotary_metadata
-from toolkit.gguf_format import Metadata, float32, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rope import LONGROPE, global_rope, longrope_factors, rotary_dimensions
+from toolkit.architectures.rope import LONGROPE, global_rope, longrope_factors, rotary_dimensions
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, uint32
 
 FUSED_ATTENTION = (
     block("self_attn.qkv_proj", "attn_qkv", "q+2*kv", "embd"),

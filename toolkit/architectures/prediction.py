@@ -1,6 +1,6 @@
 """Layers after the hidden ones that predict further tokens (multi-token prediction)."""
 
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
 
 STORED = "stored_prediction_layers"
 """the key under which a checkpoint's own number of them stands, which wins over what its config promises"""

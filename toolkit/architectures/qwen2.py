@@ -5,8 +5,8 @@ from dataclasses import replace
 from toolkit.architectures.base import no_generated_tensors, no_metadata
 from toolkit.architectures.checks import silu
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, LLAMA, QKV_BIAS
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.model_config import ModelConfig
 
 
 def check_full_attention(config: ModelConfig) -> None:

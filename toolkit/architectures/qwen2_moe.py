@@ -7,8 +7,8 @@ from toolkit.architectures.checks import all_of, setting
 from toolkit.architectures.experts import ROUTER, experts, shared_expert
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, QKV_BIAS
 from toolkit.architectures.qwen2 import QWEN2
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 SHARED_EXPERT = (
     *shared_expert("mlp.shared_expert", "shared_expert_intermediate_size"),

@@ -26,12 +26,12 @@ from toolkit.architectures.linear_attention import (
 from toolkit.architectures.llama import GATED_MLP
 from toolkit.architectures.prediction import blocks, predicts
 from toolkit.architectures.qwen3 import QWEN3
+from toolkit.architectures.rope import global_rope
 from toolkit.architectures.row_sources import Indices, SelectedColumns
 from toolkit.architectures.transforms import compose, negative_exponential, regrouped, squeeze
-from toolkit.gguf_format import Metadata, ValueType, array
-from toolkit.model_config import ModelConfig
-from toolkit.rope import global_rope
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, ValueType, array
+from toolkit.gguf.rows import RowSource
 
 DEFAULT_SECTIONS = (11, 11, 10, 0)
 

@@ -6,8 +6,8 @@ from toolkit.architectures.base import without
 from toolkit.architectures.experts import ROUTER, experts
 from toolkit.architectures.qwen2_moe import SHARED_EXPERT, experts_metadata
 from toolkit.architectures.qwen3_5 import QWEN3_5
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:

@@ -23,8 +23,8 @@ from toolkit.architectures.qwen2_moe import SHARED_EXPERT, experts_metadata
 from toolkit.architectures.qwen3_moe import QWEN3_MOE
 from toolkit.architectures.row_sources import Indices
 from toolkit.architectures.transforms import regrouped, ungrouped
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.rows import RowSource
 
 _FUSED = f"2*{KEYS}+2*{VALUES}"
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from toolkit.architectures.qwen3 import QWEN3
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
 
 
 def deepstack_metadata(config: ModelConfig) -> Metadata:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from toolkit.architectures.base import rule, transformed
 from toolkit.architectures.bert import BERT, encoder_metadata, with_classes
 from toolkit.architectures.transforms import row_range
-from toolkit.gguf_format import Metadata, uint32
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
+from toolkit.gguf.rows import RowSource
 
 
 def _offset(config: ModelConfig) -> int:

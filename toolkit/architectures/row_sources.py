@@ -10,8 +10,8 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.ggml_types import BF16, F16, F32, TensorType
-from toolkit.rows import Bytes, RowSource, row_count
+from toolkit.gguf.ggml_types import BF16, F16, F32, TensorType
+from toolkit.gguf.rows import Bytes, RowSource, row_count
 
 Indices = NDArray[numpy.intp]
 Floats = NDArray[Any]

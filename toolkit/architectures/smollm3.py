@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from toolkit.architectures.checks import silu
 from toolkit.architectures.llama import LLAMA
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.model_config import ModelConfig
 
 
 def check_rope_pattern(config: ModelConfig) -> None:

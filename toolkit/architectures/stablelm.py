@@ -12,8 +12,8 @@ from toolkit.architectures.llama import (
     PROJECTIONS,
 )
 from toolkit.architectures.phi import rotary_metadata
-from toolkit.gguf_format import Metadata, boolean
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean
 
 
 def _metadata(config: ModelConfig) -> Metadata:

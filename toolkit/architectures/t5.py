@@ -6,8 +6,8 @@ from functools import partial
 from toolkit.architectures.base import Architecture, Naming, Rules, TensorRule, hidden_layers, in_layers, rule
 from toolkit.architectures.checks import all_of, setting
 from toolkit.architectures.llama import OUTPUT
-from toolkit.gguf_format import Metadata, float32, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, uint32
 
 CONTEXT_LENGTH = 512
 """where the config names none: positions are relative, and T5 was trained with this many"""

@@ -16,8 +16,8 @@ from toolkit.architectures.row_sources import (
     Transposed,
     row_values,
 )
-from toolkit.model_config import ModelConfig
-from toolkit.rows import RowSource, row_count
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.rows import RowSource, row_count
 
 
 def element_values(source: RowSource) -> Floats:

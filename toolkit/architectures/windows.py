@@ -1,8 +1,8 @@
 """Layers that attend to a window only."""
 
 from toolkit.architectures.base import no_metadata
-from toolkit.gguf_format import Metadata, ValueType, array, uint32
-from toolkit.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, ValueType, array, uint32
 
 
 def window_metadata(config: ModelConfig) -> Metadata:

@@ -21,8 +21,8 @@ from toolkit.cli.measuring import value_bar
 from toolkit.cli.places import parse_kv, places, warn_of_unused_gpu
 
 if TYPE_CHECKING:
-    from toolkit.load_plan import LoadPlan
-    from toolkit.token_rate import RateSettings, TokenRate
+    from toolkit.measures.token_rate import RateSettings, TokenRate
+    from toolkit.planning.load_plan import LoadPlan
 
 EXAMPLE = """
 \b
@@ -83,7 +83,7 @@ def command(gguf: Path, **options: Any) -> None:
     Every option but -r takes several values, separated by commas. Rates are means of repetitions ± their sample standard
     deviation, after a warm-up, as llama-bench defines them.
     """
-    from toolkit.machine_load import load_warnings
+    from toolkit.machine.load import load_warnings
 
     warn_of_unused_gpu()
     for message in load_warnings():
@@ -104,8 +104,8 @@ def command(gguf: Path, **options: Any) -> None:
 
 def spill_warnings(rows: list[Row]) -> list[str]:
     """Return a warning for every load that generates so slowly that the driver has likely moved its memory to RAM."""
-    from toolkit.bandwidth import gpu_bandwidths
-    from toolkit.token_speed import likely_spilled
+    from toolkit.machine.bandwidth import gpu_bandwidths
+    from toolkit.planning.token_speed import likely_spilled
 
     if not gpu_bandwidths():
         return []
@@ -122,7 +122,7 @@ def spill_warnings(rows: list[Row]) -> list[str]:
 
 
 def _tests(options: dict[str, Any]) -> "list[RateSettings]":
-    from toolkit.token_rate import RateSettings
+    from toolkit.measures.token_rate import RateSettings
 
     pairs = list(zip_longest(options["prompts"], options["generate"], fillvalue=0))
     return [
@@ -143,7 +143,7 @@ def _total(options: dict[str, Any]) -> int:
 
 
 def _measure(gguf: Path, options: dict[str, Any]) -> Iterator[Row]:
-    from toolkit.token_rate import measure_rates
+    from toolkit.measures.token_rate import measure_rates
 
     tests = _tests(options)
     n_ctx = max(max(test.n_prompt, test.n_generate) + test.n_depth for test in tests)

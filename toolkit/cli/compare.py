@@ -104,13 +104,13 @@ def _outputs(options: dict[str, Any]) -> "list[tuple[Path, Callable[[Comparison]
 
 
 def _check(path: Path, *, force: bool) -> None:
-    from toolkit.output_file import check_output
+    from toolkit.gguf.output_file import check_output
 
     check_output(path, force=force)
 
 
 def _save(path: Path, text: str, *, force: bool) -> None:
-    from toolkit.output_file import whole_or_absent
+    from toolkit.gguf.output_file import whole_or_absent
 
     data = text.encode("utf-8")
     with whole_or_absent(path, len(data), force=force) as work:

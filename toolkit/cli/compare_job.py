@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from toolkit.comparison.rows import Method
     from toolkit.comparison.run import Job
     from toolkit.comparison.store import ComparisonStore
-    from toolkit.token_rate import RateSettings
-    from toolkit.verdict import Standard
+    from toolkit.measures.token_rate import RateSettings
+    from toolkit.measures.verdict import Standard
 
 CHAT = "chat"
 LEAST_WINDOWS = 10
@@ -51,8 +51,8 @@ def prepare(models: Sequence[str], options: dict[str, Any]) -> Prepared:
     Raises InputError and what reading models, texts and thresholds raises.
     """
     from toolkit.comparison.store import ComparisonStore
-    from toolkit.disk_cache import cache_folder
-    from toolkit.verdict_file import read_standard
+    from toolkit.machine.disk_cache import cache_folder
+    from toolkit.measures.verdict_file import read_standard
 
     standard = read_standard(options["verdicts"])
     use, texts = _use_of(options["use"], standard), _texts_of(options, standard)
@@ -74,7 +74,7 @@ def _use_of(name: str | None, standard: "Standard") -> str | None:
 def _texts_of(options: dict[str, Any], standard: "Standard") -> "tuple[TextRequest, ...]":
     """Return the texts, that of the use asked for first: rows are ranked by it."""
     from toolkit.comparison.quality import TextRequest
-    from toolkit.evaluation_text import named_text
+    from toolkit.measures.evaluation_text import named_text
 
     window, chunks = options["window"], options["chunks"]
     requests = []
@@ -89,7 +89,7 @@ def _texts_of(options: dict[str, Any], standard: "Standard") -> "tuple[TextReque
 
 def _as_chat(texts: "tuple[TextRequest, ...]", model: "Contestant") -> "tuple[TextRequest, ...]":
     """Return the texts with those of chat in a model's own format: the same for all, so that they can be compared."""
-    from toolkit.chat_text import as_chat
+    from toolkit.measures.chat_text import as_chat
 
     if not any(request.kind == CHAT for request in texts):
         raise InputError(f"--as-chat is for text of chat; give --text {CHAT}=FILE")
@@ -102,7 +102,7 @@ def _as_chat(texts: "tuple[TextRequest, ...]", model: "Contestant") -> "tuple[Te
 
 
 def _kind_and_name(word: str, standard: "Standard") -> tuple[str, str]:
-    from toolkit.verdict import GENERAL
+    from toolkit.measures.verdict import GENERAL
 
     kind, equals, name = word.partition("=")
     if equals and kind in standard.kinds:
@@ -162,10 +162,10 @@ def _profiles_of(models: Sequence[str], options: dict[str, Any]) -> _Entrants:
 
 def _conversions(model: str, options: dict[str, Any]) -> "Conversions":
     from toolkit.comparison.contestants import Conversions
-    from toolkit.convert import ConversionOptions
-    from toolkit.gguf_source import source_from_gguf
-    from toolkit.hf_source import source_from_checkpoint
-    from toolkit.imatrix import read_imatrix
+    from toolkit.conversion.convert import ConversionOptions
+    from toolkit.imatrix.matrix import read_imatrix
+    from toolkit.sources.gguf_source import source_from_gguf
+    from toolkit.sources.hf_source import source_from_checkpoint
 
     path = resolve_source(model, local_files_only=options["local_files_only"])
     source = source_from_gguf(path) if path.suffix == ".gguf" else source_from_checkpoint(path, options["pre"])
@@ -190,14 +190,14 @@ def _job_of(
 
 
 def _rate_settings(options: dict[str, Any]) -> "RateSettings":
-    from toolkit.token_rate import RateSettings
+    from toolkit.measures.token_rate import RateSettings
 
     return RateSettings(options["n_prompt"], options["n_generate"], options["repetitions"])
 
 
 def _notes_of(entrants: _Entrants, options: dict[str, Any]) -> list[str]:
     """Return what has to be known of the measurement, on the terminal and in every output."""
-    from toolkit.machine_load import load_warnings
+    from toolkit.machine.load import load_warnings
 
     found = []
     if entrants.base is None:
@@ -213,7 +213,7 @@ def method_of(job: "Job", options: dict[str, Any]) -> "Method":
     """Return how a job is measured."""
     from toolkit.comparison.machine import measured_on
     from toolkit.comparison.rows import Method
-    from toolkit.devices import physical_cores
+    from toolkit.machine.devices import physical_cores
 
     return Method(
         n_ctx=job.plan.settings.n_ctx,

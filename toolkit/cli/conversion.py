@@ -15,9 +15,9 @@ from toolkit.cli.kept import kept_document, print_kept
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
+    from toolkit.conversion.shards import Shard
+    from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
     from toolkit.model_source import ModelSource
-    from toolkit.shards import Shard
-    from toolkit.tensor_plan import ConversionPlan, TensorPlan
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def run_conversion(
     `output` is a file, a folder for a file of the default name, or None for the current folder; none of `inputs` is ever
     written to.
     """
-    from toolkit.second_rounding import second_rounding_message
+    from toolkit.conversion.second_rounding import second_rounding_message
 
     plan = _plan(source, request)
     for message in (*source.warnings, *_fallback_warning(plan), second_rounding_message(source, plan)):
@@ -130,7 +130,7 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 
 def _outputs(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> Outputs:
-    from toolkit.shards import ShardLimit, shard_path, split_plan
+    from toolkit.conversion.shards import ShardLimit, shard_path, split_plan
 
     shards = split_plan(plan, ShardLimit(request.split_max_size, request.split_max_tensors))
     if len(shards) == 1:
@@ -150,9 +150,9 @@ def refuse_split_name(path: Path) -> None:
 
 
 def _plan(source: "ModelSource", request: ConversionRequest) -> "ConversionPlan":
-    from toolkit.imatrix import check_against, read_imatrix
+    from toolkit.conversion.tensor_plan import plan_conversion
+    from toolkit.imatrix.matrix import check_against, read_imatrix
     from toolkit.quant_profile import load_profile, parse_override
-    from toolkit.tensor_plan import plan_conversion
 
     profile = load_profile(request.profile)
     imatrix = read_imatrix(request.imatrix) if request.imatrix else None
@@ -174,8 +174,8 @@ def _fallback_warning(plan: "ConversionPlan") -> tuple[str, ...]:
 
 def _write(plan: "ConversionPlan", outputs: Outputs, request: ConversionRequest) -> None:
     from toolkit.cli.progress import progress_bar
-    from toolkit.convert import ConversionOptions, write_gguf, write_shards
-    from toolkit.file_check import check_finished
+    from toolkit.conversion.convert import ConversionOptions, write_gguf, write_shards
+    from toolkit.verify.file_check import check_finished
 
     with progress_bar(outputs.paths[0].name, sum(tensor.n_bytes for tensor in plan.tensors)) as advance:
         options = ConversionOptions(

@@ -52,8 +52,8 @@ def command(
     model, size and profile, in the current folder. No intermediate file is written, and no tensor is ever held whole in
     memory.
     """
-    from toolkit.hf_source import source_from_checkpoint
-    from toolkit.metadata_overrides import parse_overrides
+    from toolkit.sources.hf_source import source_from_checkpoint
+    from toolkit.sources.metadata_overrides import parse_overrides
 
     overrides = parse_overrides(metadata, model_name)
     if converter is not None:

@@ -10,8 +10,8 @@ from toolkit.cli.common import emit_json, json_option, note
 from toolkit.cli.source import local_files_option, resolve_config, resolve_source
 
 if TYPE_CHECKING:
+    from toolkit.conversion.tensor_plan import ConversionPlan
     from toolkit.lora import Adapter
-    from toolkit.tensor_plan import ConversionPlan
 
 EXAMPLE = """
 \b
@@ -34,9 +34,9 @@ def command(source: str, output: Path | None, base: str | None, **options: Any) 
 
     Of the base (a directory, a config.json, or a model on the hub) only the config is needed.
     """
-    from toolkit.convert import ConversionOptions, write_gguf
-    from toolkit.file_check import check_written
+    from toolkit.conversion.convert import ConversionOptions, write_gguf
     from toolkit.lora import plan_adapter, read_adapter
+    from toolkit.verify.file_check import check_written
 
     local = options["local_files_only"]
     adapter = read_adapter(resolve_source(source, local_files_only=local))

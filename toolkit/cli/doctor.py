@@ -46,8 +46,8 @@ def command(ctx: click.Context, no_measure: bool, calibrate: bool, as_json: bool
 
 
 def _calibrate() -> None:
-    from toolkit.calibration import calibrate
-    from toolkit.margin import known_overheads
+    from toolkit.planning.calibration import calibrate
+    from toolkit.planning.margin import known_overheads
     from toolkit.units import format_size
 
     for overhead in calibrate(known_overheads()):

@@ -16,9 +16,9 @@ from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.fit import Devices, FitJob, FitResult, MeasureOptions
+    from toolkit.measures.verdict import Use
     from toolkit.model_source import ModelSource
-    from toolkit.plan import PlannedChoice, PlanRequest
-    from toolkit.verdict import Use
+    from toolkit.planning.plan import PlannedChoice, PlanRequest
 
 EXAMPLE = """
 \b
@@ -84,7 +84,7 @@ def command(source: str, **options: Any) -> None:
 
 
 def _model(source: str, options: dict[str, Any]) -> "ModelSource":
-    from toolkit.hf_source import source_from_checkpoint
+    from toolkit.sources.hf_source import source_from_checkpoint
 
     directory = resolve_source(source, local_files_only=options["local_files_only"])
     if options["converter"] is not None:
@@ -94,9 +94,9 @@ def _model(source: str, options: dict[str, Any]) -> "ModelSource":
 
 def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
     from toolkit.fit import FitJob
-    from toolkit.imatrix import read_imatrix
-    from toolkit.plannable import model_from_source, profiles_worth_planning
-    from toolkit.planner import LADDER
+    from toolkit.imatrix.matrix import read_imatrix
+    from toolkit.memory.plannable import model_from_source, profiles_worth_planning
+    from toolkit.planning.planner import LADDER
     from toolkit.quant_profile import load_profile
 
     named = tuple(load_profile(name).name for name in options["profiles"])
@@ -109,11 +109,11 @@ def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
 
 
 def _measure_options(options: dict[str, Any]) -> "MeasureOptions":
-    from toolkit.evaluation_text import read_text
     from toolkit.fit import MeasureOptions
     from toolkit.fit_quality import QualityOptions
-    from toolkit.token_rate import RateSettings
-    from toolkit.verdict import GENERAL
+    from toolkit.measures.evaluation_text import read_text
+    from toolkit.measures.token_rate import RateSettings
+    from toolkit.measures.verdict import GENERAL
 
     use = _use(options)
     quality = QualityOptions(
@@ -131,8 +131,8 @@ def _use(options: dict[str, Any]) -> "Use | None":
 
     Raises InputError if there is no such use, or no text of its kind.
     """
-    from toolkit.verdict import GENERAL
-    from toolkit.verdict_file import read_standard
+    from toolkit.measures.verdict import GENERAL
+    from toolkit.measures.verdict_file import read_standard
 
     if options["use"] is None:
         return None
@@ -150,10 +150,10 @@ def _use(options: dict[str, Any]) -> "Use | None":
 def _run(job: "FitJob", options: dict[str, Any]) -> "FitResult":
     from toolkit.cli.conversion import output_path
     from toolkit.cli.progress import progress_bar
-    from toolkit.convert import ConversionOptions
-    from toolkit.file_check import check_finished
+    from toolkit.conversion.convert import ConversionOptions
     from toolkit.fit import Watcher, fit
-    from toolkit.output_file import check_output
+    from toolkit.gguf.output_file import check_output
+    from toolkit.verify.file_check import check_finished
 
     def output_for(choice: "PlannedChoice") -> Path:
         path = output_path(options["out"], job.source.name, choice.file.profile)
@@ -169,11 +169,11 @@ def _run(job: "FitJob", options: dict[str, Any]) -> "FitResult":
 @contextmanager
 def _devices(request: "PlanRequest", options: dict[str, Any]) -> "Iterator[Devices]":
     """Give the devices to load on: those of this machine and the servers, or a stand-in to ask and the CPU to measure on."""
-    from toolkit.device_choice import choose_devices
     from toolkit.fit import Devices
-    from toolkit.ggml_devices import offload_devices
-    from toolkit.load_plan import BudgetLimits, read_budgets
-    from toolkit.memory import MemoryProbe
+    from toolkit.llama.device_choice import choose_devices
+    from toolkit.llama.ggml_devices import offload_devices
+    from toolkit.memory.probe import MemoryProbe
+    from toolkit.planning.load_plan import BudgetLimits, read_budgets
 
     here = bool(offload_devices()) or bool(request.settings.rpc) or request.on_cpu
     with MemoryProbe() as probe, memory_asker(in_child=not request.settings.rpc, probe=probe) as asker:

@@ -7,8 +7,8 @@ import click
 if TYPE_CHECKING:
     from toolkit.fit import FitResult
     from toolkit.fit_quality import Proof
-    from toolkit.memory import DeviceBytes
-    from toolkit.plan import PlannedChoice, PlanRequest
+    from toolkit.llama.footprint import DeviceBytes
+    from toolkit.planning.plan import PlannedChoice, PlanRequest
 
 
 def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
@@ -16,7 +16,7 @@ def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
     from dataclasses import asdict
 
     from toolkit.cli.plan_report import choice_document
-    from toolkit.launch import llama_arguments, llama_server_command
+    from toolkit.planning.launch import llama_arguments, llama_server_command
 
     trial, quality, loss = result.trial, result.trial.quality, result.trial.quality.file.loss
     conversion = trial.choice.file.conversion
@@ -80,7 +80,7 @@ def _measured_on(result: "FitResult") -> str:
 
 def print_report(result: "FitResult", request: "PlanRequest") -> None:
     """Print what a person reads."""
-    from toolkit.launch import llama_arguments, llama_server_command, uses_overrides
+    from toolkit.planning.launch import llama_arguments, llama_server_command, uses_overrides
     from toolkit.units import format_duration
 
     click.echo(_headline(result))
@@ -119,7 +119,7 @@ def _is_plainly_whole(choice: "PlannedChoice") -> bool:
 
 def _print_memory(result: "FitResult", request: "PlanRequest") -> None:
     from toolkit.cli.tables import print_table
-    from toolkit.plan import devices_with_budgets
+    from toolkit.planning.plan import devices_with_budgets
     from toolkit.units import format_size
 
     devices = devices_with_budgets(result.trial.choice, request.budgets)

@@ -11,8 +11,8 @@ from toolkit.cli.loading import devices_document, opened
 from toolkit.cli.measuring import measured_text, quality_options, value_bar, windows_load
 
 if TYPE_CHECKING:
-    from toolkit.imatrix_layers import LayerImportance
-    from toolkit.imatrix_sums import ImatrixSums
+    from toolkit.imatrix.layers import LayerImportance
+    from toolkit.imatrix.sums import ImatrixSums
 
 COLLECT = "collect"
 _SHOWN = 12
@@ -58,9 +58,9 @@ def collect(gguf: Path, **options: Any) -> None:
     The file is the one that llama-imatrix writes. Calibrate on text of the kind that the model is for; --text demo is for
     trying out.
     """
-    from toolkit.imatrix_collection import Calibration, ImatrixCollector, collect_with
-    from toolkit.imatrix_sums import write_imatrix
-    from toolkit.output_file import check_output
+    from toolkit.gguf.output_file import check_output
+    from toolkit.imatrix.sums import write_imatrix
+    from toolkit.measures.imatrix_collection import Calibration, ImatrixCollector, collect_with
 
     check_output(options["output"], force=options["force"])
     calibration = Calibration(
@@ -94,8 +94,8 @@ def show(file: Path, model: Path | None, as_json: bool) -> None:
     """Show what an importance matrix covers: tensors, tokens, experts never seen, and the layers that matter most."""
     from dataclasses import asdict
 
-    from toolkit.imatrix import read_sums
-    from toolkit.imatrix_layers import layer_importance
+    from toolkit.imatrix.layers import layer_importance
+    from toolkit.imatrix.matrix import read_sums
 
     sums = read_sums(file)
     layers, remarks = layer_importance(sums), None if model is None else _remarks(file, model)
@@ -115,8 +115,8 @@ def show(file: Path, model: Path | None, as_json: bool) -> None:
 
 def _remarks(file: Path, model: Path) -> list[str]:
     """Return what a matrix lacks for a model, and what it has besides."""
-    from toolkit.gguf_reader import read_gguf
-    from toolkit.imatrix import check_against, read_imatrix
+    from toolkit.gguf.reader import read_gguf
+    from toolkit.imatrix.matrix import check_against, read_imatrix
 
     tensors = [(name, rows.shape) for name, rows in read_gguf(model).tensors.items()]
     return check_against(read_imatrix(file), tensors) or [f"every tensor of {model.name} that needs importance has it"]
@@ -129,8 +129,8 @@ def _remarks(file: Path, model: Path) -> list[str]:
 @json_option
 def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
     """Add importance matrices of one model up, as if their texts had been one; both formats are read."""
-    from toolkit.imatrix import read_sums
-    from toolkit.imatrix_sums import merge_sums, write_imatrix
+    from toolkit.imatrix.matrix import read_sums
+    from toolkit.imatrix.sums import merge_sums, write_imatrix
 
     sums = merge_sums([read_sums(file) for file in files])
     write_imatrix(sums, output, force=force)

@@ -13,9 +13,9 @@ from toolkit.cli.tables import print_table
 from toolkit.units import format_count, format_size
 
 if TYPE_CHECKING:
-    from toolkit.gguf_format import Metadata
-    from toolkit.gguf_reader import GgufFile
-    from toolkit.kv_cache import KvCache
+    from toolkit.gguf.format import Metadata
+    from toolkit.gguf.reader import GgufFile
+    from toolkit.memory.kv_cache import KvCache
     from toolkit.model_source import ModelSource, SourceTensor
     from toolkit.model_summary import DescribedTensor, ModelSummary
 
@@ -62,7 +62,7 @@ def command(source: str, with_tensors: bool, local_files_only: bool, as_json: bo
 
 def _read_gguf(path: Path) -> "tuple[dict[str, Any], Metadata, list[DescribedTensor]]":
     """Return where a GGUF model lies, its metadata and its tensors."""
-    from toolkit.gguf_reader import read_gguf
+    from toolkit.gguf.reader import read_gguf
     from toolkit.model_summary import described
 
     file = read_gguf(path)
@@ -81,7 +81,7 @@ def _gguf_place(file: "GgufFile") -> dict[str, Any]:
 
 def _read_checkpoint(directory: Path) -> "tuple[dict[str, Any], Metadata, list[DescribedTensor]]":
     """Return where a checkpoint lies, the metadata that it would get, and its tensors under their GGUF names."""
-    from toolkit.hf_source import source_from_checkpoint
+    from toolkit.sources.hf_source import source_from_checkpoint
 
     source = source_from_checkpoint(directory)
     for warning in source.warnings:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from toolkit.tensor_plan import ConversionPlan, TensorPlan
+    from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 
 
 def kept_tensors(plan: "ConversionPlan") -> "list[TensorPlan]":

@@ -23,11 +23,11 @@ from toolkit.cli.places import parse_kv
 from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
 if TYPE_CHECKING:
-    from toolkit.divergence import BaseLogits, Watch
-    from toolkit.divergence_statistics import Distribution, Divergence, Estimate, TokenScores
-    from toolkit.paired import Question
-    from toolkit.perplexity import Windows
-    from toolkit.runtime import LlamaRuntime
+    from toolkit.llama.runtime import LlamaRuntime
+    from toolkit.measures.divergence import BaseLogits, Watch
+    from toolkit.measures.divergence_statistics import Distribution, Divergence, Estimate, TokenScores
+    from toolkit.measures.paired import Question
+    from toolkit.measures.perplexity import Windows
 
 KEYS = ("mean", "median", "p99", "p999", "max", "same_top_fraction", "perplexity_ratio")
 _TO_DECIDE = 5
@@ -67,7 +67,7 @@ def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
         raise click.UsageError("--save-logits keeps the logits of --base; with --base-logits there is nothing to save")
     if options["save_logits"] is not None and options["until_decided"]:
         raise click.UsageError("--save-logits needs every window, but --until-decided stops before; give one of them")
-    from toolkit.paired import judge
+    from toolkit.measures.paired import judge
 
     questions = questions_of(options)
     given = {
@@ -110,10 +110,10 @@ def _measure(request: _Request) -> _Measured:
 
 
 def _in_lockstep(request: _Request) -> _Measured:
-    from toolkit.chat_text import tokens_of
-    from toolkit.divergence import LiveBase, check_vocabularies
-    from toolkit.logits_file import logits_writer
-    from toolkit.perplexity import cut_windows
+    from toolkit.measures.chat_text import tokens_of
+    from toolkit.measures.divergence import LiveBase, check_vocabularies
+    from toolkit.measures.logits_file import logits_writer
+    from toolkit.measures.perplexity import cut_windows
 
     options = request.options
     text, n_ctx = measured_text(options, request.gguf), options["n_ctx"]
@@ -137,10 +137,10 @@ def _in_lockstep(request: _Request) -> _Measured:
 
 
 def _against_file(request: _Request) -> _Measured:
-    from toolkit.chat_text import tokens_of
-    from toolkit.divergence import SavedBase
-    from toolkit.logits_file import read_logits
-    from toolkit.perplexity import Windows
+    from toolkit.measures.chat_text import tokens_of
+    from toolkit.measures.divergence import SavedBase
+    from toolkit.measures.logits_file import read_logits
+    from toolkit.measures.perplexity import Windows
 
     options = request.options
     file = read_logits(options["base_logits"])
@@ -165,8 +165,8 @@ def _at_once(options: dict[str, Any]) -> int | None:
 
 
 def _compare(runtime: "LlamaRuntime", base: "BaseLogits", windows: "Windows", request: _Request) -> "Divergence":
-    from toolkit.divergence import measure_divergence
-    from toolkit.paired import random_order
+    from toolkit.measures.divergence import measure_divergence
+    from toolkit.measures.paired import random_order
 
     until_decided = request.options["until_decided"]
     order = random_order(windows.count) if until_decided else None
@@ -176,8 +176,8 @@ def _compare(runtime: "LlamaRuntime", base: "BaseLogits", windows: "Windows", re
 
 
 def _watch(total: int, tell: Tell, questions: "list[Question]") -> "Watch":
-    from toolkit.divergence_statistics import ChunkScores, chunk_scores
-    from toolkit.paired import judge
+    from toolkit.measures.divergence_statistics import ChunkScores, chunk_scores
+    from toolkit.measures.paired import judge
 
     seen: list[ChunkScores] = []
 

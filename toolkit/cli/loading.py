@@ -26,10 +26,12 @@ from toolkit.cli.places import (
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
-    from toolkit.ggml_devices import GgmlDevice
-    from toolkit.load_plan import BudgetLimits, LoadPlan, LoadRequest
-    from toolkit.memory import Footprint, TensorOverride
-    from toolkit.runtime import LlamaRuntime, RuntimeSettings
+    from toolkit.llama.footprint import Footprint
+    from toolkit.llama.ggml_devices import GgmlDevice
+    from toolkit.llama.load_settings import TensorOverride
+    from toolkit.llama.runtime import LlamaRuntime
+    from toolkit.llama.runtime_settings import RuntimeSettings
+    from toolkit.planning.load_plan import BudgetLimits, LoadPlan, LoadRequest
 
 _BATCH = 512
 PLACE_OPTIONS: tuple[Option[Any], ...] = (
@@ -118,8 +120,8 @@ def opened(
     """
     from dataclasses import replace
 
-    from toolkit.load_plan import runtime_settings
-    from toolkit.runtime import LlamaRuntime
+    from toolkit.llama.runtime import LlamaRuntime
+    from toolkit.llama.runtime_settings import runtime_settings
 
     plan = plan_of(path, load, n_ctx, beside)
     warn_of_idle_gpu(plan.choice)
@@ -147,7 +149,7 @@ def _warn_of_paging(plan: "LoadPlan") -> None:
 
 def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Opened | None = None) -> "LoadPlan":
     """Return how a file is loaded here and now."""
-    from toolkit.load_plan import plan_just_before_loading, read_budgets
+    from toolkit.planning.load_plan import plan_just_before_loading, read_budgets
 
     in_use = beside.plan.settings.rpc if beside is not None else ()
     request, devices, limits = _request(path, load, n_ctx, in_use)
@@ -160,10 +162,10 @@ def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Opened | None = N
 def _request(
     path: Path, load: LoadOptions, n_ctx: int, in_use: tuple[str, ...]
 ) -> "tuple[LoadRequest, tuple[GgmlDevice, ...], BudgetLimits]":
-    from toolkit.device_choice import choose_devices
-    from toolkit.ggml_devices import offload_devices
-    from toolkit.load_plan import BudgetLimits, LoadRequest
-    from toolkit.memory import MemorySettings
+    from toolkit.llama.device_choice import choose_devices
+    from toolkit.llama.ggml_devices import offload_devices
+    from toolkit.llama.load_settings import MemorySettings
+    from toolkit.planning.load_plan import BudgetLimits, LoadRequest
 
     where, n_gpus = load.places, len(offload_devices())
     vram, endpoints = servers_that_answer(where, sizes(where.vram), "loaded without it", in_use)
@@ -201,7 +203,7 @@ def _vram_of(devices: "tuple[GgmlDevice, ...]", given: tuple[int, ...] | None) -
 
 
 def _override(text: str) -> "TensorOverride":
-    from toolkit.memory import TensorOverride
+    from toolkit.llama.load_settings import TensorOverride
 
     pattern, equals, buffer_type = text.rpartition("=")
     if not equals or not pattern or not buffer_type:
@@ -211,7 +213,7 @@ def _override(text: str) -> "TensorOverride":
 
 def tell_of_load(one: Opened) -> None:
     """Say on stderr what was predicted and what is allocated on every device."""
-    from toolkit.load_plan import predicted_and_allocated
+    from toolkit.planning.load_plan import predicted_and_allocated
     from toolkit.units import format_size
 
     if one.allocated is None:
@@ -232,6 +234,6 @@ def devices_document(one: Opened) -> list[dict[str, Any]]:
     """Return the part of a document that says what every device holds; empty where llama.cpp does not tell."""
     from dataclasses import asdict
 
-    from toolkit.load_plan import predicted_and_allocated
+    from toolkit.planning.load_plan import predicted_and_allocated
 
     return [asdict(device) for device in predicted_and_allocated(one.plan, one.allocated)] if one.allocated else []

@@ -15,7 +15,7 @@ from toolkit.cli.places import add_options
 from toolkit.errors import QualityError
 
 if TYPE_CHECKING:
-    from toolkit.evaluation_text import EvaluationText
+    from toolkit.measures.evaluation_text import EvaluationText
 
 Tell = Callable[[int, int, str], None]
 
@@ -42,20 +42,20 @@ def quality_options(function: Function) -> Function:
 
 def windows_load(options: dict[str, Any], n_ctx: int, max_chunks: int | None) -> LoadOptions:
     """Return how to load a model for windows of n_ctx tokens, as many side by side as llama-perplexity takes."""
-    from toolkit.perplexity import windows_together
+    from toolkit.measures.perplexity import windows_together
 
     return replace(load_options(options), n_parallel=windows_together(n_ctx, max_chunks))
 
 
 def measured_text(options: dict[str, Any], gguf: Path) -> "EvaluationText":
     """Return the text that the options ask for, in the chat format of a model if they do."""
-    from toolkit.evaluation_text import named_text
+    from toolkit.measures.evaluation_text import named_text
 
     text = named_text(options["text"])
     if not options["as_chat"]:
         return text
-    from toolkit.chat_text import as_chat
-    from toolkit.gguf_reader import read_gguf
+    from toolkit.gguf.reader import read_gguf
+    from toolkit.measures.chat_text import as_chat
 
     return as_chat(text, read_gguf(gguf).metadata, gguf.name)
 
@@ -90,7 +90,7 @@ def explained(paths: Sequence[Path], schema: str, keys: Sequence[str], *, as_jso
     try:
         yield
     except QualityError as error:
-        from toolkit.bad_weights import find_bad_weights
+        from toolkit.llama.bad_weights import find_bad_weights
 
         suspects = [f"{path.name}: {name}" for path in paths for name in find_bad_weights(path)]
         message = f"{error}; suspected: {', '.join(suspects[:3])}" if suspects else str(error)

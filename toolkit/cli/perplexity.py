@@ -11,8 +11,8 @@ from toolkit.cli.loading import devices_document, load_options, opened
 from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, value_bar, windows_load
 
 if TYPE_CHECKING:
-    from toolkit.evaluation_text import EvaluationText
-    from toolkit.perplexity import Perplexity
+    from toolkit.measures.evaluation_text import EvaluationText
+    from toolkit.measures.perplexity import Perplexity
 
 KEYS = ("perplexity", "standard_error", "tokens")
 
@@ -75,9 +75,9 @@ def document(result: "Perplexity") -> dict[str, Any]:
 
 def _measure(gguf: Path, text: "EvaluationText", options: dict[str, Any]) -> "tuple[Perplexity, list[dict[str, Any]]]":
     """Return the perplexity, and what the devices held."""
-    from toolkit.chat_text import tokens_of
-    from toolkit.logits_file import SaveAs, measure_and_save
-    from toolkit.perplexity import cut_windows, measure_windows, strided_window
+    from toolkit.measures.chat_text import tokens_of
+    from toolkit.measures.logits_file import SaveAs, measure_and_save
+    from toolkit.measures.perplexity import cut_windows, measure_windows, strided_window
 
     n_ctx, chunks, stride, output = options["n_ctx"], options["chunks"], options["stride"], options["save_logits"]
     if stride is None:

@@ -11,9 +11,10 @@ from toolkit.cli.common import SIZE, Function, warn
 from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
-    from toolkit.memory import FlashAttention, MemoryProbe
-    from toolkit.memory_load import OwnProcess
-    from toolkit.plan import AsksMemory, KvTypes, PlannedChoice
+    from toolkit.llama.load_settings import FlashAttention
+    from toolkit.memory.load import OwnProcess
+    from toolkit.memory.probe import MemoryProbe
+    from toolkit.planning.plan import AsksMemory, KvTypes, PlannedChoice
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
 Option = Callable[[Function], Function]
@@ -108,7 +109,7 @@ def servers_that_answer(
 
     Raises InputError for an address that is none or not trusted, EnvironmentFaultError if a required server is down.
     """
-    from toolkit.rpc_endpoints import check_reachable, parse_endpoint
+    from toolkit.machine.rpc_endpoints import check_reachable, parse_endpoint
 
     endpoints = [parse_endpoint(text, insecure=where.rpc_insecure) for text in where.rpc]
     if endpoints and vram is not None and any(vram) and len(vram) < len(endpoints):
@@ -134,8 +135,8 @@ def servers_that_answer(
 
 def warn_of_unused_gpu() -> None:
     """Say so where a GPU is there and llama-cpp-python was built without the means to use it."""
-    from toolkit.devices import list_gpus
-    from toolkit.offload_build import offload_build, reinstall_line
+    from toolkit.llama.offload_build import offload_build, reinstall_line
+    from toolkit.machine.devices import list_gpus
 
     gpus, build = list_gpus().gpus, offload_build()
     if gpus and build.installed and not build.offloads:
@@ -164,11 +165,11 @@ def memory_asker(
 
     The child is that of `probe`, or one that ends with the context.
     """
-    from toolkit.disk_cache import cache_folder
-    from toolkit.memory import MemoryProbe
-    from toolkit.memory_cache import CachedProbe, MemoryCache
-    from toolkit.memory_estimate import EstimatingProbe
-    from toolkit.offload_build import offload_build
+    from toolkit.llama.offload_build import offload_build
+    from toolkit.machine.disk_cache import cache_folder
+    from toolkit.memory.cache import CachedProbe, MemoryCache
+    from toolkit.memory.estimate import EstimatingProbe
+    from toolkit.memory.probe import MemoryProbe
 
     with MemoryProbe() if probe is None else nullcontext(probe) as asked:
         kept = MemoryCache(None if no_cache else cache_folder(), from_log=asked.from_log)
@@ -182,6 +183,6 @@ def memory_asker(
 
 def _own_process() -> "OwnProcess":
     # Imported here, because it loads llama.cpp's bindings and a plan mostly does without.
-    from toolkit.memory_load import OwnProcess
+    from toolkit.memory.load import OwnProcess
 
     return OwnProcess()

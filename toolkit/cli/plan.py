@@ -13,10 +13,10 @@ from toolkit.cli.source import local_files_option, resolve_source
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
-    from toolkit.companions import Companion
+    from toolkit.memory.plannable import PlannableModel
     from toolkit.model_source import ModelSource
-    from toolkit.plan import PlannedChoice, Planner, PlanRequest
-    from toolkit.plannable import PlannableModel
+    from toolkit.planning.companions import Companion
+    from toolkit.planning.plan import PlannedChoice, Planner, PlanRequest
 
 EXAMPLE = """
 \b
@@ -67,7 +67,7 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     the headers of shards are fetched), a config.json, or `demo`. Every number is llama.cpp's own, asked before anything is converted or loaded.
     """
     from toolkit.cli.plan_report import Report, print_report
-    from toolkit.plan import Planner
+    from toolkit.planning.plan import Planner
 
     grid = _grid(words) if options["sweep"] else {}
     if words and not options["sweep"]:
@@ -92,7 +92,7 @@ def _companions(
     """Return the files that lie beside the model, and the request with what they leave of the budgets."""
     if options["mmproj"] is None and options["draft"] is None:
         return (), request
-    from toolkit.companions import budgets_beside, draft_model, projector
+    from toolkit.planning.companions import budgets_beside, draft_model, projector
 
     settings = replace(request.settings, device="cpu") if request.on_cpu else request.settings
     found = []
@@ -123,14 +123,14 @@ def _choices(
 
 def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
     """Return the model that SRC means, in these profiles; without any, in all that are worth planning."""
-    from toolkit.plannable import model_from_gguf, model_from_source, profiles_worth_planning
-    from toolkit.planner import LADDER
+    from toolkit.memory.plannable import model_from_gguf, model_from_source, profiles_worth_planning
+    from toolkit.planning.planner import LADDER
 
     is_gguf = path.suffix == ".gguf" or (not (path / "config.json").exists() and any(path.glob("*.gguf")))
     if is_gguf and not profiles:
         return model_from_gguf(path)
     if is_gguf:
-        from toolkit.gguf_source import source_from_gguf
+        from toolkit.sources.gguf_source import source_from_gguf
 
         return model_from_source(source_from_gguf(path), profiles)
     bare = path.suffix == ".json" or _has_config_alone(path)
@@ -142,13 +142,13 @@ def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "Plannable
 
 def _bare_source(path: Path) -> "ModelSource":
     # Each way in is imported by itself: reading checkpoints and vocabularies takes long to import.
-    from toolkit.config_source import source_from_config
+    from toolkit.sources.config_source import source_from_config
 
     return source_from_config(path)
 
 
 def _whole_source(path: Path, pre: str | None) -> "ModelSource":
-    from toolkit.hf_source import source_from_checkpoint
+    from toolkit.sources.hf_source import source_from_checkpoint
 
     return source_from_checkpoint(path, pre)
 

@@ -11,11 +11,11 @@ from toolkit.cli.places import warn_of_idle_gpu
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from toolkit.companions import Companion
-    from toolkit.launch import LaunchPlan
-    from toolkit.memory import DeviceBytes
-    from toolkit.plan import PlannedChoice, PlanRequest
-    from toolkit.plannable import PlannableModel
+    from toolkit.llama.footprint import DeviceBytes
+    from toolkit.memory.plannable import PlannableModel
+    from toolkit.planning.companions import Companion
+    from toolkit.planning.launch import LaunchPlan
+    from toolkit.planning.plan import PlannedChoice, PlanRequest
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def planned_path(choice: "PlannedChoice", model: "PlannableModel") -> Path:
 
 def document(report: Report) -> dict[str, Any]:
     """Return the JSON document of a plan."""
-    from toolkit.launch import launch_plan, llama_server_command
-    from toolkit.margin import machine_overhead
-    from toolkit.memory_estimate import ESTIMATE
+    from toolkit.memory.estimate import ESTIMATE
+    from toolkit.planning.launch import launch_plan, llama_server_command
+    from toolkit.planning.margin import machine_overhead
 
     choices, model, companions = report.choices, report.model, report.companions
     return {
@@ -95,7 +95,7 @@ def document(report: Report) -> dict[str, Any]:
 
 def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
     """Return the part of a document that describes a choice."""
-    from toolkit.plan import devices_with_budgets, state_bytes
+    from toolkit.planning.plan import devices_with_budgets, state_bytes
 
     settings, states = choice.settings, state_bytes(choice)
     return {
@@ -140,7 +140,7 @@ def context_per_sequence(choice: "PlannedChoice") -> int:
 
 
 def _print_for_others(report: Report, format_: str) -> None:
-    from toolkit.launch import FORMATS, WITHOUT_OVERRIDES, launch_plan, uses_overrides
+    from toolkit.planning.launch import FORMATS, WITHOUT_OVERRIDES, launch_plan, uses_overrides
 
     choice, model = report.choices[0], report.model
     plan = with_companions(launch_plan(choice, planned_path(choice, model)), report.companions)
@@ -154,7 +154,7 @@ def _print_for_others(report: Report, format_: str) -> None:
 
 
 def _print_table(report: Report) -> None:
-    from toolkit.plan import devices_with_budgets, state_bytes
+    from toolkit.planning.plan import devices_with_budgets, state_bytes
 
     choices, model, request = report.choices, report.model, report.request
     best = next((choice for choice in choices if choice.fits), choices[0])
@@ -229,7 +229,7 @@ def _print_context(choice: "PlannedChoice") -> None:
 
 
 def _kept_free(margin_bytes: int) -> str:
-    from toolkit.margin import machine_overhead
+    from toolkit.planning.margin import machine_overhead
     from toolkit.units import format_size
 
     overhead = machine_overhead()

@@ -8,10 +8,10 @@ from toolkit.cli.places import Places, kv_pair, places, servers_that_answer, siz
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
-    from toolkit.devices import Gpu
-    from toolkit.memory import AskedDevice, MemorySettings
-    from toolkit.plan import PlanRequest
-    from toolkit.token_speed import Bandwidths
+    from toolkit.llama.load_settings import AskedDevice, MemorySettings
+    from toolkit.machine.devices import Gpu
+    from toolkit.planning.plan import PlanRequest
+    from toolkit.planning.token_speed import Bandwidths
 
 BOTH_KV_TYPES = ("f16", "q8_0")
 
@@ -45,11 +45,11 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
 
     Raises InputError for values that are none, EnvironmentFaultError if a required server is down.
     """
-    from toolkit.devices import read_ram
-    from toolkit.gpus import find_gpus
-    from toolkit.plan import PlanRequest
-    from toolkit.planner import Prefer
-    from toolkit.split_search import Budgets
+    from toolkit.llama.gpus import find_gpus
+    from toolkit.machine.devices import read_ram
+    from toolkit.planning.plan import PlanRequest
+    from toolkit.planning.planner import Prefer
+    from toolkit.planning.split_search import Budgets
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
     vram, endpoints, n_gpus = _budgets(asked.places)
@@ -78,7 +78,7 @@ def warn_of_long_context(n_ctx: int, trained: int | None) -> None:
 
 
 def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -> "MemorySettings":
-    from toolkit.memory import MemorySettings
+    from toolkit.llama.load_settings import MemorySettings
 
     return MemorySettings(
         asked.n_ctx,
@@ -96,8 +96,8 @@ def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -
 
 def _margin(vram: tuple[int, ...], given: int | None) -> int:
     """Return what stays free on each GPU, with a warning where it is little for Windows' own driver model."""
-    from toolkit.gpus import find_gpus
-    from toolkit.margin import machine_margin
+    from toolkit.llama.gpus import find_gpus
+    from toolkit.planning.margin import machine_margin
     from toolkit.units import format_size
 
     advised = machine_margin(vram)
@@ -129,7 +129,7 @@ def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...], int]:
 
 def _check_that_gpus_are_here(n_gpus: int) -> None:
     """Raise InputError where a GPU would have to be stood in for: beside servers, which are real, it cannot."""
-    from toolkit.ggml_devices import offload_devices
+    from toolkit.llama.ggml_devices import offload_devices
 
     here = len(offload_devices())
     if n_gpus > here:
@@ -140,7 +140,7 @@ def _check_that_gpus_are_here(n_gpus: int) -> None:
 
 
 def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
-    from toolkit.gpus import find_gpus
+    from toolkit.llama.gpus import find_gpus
 
     gpus = find_gpus().gpus
     for gpu in gpus:
@@ -153,7 +153,8 @@ def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
 
 def _free_on(endpoints: tuple[str, ...]) -> tuple[int, ...]:
     """Return what every device of the servers has free; a server has one for each GPU of its machine."""
-    from toolkit.memory import MemoryProbe, MemorySettings
+    from toolkit.llama.load_settings import MemorySettings
+    from toolkit.memory.probe import MemoryProbe
 
     with MemoryProbe() as probe:
         return probe.free_bytes(MemorySettings(1, device="cpu", rpc=endpoints))
@@ -171,7 +172,7 @@ def _tell_who_holds(gpu: "Gpu") -> None:
 
 
 def _warn_of_less(given: tuple[int, ...]) -> None:
-    from toolkit.gpus import find_gpus
+    from toolkit.llama.gpus import find_gpus
     from toolkit.units import format_size
 
     for gpu, size in zip(find_gpus().gpus, given, strict=False):
@@ -180,8 +181,8 @@ def _warn_of_less(given: tuple[int, ...]) -> None:
 
 
 def _bandwidths(asked: PlanningOptions, *, on_cpu: bool) -> "Bandwidths":
-    from toolkit.bandwidth import gpu_bandwidths, ram_bandwidth
-    from toolkit.token_speed import GIGA, Bandwidths
+    from toolkit.machine.bandwidth import gpu_bandwidths, ram_bandwidth
+    from toolkit.planning.token_speed import GIGA, Bandwidths
 
     given, ram = asked.gpu_bandwidth, asked.ram_bandwidth
     gpus = () if on_cpu else (given * GIGA,) if given else gpu_bandwidths()

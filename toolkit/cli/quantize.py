@@ -21,8 +21,8 @@ Example:
 @conversion_options
 def command(source: Path, output: Path | None, allow_requantize: bool, **options: Any) -> None:
     """Requantize IN.gguf (one file, or any of llama.cpp's split files) to OUT.gguf."""
-    from toolkit.gguf_source import source_from_gguf
-    from toolkit.shards import parts_beside
+    from toolkit.conversion.shards import parts_beside
+    from toolkit.sources.gguf_source import source_from_gguf
 
     if output is not None:
         refuse_inputs([output], [source])

@@ -12,8 +12,8 @@ from toolkit.cli.places import warn_of_unused_gpu
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
-    from toolkit.generation import Generation, GenerationStats
-    from toolkit.gguf_format import Metadata
+    from toolkit.gguf.format import Metadata
+    from toolkit.measures.generation import Generation, GenerationStats
 
 DEFAULT_CONTEXT = 4096
 
@@ -44,7 +44,7 @@ def command(gguf: Path, **options: Any) -> None:
 
     The text goes to stdout as it comes; what was allocated, and how fast it went, to stderr.
     """
-    from toolkit.gguf_reader import read_gguf
+    from toolkit.gguf.reader import read_gguf
 
     if options["raw"] and options["system"]:
         raise click.UsageError("--system is a part of the chat format, which --raw leaves out")
@@ -81,22 +81,21 @@ def document(stats: "GenerationStats") -> dict[str, Any]:
 
 
 def _default_context(metadata: "Metadata") -> int:
-    from toolkit.kv_cache import ModelKeys
+    from toolkit.memory.kv_cache import ModelKeys
 
     return min(DEFAULT_CONTEXT, ModelKeys(metadata).count("context_length") or DEFAULT_CONTEXT)
 
 
 def _generation(one: Opened, metadata: "Metadata", prompt: str, options: dict[str, Any]) -> "Generation":
-    from toolkit.generation import Generation, Sampling
+    from toolkit.measures.generation import Generation, Sampling
 
     tokens = _tokens(one, metadata, prompt, options)
     return Generation(one.runtime, tokens, Sampling(options["n_tokens"], options["temperature"], options["seed"]))
 
 
 def _tokens(one: Opened, metadata: "Metadata", prompt: str, options: dict[str, Any]) -> list[int]:
-    from toolkit.generation import chat_tokens
-    from toolkit.tokenizer.chat_template import KEY
-    from toolkit.verify.chat import special_texts
+    from toolkit.measures.generation import chat_tokens
+    from toolkit.tokenizer.chat_template import KEY, special_texts
 
     template = metadata.get(KEY)
     if options["raw"] or template is None:

@@ -8,7 +8,7 @@ from toolkit.cli.common import Function, note
 from toolkit.errors import QualityError
 
 if TYPE_CHECKING:
-    from toolkit.paired import Question, Verdict
+    from toolkit.measures.paired import Question, Verdict
 
 _OPTIONS = (
     click.option("--max-kld", type=click.FloatRange(min=0), help="Fail (exit code 1) above this mean divergence."),
@@ -34,7 +34,7 @@ def questions_of(options: dict[str, Any]) -> "list[Question]":
 
     Raises click.UsageError if --until-decided has nothing to decide.
     """
-    from toolkit.paired import mean_divergence_at_most, perplexity_increase_at_most, same_top_at_least
+    from toolkit.measures.paired import mean_divergence_at_most, perplexity_increase_at_most, same_top_at_least
 
     questions = []
     if options["max_kld"] is not None:

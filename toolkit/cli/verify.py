@@ -54,9 +54,9 @@ def command(
 
 
 def _origin(source: Path, pre: str | None) -> "Origin":
-    from toolkit.gguf_reader import read_gguf
-    from toolkit.gguf_source import source_from_gguf
-    from toolkit.hf_source import source_from_checkpoint
+    from toolkit.gguf.reader import read_gguf
+    from toolkit.sources.gguf_source import source_from_gguf
+    from toolkit.sources.hf_source import source_from_checkpoint
     from toolkit.verify import Origin
 
     if not source.is_dir() or not (source / "config.json").is_file():

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from toolkit.comparison.rows import UNQUANTIZED
-from toolkit.content_digest import content_digest
-from toolkit.convert import ConversionOptions, write_gguf
+from toolkit.conversion.convert import ConversionOptions, write_gguf
+from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import InputError
-from toolkit.gguf_reader import read_gguf
-from toolkit.imatrix import Imatrix
+from toolkit.gguf.reader import read_gguf
+from toolkit.gguf.rows import row_count
+from toolkit.imatrix.matrix import Imatrix
+from toolkit.machine.content_digest import content_digest
+from toolkit.memory.plannable import PlannableModel, PlannedFile, model_from_gguf
 from toolkit.model_source import ModelSource
-from toolkit.plannable import PlannableModel, PlannedFile, model_from_gguf
 from toolkit.quant_profile import load_profile
-from toolkit.rows import row_count
-from toolkit.tensor_plan import ConversionPlan, plan_conversion
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy
 
 from toolkit.comparison.rows import Loss, Quality, Row
-from toolkit.divergence_statistics import Divergence, Doubles, Estimate, mean_of
-from toolkit.paired import Interval
-from toolkit.verdict import Measured, Measurement
+from toolkit.measures.divergence_statistics import Divergence, Doubles, Estimate, mean_of
+from toolkit.measures.paired import Interval
+from toolkit.measures.verdict import Measured, Measurement
 
 DEVIATIONS = 1.96
 """Standard errors to each side of an interval that holds the true value in 95 % of the cases."""

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from toolkit.comparison.rows import Machine
-from toolkit.devices import physical_cores, read_ram
-from toolkit.disk_cache import gpu_names
-from toolkit.ggml_devices import offload_devices
+from toolkit.llama.ggml_devices import offload_devices
+from toolkit.machine.devices import physical_cores, read_ram
+from toolkit.machine.disk_cache import gpu_names
 
 _DISTRIBUTIONS = ("gguf-toolkit", "llama-cpp-python", "numpy")
 

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy
 
-from toolkit.chat_text import tokens_of
 from toolkit.comparison.losses import loss_of
 from toolkit.comparison.rows import Quality, TextKey
-from toolkit.divergence import BaseLogits, LiveBase, SavedBase, check_vocabularies, measure_divergence
-from toolkit.divergence_statistics import Divergence, Doubles, Estimate, TokenScores
 from toolkit.errors import InputError
-from toolkit.evaluation_text import EvaluationText
-from toolkit.logits_file import SaveAs, logits_bytes, measure_and_save, read_logits
-from toolkit.perplexity import Perplexity, Windows, cut_windows, measure_perplexity, windows_together
-from toolkit.runtime import LlamaRuntime, RuntimeSettings
+from toolkit.llama.runtime import LlamaRuntime
+from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.chat_text import tokens_of
+from toolkit.measures.divergence import BaseLogits, LiveBase, SavedBase, check_vocabularies, measure_divergence
+from toolkit.measures.divergence_statistics import Divergence, Doubles, Estimate, TokenScores
+from toolkit.measures.evaluation_text import EvaluationText
+from toolkit.measures.logits_file import SaveAs, logits_bytes, measure_and_save, read_logits
+from toolkit.measures.perplexity import Perplexity, Windows, cut_windows, measure_perplexity, windows_together
 
 SCRATCH_BYTES = 8 << 30
 """The base's logits are kept in a file up to this size; larger ones are computed again beside every model."""

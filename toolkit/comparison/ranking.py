@@ -8,9 +8,9 @@ from typing import Literal
 
 from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.rows import Comparison, Row, TextKey
-from toolkit.paired import ALPHA, Interval, interval
+from toolkit.measures.paired import ALPHA, Interval, interval
+from toolkit.measures.verdict import Level, UseVerdict, judge, judge_use
 from toolkit.units import format_size
-from toolkit.verdict import Level, UseVerdict, judge, judge_use
 
 SAME_SHARE = 0.05
 """A difference below this share of the divergence itself is none."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from toolkit.divergence_statistics import ChunkScores, Estimate
-from toolkit.paired import Interval
-from toolkit.token_rate import TokenRate
-from toolkit.verdict import Standard, Use
+from toolkit.measures.divergence_statistics import ChunkScores, Estimate
+from toolkit.measures.paired import Interval
+from toolkit.measures.token_rate import TokenRate
+from toolkit.measures.verdict import Standard, Use
 
 UNQUANTIZED = frozenset({"F32", "F16", "BF16"})
 """Files that can be the base of others."""

@@ -8,17 +8,17 @@ from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
-from toolkit.bad_weights import find_bad_weights
 from toolkit.comparison.contestants import Contestant
 from toolkit.comparison.quality import Bar, BaseModel, Loadable, TextRequest, measure_quality, no_bar
 from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
-from toolkit.load_plan import runtime_settings
-from toolkit.memory import MemorySettings
-from toolkit.plan import AsksMemory, KvTypes, PlannedChoice, Planner, PlanRequest, devices_with_budgets
-from toolkit.runtime import LlamaRuntime, RuntimeSettings, supports_offload
-from toolkit.token_rate import RateSettings, TokenRate, measure_rates
+from toolkit.llama.bad_weights import find_bad_weights
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.runtime import LlamaRuntime, supports_offload
+from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
+from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
+from toolkit.planning.plan import AsksMemory, KvTypes, PlannedChoice, Planner, PlanRequest, devices_with_budgets
 
 BASE_KV: KvTypes = ("f16", "f16")
 BATCH = 512

@@ -1,7 +1,7 @@
 """Measurements of a comparison kept on disk, so that a run that was stopped goes on where it was.
 
 A measurement is kept under all that it depends on: the contents of the file and of its base (every byte of the weights
-counts, see `toolkit.content_digest`), the text, the windows, the settings of the run, and the build of llama.cpp.
+counts, see `toolkit.machine.content_digest`), the text, the windows, the settings of the run, and the build of llama.cpp.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from toolkit.comparison.rows import Loss, Quality, TextKey
-from toolkit.disk_cache import DiskCache, gpu_names, llama_build
-from toolkit.divergence_statistics import ChunkScores, Estimate
-from toolkit.paired import Interval
-from toolkit.token_rate import TokenRate
+from toolkit.machine.disk_cache import DiskCache, gpu_names, llama_build
+from toolkit.measures.divergence_statistics import ChunkScores, Estimate
+from toolkit.measures.paired import Interval
+from toolkit.measures.token_rate import TokenRate
 
 _FORMAT = 1
 Parsed = TypeVar("Parsed")

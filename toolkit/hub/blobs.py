@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from toolkit.gguf.output_file import take_lock
 from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, Counted, again
-from toolkit.output_file import take_lock
 
 LEAST_BYTES = 8 << 20
 """A smaller file is fetched again."""

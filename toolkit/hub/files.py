@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from toolkit.checkpoint import ADAPTER_MARKS, INDEX
+from toolkit.checkpoint.checkpoint import ADAPTER_MARKS, INDEX
 
 TORCH_INDEX = "pytorch_model.bin.index.json"
 _DESCRIPTION = (

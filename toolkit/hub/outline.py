@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from toolkit.checkpoint_tensor import FLOAT_DTYPES
+from toolkit.checkpoint.safetensors_reader import MAX_HEADER_BYTES, read_safetensors
+from toolkit.checkpoint.tensor import FLOAT_DTYPES
 from toolkit.errors import CheckpointError, InputError
 from toolkit.hub.files import TORCH_INDEX
 from toolkit.hub.model import HubModel
 from toolkit.hub.repository import WORKERS, Repository
-from toolkit.safetensors_reader import MAX_HEADER_BYTES, read_safetensors
 
 FIRST_BYTES = 1 << 15
 """of a shard; the header of most ends within them"""

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.checkpoint_tensor import CheckpointTensor
+from toolkit.checkpoint.safetensors_reader import read_safetensors
+from toolkit.checkpoint.tensor import CheckpointTensor
+from toolkit.checkpoint.torch_reader import read_torch
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.lora.settings import MERGE, LoraSettings, read_settings
-from toolkit.safetensors_reader import read_safetensors
-from toolkit.torch_reader import read_torch
 
 WEIGHTS: dict[str, Callable[[Path], Mapping[str, CheckpointTensor]]] = {
     "adapter_model.safetensors": read_safetensors,

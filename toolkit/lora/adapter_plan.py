@@ -11,19 +11,19 @@ from toolkit.architectures.base import Architecture, TensorRule
 from toolkit.architectures.dimensions import dimension
 from toolkit.architectures.row_sources import SelectedRows, Transposed
 from toolkit.architectures.transforms import scaled, stacked
+from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import CheckpointError, TensorError
-from toolkit.gguf_format import QUANTIZATION_VERSION, Metadata, ValueType, array, float32, string, uint32
-from toolkit.gguf_layout import lay_out
+from toolkit.gguf.format import QUANTIZATION_VERSION, Metadata, ValueType, array, float32, string, uint32
+from toolkit.gguf.layout import lay_out
+from toolkit.gguf.rows import RowSource
 from toolkit.json_files import read_json_object
 from toolkit.lora.adapter import Adapter, LoraPair
 from toolkit.lora.settings import MERGE, LoraSettings
-from toolkit.model_card import ParameterCount, general_metadata
-from toolkit.model_config import ModelConfig, normalise
 from toolkit.quant_profile import load_profile
-from toolkit.rows import RowSource
-from toolkit.tensor_matching import Instance, instances
-from toolkit.tensor_names import MULTIMODAL
-from toolkit.tensor_plan import ConversionPlan, TensorPlan
+from toolkit.sources.model_card import ParameterCount, general_metadata
+from toolkit.sources.tensor_matching import Instance, instances
+from toolkit.sources.tensor_names import MULTIMODAL
 
 EMBEDDING = "token_embd.weight"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import CheckpointError, ConfigError
-from toolkit.json_files import is_number, read_json_object
+from toolkit.gguf.format import is_number
+from toolkit.json_files import read_json_object
 
 CONFIG = "adapter_config.json"
 MERGE = "merge it into its base (merge_and_unload) and convert the result"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from toolkit.errors import ProfileError, TensorError
-from toolkit.ggml_types import BF16, F32, FLOAT_TYPES, Q8_0, TensorType
+from toolkit.gguf.ggml_types import BF16, F32, FLOAT_TYPES, Q8_0, TensorType
 from toolkit.quant_profile.profile import Model, ModelTraits, Position, QuantProfile, Subject
 from toolkit.quant_profile.protected import is_always_f32, may_be_quantized, needs_q8_0
 from toolkit.quant_profile.roles import (

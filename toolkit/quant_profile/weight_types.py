@@ -4,7 +4,7 @@ Source: `tensor_type_fallback` and `tensor_requires_imatrix` in src/llama-quant.
 """
 
 from toolkit.errors import ProfileError
-from toolkit.ggml_types import F16, FLOAT_TYPES, TYPES, TensorType, tensor_type
+from toolkit.gguf.ggml_types import F16, FLOAT_TYPES, TYPES, TensorType, tensor_type
 
 READ_ONLY = ("NVFP4", "Q1_0", "Q2_0")
 """Types for models that were trained in them; rounding other weights to them leaves little, or wants scales beside them."""

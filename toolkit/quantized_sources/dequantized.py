@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.checkpoint_tensor import CheckpointTensor
-from toolkit.ggml_types import F32, TensorType
+from toolkit.checkpoint.tensor import CheckpointTensor
+from toolkit.gguf.ggml_types import F32, TensorType
+from toolkit.gguf.rows import Bytes, RowSource
 from toolkit.quantized_sources.numbers import Floats
-from toolkit.rows import Bytes, RowSource
 
 ReadFloats = Callable[[int, int], Floats]
 

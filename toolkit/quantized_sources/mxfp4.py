@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy
 
 from toolkit.errors import CheckpointError
-from toolkit.ggml_types import TYPES, TensorType
+from toolkit.gguf.ggml_types import TYPES, TensorType
+from toolkit.gguf.rows import Bytes
 from toolkit.quantized_sources.dequantized import Opened
 from toolkit.quantized_sources.numbers import Numbers
 from toolkit.quantized_sources.packing import unpack_nibbles
 from toolkit.quantized_sources.parts import Parts
-from toolkit.rows import Bytes
 
 MXFP4 = TYPES["MXFP4"]
 GROUP_BYTES = 16

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.checkpoint_tensor import StoredTensor
+from toolkit.checkpoint.tensor import StoredTensor
 from toolkit.errors import CheckpointError
 
 Floats = NDArray[numpy.float32]

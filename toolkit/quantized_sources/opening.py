@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from toolkit.checkpoint import Checkpoint
-from toolkit.checkpoint_tensor import CheckpointTensor
+from toolkit.checkpoint.checkpoint import Checkpoint
+from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError
 from toolkit.quantized_sources.awq import open_awq
 from toolkit.quantized_sources.bitsandbytes import open_bitsandbytes

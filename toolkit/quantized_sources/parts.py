@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from toolkit.checkpoint_tensor import CheckpointTensor, StoredTensor
+from toolkit.checkpoint.tensor import CheckpointTensor, StoredTensor
 from toolkit.errors import CheckpointError
+from toolkit.gguf.rows import RowSource
 from toolkit.quantized_sources.declaration import Declaration
 from toolkit.quantized_sources.dequantized import DequantizedRows, DequantizedTensor, ReadFloats
 from toolkit.quantized_sources.numbers import Numbers, numbers
-from toolkit.rows import RowSource
 
 WORDS, BYTES, FLOATS = ("I32", "U32"), ("U8",), ("F16", "BF16", "F32", "F8_E4M3")
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.ggml_types import Q8_0, TYPES, TensorType
+from toolkit.gguf.ggml_types import Q8_0, TYPES, TensorType
+from toolkit.gguf.rows import Bytes, row_count
 from toolkit.model_source import KeptBlocks
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
 from toolkit.quantized_sources.numbers import Floats
-from toolkit.rows import Bytes, row_count
 
 Q4_0, Q4_1, Q5_1 = TYPES["Q4_0"], TYPES["Q4_1"], TYPES["Q5_1"]
 BLOCK = 32

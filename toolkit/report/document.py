@@ -5,7 +5,7 @@ from typing import Any
 
 from toolkit.comparison.ranking import Difference, advise, differences, pareto_rows, verdicts_of, why_not_ranked
 from toolkit.comparison.rows import Comparison, Quality, Row
-from toolkit.verdict import UseVerdict
+from toolkit.measures.verdict import UseVerdict
 
 _NO_RATES = (
     "prompt_tokens_per_second",

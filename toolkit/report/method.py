@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from toolkit.comparison.ranking import SAME_SHARE, verdicts_of, why_not_ranked
 from toolkit.comparison.rows import Comparison
-from toolkit.paired import ALPHA
+from toolkit.measures.paired import ALPHA
+from toolkit.measures.verdict import Level, Source, Threshold, Use
 from toolkit.report import words
 from toolkit.report.markup import Html, element, joined
 from toolkit.units import format_size
-from toolkit.verdict import Level, Source, Threshold, Use
 
 
 def verdict_section(comparison: Comparison) -> Html:

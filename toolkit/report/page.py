@@ -9,6 +9,7 @@ from functools import cached_property
 from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.ranking import Advice, Difference, advise, differences, pareto_rows
 from toolkit.comparison.rows import Comparison, Row
+from toolkit.measures.verdict import Level, judge_use
 from toolkit.report import words
 from toolkit.report.bars import generation_rate, memory_bars, memory_key, prompt_rate, rate_bars
 from toolkit.report.markup import Html, element
@@ -16,7 +17,6 @@ from toolkit.report.method import method_section, verdict_section
 from toolkit.report.scatter import NARROW, WIDE, points_of, scatter
 from toolkit.report.style import STYLE
 from toolkit.units import format_size
-from toolkit.verdict import Level, judge_use
 
 LEVEL_CLASSES = {
     Level.GOOD: "good",

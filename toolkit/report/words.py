@@ -4,9 +4,9 @@ import math
 
 from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.rows import Comparison, DeviceMemory, Method, Row
-from toolkit.divergence_statistics import Estimate
+from toolkit.measures.divergence_statistics import Estimate
+from toolkit.measures.verdict import Level, judge_use
 from toolkit.units import format_size
-from toolkit.verdict import Level, judge_use
 
 NOTHING = "-"
 

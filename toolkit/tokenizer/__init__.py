@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import TokenizerError
-from toolkit.gguf_format import Metadata, ValueType, array, boolean, string, uint32
+from toolkit.gguf.format import Metadata, ValueType, array, boolean, string, uint32
 from toolkit.tokenizer.byte_level_bpe import read_byte_level_bpe
 from toolkit.tokenizer.chat_template import chat_template_metadata
 from toolkit.tokenizer.families import Family, family_metadata, family_of, llama_metadata, with_family_tokens

@@ -3,12 +3,14 @@
 import re
 from typing import Any
 
-from toolkit.gguf_format import Metadata, ValueType, array, string
+from toolkit.gguf.format import Metadata, ValueType, array, items, string
 from toolkit.json_files import read_json_object, read_text
 from toolkit.tokenizer.files import TokenizerFiles
+from toolkit.tokenizer.vocabulary import TOKENS
 
 KEY = "tokenizer.chat_template"
 DEFAULT = "default"
+_ROLES = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 
 Templates = dict[str, str]
 
@@ -27,6 +29,17 @@ def chat_template_metadata(files: TokenizerFiles) -> tuple[Metadata, tuple[str, 
             "the chat template in tokenizer_config.json differs from the one in a file of its own; the former is used",
         )
     return _metadata(templates), warnings
+
+
+def special_texts(metadata: Metadata) -> dict[str, str]:
+    """Return what templates call `bos_token` and so on."""
+    tokens = items(metadata, TOKENS)
+    result = {}
+    for name, role in _ROLES.items():
+        index = metadata.get(f"tokenizer.ggml.{role}_token_id")
+        known = index is not None and isinstance(index.value, int) and 0 <= index.value < len(tokens)
+        result[name] = str(tokens[int(str(index.value))]) if known and index is not None else ""
+    return result
 
 
 def has_chat_template(files: TokenizerFiles) -> bool:

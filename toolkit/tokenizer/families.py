@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from toolkit.gguf_format import Metadata, boolean, uint32
+from toolkit.gguf.format import Metadata, boolean, uint32
 from toolkit.tokenizer.files import TokenizerFiles, tokenizer_json_added_tokens
 from toolkit.tokenizer.special_tokens import SpecialTokens
 from toolkit.tokenizer.vocabulary import Vocabulary

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from toolkit.errors import TokenizerError
-from toolkit.gguf_format import Metadata, ValueType, array, boolean, string
+from toolkit.gguf.format import Metadata, ValueType, array, boolean, string
 from toolkit.json_files import read_json_object
 from toolkit.tokenizer.bpe_model import too_few_rows
 from toolkit.tokenizer.byte_alphabet import spelled

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from toolkit.errors import TokenizerError
-from toolkit.gguf_format import Metadata, ValueType, array, boolean
+from toolkit.gguf.format import Metadata, ValueType, array, boolean
 from toolkit.tokenizer.added_tokens import beyond, conflicts, gather_added_tokens
 from toolkit.tokenizer.bpe_model import too_few_rows
 from toolkit.tokenizer.files import (

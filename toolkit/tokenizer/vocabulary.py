@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from toolkit.gguf_format import Metadata
+from toolkit.gguf.format import Metadata
+
+TOKENS = "tokenizer.ggml.tokens"
+"""key of the texts"""
 
 
 class TokenType(IntEnum):

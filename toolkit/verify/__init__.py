@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.gguf_reader import GgufFile, read_gguf
+from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.model_source import ModelSource
 from toolkit.verify.architecture import check_architecture
 from toolkit.verify.chat import check_chat_templates

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from toolkit.gguf_format import Metadata, MetadataValue, Scalar, uint32
-from toolkit.gguf_reader import GgufFile
+from toolkit.gguf.format import Metadata, MetadataValue, Scalar, uint32
+from toolkit.gguf.reader import GgufFile
 from toolkit.model_source import ModelSource
 from toolkit.verify.check import Check, judged, listed
 

@@ -1,16 +1,14 @@
 """Whether a file formats conversations as its source does."""
 
-from toolkit.chat_rendering import Conversation, TemplateRefusalError, render
-from toolkit.gguf_format import Metadata
-from toolkit.gguf_reader import GgufFile
+from toolkit.gguf.format import Metadata
+from toolkit.gguf.reader import GgufFile
+from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, render
 from toolkit.model_source import ModelSource
-from toolkit.tokenizer.chat_template import KEY
+from toolkit.tokenizer.chat_template import KEY, special_texts
 from toolkit.verify.check import Check, judged, listed, unknown
 from toolkit.verify.conversations import CONVERSATIONS
-from toolkit.verify.vocabulary import TOKENS, items
 
 NAME = "chat template"
-_ROLES = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 
 
 def check_chat_templates(source: ModelSource, file: GgufFile) -> Check:
@@ -71,14 +69,3 @@ def _parting(expected: str, found: str) -> str:
         (i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found))
     )
     return f"{found[at : at + 30]!r} instead of {expected[at : at + 30]!r} at character {at}"
-
-
-def special_texts(metadata: Metadata) -> dict[str, str]:
-    """Return what templates call `bos_token` and so on."""
-    tokens = items(metadata, TOKENS)
-    result = {}
-    for name, role in _ROLES.items():
-        index = metadata.get(f"tokenizer.ggml.{role}_token_id")
-        known = index is not None and isinstance(index.value, int) and 0 <= index.value < len(tokens)
-        result[name] = str(tokens[int(str(index.value))]) if known and index is not None else ""
-    return result

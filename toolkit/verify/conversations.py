@@ -1,6 +1,6 @@
 """The conversations that chat templates are tried on."""
 
-from toolkit.chat_rendering import Conversation
+from toolkit.measures.chat_rendering import Conversation
 
 _SYSTEM = {"role": "system", "content": "You are a careful assistant."}
 _QUESTION = {"role": "user", "content": "What is the weather in Zürich?  Answer in two lines.\n"}

@@ -3,11 +3,12 @@
 import numpy
 
 from toolkit.errors import EnvironmentFaultError, ToolkitError
-from toolkit.file_check import refusal
-from toolkit.gguf_reader import GgufFile
-from toolkit.next_token import why_no_next_token
-from toolkit.runtime import LlamaRuntime, Logits, RuntimeSettings
+from toolkit.gguf.reader import GgufFile
+from toolkit.llama.next_token import why_no_next_token
+from toolkit.llama.runtime import LlamaRuntime, Logits
+from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.verify.check import Check, Outcome, judged, unknown
+from toolkit.verify.file_check import refusal
 
 LOADS, LOGITS = "loads", "first logits"
 _SENSIBLE = "finite, spread, and different after different tokens"

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from toolkit.gguf_reader import GgufFile
+from toolkit.gguf.reader import GgufFile
 from toolkit.model_source import ModelSource
 from toolkit.verify.check import Check, judged, listed
 

@@ -10,12 +10,13 @@ import numpy
 
 import toolkit
 from toolkit.errors import InputError
-from toolkit.gguf_reader import GgufFile
-from toolkit.llama_vocabulary import LlamaVocabulary
+from toolkit.gguf.format import items
+from toolkit.gguf.reader import GgufFile
+from toolkit.llama.vocabulary import LlamaVocabulary
 from toolkit.model_source import ModelSource
 from toolkit.tokenizer.encoding import SourceEncoder, source_encoder
+from toolkit.tokenizer.vocabulary import TOKENS
 from toolkit.verify.check import Check, judged, listed, unknown
-from toolkit.verify.vocabulary import TOKENS, items
 
 NAME, EXPECTED = "token ids", "those of the source's own tokenizer"
 _TYPES = "tokenizer.ggml.token_type"

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import numpy
 
-from toolkit.gguf_format import Metadata, Scalar
-from toolkit.gguf_reader import GgufFile
+from toolkit.gguf.format import Metadata, items
+from toolkit.gguf.reader import GgufFile
 from toolkit.model_source import ModelSource
+from toolkit.tokenizer.vocabulary import TOKENS
 from toolkit.verify.check import Check, judged, listed, unknown
 
-TOKENS = "tokenizer.ggml.tokens"
 _TYPES, _SCORES, _MERGES = (f"tokenizer.ggml.{name}" for name in ("token_type", "scores", "merges"))
 _ROLE = re.compile(r"tokenizer\.ggml\.(\w+_token_id|add_\w+_token|add_space_prefix)")
 _UNUSED = 5
@@ -35,12 +35,6 @@ def check_vocabulary(source: ModelSource, file: GgufFile) -> Iterator[Check]:
         "vocabulary", not differences, "tokens, types, scores and merges of the source", observed, listed(differences)
     )
     yield _special(source.metadata, file.metadata)
-
-
-def items(metadata: Metadata, key: str) -> tuple[Scalar, ...]:
-    """Return the items of an array, nothing if there is none."""
-    found = metadata.get(key)
-    return found.value if found is not None and isinstance(found.value, tuple) else ()
 
 
 def _count(expected: int, found: int, file: GgufFile) -> Check:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy
 
-from toolkit import quantizer
-from toolkit.devices import physical_cores
-from toolkit.ggml_types import F32, FLOAT_TYPES, TensorType
-from toolkit.gguf_reader import GgufFile
+from toolkit.gguf.ggml_types import F32, FLOAT_TYPES, TensorType
+from toolkit.gguf.reader import GgufFile
+from toolkit.gguf.row_sample import all_runs, sampled_runs
+from toolkit.gguf.rows import RowSource
+from toolkit.llama import quantizer
+from toolkit.machine.devices import physical_cores
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
-from toolkit.row_sample import all_runs, sampled_runs
-from toolkit.rows import RowSource
 from toolkit.verify.check import Check, judged, listed, unknown
 from toolkit.verify.tensors import EMBEDDING, OUTPUT
 

@@ -1,0 +1,136 @@
+"""What holds for every architecture that is registered, and how little one more of a known kind takes."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from twins import changed_case, convert_edited
+
+from toolkit import architectures
+from toolkit.architectures import architecture_families, find_architecture, known_architectures
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.errors import ConfigError
+from toolkit.gguf.format import MAX_NAME_BYTES
+from toolkit.gguf.reader import read_gguf
+
+FOLDER = Path(architectures.__file__).parent
+KNOWN = known_architectures()
+BY_CLASS = {name: known for known in KNOWN for name in known.hf_classes}
+RESEMBLES_LLAMA = ("mistral", "qwen3", "qwen2", "smollm3")
+
+
+def repeated(names):
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def test_class_names_and_model_types_are_unique():
+    assert repeated([name for known in KNOWN for name in known.hf_classes]) == []
+    assert repeated([name for known in KNOWN for name in known.model_types]) == []
+
+
+def test_every_file_of_the_folder_registers_or_helps():
+    sources = {path: path.read_text(encoding="utf-8") for path in FOLDER.parent.rglob("*.py")}
+    for path in FOLDER.glob("[!_]*.py"):
+        helps = any(f"toolkit.architectures.{path.stem} import" in source for source in sources.values())
+        assert helps or "ARCHITECTURES = " in sources[path], f"{path.name} is used by nobody"
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_an_architecture_is_found_by_its_class_and_by_its_model_type(name):
+    known = BY_CLASS[name]
+    assert find_architecture(ModelConfig({"architectures": [name]})) == (known, ())
+    for model_type in known.model_types:
+        found, notes = find_architecture(ModelConfig({"model_type": model_type}))
+        assert found is known
+        assert len(notes) == 1
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_names_in_rules_are_those_of_gguf_and_fit(name):
+    for rule in BY_CLASS[name].tensors:
+        target = rule.target.format(layer=999)
+        assert len(target.encode()) <= MAX_NAME_BYTES
+        assert re.fullmatch(r"((enc\.|dec\.)?(blk\.999\.)?)?[a-z0-9_]+(\.\w+){0,2}", target), target
+        assert rule.shape, rule.source
+        if "{layer}" in rule.source:
+            assert "{layer}" in rule.target
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_two_rules_for_one_target_are_alternatives_with_sources_of_their_own(name):
+    rules = [(rule.target, rule.source, rule.layers) for rule in BY_CLASS[name].tensors]
+    assert len(set(rules)) == len(rules)
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_the_embedding_and_the_last_norm_have_rules(name):
+    targets = {rule.target for rule in BY_CLASS[name].tensors}
+    assert "token_embd.weight" in targets
+    known = BY_CLASS[name]
+    assert known.naming.embedding_tensor in {rule.source for rule in known.tensors}
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_patterns_of_dropped_names_compile_and_say_why(name):
+    for pattern, why in BY_CLASS[name].dropped.items():
+        re.compile(pattern)
+        assert why
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalML", "Qwen3", "", "llama"])
+def test_an_unknown_class_is_told_the_nearest_one(name):
+    with pytest.raises(ConfigError, match=r"is not supported; the nearest is \w+; known: "):
+        find_architecture(ModelConfig({"architectures": [name]}))
+
+
+def code_lines(path):
+    text = re.sub(r'"""(.|\n)*?"""', "", path.read_text(encoding="utf-8"))
+    return [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "from", "import"))
+    ]
+
+
+def test_a_relative_of_llama_is_a_short_file():
+    lengths = {name: len(code_lines(FOLDER / f"{name}.py")) for name in RESEMBLES_LLAMA}
+    assert lengths["mistral"] < 25, lengths
+    assert lengths["qwen3"] < 25, lengths
+    assert max(lengths.values()) < 45, lengths
+
+
+NEWCOMER = '''
+"""Newcomer: Llama without rope permutation, with norms on the heads, under a class of its own."""
+
+from dataclasses import replace
+
+from toolkit.architectures.qwen3 import QWEN3
+
+NEWCOMER = replace(
+    QWEN3,
+    hf_classes=("NewcomerForCausalLM",),
+    model_types=("newcomer",),
+    defaults={**QWEN3.defaults, "rope_theta": 20000.0},
+)
+
+ARCHITECTURES = (NEWCOMER,)
+'''
+
+
+def test_one_new_file_is_all_that_a_new_architecture_takes(tmp_path, monkeypatch):
+    assert len(NEWCOMER.splitlines()) < 25
+    (tmp_path / "newcomer.py").write_text(NEWCOMER, encoding="utf-8")
+    monkeypatch.setattr(architectures, "__path__", [*architectures.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "toolkit.architectures.newcomer", raising=False)
+    architecture_families.cache_clear()
+    try:
+        path = convert_edited(changed_case("qwen3", tmp_path / "case", newcomer))
+    finally:
+        monkeypatch.undo()
+        architecture_families.cache_clear()
+        del sys.modules["toolkit.architectures.newcomer"], architectures.newcomer
+    assert read_gguf(path).metadata["qwen3.rope.freq_base"].value == 20000.0
+
+
+def newcomer(checkpoint):
+    checkpoint.config |= {"architectures": ["NewcomerForCausalLM"], "model_type": "newcomer"}
+    checkpoint.config.pop("rope_theta", None)

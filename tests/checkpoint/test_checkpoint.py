@@ -1,0 +1,149 @@
+"""The files of a checkpoint directory: which are read, and what is said where some are missing or are not what they seem."""
+
+import json
+import struct
+
+import numpy
+import pytest
+from editable_checkpoint import write_safetensors
+from twins import changed_case, convert_edited, file_of
+
+from toolkit.checkpoint.checkpoint import open_checkpoint
+from toolkit.errors import CheckpointError, TokenizerError
+from toolkit.sources.hf_source import source_from_checkpoint
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4976698672\n"
+
+
+def tensors(*names):
+    return {name: ("F32", numpy.full(8, index, dtype="<f4")) for index, name in enumerate(names)}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    return tmp_path
+
+
+def write_index(directory, weight_map):
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+
+
+def refused(directory, message):
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(directory)
+
+
+def test_shards_are_read_with_and_without_an_index(directory):
+    for number in (1, 2):
+        write_safetensors(directory / f"model-0000{number}-of-00002.safetensors", tensors(f"t{number}"))
+    assert set(open_checkpoint(directory).tensors) == {"t1", "t2"}
+    write_index(directory, {f"t{number}": f"model-0000{number}-of-00002.safetensors" for number in (1, 2)})
+    assert set(open_checkpoint(directory).tensors) == {"t1", "t2"}
+
+
+def test_weights_of_another_naming_beside_the_shards_are_ignored_and_said(directory):
+    write_safetensors(directory / "model.safetensors", tensors("a"))
+    write_safetensors(directory / "consolidated.safetensors", tensors("b"))
+    checkpoint = open_checkpoint(directory)
+    assert set(checkpoint.tensors) == {"a"}
+    assert checkpoint.notes == ("ignored consolidated.safetensors: model*.safetensors stands beside them",)
+
+
+def test_a_shard_that_the_index_names_and_nobody_has_is_named_with_its_number_of_tensors(directory):
+    write_safetensors(directory / "model-00001-of-00002.safetensors", tensors("a"))
+    second = "model-00002-of-00002.safetensors"
+    write_index(directory, {"a": "model-00001-of-00002.safetensors", "b": second, "c": second})
+    refused(directory, f"names {second}, absent from .*: 2 tensors are missing; download the rest")
+
+
+def test_one_of_three_shards_without_an_index_is_refused(directory):
+    write_safetensors(directory / "model-00002-of-00003.safetensors", tensors("a"))
+    refused(directory, "shard 1 of 3 is missing beside model-00002-of-00003.safetensors")
+
+
+def test_a_shard_cut_at_half_is_named_with_the_bytes_that_it_lacks(directory):
+    path = directory / "model.safetensors"
+    write_safetensors(path, tensors("a", "b", "c", "d"))
+    path.write_bytes(path.read_bytes()[:-40])
+    refused(directory, r"model.safetensors: truncated, \w ends \d+ bytes beyond the file")
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "message"),
+    [
+        ({"a": "../other.safetensors"}, "outside the checkpoint directory"),
+        ({"a": "/etc/passwd"}, "outside the checkpoint directory"),
+        ({"a": "nul\0.safetensors"}, "has no weight_map"),
+        ({"a": 3}, "has no weight_map"),
+        ({}, "has no weight_map"),
+        (None, "has no weight_map"),
+        ([], "has no weight_map"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(weight_map, message, directory):
+    write_safetensors(directory / "model.safetensors", tensors("a"))
+    write_index(directory, weight_map)
+    refused(directory, message)
+
+
+def test_a_tensor_in_two_shards_is_refused(directory):
+    for number in (1, 2):
+        write_safetensors(directory / f"model-0000{number}-of-00002.safetensors", tensors("a"))
+    refused(directory, "a stands in both model-00001-of-00002.safetensors and model-00002-of-00002.safetensors")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json"])
+def test_a_git_lfs_pointer_is_named_with_the_size_that_it_stands_for(name, directory):
+    (directory / name).write_text(POINTER, encoding="utf-8")
+    refused(directory, f"{name} is a git-lfs pointer to 4,976,698,672 bytes: run `git lfs pull`")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_a_tokenizer_that_is_a_git_lfs_pointer_is_refused(name, tmp_path):
+    directory = changed_case("llama2", tmp_path)
+    (directory / name).write_text(POINTER, encoding="utf-8")
+    with pytest.raises((CheckpointError, TokenizerError), match=f"{name} is a git-lfs pointer"):
+        source_from_checkpoint(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("model.pt", "PyTorch .pt weights"), ("tf_model.h5", "TensorFlow"), ("m.gguf", "a GGUF file")],
+)
+def test_weights_in_a_format_that_is_not_read_are_named(name, what, directory):
+    (directory / name).write_bytes(b"PK")
+    refused(directory, rf"holds {what}.* \({name}\) and no \*.safetensors")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', "[" * 100_000, "\0", '{"a": ' + "9" * 5000 + "}"])
+def test_a_config_that_is_no_json_object_is_refused(text, directory):
+    write_safetensors(directory / "model.safetensors", tensors("a"))
+    (directory / "config.json").write_text(text, encoding="utf-8")
+    refused(directory, "config.json (is not valid JSON|holds a JSON)")
+
+
+def test_a_directory_that_is_none_and_one_without_a_config(tmp_path):
+    refused(tmp_path / "absent", "is not a directory; give a Hugging Face checkpoint directory, or `demo`")
+    refused(tmp_path, "has no config.json; it is not a Hugging Face checkpoint directory")
+
+
+def test_a_tensor_beyond_4_gib_converts_to_the_same_file(tmp_path):
+    def spread(path):
+        """Move the data of the last tensor 5 GiB up, across a hole in the file."""
+        content = path.read_bytes()
+        length = struct.unpack("<Q", content[:8])[0]
+        header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
+        last = max(header, key=lambda name: header[name]["data_offsets"])
+        start, stop = header[last]["data_offsets"]
+        header[last]["data_offsets"] = [start + (5 << 30), stop + (5 << 30)]
+        text = json.dumps(header).encode()
+        with path.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text + body[:start])
+            file.seek(8 + len(text) + start + (5 << 30))
+            file.write(body[start:stop])
+
+    directory = changed_case("llama2", tmp_path / "a")
+    spread(directory / "model.safetensors")
+    assert (directory / "model.safetensors").stat().st_size > 5 << 30
+    assert convert_edited(directory).read_bytes() == file_of("llama2", tmp_path / "b")

@@ -1,0 +1,59 @@
+import pytest
+
+from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.errors import ConfigError
+
+
+def test_null_means_absent():
+    config = normalise({"rope_scaling": None, "head_dim": None, "hidden_size": 64})
+    assert config.get("head_dim") is None
+    assert config["rope"] == {"rope_type": "default"}
+
+
+def test_old_and_new_spellings_of_rope_are_one():
+    new = {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0}}
+    old = {"rope_theta": 500000.0, "rope_scaling": {"type": "llama3", "factor": 8.0}}
+    assert normalise(new)["rope"] == normalise(old)["rope"]
+
+
+def test_the_text_part_of_a_multimodal_config_moves_to_the_top():
+    raw = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "text_config": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64},
+        "vision_config": {"hidden_size": 1024},
+    }
+    config = normalise(raw)
+    assert (config["architectures"], config["model_type"], config["hidden_size"]) == (["LlamaForCausalLM"], "llama", 64)
+
+
+@pytest.mark.parametrize(
+    ("alias", "key"), [("n_layer", "num_hidden_layers"), ("norm_eps", "rms_norm_eps"), ("n_embd", "hidden_size")]
+)
+def test_other_spellings_are_understood_but_do_not_win(alias, key):
+    assert normalise({alias: 3})[key] == 3
+    assert normalise({alias: 3, key: 4})[key] == 4
+
+
+def test_a_missing_key_is_named_with_the_version_that_wrote_the_config():
+    with pytest.raises(ConfigError, match=r"has no hidden_size, .* \(written by transformers 4.40.0\)"):
+        normalise({"transformers_version": "4.40.0"})["hidden_size"]
+
+
+def test_class_defaults_fill_in_and_may_follow_other_keys():
+    config = ModelConfig({"num_attention_heads": 8}).with_defaults(
+        {"num_key_value_heads": lambda config: config["num_attention_heads"], "rms_norm_eps": 1e-6}
+    )
+    assert config.integer("num_key_value_heads") == 8
+    assert config.number("rms_norm_eps") == 1e-6
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "64", True, [64]])
+def test_what_should_be_a_positive_integer_must_be_one(value):
+    with pytest.raises(ConfigError, match="expected a positive integer"):
+        normalise({"hidden_size": value}).integer("hidden_size")
+
+
+def test_a_per_layer_value_is_refused_by_name():
+    with pytest.raises(ConfigError, match="per-layer rope_theta is not supported for llama"):
+        normalise({"rope_theta": [1e4, 5e5], "model_type": "llama"}).number("rope_theta")

@@ -1,0 +1,89 @@
+from dataclasses import dataclass
+
+import gguf
+import numpy
+import pytest
+
+from toolkit.errors import TensorError
+from toolkit.gguf.format import MetadataValue, ValueType, array, boolean, float32, int32, string, uint32
+from toolkit.gguf.ggml_types import F32, TYPES, TensorType
+from toolkit.gguf.layout import lay_out
+
+METADATA = {
+    "general.architecture": string("llama"),
+    "a.u32": uint32(7),
+    "a.i32": int32(-7),
+    "a.f32": float32(0.1),
+    "a.bool": boolean(True),
+    "a.u64": MetadataValue(ValueType.UINT64, 2**63),
+    "a.f64": MetadataValue(ValueType.FLOAT64, 0.1),
+    "a.i8": MetadataValue(ValueType.INT8, -3),
+    "a.text": string("模型 Ž é"),
+    "a.strings": array(ValueType.STRING, ["<s>", "", "▁the"]),
+    "a.numbers": array(ValueType.INT32, [1, -2, 3]),
+    "a.none": array(ValueType.STRING, []),
+}
+
+
+@dataclass
+class Tensor:
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType = F32
+
+
+def write(path, metadata, tensors):
+    layout = lay_out(metadata, tensors)
+    content = bytearray(layout.file_bytes)
+    content[: len(layout.header)] = layout.header
+    for number, (tensor, offset) in enumerate(zip(tensors, layout.offsets, strict=True)):
+        content[offset : offset + tensor.type.tensor_bytes(tensor.shape)] = bytes(
+            [number + 1]
+        ) * tensor.type.tensor_bytes(tensor.shape)
+    path.write_bytes(content)
+    return gguf.GGUFReader(path)
+
+
+def test_the_gguf_library_reads_back_every_kind_of_metadata(tmp_path):
+    reader = write(tmp_path / "m.gguf", METADATA, [Tensor("t", (2, 32))])
+    for key, value in METADATA.items():
+        if key == "a.none":
+            assert len(reader.fields[key].data) == 0
+            continue
+        read = reader.fields[key].contents()
+        expected = list(value.value) if isinstance(value.value, tuple) else value.value
+        assert read == (pytest.approx(expected) if isinstance(expected, float) else expected)
+
+
+def test_the_gguf_library_finds_every_tensor_at_its_place(tmp_path):
+    tensors = [
+        Tensor("odd", (3,)),
+        Tensor("blk.0.q", (4, 64), TYPES["Q8_0"]),
+        Tensor("experts", (2, 3, 256), TYPES["Q4_K"]),
+    ]
+    reader = write(tmp_path / "m.gguf", METADATA, tensors)
+    for number, (ours, read) in enumerate(zip(tensors, reader.tensors, strict=True)):
+        assert read.name == ours.name
+        assert tuple(int(length) for length in reversed(read.shape)) == ours.shape
+        assert set(numpy.asarray(read.data).view(numpy.uint8).reshape(-1).tolist()) == {number + 1}
+
+
+def test_tensor_data_is_aligned_as_the_metadata_asks():
+    tensors = [Tensor("a", (3,)), Tensor("b", (5,))]
+    assert all(offset % 32 == 0 for offset in lay_out(METADATA, tensors).offsets)
+    wide = lay_out({**METADATA, "general.alignment": uint32(256)}, tensors)
+    assert all(offset % 256 == 0 for offset in wide.offsets)
+    assert wide.file_bytes % 256 == 0
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ([Tensor("a", (1,)), Tensor("a", (1,))], "a would stand twice"),
+        ([Tensor("n" * 64, (1,))], "longer than the 63 bytes"),
+        ([Tensor("a", (1, 1, 1, 1, 1))], "a has 5 dimensions; GGUF allows 1 to 4"),
+    ],
+)
+def test_names_and_shapes_that_gguf_cannot_hold_are_refused(tensors, message):
+    with pytest.raises(TensorError, match=message):
+        lay_out(METADATA, tensors)

@@ -1,0 +1,58 @@
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+
+from toolkit.machine.load import load_warnings
+
+Times = namedtuple("Times", "user system idle iowait")
+
+
+class Psutil:
+    """A machine of four cores on which others work `others` seconds between two looks."""
+
+    def __init__(self, others: float = 0.0, frequency: object = None, plugged: bool | None = None) -> None:
+        self._others, self._looks, self._frequency, self._plugged = others, 0, frequency, plugged
+
+    def cpu_count(self) -> int:
+        return 4
+
+    def cpu_times(self) -> Times:
+        self._looks += 1
+        return Times(100 + self._others * (self._looks - 1), 0, 50, 7)
+
+    def Process(self) -> SimpleNamespace:  # noqa: N802  # psutil's name
+        return SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=1.0, system=0.5))
+
+    def cpu_freq(self) -> object:
+        return self._frequency
+
+    def sensors_battery(self) -> object:
+        return None if self._plugged is None else SimpleNamespace(power_plugged=self._plugged)
+
+
+def test_a_quiet_machine_is_not_worth_a_word() -> None:
+    quiet = Psutil(0.001, SimpleNamespace(current=3000, max=3200), True)
+    assert load_warnings(quiet, 0.01) == []
+
+
+def test_others_at_work_are_told_as_a_share_of_all_cores() -> None:
+    assert load_warnings(Psutil(0.02), 0.01) == [
+        "other processes use 50% of the processor, so rates are lower than they could be"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        (Psutil(frequency=SimpleNamespace(current=900, max=3200)), "900 of 3200 MHz"),
+        (Psutil(plugged=False), "on battery"),
+    ],
+)
+def test_what_holds_the_processor_back_is_told(machine: Psutil, words: str) -> None:
+    [warning] = load_warnings(machine, 0.01)
+    assert words in warning
+
+
+def test_the_real_machine_can_be_asked() -> None:
+    assert all(isinstance(line, str) for line in load_warnings(seconds=0.01))

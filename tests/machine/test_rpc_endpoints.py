@@ -1,0 +1,53 @@
+import socket
+
+import pytest
+from loopback_device import loopback_device
+
+from toolkit.errors import EnvironmentFaultError, InputError
+from toolkit.machine.rpc_endpoints import RpcEndpoint, check_reachable, parse_endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1:50052", "192.168.1.20:50052", "10.0.0.1:1", "172.16.3.4:65535", "[::1]:50052", "localhost:50052"],
+)
+def test_this_machine_and_private_networks_are_trusted(text):
+    assert str(parse_endpoint(text)) == text
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8:50052", "[2001:4860:4860::8888]:50052", "0.0.0.0:50052"])
+def test_other_addresses_are_refused_unless_asked_for(text):
+    with pytest.raises(InputError, match=r"no private address; .* no authentication .*--rpc-insecure"):
+        parse_endpoint(text)
+    assert str(parse_endpoint(text, insecure=True)) == text
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", ":50052", "host:0", "host:65536", "host:http"])
+def test_what_is_no_endpoint_says_how_to_write_one(text):
+    with pytest.raises(InputError, match="write it as HOST:PORT"):
+        parse_endpoint(text)
+
+
+def test_a_host_that_nobody_knows_is_named():
+    with pytest.raises(InputError, match=r"nobody\.invalid:50052: the host is not known"):
+        parse_endpoint("nobody.invalid:50052")
+
+
+def test_where_nobody_listens_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = RpcEndpoint("127.0.0.1", server.getsockname()[1])
+    with pytest.raises(EnvironmentFaultError, match=f"no RPC server answers at {endpoint}"):
+        check_reachable(endpoint)
+
+
+def test_a_server_that_is_busy_with_another_client_is_told_apart():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = RpcEndpoint("127.0.0.1", server.getsockname()[1])
+        with pytest.raises(EnvironmentFaultError, match=r"does not answer within 0\.2 s; it has one client at a time"):
+            check_reachable(endpoint, answer_seconds=0.2)
+
+
+def test_a_server_of_llama_cpp_is_reachable_as_often_as_it_is_asked():
+    with loopback_device() as text:
+        for _ in range(3):
+            check_reachable(parse_endpoint(text))

@@ -1,0 +1,110 @@
+import ast
+import configparser
+import shlex
+import subprocess
+from pathlib import Path
+
+from toolkit.llama.load_settings import TensorOverride
+from toolkit.planning.launch import (
+    LaunchPlan,
+    llama_arguments,
+    llama_server_command,
+    ollama_modelfile,
+    server_preset,
+    shell_variables,
+    uses_overrides,
+)
+
+AWKWARD = Path("/models/模型 Ž é/it's a model.gguf")
+
+
+def test_a_shell_reads_the_path_back_as_it_was():
+    words = shlex.split(llama_server_command(LaunchPlan(AWKWARD, 4096, 33, "f16")))
+    assert words == ["llama-server", "-m", str(AWKWARD), "-c", "4096", "-ngl", "33"]
+
+
+def test_a_quantized_kv_cache_comes_with_flash_attention():
+    words = shlex.split(llama_server_command(LaunchPlan(AWKWARD, 4096, 33, "q8_0")))
+    assert words[-6:] == ["-ctk", "q8_0", "-ctv", "q8_0", "-fa", "on"]
+
+
+def test_the_python_expression_is_valid_and_says_the_same():
+    call = ast.parse(llama_arguments(LaunchPlan(AWKWARD, 4096, 33, "q8_0")), mode="eval").body
+    arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    assert arguments == {
+        "model_path": str(AWKWARD),
+        "n_ctx": 4096,
+        "n_gpu_layers": 33,
+        "type_k": 8,
+        "type_v": 8,
+        "flash_attn": True,
+        "swa_full": False,
+    }
+
+
+MIXTURE = LaunchPlan(
+    AWKWARD,
+    32768,
+    49,
+    "q8_0",
+    "f16",
+    n_cpu_moe=12,
+    overrides=(TensorOverride(r"blk\.12\.ffn_up_exps\.weight"),),
+    tensor_split=(30, 19),
+    n_parallel=4,
+    n_ubatch=1024,
+    profile="Q4_K_M",
+)
+
+
+def test_a_mixture_names_the_blocks_whose_experts_stay_on_the_cpu():
+    words = shlex.split(llama_server_command(MIXTURE))
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert options == {
+        "-m": str(AWKWARD),
+        "-c": "32768",
+        "-ngl": "49",
+        "-ctk": "q8_0",
+        "-ctv": "f16",
+        "-fa": "on",
+        "-ncmoe": "12",
+        "-ot": r"blk\.12\.ffn_up_exps\.weight=CPU",
+        "-ts": "30,19",
+        "-np": "4",
+        "-ub": "1024",
+    }
+
+
+def test_a_shell_evaluates_the_variables_to_what_was_planned():
+    script = f"{shell_variables(MIXTURE)}\nprintf '%s\\n' \"$MODEL\" $NGL $CTX $KV_TYPE_K $KV_TYPE_V $N_CPU_MOE $TENSOR_SPLIT"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=True)
+    assert done.stdout.decode().splitlines() == [str(AWKWARD), "49", "32768", "q8_0", "f16", "12", "30,19"]
+
+
+def test_a_preset_is_a_section_of_ini_with_long_options():
+    parser = configparser.ConfigParser()
+    parser.read_string(server_preset(MIXTURE))
+    section = dict(parser["it's-a-model"])
+    assert section["model"] == str(AWKWARD)
+    assert section["n-gpu-layers"] == "49"
+    assert section["n-cpu-moe"] == "12"
+    assert section["override-tensor"] == r"blk\.12\.ffn_up_exps\.weight=CPU"
+
+
+def test_a_modelfile_says_what_the_server_of_ollama_must_be_told():
+    lines = ollama_modelfile(LaunchPlan(AWKWARD, 4096, 33, "q8_0")).splitlines()
+    assert "OLLAMA_KV_CACHE_TYPE=q8_0" in lines[0]
+    assert lines[1:] == [f"FROM {AWKWARD}", "PARAMETER num_ctx 4096", "PARAMETER num_gpu 33"]
+
+
+def test_only_overrides_and_servers_keep_a_plan_from_being_told_to_every_program():
+    assert uses_overrides(MIXTURE)
+    assert not uses_overrides(LaunchPlan(AWKWARD, 4096, 33, "q8_0"))
+
+
+def test_devices_come_after_the_servers_that_make_them_and_not_into_a_preset():
+    plan = LaunchPlan(AWKWARD, 512, 9, "f16", tensor_split=(5, 4), rpc=("10.0.0.1:50052",), devices=("CUDA0", "RPC0"))
+    words = shlex.split(llama_server_command(plan))
+    assert words[-4:] == ["--rpc", "10.0.0.1:50052", "-dev", "CUDA0,RPC0"]
+    assert "device" not in server_preset(plan)
+    assert "device = none" in server_preset(LaunchPlan(AWKWARD, 512, 0, "f16", devices=("none",)))

@@ -1,0 +1,70 @@
+"""Encoders under a classifier through llama.cpp, against the scores of transformers."""
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+from architectures.variants import bert_classifier, xlm_roberta_classifier
+from logits import token_ids
+from twins import changed_case, convert_edited
+
+from toolkit.gguf.reader import read_gguf
+from toolkit.llama.native import llama_cpp
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classifier_scores.json").read_text(encoding="utf-8"))
+CASES = {
+    "bert_classifier": ("bert", bert_classifier),
+    "xlm_roberta_classifier": ("xlm_roberta", xlm_roberta_classifier),
+}
+TOLERANCE = 2e-3
+"""llama.cpp reads GELU from a float16 table."""
+
+
+def class_scores(file, ids, n_classes):
+    """Return float32 [n_classes]: llama.cpp's scores of a text, as its ranking gives them."""
+    llama = llama_cpp()
+    parameters = llama.llama_model_default_params()
+    parameters.n_gpu_layers = 0
+    model = llama.llama_model_load_from_file(str(file).encode(), parameters)
+    assert llama.llama_model_n_cls_out(model) == n_classes
+    options = llama.llama_context_default_params()
+    options.n_ctx = options.n_batch = options.n_ubatch = 64
+    options.n_threads = options.n_threads_batch = 1
+    options.embeddings, options.pooling_type = True, llama.LLAMA_POOLING_TYPE_RANK
+    options.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    context = llama.llama_init_from_model(model, options)
+    batch = llama.llama_batch_init(len(ids), 0, 1)
+    try:
+        batch.n_tokens = len(ids)
+        for position, token in enumerate(ids):
+            batch.token[position], batch.pos[position] = int(token), position
+            batch.n_seq_id[position], batch.seq_id[position][0], batch.logits[position] = 1, 0, 1
+        assert llama.llama_encode(context, batch) == 0
+        return numpy.ctypeslib.as_array(llama.llama_get_embeddings_seq(context, 0), shape=(n_classes,)).copy()
+    finally:
+        llama.llama_batch_free(batch)
+        llama.llama_free(context)
+        llama.llama_model_free(model)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scores_are_those_of_transformers(name, tmp_path):
+    case, change = CASES[name]
+    expected = numpy.array(GOLDEN[name])
+    scores = class_scores(convert_edited(changed_case(case, tmp_path, change), "f32"), token_ids(), len(expected))
+    assert numpy.abs(scores - expected).max() < TOLERANCE
+    assert numpy.abs(expected).max() > 50 * TOLERANCE
+
+
+def test_classes_keep_their_names_and_order(tmp_path):
+    def shuffled(checkpoint):
+        bert_classifier(checkpoint)
+        checkpoint.config["id2label"] = {"2": "yes", "10": "never", "0": "no", "1": "maybe"}
+        checkpoint.tensors |= {
+            "classifier.weight": ("F32", numpy.zeros((4, 256), "<f4")),
+            "classifier.bias": ("F32", numpy.zeros(4, "<f4")),
+        }
+
+    file = read_gguf(convert_edited(changed_case("bert", tmp_path, shuffled), "f32"))
+    assert file.metadata["bert.classifier.output_labels"].value == ("no", "maybe", "yes", "never")

@@ -1,0 +1,46 @@
+"""A config alone against the checkpoint that it belongs to."""
+
+import json
+
+import pytest
+from test_kit_conversion import CASES
+
+from toolkit.conversion.convert import write_gguf
+from toolkit.conversion.tensor_plan import plan_conversion
+from toolkit.errors import CheckpointError, ConfigError
+from toolkit.quant_profile import load_profile
+from toolkit.sources.config_source import source_from_config
+from toolkit.sources.hf_source import source_from_checkpoint
+
+WEIGHTS_DECIDE = ("deepseek_v3", "falcon_new", "glm4_moe_lite", "qwen3_next")
+"""where nothing in the config tells whether a tensor, or a block that predicts further tokens, is stored"""
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in WEIGHTS_DECIDE])
+def test_shapes_and_metadata_are_those_of_the_checkpoint(case, kit_checkpoint):
+    directory = kit_checkpoint(case)
+    alone, whole = source_from_config(directory), source_from_checkpoint(directory)
+    assert {tensor.name: tensor.shape for tensor in alone.tensors} == {
+        tensor.name: tensor.shape for tensor in whole.tensors
+    }
+    # xielu.* are numbers that Apertus stores as weights; how embeddings are pooled stands in files of their own.
+    beside = ("general.", "tokenizer.", "xielu.", "bert.pooling_type")
+    model_keys = [key for key in whole.metadata if not key.startswith(beside)]
+    assert alone.metadata.keys() >= set(model_keys)
+    assert [key for key in model_keys if alone.metadata.get(key) != whole.metadata[key]] == []
+    assert alone.traits == whole.traits
+
+
+def test_a_conversion_of_it_is_refused(kit_checkpoint, tmp_path):
+    plan = plan_conversion(source_from_config(kit_checkpoint("llama3")), load_profile("q8_0"))
+    with pytest.raises(CheckpointError, match=r"has no weights: the model was described by its config\.json alone"):
+        write_gguf(plan, tmp_path / "out.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_or_unknown_config_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match=r"config\.json does not exist"):
+        source_from_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["NobodyForCausalLM"]}))
+    with pytest.raises(ConfigError, match="NobodyForCausalLM is not supported"):
+        source_from_config(tmp_path)

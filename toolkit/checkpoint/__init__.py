@@ -1,0 +1,1 @@
+"""What lies in a checkpoint: configs, and tensors in every container."""

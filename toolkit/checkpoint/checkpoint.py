@@ -1,0 +1,185 @@
+"""A Hugging Face checkpoint directory: its config and its tensors, indexed but not read."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit.checkpoint.safetensors_reader import read_safetensors
+from toolkit.checkpoint.tensor import CheckpointTensor
+from toolkit.checkpoint.torch_reader import read_torch
+from toolkit.errors import CheckpointError
+from toolkit.json_files import read_json_object, refuse_lfs_pointer
+
+INDEX = "model.safetensors.index.json"
+ADAPTER_MARKS = ("adapter_config.json", "adapter_model.safetensors")
+_NOT_YET = (
+    ("*.bin", "PyTorch .bin files, but no pytorch_model.bin"),
+    ("*.pt", "PyTorch .pt weights"),
+    ("*.pth", "PyTorch .pth weights"),
+    ("*.msgpack", "Flax weights"),
+    ("*.h5", "TensorFlow weights"),
+    ("*.gguf", "a GGUF file (give its path, and use `quantize`)"),
+)
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A file format for weights: what its files are called, and how one is read."""
+
+    index: str
+    stem: str
+    suffix: str
+    read: Callable[[Path], Mapping[str, CheckpointTensor]]
+
+    @property
+    def shard(self) -> re.Pattern[str]:
+        """Return the pattern of file names; its groups are the number of the shard and how many there are."""
+        return re.compile(rf"{self.stem}(?:-(\d+)-of-(\d+))?{re.escape(self.suffix)}")
+
+
+_SAFETENSORS = _Format(INDEX, "model", ".safetensors", read_safetensors)
+_PYTORCH = _Format("pytorch_model.bin.index.json", "pytorch_model", ".bin", read_torch)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint directory; `config` is config.json as it stands.
+
+    `lost` are the tensors that the index places in a file which does not hold them: name -> file.
+    """
+
+    directory: Path
+    config: dict[str, Any]
+    tensors: dict[str, CheckpointTensor]
+    notes: tuple[str, ...] = ()
+    lost: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """tensors that are stored and not among `tensors`, because a model does not need them: name -> why"""
+    quantization: str | None = None
+    """method and bits, where tensors are stored as codes"""
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """Index a checkpoint; memory-maps its weight files and reads their headers only. safetensors win over PyTorch's.
+
+    Raises CheckpointError if files are missing, truncated or malformed, or of a kind that is not supported.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory} is not a directory; give a Hugging Face checkpoint directory, or `demo`")
+    config_file = directory / "config.json"
+    if not config_file.is_file():
+        raise CheckpointError(_no_config(directory))
+    config = read_json_object(config_file)
+    for format_ in (_SAFETENSORS, _PYTORCH):
+        if (directory / format_.index).is_file():
+            return _read_indexed(directory, config, format_)
+        files = _weight_files(directory, format_)
+        if files:
+            return _read_all(directory, config, format_, files)
+    raise CheckpointError(_no_weights(directory))
+
+
+def _no_config(directory: Path) -> str:
+    adapter = _adapter(directory)
+    return adapter or f"{directory} has no config.json; it is not a Hugging Face checkpoint directory"
+
+
+def _adapter(directory: Path) -> str | None:
+    if not any((directory / mark).is_file() for mark in ADAPTER_MARKS):
+        return None
+    base = _adapter_base(directory)
+    return f"{directory} is a LoRA adapter of {base}, not a model: use `convert-lora`, or merge it into its base first (merge_and_unload)"
+
+
+def _adapter_base(directory: Path) -> str:
+    file = directory / ADAPTER_MARKS[0]
+    base = read_json_object(file).get("base_model_name_or_path") if file.is_file() else None
+    return base if isinstance(base, str) else "an unnamed model"
+
+
+def _read_indexed(directory: Path, config: dict[str, Any], format_: _Format) -> Checkpoint:
+    weight_map = read_json_object(directory / format_.index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(map(_is_file_name, weight_map.values())):
+        raise CheckpointError(f"{format_.index} has no weight_map of tensor names to file names")
+    files = sorted(set(weight_map.values()))
+    _refuse_missing(directory, files, weight_map, format_.index)
+    tensors = _read_files([directory / file for file in files], format_)
+    lost = {name: file for name, file in weight_map.items() if name not in tensors}
+    ignored = [file.name for file in _weight_files(directory, format_) if file.name not in files]
+    return Checkpoint(directory, config, tensors, _ignored_note(ignored, "the index does not name them"), lost)
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _refuse_missing(directory: Path, files: list[str], weight_map: dict[str, str], index: str) -> None:
+    for file in files:
+        if Path(file).name != file:
+            raise CheckpointError(f"{index} names {file!r}, which is outside the checkpoint directory")
+    missing = [file for file in files if not (directory / file).is_file()]
+    if missing:
+        count = sum(file in missing for file in weight_map.values())
+        raise CheckpointError(
+            f"{index} names {', '.join(missing)}, absent from {directory}: {count} tensors are missing; download the rest"
+        )
+
+
+def _weight_files(directory: Path, format_: _Format) -> list[Path]:
+    """Return the files of a format; of PyTorch's those that bear the name of weights, since others hold a training state."""
+    pattern = "*" if format_ is _SAFETENSORS else "pytorch_model*"
+    return sorted(file for file in directory.glob(pattern + format_.suffix) if file.is_file())
+
+
+def _read_all(directory: Path, config: dict[str, Any], format_: _Format, candidates: list[Path]) -> Checkpoint:
+    files = [file for file in candidates if format_.shard.fullmatch(file.name)] or [
+        file for file in candidates if file.name not in ADAPTER_MARKS
+    ]
+    if not files:
+        raise CheckpointError(_no_weights(directory))
+    _refuse_gaps(files, format_)
+    ignored = [file.name for file in candidates if file not in files]
+    notes = _ignored_note(ignored, f"{format_.stem}*{format_.suffix} stands beside them")
+    return Checkpoint(directory, config, _read_files(files, format_), notes)
+
+
+def _no_weights(directory: Path) -> str:
+    adapter = _adapter(directory)
+    if adapter:
+        return adapter
+    for pattern, what in _NOT_YET:
+        found = sorted(directory.glob(pattern))
+        if found:
+            refuse_lfs_pointer(found[0])
+            return f"{directory} holds {what} ({found[0].name}) and no *.safetensors or pytorch_model.bin, which is all that can be read"
+    return f"{directory} has no *.safetensors file"
+
+
+def _refuse_gaps(files: list[Path], format_: _Format) -> None:
+    matches = [format_.shard.fullmatch(file.name) for file in files]
+    numbered = [match for match in matches if match and match[1]]
+    if not numbered:
+        return
+    total = int(numbered[0][2])
+    present = {int(match[1]) for match in numbered}
+    missing = [number for number in range(1, min(total, 100_000) + 1) if number not in present]
+    if missing:
+        raise CheckpointError(f"shard {missing[0]} of {total} is missing beside {files[0].name}: download the rest")
+
+
+def _read_files(files: list[Path], format_: _Format) -> dict[str, CheckpointTensor]:
+    tensors: dict[str, CheckpointTensor] = {}
+    for file in files:
+        for name, tensor in format_.read(file).items():
+            if name in tensors:
+                raise CheckpointError(f"{name} stands in both {tensors[name].file.name} and {file.name}")
+            tensors[name] = tensor
+    if not tensors:
+        raise CheckpointError(f"{files[0].name} holds no tensors")
+    return tensors
+
+
+def _ignored_note(files: list[str], why: str) -> tuple[str, ...]:
+    return (f"ignored {', '.join(files)}: {why}",) if files else ()

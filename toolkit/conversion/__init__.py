@@ -1,0 +1,1 @@
+"""From a source to a file: the plan of every tensor, and its execution."""

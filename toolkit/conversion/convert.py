@@ -1,0 +1,182 @@
+"""Carry out a conversion plan: rows in, converted rows out, each at its place in the file."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy
+
+from toolkit.conversion.shards import Shard
+from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
+from toolkit.errors import TensorError
+from toolkit.gguf.ggml_types import BF16
+from toolkit.gguf.layout import Layout
+from toolkit.gguf.output_file import WorkFile, whole_or_absent
+from toolkit.gguf.output_set import all_or_none
+from toolkit.gguf.rows import Bytes, row_count
+from toolkit.llama import quantizer
+from toolkit.machine.devices import physical_cores
+
+WEIGHTS_PER_BLOCK = 1 << 20
+"""4 MiB as float32: large against the cost of a call, small against memory"""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    """How a conversion is carried out; none of this changes a byte of its output."""
+
+    threads: int | None = None
+    force: bool = False
+    allow_nan: bool = False
+    progress: Progress = lambda _written_bytes: None
+    check: Callable[[Path, ConversionPlan], None] = lambda _work_file, _plan: None
+    """called with the complete file before it gets its name; raises to refuse it"""
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """A range of rows of one tensor, within one expert, and where its output belongs."""
+
+    plan: TensorPlan
+    start: int
+    stop: int
+    offset: int
+
+
+def write_gguf(plan: ConversionPlan, output: Path, options: ConversionOptions | None = None) -> None:
+    """Write the planned file under `output`, whole or not at all.
+
+    Memory: a few blocks of WEIGHTS_PER_BLOCK float32 weights a thread, whatever the model.
+
+    Raises TensorError for weights that are not finite, InputError or OutputError if the output cannot be written.
+    """
+    options = options or ConversionOptions()
+    with whole_or_absent(output, plan.file_bytes, force=options.force) as work:
+        _write_parts([_Part(plan.tensors, plan.layout, work)], options)
+        options.check(work.path, plan)
+
+
+def write_shards(
+    plan: ConversionPlan, shards: Sequence[Shard], outputs: Sequence[Path], options: ConversionOptions
+) -> None:
+    """Write the files of a split model, all or none; `options.check` is called with the first of them.
+
+    Raises as `write_gguf` does.
+    """
+    sizes = [(output, shard.layout.file_bytes) for output, shard in zip(outputs, shards, strict=True)]
+    with all_or_none(sizes, force=options.force) as works:
+        parts = [_Part(shard.tensors, shard.layout, work) for shard, work in zip(shards, works, strict=True)]
+        _write_parts(parts, options)
+        options.check(works[0].path, plan)
+
+
+def write_skeleton(plan: ConversionPlan, path: Path) -> None:
+    """Write the planned file without its weights: a sparse file that llama.cpp can be asked about.
+
+    Raises OSError if the file cannot be written.
+    """
+    with path.open("wb") as file:
+        file.write(plan.layout.header)
+        file.truncate(plan.file_bytes)
+
+
+def row_blocks(plans: tuple[TensorPlan, ...], layout: Layout) -> Iterator[RowBlock]:
+    """Cut every tensor into blocks of rows, none across the border between two experts."""
+    for plan, offset in zip(plans, layout.offsets, strict=True):
+        row_bytes = plan.type.row_bytes(plan.shape[-1])
+        step = max(1, WEIGHTS_PER_BLOCK // plan.shape[-1])
+        for matrix in range(0, row_count(plan.shape), plan.rows_per_matrix):
+            end = matrix + plan.rows_per_matrix
+            for start in range(matrix, end, step):
+                yield RowBlock(plan, start, min(start + step, end), offset + start * row_bytes)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file to write."""
+
+    tensors: tuple[TensorPlan, ...]
+    layout: Layout
+    work: WorkFile
+
+
+def _write_parts(parts: Sequence[_Part], options: ConversionOptions) -> None:
+    quantizer.prepare({tensor.type for part in parts for tensor in part.tensors})
+    _write_tensors(parts, options)
+    for part in parts:
+        part.work.write(0, part.layout.header)
+
+
+def _write_tensors(parts: Sequence[_Part], options: ConversionOptions) -> None:
+    threads = options.threads or physical_cores()
+    blocks = ((block, part.work) for part in parts for block in row_blocks(part.tensors, part.layout))
+    with ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
+        running: set[Future[int]] = set()
+        try:
+            while True:
+                running |= {
+                    pool.submit(_convert, block, work, options.allow_nan)
+                    for block, work in islice(blocks, 2 * threads - len(running))
+                }
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                options.progress(sum(future.result() for future in done))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _convert(block: RowBlock, work: WorkFile, allow_nan: bool) -> int:
+    converted = converted_rows(block.plan, block.start, block.stop, allow_nan=allow_nan)
+    work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
+    return converted.nbytes
+
+
+def converted_rows(plan: TensorPlan, start: int, stop: int, *, allow_nan: bool = False) -> Bytes:
+    """Return uint8 [stop - start, row bytes] of the planned type, for rows of one expert.
+
+    Raises TensorError for weights that are not finite, or too large for the type.
+    """
+    rows = plan.source.read_rows(start, stop)
+    largest = 0.0 if allow_nan else quantizer.largest_magnitude(rows, plan.source.type)
+    if not math.isfinite(largest):
+        raise TensorError(_not_finite(plan, rows))
+    importance = _importance_of(plan, start)
+    quiet = allow_nan and plan.source.type is plan.type is BF16
+    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
+    if largest > quantizer.SAFE_MAGNITUDE and converted is not rows:
+        _refuse_overflow(plan, converted)
+    return converted
+
+
+def _importance_of(plan: TensorPlan, row: int) -> quantizer.Floats | None:
+    if plan.importance is None:
+        return None
+    length = plan.shape[-1]
+    matrix = row // plan.rows_per_matrix
+    return plan.importance[matrix * length : (matrix + 1) * length]
+
+
+def _not_finite(plan: TensorPlan, rows: Bytes) -> str:
+    values = quantizer.to_float32(rows, plan.source.type)
+    n_nan, n_infinite = int(numpy.isnan(values).sum()), int(numpy.isinf(values).sum())
+    return (
+        f"{plan.name} holds {n_nan} NaN and {n_infinite} infinite weights in one block of rows; "
+        "the checkpoint is damaged (--allow-nan goes on all the same)"
+    )
+
+
+def _refuse_overflow(plan: TensorPlan, converted: Bytes) -> None:
+    lost = int((~numpy.isfinite(quantizer.to_float32(converted, plan.type))).sum())
+    if not lost:
+        return
+    raise TensorError(
+        f"{plan.name} has weights too large for {plan.type.name}, whose numbers end at 65504: {lost} would become "
+        f"infinite in one block of rows; use --profile bf16 or f32, or --tensor-type '{plan.name}=bf16'"
+    )

@@ -1,0 +1,196 @@
+"""The middle of the toolkit: a conversion is a list of tensor plans. Making it reads no weight."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import ImatrixError
+from toolkit.gguf.format import Metadata, uint32
+from toolkit.gguf.ggml_types import F16, F32, FLOAT_TYPES, TensorType
+from toolkit.gguf.layout import Layout, lay_out
+from toolkit.gguf.rows import RowSource, row_count
+from toolkit.model_source import ModelSource, SourceTensor
+from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOverride, assign_types
+
+if TYPE_CHECKING:
+    from toolkit.imatrix.matrix import Imatrix
+
+_MOST_NAMES = 3
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor of the output: its name, where its rows come from, and what they become."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+    source: RowSource
+    importance: NDArray[numpy.float32] | None = None
+    """float32 [matrices * row length]: the weight of every column's error, for each expert in turn"""
+    fallback_from: TensorType | None = None
+    worst_difference: float | None = None
+    """of a weight from the source's, where its blocks are kept; None where weights are converted"""
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes of the tensor's data."""
+        return self.type.tensor_bytes(self.shape)
+
+    @property
+    def n_weights(self) -> int:
+        """Return the number of weights."""
+        return row_count(self.shape) * self.shape[-1]
+
+    @property
+    def rows_per_matrix(self) -> int:
+        """Return the rows that share one slice of the importance matrix: those of one expert."""
+        return self.shape[-2] if len(self.shape) > 1 else 1
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """All that a GGUF file will hold, and where."""
+
+    profile: QuantProfile
+    metadata: Metadata
+    tensors: tuple[TensorPlan, ...]
+    layout: Layout
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the size of the file to the byte."""
+        return self.layout.file_bytes
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the bits of tensor data per weight."""
+        return 8 * sum(plan.n_bytes for plan in self.tensors) / sum(plan.n_weights for plan in self.tensors)
+
+    @property
+    def typical_bits(self) -> float:
+        """Return the bits per weight of the type that most weights get, which says what quality to expect."""
+        return self.bits_per_weight if self.profile.keep else self.profile.default.bits_per_weight
+
+    @property
+    def fallback_share(self) -> float:
+        """Return the share of weights whose type is not the one that the profile asks for, 0 to 1."""
+        fallen = sum(plan.n_weights for plan in self.tensors if plan.fallback_from is not None)
+        return fallen / sum(plan.n_weights for plan in self.tensors)
+
+
+def plan_conversion(
+    source: ModelSource,
+    profile: QuantProfile,
+    imatrix: "Imatrix | None" = None,
+    overrides: Sequence[TypeOverride] = (),
+) -> ConversionPlan:
+    """Return the plan of a conversion.
+
+    Raises ProfileError for overrides that match nothing, ImatrixError if a tensor's type needs an importance matrix that
+    is not given.
+    """
+    shapes = [(tensor.name, tensor.shape) for tensor in source.tensors]
+    choices = assign_types(profile, shapes, source.traits, imatrix is not None, overrides)
+    plans = tuple(
+        _plan_kept(tensor, choices[tensor.name])
+        if profile.keep and not _overridden(tensor, overrides)
+        else _plan(
+            tensor.name, tensor.source, choices[tensor.name], imatrix, kept=_stays(source, tensor, choices, overrides)
+        )
+        for tensor in source.tensors
+    )
+    _require_importance(plans, choices, has_matrix=imatrix is not None)
+    metadata = source.metadata | {"general.file_type": uint32(_file_type(source, profile, plans))}
+    return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans))
+
+
+def _stays(
+    source: ModelSource, tensor: SourceTensor, choices: dict[str, TypeChoice], overrides: Sequence[TypeOverride]
+) -> bool:
+    """Tell whether a tensor keeps the type of its source.
+
+    In a GGUF file, what no profile quantizes does; of a checkpoint, blocks that it holds in a type of GGUF's own (MXFP4
+    experts), unless the user names another.
+    """
+    if source.keeps_types:
+        return not choices[tensor.name].quantizable
+    return tensor.source.type.quantized and not _overridden(tensor, overrides)
+
+
+def _overridden(tensor: SourceTensor, overrides: Sequence[TypeOverride]) -> bool:
+    return any(override.names(tensor.name) for override in overrides)
+
+
+def _plan_kept(tensor: SourceTensor, choice: TypeChoice) -> TensorPlan:
+    """Return the plan of a tensor that stays as its source has it, as far as GGUF can.
+
+    What has to be dequantized becomes F16: as exact as the scales of most formats, at half the size of the F32 in which
+    it is computed.
+    """
+    if choice.type is F32 and not choice.quantizable:
+        return TensorPlan(tensor.name, tensor.shape, F32, tensor.source)
+    kept = tensor.blocks()
+    if kept is not None:
+        return TensorPlan(tensor.name, tensor.shape, kept.rows.type, kept.rows, worst_difference=kept.worst_difference)
+    type_ = tensor.source.type
+    if tensor.packed_bytes is not None and not type_.quantized:
+        return TensorPlan(tensor.name, tensor.shape, F16, tensor.source)
+    difference = 0.0 if type_.quantized else None
+    return TensorPlan(tensor.name, tensor.shape, type_, tensor.source, worst_difference=difference)
+
+
+def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | None", *, kept: bool) -> TensorPlan:
+    type_ = rows.type if kept else choice.type
+    takes_importance = imatrix is not None and not kept and type_ not in FLOAT_TYPES
+    importance = imatrix.entries.get(name) if imatrix is not None and takes_importance else None
+    return TensorPlan(name, rows.shape, type_, rows, importance, None if kept else choice.fallback_from)
+
+
+def _file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
+    """Return general.file_type: a file of floats around MXFP4 experts is called after the experts."""
+    if profile.keep:
+        return _kept_file_type(source, profile, plans)
+    if profile.default in FLOAT_TYPES and any(plan.type.name == "MXFP4" for plan in plans):
+        return FILE_TYPES["MOSTLY_MXFP4_MOE"]
+    return profile.file_type
+
+
+def _kept_file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
+    """Return the file type of the source, else that of the type that takes most weights."""
+    own = source.metadata.get("general.file_type")
+    if own is not None and isinstance(own.value, int):
+        return own.value
+    weights: Counter[str] = Counter()
+    for plan in plans:
+        weights[plan.type.name] += plan.n_weights
+    most = weights.most_common(1)[0][0]
+    names = {"F32": "ALL_F32", "MXFP4": "MOSTLY_MXFP4_MOE"}
+    return FILE_TYPES.get(names.get(most, f"MOSTLY_{most}"), profile.file_type)
+
+
+def _require_importance(plans: Sequence[TensorPlan], choices: dict[str, TypeChoice], *, has_matrix: bool) -> None:
+    lacking = [plan for plan in plans if choices[plan.name].needs_imatrix and plan.importance is None]
+    if not lacking:
+        return
+    if has_matrix:
+        advice = f"raise them to a type that needs none: --tensor-type '{_pattern_of(lacking)}=q4_k'"
+    else:
+        advice = "make one with `gguf-toolkit imatrix MODEL.gguf --text FILE -o MATRIX`, and give --imatrix MATRIX"
+    raise ImatrixError(
+        f"{lacking[0].name} is to be stored as {lacking[0].type.name}, which needs an importance matrix "
+        f"(tensors that lack one: {len(lacking)}): {advice}"
+    )
+
+
+def _pattern_of(plans: Sequence[TensorPlan]) -> str:
+    """Return a regular expression for tensors: their names, or their blocks where there are many."""
+    names = [plan.name for plan in plans]
+    if len(names) > _MOST_NAMES:
+        names = list(dict.fromkeys(re.sub(r"^(blk\.\d+\.).*", r"\1", name) for name in names))
+    return "|".join(f"^{re.escape(name)}" for name in names)

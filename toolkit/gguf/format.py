@@ -1,0 +1,101 @@
+"""The parts of the GGUF format that readers, writers and everything between them share.
+
+Source: docs/gguf.md and ggml/src/gguf.cpp of llama.cpp.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAGIC = b"GGUF"
+VERSION = 3
+DEFAULT_ALIGNMENT = 32
+MAX_NAME_BYTES = 63
+MAX_DIMENSIONS = 4
+QUANTIZATION_VERSION = 2
+MAX_INTEGER, MAX_NUMBER = 2**31 - 1, 3.4e38
+"""what 32-bit values hold"""
+
+
+class ValueType(IntEnum):
+    """The type of a metadata value, with the number that the file stores."""
+
+    UINT8 = 0
+    INT8 = 1
+    UINT16 = 2
+    INT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    FLOAT32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    UINT64 = 10
+    INT64 = 11
+    FLOAT64 = 12
+
+
+SCALAR_FORMATS = {
+    ValueType.UINT8: "<B", ValueType.INT8: "<b", ValueType.UINT16: "<H", ValueType.INT16: "<h",
+    ValueType.UINT32: "<I", ValueType.INT32: "<i", ValueType.FLOAT32: "<f", ValueType.BOOL: "<?",
+    ValueType.UINT64: "<Q", ValueType.INT64: "<q", ValueType.FLOAT64: "<d",
+}  # fmt: skip
+"""How a number lies in the file, in the spelling that `struct` and numpy share."""
+
+Scalar = int | float | bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataValue:
+    """One metadata value; for an array, `type` is ARRAY, `value` a tuple, and `item_type` says of what."""
+
+    type: ValueType
+    value: Scalar | tuple[Scalar, ...]
+    item_type: ValueType | None = None
+
+
+Metadata = dict[str, MetadataValue]
+
+
+def uint32(value: int) -> MetadataValue:
+    """Return an unsigned 32-bit value."""
+    return MetadataValue(ValueType.UINT32, value)
+
+
+def int32(value: int) -> MetadataValue:
+    """Return a signed 32-bit value."""
+    return MetadataValue(ValueType.INT32, value)
+
+
+def float32(value: float) -> MetadataValue:
+    """Return a 32-bit float; rounding happens when it is written."""
+    return MetadataValue(ValueType.FLOAT32, float(value))
+
+
+def boolean(value: bool) -> MetadataValue:
+    """Return a boolean value."""
+    return MetadataValue(ValueType.BOOL, bool(value))
+
+
+def string(value: str) -> MetadataValue:
+    """Return a string value, stored as UTF-8."""
+    return MetadataValue(ValueType.STRING, value)
+
+
+def array(item_type: ValueType, values: Iterable[Scalar]) -> MetadataValue:
+    """Return an array whose items all have `item_type`."""
+    return MetadataValue(ValueType.ARRAY, tuple(values), item_type)
+
+
+def items(metadata: Metadata, key: str) -> tuple[Scalar, ...]:
+    """Return the items of an array, nothing if there is none."""
+    found = metadata.get(key)
+    return found.value if found is not None and isinstance(found.value, tuple) else ()
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number that a 32-bit float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and abs(value) <= MAX_NUMBER

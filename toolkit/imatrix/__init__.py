@@ -1,0 +1,1 @@
+"""Importance matrices: sums, files, and what they say of layers."""

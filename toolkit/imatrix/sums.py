@@ -1,0 +1,125 @@
+"""Importance matrices as they are collected: sums of squares and counts, which can be added up, written and read.
+
+The file is llama.cpp's GGUF importance matrix. Source: `save_imatrix()` and `load_imatrix()` in
+tools/imatrix/imatrix.cpp of llama.cpp (commit 0c1e570).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import ImatrixError
+from toolkit.gguf.format import Metadata, ValueType, array, string, uint32
+from toolkit.gguf.ggml_types import F32, TensorType
+from toolkit.gguf.layout import lay_out
+from toolkit.gguf.output_file import whole_or_absent
+
+Floats = NDArray[numpy.float32]
+SUMS, COUNTS = ".in_sum2", ".counts"
+
+
+@dataclass(frozen=True)
+class TensorSums:
+    """What was collected for one weight: an expert tensor has one matrix an expert, others have one."""
+
+    sums: Floats = field(repr=False)
+    """float32 [matrices, row length]: squares of what was multiplied with each column"""
+    counts: NDArray[numpy.int64] = field(repr=False)
+    """int64 [matrices or 1]: how many tokens each matrix has seen"""
+
+    @property
+    def means(self) -> Floats:
+        """Return float32 [matrices, row length]: mean squares; 0 for an expert that saw nothing."""
+        counts = numpy.maximum(self.counts, 1).astype(numpy.float32)
+        return self.sums / counts[:, None]
+
+    @property
+    def unseen(self) -> int:
+        """Return how many matrices saw no token."""
+        return int((self.counts == 0).sum())
+
+
+@dataclass(frozen=True)
+class ImatrixSums:
+    """The sums of a whole model."""
+
+    entries: Mapping[str, TensorSums] = field(repr=False)
+    chunk_size: int
+    datasets: tuple[str, ...]
+
+    @property
+    def chunks(self) -> int:
+        """Return how many windows of `chunk_size` tokens the most used tensor has seen."""
+        return max(int(entry.counts.max()) for entry in self.entries.values()) // self.chunk_size
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A tensor of the file."""
+
+    name: str
+    values: Floats
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        # ggml drops leading lengths of 1.
+        return self.values.shape if self.values.shape[0] > 1 else self.values.shape[1:]
+
+    @property
+    def type(self) -> TensorType:
+        return F32
+
+
+def write_imatrix(sums: ImatrixSums, path: Path, *, force: bool = False) -> None:
+    """Write an importance matrix, whole or not at all.
+
+    Raises InputError or OutputError if it cannot be written, ImatrixError if there is nothing to write.
+    """
+    if not sums.entries:
+        raise ImatrixError("no tensor was seen, so there is no importance matrix to write")
+    tensors = [tensor for name in sorted(sums.entries) for tensor in _tensors(name, sums.entries[name])]
+    layout = lay_out(_metadata(sums), tensors)
+    with whole_or_absent(path, layout.file_bytes, force=force) as work:
+        for tensor, offset in zip(tensors, layout.offsets, strict=True):
+            work.write(offset, numpy.ascontiguousarray(tensor.values, "<f4").reshape(-1).view(numpy.uint8).data)
+        work.write(0, layout.header)
+
+
+def _metadata(sums: ImatrixSums) -> Metadata:
+    return {
+        "general.type": string("imatrix"),
+        "imatrix.datasets": array(ValueType.STRING, sums.datasets),
+        "imatrix.chunk_count": uint32(sums.chunks),
+        "imatrix.chunk_size": uint32(sums.chunk_size),
+    }
+
+
+def _tensors(name: str, entry: TensorSums) -> list[_Written]:
+    counts = entry.counts.astype(numpy.float32).reshape(-1, 1)
+    # A weight with several matrices and one count for all is stored with all its sums in one row.
+    return [_Written(name + SUMS, entry.sums.reshape(len(counts), -1)), _Written(name + COUNTS, counts)]
+
+
+def merge_sums(parts: Sequence[ImatrixSums]) -> ImatrixSums:
+    """Return the importance matrix of all texts together.
+
+    Raises ImatrixError if two of them are of different models.
+    """
+    merged: dict[str, TensorSums] = {}
+    for part in parts:
+        for name, entry in part.entries.items():
+            merged[name] = _added(name, merged[name], entry) if name in merged else entry
+    datasets = tuple(name for part in parts for name in part.datasets)
+    return ImatrixSums(merged, parts[0].chunk_size, datasets)
+
+
+def _added(name: str, first: TensorSums, second: TensorSums) -> TensorSums:
+    if first.sums.shape != second.sums.shape or first.counts.shape != second.counts.shape:
+        raise ImatrixError(
+            f"{name} has sums of shape {first.sums.shape} in one importance matrix and {second.sums.shape} in another; "
+            "they belong to different models"
+        )
+    return TensorSums(first.sums + second.sums, first.counts + second.counts)

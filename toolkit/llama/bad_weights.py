@@ -1,0 +1,26 @@
+"""Find the weights of a GGUF file that are not finite, which is why a model's logits are not."""
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+
+from toolkit.gguf.reader import read_gguf
+from toolkit.gguf.rows import StoredRows
+from toolkit.llama.log import llama_log
+from toolkit.llama.native import base
+
+
+def find_bad_weights(path: Path) -> Iterator[str]:
+    """Yield the names of the tensors that ggml finds NaN or infinite values in.
+
+    Raises GgufError if the file is damaged.
+    """
+    llama_log()  # ggml says on its log what it found; the names are enough here.
+    for name, rows in read_gguf(path).tensors.items():
+        if not _is_valid(rows):
+            yield name
+
+
+def _is_valid(rows: StoredRows) -> bool:
+    pointer = rows.data.ctypes.data_as(ctypes.c_void_p)
+    return bool(base().ggml_validate_row_data(rows.type.ggml_id, pointer, rows.data.nbytes))

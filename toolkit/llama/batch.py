@@ -1,0 +1,46 @@
+"""The batch of tokens that llama.cpp takes at once, allocated once and filled in place."""
+
+import ctypes
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.llama.native import llama_cpp
+
+Tokens = NDArray[numpy.int32]
+
+
+class LlamaBatch:
+    """A `llama_batch` of at most `capacity` tokens, over arrays of our own."""
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens = numpy.zeros(capacity, numpy.int32)
+        self._positions, self._sequences = numpy.zeros_like(self._tokens), numpy.zeros_like(self._tokens)
+        self._outputs = numpy.zeros(capacity, numpy.int8)
+        self._counts = numpy.ones_like(self._tokens)
+        addresses = self._sequences.ctypes.data + numpy.arange(capacity, dtype=numpy.uintp) * 4
+        self._addresses = addresses.astype(numpy.uintp)
+        self._batch = llama_cpp().llama_batch()
+        numbers = ctypes.POINTER(ctypes.c_int32)
+        self._batch.token = self._tokens.ctypes.data_as(numbers)
+        self._batch.pos = self._positions.ctypes.data_as(numbers)
+        self._batch.n_seq_id = self._counts.ctypes.data_as(numbers)
+        self._batch.seq_id = self._addresses.ctypes.data_as(ctypes.POINTER(numbers))
+        self._batch.logits = self._outputs.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+
+    def fill(self, tokens: Tokens, position: int, wanted: NDArray[numpy.bool_]) -> Any:
+        """Return the batch with tokens [sequences, n], each sequence's from `position` on; `wanted` [n] asks for logits."""
+        shape, count = tokens.shape, tokens.size
+        self._batch.n_tokens = count
+        self._tokens[:count].reshape(shape)[:] = tokens
+        self._positions[:count].reshape(shape)[:] = numpy.arange(position, position + shape[1])
+        self._sequences[:count].reshape(shape)[:] = numpy.arange(shape[0])[:, None]
+        self._outputs[:count].reshape(shape)[:] = wanted
+        return self._batch
+
+    def single(self, token: int, position: int) -> Any:
+        """Return the batch with one token of the first sequence, whose logits are wanted: in as few steps as can be."""
+        self._batch.n_tokens = self._outputs[0] = 1
+        self._tokens[0], self._positions[0], self._sequences[0] = token, position, 0
+        return self._batch

@@ -1,0 +1,70 @@
+"""How a model and its context are loaded, as far as memory depends on it."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+AskedDevice = Literal["auto", "gpu", "stand-in", "cpu"]
+FlashAttention = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class TensorOverride:
+    """A buffer type for all tensors whose name a regular expression is found in (llama-server's `-ot`)."""
+
+    pattern: str
+    buffer_type: str = "CPU"
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What the memory depends on; `device` says whom to ask: `auto` is a GPU if there is one, else its stand-in."""
+
+    n_ctx: int
+    """tokens of all sequences together"""
+    n_gpu_layers: int = 0
+    n_batch: int = 512
+    n_ubatch: int = 512
+    kv_type_k: str = "f16"
+    kv_type_v: str = "f16"
+    flash_attention: FlashAttention = "auto"
+    device: AskedDevice = "auto"
+    n_parallel: int = 1
+    """sequences"""
+    kv_unified: bool = False
+    """one cache for all sequences, instead of an equal part for each"""
+    swa_full: bool = False
+    """keep every token in the layers that see only a window; llama.cpp's library does by default, llama-server does not"""
+    tensor_overrides: tuple[TensorOverride, ...] = ()
+    tensor_split: tuple[float, ...] = ()
+    """layers of each device; none leaves it to llama.cpp"""
+    n_devices: int = 1
+    """GPUs, or stand-ins for them; more than there are is an error"""
+    rpc: tuple[str, ...] = ()
+    """endpoints HOST:PORT of llama.cpp's RPC servers, whose devices follow the GPUs"""
+
+    @property
+    def of_model(self) -> tuple[Any, ...]:
+        """Return the settings that loading a model depends on; the others are its context's."""
+        return (
+            self.n_gpu_layers,
+            self.device,
+            self.tensor_overrides,
+            self.tensor_split,
+            self.n_devices,
+            self.rpc,
+        )
+
+    def undivided(self) -> Self:
+        """Return the settings without a split, as a plan begins with them."""
+        return replace(self, n_gpu_layers=0, tensor_overrides=(), tensor_split=())
+
+    def on_cpu(self) -> Self:
+        """Return the settings with everything on the CPU of this machine."""
+        return replace(self.undivided(), device="cpu", rpc=())
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the settings that `dataclasses.asdict` and JSON made these values of."""
+        overrides = tuple(TensorOverride(**override) for override in values["tensor_overrides"])
+        lists = {"tensor_split": tuple(values["tensor_split"]), "rpc": tuple(values["rpc"])}
+        return cls(**values | lists | {"tensor_overrides": overrides})

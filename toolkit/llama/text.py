@@ -1,0 +1,46 @@
+"""Text to tokens and back with a vocabulary that llama.cpp has loaded; `vocabulary` is its llama_vocab pointer."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+from toolkit.errors import ToolkitError
+from toolkit.llama.native import llama_cpp
+
+
+def tokenize(vocabulary: Any, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+    """Return the token ids of a text; special tokens written in it are plain text unless `parse_special`."""
+    data = text.encode("utf-8")
+    capacity = len(data) + 16
+    for _ in range(2):
+        buffer = (ctypes.c_int32 * capacity)()
+        count = llama_cpp().llama_tokenize(vocabulary, data, len(data), buffer, capacity, add_special, parse_special)
+        if count >= 0:
+            return list(buffer[:count])
+        capacity = -count
+    raise ToolkitError(f"llama.cpp could not tokenize a text of {len(data):,} bytes")
+
+
+def detokenize(vocabulary: Any, tokens: Sequence[int], *, special: bool = False) -> str:
+    """Return the text of tokens; what is no UTF-8 becomes U+FFFD."""
+    ids = (ctypes.c_int32 * len(tokens))(*tokens)
+    capacity = 16 * len(tokens) + 16
+    for _ in range(2):
+        buffer = ctypes.create_string_buffer(capacity)
+        count = llama_cpp().llama_detokenize(vocabulary, ids, len(tokens), buffer, capacity, False, special)
+        if count >= 0:
+            return buffer.raw[:count].decode("utf-8", "replace")
+        capacity = -count
+    raise ToolkitError(f"llama.cpp could not give the text of {len(tokens):,} tokens")
+
+
+def piece(vocabulary: Any, token: int, *, special: bool = False) -> bytes:
+    """Return the bytes of one token: a part of a text, and maybe of a character; special tokens are empty unless asked for."""
+    capacity = 64
+    for _ in range(2):
+        buffer = ctypes.create_string_buffer(capacity)
+        count = llama_cpp().llama_token_to_piece(vocabulary, token, buffer, capacity, 0, special)
+        if count >= 0:
+            return buffer.raw[:count]
+        capacity = -count
+    raise ToolkitError(f"llama.cpp could not give the text of token {token}")

@@ -1,0 +1,83 @@
+"""What was worked out before, kept on disk under everything that it depends on."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from toolkit.machine.devices import list_gpus
+
+VARIABLE = "GGUF_TOOLKIT_CACHE"
+"""a folder, or `off`"""
+
+
+def cache_folder() -> Path | None:
+    """Return where answers are kept, None if they are not: $GGUF_TOOLKIT_CACHE, or the user's own cache folder."""
+    asked = os.environ.get(VARIABLE)
+    if asked is not None:
+        return None if asked.lower() in ("off", "0", "") else Path(asked)
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches/gguf-toolkit").expanduser()
+    variable, otherwise = (
+        ("LOCALAPPDATA", "~/AppData/Local") if sys.platform == "win32" else ("XDG_CACHE_HOME", "~/.cache")
+    )
+    return Path(os.environ.get(variable) or otherwise).expanduser() / "gguf-toolkit"
+
+
+class DiskCache:
+    """A folder of JSON documents by key; what cannot be read or written there is as good as absent."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def get(self, key: Any) -> Any:
+        """Return a kept document, None if there is none."""
+        if self._folder is None:
+            return None
+        with suppress(OSError, ValueError):
+            return json.loads(self._file(self._folder, key).read_text(encoding="utf-8"))
+        return None
+
+    def put(self, key: Any, document: Any) -> None:
+        """Keep a document under all that JSON can say of its key."""
+        if self._folder is None:
+            return
+        file = self._file(self._folder, key)
+        work = file.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            work.write_text(json.dumps(document), encoding="utf-8")
+            work.replace(file)
+
+    @staticmethod
+    def _file(folder: Path, key: Any) -> Path:
+        return folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
+
+
+@cache
+def gpu_names() -> tuple[str, ...]:
+    """Return the GPUs by name and size."""
+    return tuple(f"{gpu.name} {gpu.total_bytes}" for gpu in list_gpus().gpus)
+
+
+@cache
+def llama_build() -> tuple[Any, ...]:
+    """Return what changes with every build of llama.cpp, and with the processor, whose features decide on repacking."""
+    found = importlib.util.find_spec("llama_cpp")
+    if found is None or found.origin is None:
+        return None, _processor()
+    libraries = sorted((Path(found.origin).parent / "lib").glob("*"))
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in libraries], _processor()
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("flags", "Features")):
+                return line
+    return sys.platform

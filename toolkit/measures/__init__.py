@@ -1,0 +1,1 @@
+"""Perplexity, divergence, token rates, importance, and what follows from them."""

@@ -1,0 +1,223 @@
+"""How far a model's predictions are from a base model's: Kullback-Leibler divergence and what goes with it.
+
+The base's log-probabilities pass through the 16 bits of llama-perplexity's file format even where no file is written,
+so that every number equals that of `llama-perplexity --kl-divergence`. The price is a floor: the divergence of a model
+from itself is not exactly 0. Source: `kl_divergence()` in tools/perplexity/perplexity.cpp of llama.cpp (commit 0c1e570).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError, QualityError
+from toolkit.llama.runtime import Logits, Runtime
+from toolkit.machine.devices import physical_cores
+from toolkit.measures.divergence_statistics import Divergence, TokenScores, join_scores, summarize
+from toolkit.measures.logits_file import LogitsFile, LogitsWriter, StoredLogits, store_logits
+from toolkit.measures.perplexity import Windows, evaluate_group, row_spans
+
+_LEAST_LOG_PROBABILITY = numpy.float32(-16)
+Watch = Callable[[int, TokenScores], bool]
+"""called with the number of windows done and the scores of the last one; True ends the measurement"""
+
+
+class BaseLogits(Protocol):
+    """Where the base model's log-probabilities come from."""
+
+    @property
+    def n_parallel(self) -> int:
+        """Return how many windows it can give side by side."""
+        ...
+
+    def begin(self, windows: Windows, group: Sequence[int]) -> None:
+        """Go to the first scored positions of some windows."""
+        ...
+
+    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:
+        """Return `count` rows of a window from its row `first` on, in the order of a runtime's `evaluate_windows`."""
+        ...
+
+
+class LiveBase:
+    """A base model that is evaluated in lockstep, batch by batch, so that no base file is needed."""
+
+    def __init__(self, runtime: Runtime, writer: LogitsWriter | None = None) -> None:
+        self._runtime = runtime
+        self._writer = writer
+        self._batches: Iterator[tuple[int, int, Logits]] = iter(())
+
+    @property
+    def n_parallel(self) -> int:
+        """Return how many windows the model evaluates side by side."""
+        return self._runtime.n_parallel
+
+    def begin(self, windows: Windows, group: Sequence[int]) -> None:
+        """Start windows on an empty memory."""
+        self._batches = evaluate_group(self._runtime, windows, group, windows.scored)
+
+    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:
+        """Evaluate the next batch, which has the same size as the other model's."""
+        _, _, logits = next(self._batches)
+        if len(logits) != count:
+            raise ValueError(f"the base model gave {len(logits)} rows in a batch, the other model {count}")
+        rows = store_logits(logits, pool)
+        if self._writer is not None:
+            self._writer.write(window, first, rows)
+        return rows
+
+
+class SavedBase:
+    """A base model's logits in a file."""
+
+    def __init__(self, file: LogitsFile) -> None:
+        self._file = file
+
+    @property
+    def n_parallel(self) -> int:
+        """Return that all windows are at hand."""
+        return self._file.windows.count
+
+    def begin(self, windows: Windows, group: Sequence[int]) -> None:
+        """Do nothing: rows can be read in any order."""
+
+    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:  # noqa: ARG002  # a file reads
+        """Read rows."""
+        return self._file.rows(window, first, count)
+
+
+class HasVocabulary(Protocol):
+    """A loaded model, or what is remembered of one."""
+
+    @property
+    def n_vocab(self) -> int:
+        """Return the number of tokens in the vocabulary."""
+        ...
+
+
+def check_vocabularies(
+    runtime: HasVocabulary, base: HasVocabulary, tokens: Sequence[int], base_tokens: Sequence[int]
+) -> None:
+    """Refuse two models whose predictions cannot be compared.
+
+    Raises InputError if the vocabularies differ in size, or make other tokens of the text.
+    """
+    if runtime.n_vocab != base.n_vocab:
+        raise InputError(
+            f"the vocabularies differ: {runtime.n_vocab:,} tokens, and {base.n_vocab:,} of the base; "
+            "only models with the same vocabulary can be compared"
+        )
+    if list(tokens) != list(base_tokens):
+        at = next((i for i, pair in enumerate(zip(tokens, base_tokens, strict=False)) if pair[0] != pair[1]), -1)
+        raise InputError(
+            f"the vocabularies differ: the text has {len(tokens):,} tokens, and {len(base_tokens):,} in the base"
+            + (f", the first that differs is number {at:,}" if at >= 0 else "")
+        )
+
+
+def measure_divergence(
+    runtime: Runtime,
+    base: BaseLogits,
+    windows: Windows,
+    watch: Watch | None = None,
+    order: Sequence[int] | None = None,
+) -> Divergence:
+    """Return the divergence of a model from a base on windows of text, visited in the order given.
+
+    Memory: the logits of one batch in each model, the base's again in 16 bits, and a few MiB a thread; never a window.
+
+    Raises QualityError at the first window whose logits are not finite.
+    """
+    scores: list[TokenScores] = []
+    with ThreadPoolExecutor(physical_cores()) as pool:
+        for index, window in _scored_windows(_Lockstep(runtime, base, windows, pool), order):
+            if not window.are_finite:
+                raise QualityError(
+                    f"{windows.describe(index)}: logits are not finite, so there is no divergence; "
+                    "a weight is NaN or infinite, or too large for the KV cache's type"
+                )
+            scores.append(window)
+            if watch is not None and watch(len(scores), window):
+                break
+    return summarize(scores, windows.n_ctx)
+
+
+@dataclass(frozen=True)
+class _Lockstep:
+    """Two models on the same windows."""
+
+    runtime: Runtime
+    base: BaseLogits
+    windows: Windows
+    pool: Executor
+
+
+def _scored_windows(both: _Lockstep, order: Sequence[int] | None) -> Iterator[tuple[int, TokenScores]]:
+    for group in both.windows.groups(min(both.runtime.n_parallel, both.base.n_parallel), order):
+        yield from zip(group, _score_group(both, group), strict=True)
+
+
+def _score_group(both: _Lockstep, group: Sequence[int]) -> list[TokenScores]:
+    """Return the scores of windows that are evaluated side by side."""
+    windows = both.windows
+    both.base.begin(windows, group)
+    parts: list[list[TokenScores]] = [[] for _ in group]
+    for place, position, logits in evaluate_group(both.runtime, windows, group, windows.scored):
+        index = group[place]
+        stored = both.base.rows(index, position - windows.first, len(logits), both.pool)
+        targets = windows.targets(index, position, len(logits))
+        parts[place].append(score_rows(logits, stored, targets, both.pool))
+    return [join_scores(part) for part in parts]
+
+
+def score_rows(
+    logits: Logits, base: StoredLogits, targets: NDArray[numpy.int64], pool: Executor | None = None
+) -> TokenScores:
+    """Return what is said of every scored token, for logits float32 [n, n_vocab] and targets [n]."""
+    spans = row_spans(*logits.shape)
+    blocks = [(logits[span], base.rows(span), targets[span]) for span in spans]
+    return join_scores(list(pool.map(_score_block, blocks) if pool is not None else map(_score_block, blocks)))
+
+
+def _score_block(block: tuple[Logits, StoredLogits, NDArray[numpy.int64]]) -> TokenScores:
+    logits, base, targets = block
+    picked = numpy.arange(len(targets)), targets
+    with numpy.errstate(all="ignore"):
+        log_sum = _log_sum(logits)
+        base_log = base.codes.astype(numpy.float32)
+        numpy.multiply(base_log, base.scale, out=base_log)
+        numpy.add(base_log, base.lowest, out=base_log)
+        return TokenScores(
+            nll=log_sum[:, 0] - logits[picked],
+            base_nll=-base_log[picked],
+            same_top=logits.argmax(axis=1) == base.codes.argmax(axis=1),
+            divergence=_divergences(logits, log_sum, base_log),
+            rounding=base.scale[:, 0] * numpy.float32(0.5),
+        )
+
+
+def _log_sum(logits: Logits) -> NDArray[numpy.float32]:
+    """Return float32 [n, 1]: log of the sum of exponentials, which are added in 64 bits."""
+    top = logits.max(axis=1, keepdims=True)
+    shifted = logits - top
+    numpy.exp(shifted, out=shifted)
+    log_sum: NDArray[numpy.float32] = top + numpy.log(shifted.sum(axis=1, keepdims=True, dtype=numpy.float64)).astype(
+        numpy.float32
+    )
+    return log_sum
+
+
+def _divergences(
+    logits: Logits, log_sum: NDArray[numpy.float32], base_log: NDArray[numpy.float32]
+) -> NDArray[numpy.float64]:
+    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p); `base_log` is used up."""
+    terms = base_log - logits
+    numpy.add(terms, log_sum, out=terms)
+    numpy.multiply(terms, base_log > _LEAST_LOG_PROBABILITY, out=terms)
+    numpy.exp(base_log, out=base_log)
+    numpy.multiply(terms, base_log, out=terms)
+    result: NDArray[numpy.float64] = terms.sum(axis=1, dtype=numpy.float64)
+    return result

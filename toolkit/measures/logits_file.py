@@ -1,0 +1,234 @@
+"""Log-probabilities of a base model in llama-perplexity's own file format: 16 bits for each token of the vocabulary.
+
+A row is `scale * code + lowest`, where nothing lies more than 16 below the row's largest logit: what is less likely is
+raised to that. The file holds a header, the tokens, and the rows of the scored half of every window.
+Source: `log_softmax()` and `perplexity()` in tools/perplexity/perplexity.cpp of llama.cpp (commit 0c1e570).
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.errors import InputError
+from toolkit.gguf.output_file import WorkFile, whole_or_absent
+from toolkit.llama.runtime import Logits, Runtime
+from toolkit.measures.perplexity import Perplexity, Progress, Windows, measure_windows, row_spans
+
+MAGIC = b"_logits_"
+Floats = NDArray[numpy.float32]
+Codes = NDArray[numpy.uint16]
+
+_HEADER = struct.Struct("<8siii")
+_RANGE = 16
+"""How far below the likeliest token the format reaches, in nats."""
+_STEPS = 65535
+_HEAD = 4
+
+
+@dataclass(frozen=True)
+class StoredLogits:
+    """Rows of log-probabilities as the file holds them."""
+
+    packed: Codes = field(repr=False)
+    """uint16 [rows, row_length]: two float32 (scale, lowest), then a code a token"""
+    n_vocab: int
+
+    @property
+    def scale(self) -> Floats:
+        """Return float32 [rows, 1]: what one step of a code is worth, in nats."""
+        return self.packed[:, :_HEAD].view(numpy.float32)[:, :1]
+
+    @property
+    def lowest(self) -> Floats:
+        """Return float32 [rows, 1]: the log-probability of code 0."""
+        return self.packed[:, :_HEAD].view(numpy.float32)[:, 1:2]
+
+    @property
+    def codes(self) -> Codes:
+        """Return uint16 [rows, n_vocab]."""
+        return self.packed[:, _HEAD : _HEAD + self.n_vocab]
+
+    def rows(self, span: slice) -> "StoredLogits":
+        """Return some of the rows."""
+        return StoredLogits(self.packed[span], self.n_vocab)
+
+
+def row_length(n_vocab: int) -> int:
+    """Return how many uint16 a row takes: four for its two floats, and an even number of codes."""
+    return 2 * ((n_vocab + 1) // 2) + _HEAD
+
+
+def store_logits(logits: Logits, pool: Executor | None = None) -> StoredLogits:
+    """Return logits float32 [rows, n_vocab] as the file holds them, rounded as llama-perplexity rounds."""
+    n_rows, n_vocab = logits.shape
+    packed = numpy.zeros((n_rows, row_length(n_vocab)), numpy.uint16)
+    spans = row_spans(n_rows, n_vocab)
+    blocks = [(logits[span], StoredLogits(packed[span], n_vocab)) for span in spans]
+    for _ in pool.map(_store_block, blocks) if pool is not None else map(_store_block, blocks):
+        pass
+    return StoredLogits(packed, n_vocab)
+
+
+def _store_block(block: tuple[Logits, StoredLogits]) -> None:
+    logits, stored = block
+    # What is not finite is the caller's to report; the error state belongs to the thread.
+    with numpy.errstate(all="ignore"):
+        top = logits.max(axis=1, keepdims=True)
+        bottom = numpy.maximum(logits.min(axis=1, keepdims=True), top - numpy.float32(_RANGE))
+        shifted = logits - top
+        numpy.exp(shifted, out=shifted)
+        log_sum = numpy.log(shifted.sum(axis=1, keepdims=True, dtype=numpy.float64)).astype(numpy.float32)
+        scale = (top - bottom) / numpy.float32(_STEPS)
+        stored.packed[:, :_HEAD].view(numpy.float32)[:] = numpy.hstack([scale, bottom - top - log_sum])
+        inverse = numpy.where(scale > 0, numpy.float32(1) / scale, numpy.float32(0))
+        numpy.subtract(logits, bottom, out=shifted)
+        numpy.multiply(shifted, inverse, out=shifted)
+        numpy.rint(shifted, out=shifted)
+        numpy.clip(shifted, 0, _STEPS, out=shifted)
+        stored.codes[:] = shifted.astype(numpy.uint16)
+
+
+@dataclass(frozen=True)
+class LogitsFile:
+    """A file of stored logits; rows are read through a memory map."""
+
+    path: Path
+    windows: Windows
+    n_vocab: int
+    data: Codes = field(repr=False)
+    """uint16 [windows, scored rows, row_length]"""
+
+    def rows(self, window: int, first: int, count: int) -> StoredLogits:
+        """Return `count` rows of a window from its row `first` on."""
+        return StoredLogits(self.data[window, first : first + count], self.n_vocab)
+
+    def check(self, n_vocab: int, n_ctx: int | None = None, tokens: Sequence[int] | None = None) -> None:
+        """Refuse a file that a model, a window or a text does not go with.
+
+        Raises InputError that names the field that differs.
+        """
+        if n_vocab != self.n_vocab:
+            raise self._differs("vocabulary", f"{self.n_vocab:,} tokens", f"the model's has {n_vocab:,}")
+        if n_ctx is not None and n_ctx != self.windows.n_ctx:
+            raise self._differs("n_ctx", f"{self.windows.n_ctx:,}", f"--ctx is {n_ctx:,}")
+        if tokens is None:
+            return
+        stored = numpy.asarray(self.windows.tokens)
+        found = numpy.asarray(tokens[: len(stored)], stored.dtype)
+        if len(found) < len(stored):
+            raise self._differs("text", f"{len(stored):,} tokens", f"the text has only {len(found):,}")
+        different = numpy.flatnonzero(stored != found)
+        if len(different):
+            at = int(different[0])
+            raise self._differs(f"token {at:,}", str(stored[at]), f"the text's is {found[at]}")
+
+    def _differs(self, what: str, stored: str, found: str) -> InputError:
+        return InputError(
+            f"{self.path}: its {what} is {stored}, but {found}; measure the base again, or leave it as it was"
+        )
+
+
+def read_logits(path: Path) -> LogitsFile:
+    """Open a file of stored logits.
+
+    Raises InputError if it cannot be read, is no such file, or does not have the length that its header says.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+        n_bytes = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: the logits file cannot be read ({error.strerror})") from error
+    if len(header) < _HEADER.size or not header.startswith(MAGIC):
+        raise InputError(f"{path} is no logits file; make one with `perplexity --save-logits` or llama-perplexity")
+    _, n_ctx, n_vocab, n_chunks = _HEADER.unpack(header)
+    if min(n_ctx, n_vocab, n_chunks) < 1:
+        raise InputError(f"{path}: a damaged header: n_ctx {n_ctx}, vocabulary {n_vocab}, chunks {n_chunks}")
+    expected = _file_bytes(n_ctx, n_vocab, n_chunks)
+    if n_bytes != expected:
+        raise InputError(
+            f"{path}: {n_bytes:,} bytes, but {n_chunks:,} windows of {n_ctx:,} tokens with a vocabulary of {n_vocab:,} "
+            f"take {expected:,}; it was cut off or is of another version"
+        )
+    return _mapped(path, n_ctx, n_vocab, n_chunks)
+
+
+def _mapped(path: Path, n_ctx: int, n_vocab: int, n_chunks: int) -> LogitsFile:
+    data: NDArray[Any] = numpy.memmap(path, numpy.uint8, "r")
+    start = _HEADER.size + 4 * n_ctx * n_chunks
+    tokens = data[_HEADER.size : start].view("<i4")
+    rows = data[start:].view("<u2").reshape(n_chunks, _scored(n_ctx), row_length(n_vocab))
+    return LogitsFile(path, Windows(tokens.tolist(), n_ctx, n_chunks), n_vocab, rows)
+
+
+def _scored(n_ctx: int) -> int:
+    return n_ctx - 1 - n_ctx // 2
+
+
+def logits_bytes(windows: Windows, n_vocab: int) -> int:
+    """Return the size of a file of these windows."""
+    return _file_bytes(windows.n_ctx, n_vocab, windows.count)
+
+
+def _file_bytes(n_ctx: int, n_vocab: int, n_chunks: int) -> int:
+    return _HEADER.size + 4 * n_ctx * n_chunks + 2 * row_length(n_vocab) * _scored(n_ctx) * n_chunks
+
+
+class LogitsWriter:
+    """Writes the rows of all windows, each at its place."""
+
+    def __init__(self, work: WorkFile, windows: Windows, n_vocab: int) -> None:
+        self._work = work
+        tokens = numpy.asarray(windows.tokens[: windows.n_ctx * windows.count], "<i4")
+        self._header = _HEADER.pack(MAGIC, windows.n_ctx, n_vocab, windows.count) + tokens.tobytes()
+        self._row_bytes = 2 * row_length(n_vocab)
+        self._scored = _scored(windows.n_ctx)
+
+    def write(self, window: int, row: int, rows: StoredLogits) -> None:
+        """Write rows of a window from its row `row` on."""
+        offset = len(self._header) + (window * self._scored + row) * self._row_bytes
+        self._work.write(offset, numpy.ascontiguousarray(rows.packed).reshape(-1).view(numpy.uint8).data)
+
+    def finish(self) -> None:
+        """Write the header, after which the file is whole."""
+        self._work.write(0, self._header)
+
+
+@contextmanager
+def logits_writer(path: Path, windows: Windows, n_vocab: int, *, force: bool = False) -> Iterator[LogitsWriter]:
+    """Give a writer; the file gets its name when the block ends without an exception, else it is removed.
+
+    Raises InputError or OutputError if it cannot be written.
+    """
+    with whole_or_absent(path, _file_bytes(windows.n_ctx, n_vocab, windows.count), force=force) as work:
+        writer = LogitsWriter(work, windows, n_vocab)
+        yield writer
+        writer.finish()
+
+
+@dataclass(frozen=True)
+class SaveAs:
+    """Where logits are kept."""
+
+    path: Path
+    force: bool = False
+
+
+def measure_and_save(runtime: Runtime, windows: Windows, save: SaveAs, progress: Progress | None = None) -> Perplexity:
+    """Return the perplexity of a model, and keep its logits in a file.
+
+    Raises what `measure_windows` and `logits_writer` raise; then no file is left.
+    """
+    with logits_writer(save.path, windows, runtime.n_vocab, force=save.force) as writer:
+
+        def keep(window: int, row: int, logits: Logits) -> None:
+            writer.write(window, row, store_logits(logits))
+
+        return measure_windows(runtime, windows, progress, keep)

@@ -1,0 +1,1 @@
+"""How many bytes a model takes on every device, before it is loaded or converted."""

@@ -1,0 +1,78 @@
+"""Answers about memory, kept on disk under what they depend on: the model's shape, the settings, the build, the device.
+
+And on who told: what is read from llama.cpp's log is less exact than its own account.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from toolkit.llama.footprint import BufferBytes, Footprint, by_device
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.machine.disk_cache import DiskCache, gpu_names, llama_build
+from toolkit.memory.probe import MemoryProbe
+from toolkit.memory.skeleton import Skeleton
+
+_FORMAT = 2
+
+
+class MemoryCache:
+    """A folder of answers."""
+
+    def __init__(self, folder: Path | None, *, from_log: bool = False) -> None:
+        self._kept = DiskCache(folder / "memory" if folder is not None else None)
+        self._from_log = from_log
+
+    def get(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint | None:
+        """Return a kept answer, None if there is none."""
+        document = self._kept.get(self._key(skeleton, settings))
+        try:
+            return None if document is None else _parse(document)
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def put(self, skeleton: Skeleton, settings: MemorySettings, footprint: Footprint) -> None:
+        """Keep an answer."""
+        self._kept.put(self._key(skeleton, settings), _document(footprint))
+
+    def _key(self, skeleton: Skeleton, settings: MemorySettings) -> list[Any]:
+        gpus = () if settings.device in ("cpu", "stand-in") else gpu_names()
+        return [_FORMAT, self._from_log, skeleton.digest, asdict(settings), llama_build(), gpus]
+
+
+class CachedProbe:
+    """A MemoryProbe that is asked only what is not known; its child process starts with the first such question."""
+
+    def __init__(self, probe: MemoryProbe, kept: MemoryCache) -> None:
+        self._probe, self._kept = probe, kept
+        self._known: dict[tuple[str, MemorySettings], Footprint] = {}
+        self.asked = 0
+
+    def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+        """Return the footprint of a model; see `MemoryProbe.probe` for what is raised."""
+        key = (skeleton.digest, settings)
+        if key not in self._known:
+            # A server at an endpoint may be another one tomorrow, so its answers are not kept on disk.
+            self._known[key] = self._asked(skeleton, settings) if settings.rpc else self._looked_up(skeleton, settings)
+        return self._known[key]
+
+    def _looked_up(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+        found = self._kept.get(skeleton, settings)
+        if found is None:
+            found = self._asked(skeleton, settings)
+            self._kept.put(skeleton, settings, found)
+        return found
+
+    def _asked(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+        self.asked += 1
+        return self._probe.probe(skeleton.path, settings)
+
+
+def _document(footprint: Footprint) -> dict[str, Any]:
+    buffers = [asdict(buffer) for device in footprint.devices for buffer in device.buffers]
+    return {"answered_by": footprint.answered_by, "asked": footprint.asked, "buffers": buffers}
+
+
+def _parse(document: dict[str, Any]) -> Footprint:
+    buffers = [BufferBytes(**buffer) for buffer in document["buffers"]]
+    return by_device(buffers, document["answered_by"], tuple(document["asked"]))

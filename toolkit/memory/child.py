@@ -1,0 +1,159 @@
+"""The child process of `MemoryProbe`: reads one JSON request a line on stdin, writes one JSON answer a line.
+
+Request: {path, settings: list of MemorySettings, allocate, hold}. Answer: a list of {answered_by, asked, buffers} or
+{kind, error}, one for each of the settings. With the argument `--from-log` it reads llama.cpp's log everywhere.
+"""
+
+import json
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from toolkit.errors import ToolkitError
+from toolkit.llama.device_choice import choose_devices
+from toolkit.llama.footprint import BufferBytes
+from toolkit.llama.ggml_devices import free_bytes
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.log import llama_log
+from toolkit.llama.memory_breakdown import tells_memory
+from toolkit.memory.load import LoadedModel, Loading
+from toolkit.memory.probe import FROM_LOG
+
+if TYPE_CHECKING:
+    from toolkit.llama.runtime import LlamaRuntime
+
+MAX_KEPT_MODELS = 32
+"""without weights; a large one takes a few MiB"""
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    answers = _private_stdout()
+    llama_log()
+    models = _Models(from_log=FROM_LOG in sys.argv[1:])
+    for line in sys.stdin:
+        answers.write(json.dumps(_respond(json.loads(line), models)) + "\n")
+        answers.flush()
+    # The stand-in's server thread never returns, and ggml's static objects must not be destroyed under it.
+    os._exit(0)
+
+
+def _private_stdout() -> IO[str]:
+    """Return the stream of answers, and lead what native code prints to stdout elsewhere."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+class _Models:
+    """Loads models, and keeps the last of those without weights: the next question often differs in its context only."""
+
+    def __init__(self, *, from_log: bool) -> None:
+        self._from_log = from_log
+        self._kept: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
+        self._held: LlamaRuntime | None = None
+
+    def hold(self, path: Path, settings: MemorySettings) -> tuple[BufferBytes, ...]:
+        """Load a model and evaluate a batch, so that all is there that running takes; return its buffers."""
+        # Imported here, because questions do not need it and it would make the first of them wait.
+        from toolkit.llama.runtime import LlamaRuntime
+        from toolkit.llama.runtime_settings import runtime_settings
+
+        self.release()
+        from_log = self._from_log or not tells_memory()
+        simulated = self._without_weights(path, settings).memory_buffers(settings) if from_log else ()
+        self._held = LlamaRuntime(path, runtime_settings(settings, use_mmap=False))
+        self._held.feed([0] * settings.n_ubatch)
+        return simulated or self._held.memory_buffers()
+
+    def release(self) -> None:
+        """Free what is held."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
+
+    @contextmanager
+    def opened(self, path: Path, settings: MemorySettings, *, allocate: bool) -> Iterator[LoadedModel]:
+        """Give a model; one that takes memory, or the only place at a server, is freed at the end of the block."""
+        if allocate or settings.rpc:
+            with self._load(path, settings, allocate=allocate) as model:
+                yield model
+        else:
+            yield self._without_weights(path, settings)
+
+    def _without_weights(self, path: Path, settings: MemorySettings) -> LoadedModel:
+        key = (path, *_version(path), settings.of_model)
+        if key not in self._kept:
+            self._kept[key] = self._load(path, settings, allocate=False)
+            if len(self._kept) > MAX_KEPT_MODELS:
+                self._kept.popitem(last=False)[1].close()
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _load(self, path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
+        devices, _ = choose_devices(settings)
+        return LoadedModel(path, settings, devices, Loading(allocate, self._from_log))
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from another that had its name before; nothing where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
+    path, allocate = Path(request["path"]), request["allocate"]
+    every = [MemorySettings.from_json(values) for values in request["settings"]]
+    models.release()
+    if request.get("devices_only"):
+        return [_free_bytes(each) for each in every]
+    if request.get("hold"):
+        return [_answer(each, lambda settings: models.hold(path, settings)) for each in every]
+    answers: list[dict[str, Any]] = []
+    for _, alike in groupby(every, key=lambda settings: settings.of_model):
+        group = list(alike)
+        try:
+            with models.opened(path, group[0], allocate=allocate) as model:
+                answers += list(_answers(model, group))
+        except ToolkitError as error:
+            answers += [_refusal(error)] * len(group)
+    return answers
+
+
+def _free_bytes(settings: MemorySettings) -> dict[str, Any]:
+    try:
+        return {"free_bytes": [free_bytes(device) for device in choose_devices(settings)[0]]}
+    except ToolkitError as error:
+        return _refusal(error)
+
+
+def _answers(model: LoadedModel, every: Iterable[MemorySettings]) -> Iterator[dict[str, Any]]:
+    for settings in every:
+        answer = _answer(settings, model.memory_buffers)
+        yield answer | {"answered_by": model.described(answer["answered_by"])} if "answered_by" in answer else answer
+
+
+def _answer(settings: MemorySettings, take: Callable[[MemorySettings], tuple[BufferBytes, ...]]) -> dict[str, Any]:
+    try:
+        devices, answered_by = choose_devices(settings)
+        buffers = [asdict(buffer) for buffer in take(settings)]
+    except ToolkitError as error:
+        return _refusal(error)
+    return {"answered_by": answered_by, "asked": [device.name for device in devices], "buffers": buffers}
+
+
+def _refusal(error: ToolkitError) -> dict[str, Any]:
+    return {"kind": type(error).__name__, "error": str(error)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""How many bytes a model, its KV cache and its compute graph take on every device, asked of llama.cpp itself.
+
+The question is put to a child process that stays warm: native code that aborts costs one answer, not the program,
+and a device that stands in for a GPU is registered there and nowhere else.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from toolkit import errors
+from toolkit.errors import EnvironmentFaultError, ToolkitError
+from toolkit.llama.footprint import BufferBytes, Footprint, by_device
+from toolkit.llama.load_settings import MemorySettings
+
+FROM_LOG = "--from-log"
+"""argument of the child process"""
+
+
+def probe(path: Path, settings: MemorySettings) -> Footprint:
+    """Return the footprint of one file; for several questions, keep a `MemoryProbe` open."""
+    with MemoryProbe() as memory_probe:
+        return memory_probe.probe(path, settings)
+
+
+class MemoryProbe:
+    """A warm child process that answers how much memory a GGUF file, or a skeleton of one, would take."""
+
+    def __init__(self, timeout_seconds: float = 600, *, from_log: bool = False) -> None:
+        """Start nothing yet; `from_log` reads llama.cpp's log even where its own account can be read."""
+        self._timeout_seconds = timeout_seconds
+        self.from_log = from_log
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def probe(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Return the bytes that loading `path` with `settings` would take; nothing is allocated.
+
+        Raises GgufError if llama.cpp refuses the file, EnvironmentFaultError if it cannot answer.
+        """
+        return _footprint(self._ask(path, [settings], allocate=False)[0])
+
+    def measure(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Return the bytes that are taken after `path` was loaded for real, and free them again."""
+        return _footprint(self._ask(path, [settings], allocate=True)[0])
+
+    def measure_each(self, path: Path, every: Sequence[MemorySettings]) -> list[Footprint | ToolkitError]:
+        """Return the same for several settings, or why llama.cpp refuses one of them.
+
+        Settings in a row that differ in their contexts only share one load.
+        """
+        return [_footprint_or_error(answer) for answer in self._ask(path, every, allocate=True)]
+
+    def hold(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Load `path` and evaluate a batch, and return what it takes; it stays loaded until the next question.
+
+        Who looks at the device from outside finds it at work under `pid`.
+        """
+        return _footprint(self._ask(path, [settings], allocate=True, hold=True)[0])
+
+    def free_bytes(self, settings: MemorySettings) -> tuple[int, ...]:
+        """Return what each device that the settings mean has free now, 0 where its backend does not tell."""
+        answer = self._ask(Path(), [settings], allocate=False, devices_only=True)[0]
+        if "error" in answer:
+            raise _error(answer)
+        return tuple(answer["free_bytes"])
+
+    @property
+    def pid(self) -> int | None:
+        """Return the child's process number, None where there is none."""
+        return None if self._child is None else self._child.pid
+
+    def close(self) -> None:
+        """End the child process; the next question starts another."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _ask(
+        self, path: Path, every: Sequence[MemorySettings], *, allocate: bool, **flags: bool
+    ) -> list[dict[str, Any]]:
+        settings = [asdict(each) for each in every]
+        request = {"path": str(path), "settings": settings, "allocate": allocate, **flags}
+        if self._child is None:
+            self._child = _Child((FROM_LOG,) if self.from_log else ())
+        answer = self._child.ask(json.dumps(request), self._timeout_seconds)
+        if answer is None:
+            reason = self._child.last_words(self._timeout_seconds)
+            self.close()
+            raise EnvironmentFaultError(f"{path}: its memory could not be told, llama.cpp {reason}")
+        answers: list[dict[str, Any]] = json.loads(answer)
+        return answers
+
+
+class _Child:
+    """The child process, and a thread that collects its answers so that waiting for one can end."""
+
+    def __init__(self, arguments: tuple[str, ...]) -> None:
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "toolkit.memory.child", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            env=_child_environment(),
+            encoding="utf-8",
+        )
+        self._collector = threading.Thread(target=self._collect, daemon=True)
+        self._collector.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
+
+    def ask(self, line: str, timeout_seconds: float) -> str | None:
+        """Return the answer to a request, None if there is none in time or ever."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            return self._answers.get(timeout=timeout_seconds)
+        except (BrokenPipeError, queue.Empty):
+            return None
+
+    def last_words(self, timeout_seconds: float) -> str:
+        """Return why there was no answer."""
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return f"gave no answer in {timeout_seconds:g} s"
+        self._messages.seek(0)
+        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
+        return f"ended with code {code}: {lines[-1] if lines else 'it left no message'}"
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._collector.join()
+        for stream in (self._process.stdin, self._process.stdout, self._messages):
+            if stream is not None:
+                # A request that the process did not live to read stays in the buffer.
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+
+def _child_environment() -> dict[str, str]:
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [package]
+    # Without this, an abort starts a debugger if there is one.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1"}
+
+
+def _footprint(answer: dict[str, Any]) -> Footprint:
+    found = _footprint_or_error(answer)
+    if isinstance(found, ToolkitError):
+        raise found
+    return found
+
+
+def _footprint_or_error(answer: dict[str, Any]) -> Footprint | ToolkitError:
+    if "error" in answer:
+        return _error(answer)
+    buffers = (BufferBytes(**buffer) for buffer in answer["buffers"])
+    return by_device(buffers, answer["answered_by"], tuple(answer["asked"]))
+
+
+def _error(answer: dict[str, Any]) -> ToolkitError:
+    kind: type[ToolkitError] = getattr(errors, answer["kind"], EnvironmentFaultError)
+    return kind(answer["error"])

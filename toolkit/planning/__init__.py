@@ -1,0 +1,1 @@
+"""Which file, split, context and KV types run best in a budget."""

@@ -1,0 +1,135 @@
+"""The converter of a llama.cpp checkout, for architectures that are not known here.
+
+It is somebody else's program with an interpreter and libraries of its own; all that is taken from it is one GGUF file in
+bf16, which is read as distrustfully as any other and removed at the end.
+"""
+
+import shutil
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.checkpoint.checkpoint import open_checkpoint
+from toolkit.errors import EnvironmentFaultError, InputError, OutputError
+from toolkit.gguf.ggml_types import BF16
+from toolkit.gguf.output_file import WorkFile, check_output, work_path
+from toolkit.gguf.rows import row_count
+from toolkit.units import format_size
+
+SCRIPT = "convert_hf_to_gguf.py"
+MARK_BYTES = 64
+
+
+@dataclass(frozen=True)
+class ForeignConverter:
+    """A script and the interpreter that runs it."""
+
+    script: Path
+    python: str
+
+    def command(self, checkpoint: Path, folder: Path) -> list[str]:
+        """Return the command that writes a bf16 file, called as llama.cpp calls it, into a folder."""
+        return [
+            self.python, str(self.script.absolute()), str(checkpoint.absolute()),
+            "--outtype", "bf16", "--outfile", str(folder.absolute()),
+        ]  # fmt: skip
+
+
+def find_converter(path: Path, python: str) -> ForeignConverter:
+    """Return the converter of a llama.cpp checkout, or the one that `path` is.
+
+    Raises InputError if there is none, EnvironmentFaultError if there is no such interpreter.
+    """
+    script = path / SCRIPT if path.is_dir() else path
+    if not script.is_file():
+        raise InputError(f"--converter {path}: {script} does not exist; give a checkout of llama.cpp, or its {SCRIPT}")
+    found = shutil.which(python)
+    if found is None:
+        raise EnvironmentFaultError(f"--converter-python {python}: there is no such program")
+    return ForeignConverter(script, found)
+
+
+@contextmanager
+def intermediate_file(
+    converter: ForeignConverter, checkpoint: Path, folder: Path, say: Callable[[str], None] = lambda _line: None
+) -> Iterator[Path]:
+    """Run the converter and give the file that it made, below `folder`; it is removed when the block ends.
+
+    `say` hears every line that the converter prints.
+
+    Raises OutputError if the disk has no space for the file, InputError if the converter fails.
+    """
+    needed = bf16_bytes(checkpoint)
+    named = folder / f"{checkpoint.resolve().name}.bf16"
+    check_output(named, force=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"no space for the converter's bf16 file in {folder}: needs about {format_size(needed)}, "
+            f"{format_size(free)} are free there"
+        )
+    place = work_path(named)
+    place.mkdir()
+    try:
+        # Whoever finds the folder later can tell by it that it is ours, and whether this process still lives.
+        mark = WorkFile(place / "mark", MARK_BYTES)
+        try:
+            _run(converter, checkpoint, place, say)
+            yield _only_file(converter, place)
+        finally:
+            mark.abandon()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def bf16_bytes(checkpoint: Path) -> int:
+    """Return about how many bytes a checkpoint takes in bf16.
+
+    Raises CheckpointError if it cannot be read.
+    """
+    tensors = open_checkpoint(checkpoint).tensors.values()
+    return sum(row_count(tensor.shape) * BF16.row_bytes(tensor.shape[-1]) for tensor in tensors if tensor.shape)
+
+
+def _run(converter: ForeignConverter, checkpoint: Path, folder: Path, say: Callable[[str], None]) -> None:
+    last: deque[str] = deque(maxlen=1)
+    try:
+        process = subprocess.Popen(
+            converter.command(checkpoint, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise EnvironmentFaultError(f"{converter.python} cannot be run: {error.strerror or error}") from error
+    with process:
+        try:
+            for line in process.stdout or ():
+                if line.strip():
+                    last.append(line.strip())
+                    say(line.rstrip())
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise InputError(_failure(converter, process.returncode, last))
+
+
+def _failure(converter: ForeignConverter, status: int, last: Sequence[str]) -> str:
+    said = f": {last[0][:300]}" if last else " without a word"
+    advice = ""
+    if last and "ModuleNotFoundError" in last[0]:
+        advice = "; name an interpreter that has its requirements with --converter-python"
+    return f"{converter.script} failed with status {status}{said}{advice}"
+
+
+def _only_file(converter: ForeignConverter, folder: Path) -> Path:
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) != 1:
+        raise InputError(f"{converter.script} left {len(files)} GGUF files where one was expected")
+    return files[0]

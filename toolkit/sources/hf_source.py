@@ -1,0 +1,203 @@
+"""From a Hugging Face checkpoint to a ModelSource: config, tensors and vocabulary, reconciled before the first byte."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy
+
+from toolkit.architectures import find_architecture
+from toolkit.architectures.base import Architecture, Naming
+from toolkit.architectures.common_metadata import architecture_metadata
+from toolkit.architectures.prediction import STORED, predicts
+from toolkit.architectures.rope import check_rope_type
+from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
+from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.checkpoint.sentence_transformers import left_out_modules, pooling_metadata
+from toolkit.checkpoint.tensor import CheckpointTensor
+from toolkit.errors import CheckpointError, TensorError
+from toolkit.gguf.format import QUANTIZATION_VERSION, Metadata, uint32
+from toolkit.gguf.rows import generated, row_count
+from toolkit.model_source import ModelSource, SourceTensor
+from toolkit.quant_profile import ModelTraits
+from toolkit.quantized_sources.opening import open_quantized
+from toolkit.sources.metadata_overrides import NO_OVERRIDES, MetadataOverrides
+from toolkit.sources.model_card import count_parameters, general_metadata
+from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
+from toolkit.sources.tensor_names import canonical_names, layers_present
+from toolkit.tokenizer import TokenizerRequest, read_tokenizer
+from toolkit.units import format_size
+
+_PREDICTION_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
+
+
+def source_from_checkpoint(
+    directory: Path, pre: str | None = None, *, overrides: MetadataOverrides = NO_OVERRIDES
+) -> ModelSource:
+    """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
+
+    `overrides` count more than what its files say of name and authorship.
+
+    Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
+    """
+    checkpoint = open_checkpoint(directory)
+    config = normalise(checkpoint.config)
+    architecture, notes = find_architecture(config)
+    config = config.with_defaults(architecture.defaults)
+    n_stored = len(checkpoint.tensors)
+    checkpoint, quantization_warnings = open_quantized(checkpoint)
+    named = canonical_names(checkpoint.tensors, architecture.naming)
+    _refuse_lost(checkpoint, architecture, config)
+    config = _with_prediction_layers(architecture, config, named.tensors)
+    renamed = _renamed(architecture, config, named.tensors)
+    stored, warnings = _one_output(renamed, config, architecture.naming)
+    tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - stored.keys()}
+    config, vocabulary_warnings = _vocabulary_from_rows(config, stored, architecture.naming)
+    check_rope_type(config, architecture.rope_types)
+    architecture.check(config)
+    matching = match_tensors(architecture, config, stored)
+    tensors = (*_generated(architecture, config), *matching.tensors)
+    rows, styles = config.integer("vocab_size"), architecture.vocabularies
+    tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
+    count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
+    pooling = pooling_metadata(directory, architecture.name) if architecture.pools else {}
+    general, stem = general_metadata(directory.resolve(), architecture.name, count, overrides)
+    return ModelSource(
+        name=stem,
+        metadata=general | model_metadata(architecture, config) | pooling | matching.metadata | tokenizer.metadata,
+        tensors=tensors,
+        traits=model_traits(architecture, config),
+        keeps_types=False,
+        quantization=checkpoint.quantization,
+        warnings=(
+            *notes,
+            *quantization_warnings,
+            *warnings,
+            *vocabulary_warnings,
+            *tokenizer.warnings,
+            *(left_out_modules(directory) if architecture.pools else ()),
+            *_summary(named.left_out, checkpoint),
+        ),
+        notes=(*checkpoint.notes, *_summary(matching.left_out)),
+        n_stored=n_stored,
+        left_out={**checkpoint.left_out, **named.left_out, **tied, **matching.left_out},
+    )
+
+
+def _with_prediction_layers(
+    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, CheckpointTensor]
+) -> ModelConfig:
+    """Return the config with the number of stored layers that predict further tokens: under `mtp.`, or after the hidden ones."""
+    after = [layer for layer in layers_present(tensors, architecture.naming) if predicts(config, layer)]
+    apart = {int(match[1]) for name in tensors if (match := _PREDICTION_LAYER.match(name))}
+    return ModelConfig({**config.values, STORED: len(after) + len(apart)}, config.defaults)
+
+
+def _renamed(
+    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, CheckpointTensor]
+) -> dict[str, CheckpointTensor]:
+    return {architecture.renamed(name, config): tensor for name, tensor in tensors.items()}
+
+
+def model_metadata(architecture: Architecture, config: ModelConfig) -> Metadata:
+    """Return the keys that describe the model itself."""
+    return architecture_metadata(architecture, config) | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
+
+
+def model_traits(architecture: Architecture, config: ModelConfig) -> ModelTraits:
+    """Return what mixtures of quantization types depend on."""
+    return ModelTraits(
+        architecture=architecture.name,
+        n_layer=architecture.block_count(config),
+        n_head=_count(config, "num_attention_heads"),
+        n_head_kv=_count(config, "num_key_value_heads") or _count(config, "num_attention_heads"),
+        n_expert=_count(config, "num_local_experts"),
+    )
+
+
+def _count(config: ModelConfig, key: str) -> int:
+    return config.integer(key) if config.get(key) else 0
+
+
+def _one_output(
+    tensors: dict[str, CheckpointTensor], config: ModelConfig, naming: Naming
+) -> tuple[dict[str, CheckpointTensor], tuple[str, ...]]:
+    """Leave out an lm_head that tied embeddings replace, as transformers does when it loads such a checkpoint."""
+    output, embedding = naming.output_tensor, naming.embedding_tensor
+    if not config.get("tie_word_embeddings", False) or output not in tensors or embedding not in tensors:
+        return tensors, ()
+    kept = {name: tensor for name, tensor in tensors.items() if name != output}
+    if _equal(tensors[output], tensors[embedding]):
+        return kept, ()
+    return kept, (
+        f"{output} differs from {embedding} though tie_word_embeddings is true; "
+        "the embedding is used for the output, as transformers does",
+    )
+
+
+def _equal(one: CheckpointTensor, other: CheckpointTensor) -> bool:
+    """Compare in pieces: a vocabulary may take gigabytes."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    first, second = one.rows(), other.rows()
+    count = row_count(one.shape)
+    step = max(1, (1 << 22) // max(1, one.shape[-1]))
+    return all(
+        numpy.array_equal(
+            first.read_rows(start, min(start + step, count)), second.read_rows(start, min(start + step, count))
+        )
+        for start in range(0, count, step)
+    )
+
+
+def _refuse_lost(checkpoint: Checkpoint, architecture: Architecture, config: ModelConfig) -> None:
+    """Refuse a tensor that the index promises and no shard holds, unless nothing would be made of it."""
+    tied = config.get("tie_word_embeddings", False)
+    lost = [
+        name
+        for name in checkpoint.lost
+        if not (tied and name.endswith(architecture.naming.output_tensor)) and why_dropped(architecture, name) is None
+    ]
+    if lost:
+        raise CheckpointError(
+            f"{INDEX} places {lost[0]} in {checkpoint.lost[lost[0]]}, which does not hold it ({len(lost)} in all)"
+        )
+
+
+def _vocabulary_from_rows(
+    config: ModelConfig, tensors: dict[str, CheckpointTensor], naming: Naming
+) -> tuple[ModelConfig, tuple[str, ...]]:
+    name = naming.embedding_tensor
+    if name not in tensors:
+        raise TensorError(f"{name} is missing; first tensors found: {', '.join(list(tensors)[:3])}")
+    embedding = tensors[name]
+    refuse_empty(embedding)
+    if len(embedding.shape) != 2:
+        raise TensorError(f"{name} has shape {list(embedding.shape)}, expected [vocabulary, hidden_size]")
+    rows, claimed = embedding.shape[0], config.get("vocab_size")
+    if rows == claimed:
+        return config, ()
+    reconciled = ModelConfig({**config.values, "vocab_size": rows}, config.defaults)
+    if claimed is None:
+        return reconciled, ()
+    return reconciled, (f"vocab_size is {claimed} in config.json, but the embedding has {rows} rows; the rows count",)
+
+
+def _generated(architecture: Architecture, config: ModelConfig) -> list[SourceTensor]:
+    return [SourceTensor(name, generated(values)) for name, values in architecture.generated_tensors(config).items()]
+
+
+def _raw_text_config(checkpoint: Checkpoint) -> dict[str, object]:
+    return checkpoint.config | (checkpoint.config.get("text_config") or {})
+
+
+def _summary(left_out: dict[str, str], checkpoint: Checkpoint | None = None) -> list[str]:
+    """Say how many tensors were left out and why; of those that are weights, also how many bytes."""
+    sizes: Counter[str] = Counter()
+    for name, why in left_out.items():
+        sizes[why] += checkpoint.tensors[name].n_bytes if checkpoint else 0
+    return [
+        f"left out {count} tensors{f' ({format_size(sizes[why])})' if sizes[why] else ''}: {why}"
+        for why, count in Counter(left_out.values()).items()
+    ]

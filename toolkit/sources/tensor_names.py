@@ -1,0 +1,96 @@
+"""Bring the tensor names of a checkpoint to the one form that architectures speak of.
+
+The same weights are published under `model.layers…`, bare `layers…`, or inside a multimodal model.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from toolkit.architectures.base import Naming
+from toolkit.checkpoint.tensor import CheckpointTensor
+from toolkit.errors import TensorError
+
+MULTIMODAL = re.compile(
+    r"(.*\.)?(vision_\w+|visual|vision|audio_\w+|audio|multi_modal_projector|mm_projector|image_newline|patch_merger)\..*"
+    r"|(.*\.)?image_newline"
+)
+MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")
+_ADAPTER = re.compile(r"(.*)\.(base_layer|lora_[AB]|lora_embedding_[AB]|modules_to_save|original_module)\b.*")
+
+
+@dataclass(frozen=True)
+class NamedTensors:
+    """Tensors under `model.…` and `lm_head.…`, and those left out by a rule (name -> why)."""
+
+    tensors: dict[str, CheckpointTensor]
+    left_out: dict[str, str]
+
+
+def canonical_names(tensors: Mapping[str, CheckpointTensor], naming: Naming) -> NamedTensors:
+    """Return the tensors of the language model under the names that architectures use.
+
+    The decoder's prefix is what stands before the embedding; all its tensors must have it.
+
+    Raises TensorError for an unmerged adapter, and for names of two styles side by side.
+    """
+    _refuse_adapters(tensors)
+    left_out = {name: why for name in tensors if (why := _foreign(name, naming)) is not None}
+    decoder = _decoder_prefix((name for name in tensors if name not in left_out), naming)
+    renamed: dict[str, CheckpointTensor] = {}
+    for name, tensor in tensors.items():
+        if name in left_out:
+            continue
+        canonical = _canonical(name, decoder, naming)
+        if canonical in renamed:
+            raise TensorError(f"{name} and {renamed[canonical].name} are the same tensor in two styles of naming")
+        renamed[canonical] = tensor
+    return NamedTensors(renamed, left_out)
+
+
+def layers_present(names: Iterable[str], naming: Naming) -> set[int]:
+    """Return the numbers of the blocks that have any tensor."""
+    pattern = re.compile(rf"model\.{naming.blocks}\.(\d+)\.")
+    return {int(match[1]) for name in names if (match := pattern.match(name))}
+
+
+def _refuse_adapters(tensors: Mapping[str, CheckpointTensor]) -> None:
+    modules = {match[1] for name in tensors if (match := _ADAPTER.fullmatch(name))}
+    if modules:
+        raise TensorError(
+            f"an unmerged adapter ({len(modules)} modules, first {min(modules)}): "
+            "call merge_and_unload() and save again; adapter tensors are never dropped in silence"
+        )
+
+
+def _foreign(name: str, naming: Naming) -> str | None:
+    if MULTIMODAL.fullmatch(name):
+        return "vision or audio tensors"
+    if MULTI_TOKEN_PREDICTION.fullmatch(name) and not naming.multi_token_prediction:
+        return "multi-token prediction head, which llama.cpp does not run for this architecture"
+    return None
+
+
+def _decoder_prefix(names: Iterable[str], naming: Naming) -> str:
+    embedding = re.compile(rf"(.*\.)?{naming.embedding}\.weight")
+    inside = re.compile(rf"(.*\.)?{naming.blocks}\.\d+\.")
+    found = (match[1] or "" for name in names if (match := embedding.fullmatch(name)))
+    prefixes = sorted({prefix for prefix in found if not inside.match(prefix)}, key=len)
+    if len(prefixes) > 1:
+        first, second = (f"{prefix}{naming.embedding}.weight" for prefix in prefixes[:2])
+        raise TensorError(f"{first} and {second} are both there: tensors of two styles of naming, or of two models")
+    return prefixes[0] if prefixes else "model."
+
+
+def _canonical(name: str, decoder: str, naming: Naming) -> str:
+    if re.fullmatch(rf"(.*\.)?{naming.output}\.\w+", name) and not re.search(rf"\b{naming.blocks}\.\d", name):
+        return name[name.rindex(f"{naming.output}.") :]
+    if MULTI_TOKEN_PREDICTION.fullmatch(name):
+        return name.removeprefix("model.")
+    bare = name.removeprefix(decoder)
+    style = re.match(rf"(.*\.)?{naming.blocks}\.\d+\.", name)
+    if style and (style[1] or "") != decoder:
+        raise TensorError(
+            f"{name} is named otherwise than {decoder}{naming.embedding}.weight: tensors of two styles of naming are mixed"
+        )
+    return "model." + bare if name.startswith(decoder) else name

@@ -1,0 +1,93 @@
+"""The checks that every finished file passes before it gets its name: it holds what was planned, and llama.cpp accepts it."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy
+
+from toolkit.conversion.convert import converted_rows
+from toolkit.conversion.shards import Shard
+from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
+from toolkit.errors import EnvironmentFaultError, FidelityError, GgufError
+from toolkit.gguf.reader import GgufFile, read_gguf
+from toolkit.gguf.rows import row_count
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.memory.probe import MemoryProbe
+
+_SMALL_CONTEXT = 64
+
+
+def check_finished(path: Path, plan: ConversionPlan, *, shards: Sequence[Shard] = (), allow_nan: bool = False) -> None:
+    """Read a file back and hold it against its plan, then have llama.cpp load it.
+
+    Raises what `check_written` and `check_loads` raise.
+    """
+    check_written(path, plan, shards=shards, allow_nan=allow_nan)
+    check_loads(path)
+
+
+def check_written(path: Path, plan: ConversionPlan, *, shards: Sequence[Shard] = (), allow_nan: bool = False) -> None:
+    """Read a file back and hold it against its plan: every byte of the header, and a row of every tensor.
+
+    The header holds all tensors, special tokens and chat templates. The rows are read from the source and converted once
+    more. Of a model that is split into `shards`, `path` is the first file.
+
+    Raises FidelityError if something differs, GgufError if the file cannot be read.
+    """
+    file = read_gguf(path)
+    headers = [shard.layout.header for shard in shards] or [plan.layout.header]
+    for part, header in zip(file.paths, headers, strict=True):
+        _check_header(part, header)
+    for tensor in plan.tensors:
+        _check_row(tensor, file, allow_nan)
+
+
+def check_loads(path: Path) -> None:
+    """Have llama.cpp load the file without its weights, in a process of its own.
+
+    Raises GgufError if it refuses.
+    """
+    reason = refusal(path)
+    if reason is not None:
+        raise GgufError(f"the finished file does not load, so it was not kept: {reason}")
+
+
+def refusal(path: Path) -> str | None:
+    """Return why llama.cpp does not take a file; None if it does.
+
+    Raises EnvironmentFaultError if it cannot be asked.
+    """
+    with MemoryProbe() as probe:
+        try:
+            probe.probe(
+                path,
+                MemorySettings(n_ctx=_SMALL_CONTEXT, n_batch=_SMALL_CONTEXT, n_ubatch=_SMALL_CONTEXT, device="cpu"),
+            )
+        except GgufError as error:
+            return str(error)
+        except EnvironmentFaultError as error:
+            if "memory could not be told" in str(error):
+                return f"it makes llama.cpp fail: {error}"
+            # A build of llama.cpp that does not give its memory account has loaded the file all the same.
+    return None
+
+
+def _check_header(path: Path, expected: bytes) -> None:
+    with path.open("rb") as file:
+        found = file.read(len(expected))
+    if found != expected:
+        at = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(found))
+        raise FidelityError(f"the finished file has another header than planned, from byte {at:,} on: {_ADVICE}")
+
+
+def _check_row(tensor: TensorPlan, file: GgufFile, allow_nan: bool) -> None:
+    row = zlib.crc32(tensor.name.encode()) % row_count(tensor.shape)
+    found = file.tensors[tensor.name].read_rows(row, row + 1)
+    if not numpy.array_equal(found, converted_rows(tensor, row, row + 1, allow_nan=allow_nan)):
+        raise FidelityError(
+            f"row {row:,} of {tensor.name} in the finished file is not what the source gives: {_ADVICE}"
+        )
+
+
+_ADVICE = "the disk or the memory is at fault, or the source changed meanwhile; the file was not kept"
