@@ -11,7 +11,7 @@ import pytest
 from tiny_model import write_tiny_model
 
 from toolkit.conversion.convert import ConversionOptions, write_gguf, write_shards
-from toolkit.conversion.shards import ShardLimit, parts_beside, shard_path, split_plan
+from toolkit.conversion.shards import ShardLimit, split_plan
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.errors import InputError, OutputError
 from toolkit.gguf.format import string
@@ -19,6 +19,7 @@ from toolkit.gguf.layout import lay_out
 from toolkit.gguf.merge import plan_merge, write_merged
 from toolkit.gguf.output_file import WorkFile
 from toolkit.gguf.reader import read_gguf
+from toolkit.gguf.shard_names import shard_path
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.quant_profile import load_profile
@@ -92,15 +93,6 @@ def test_metadata_that_leaves_no_room_for_a_tensor_has_the_first_file_to_itself(
     assert split_plan(wordy, limit)[0].tensors == ()
     paths = write_split(wordy, tmp_path, limit, check=loads)
     assert read_gguf(paths[-1]).metadata == metadata
-
-
-def test_the_files_of_a_source_are_those_that_its_name_says(tmp_path):
-    names = ["m.gguf", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "n-00001-of-00002.gguf"]
-    for name in names:
-        (tmp_path / name).touch()
-    assert parts_beside(tmp_path / "m.gguf") == (tmp_path / "m.gguf",)
-    assert {path.name for path in parts_beside(tmp_path / names[1])} == set(names[:3])
-    assert {path.name for path in parts_beside(tmp_path)} == set(names)
 
 
 def test_what_keeps_within_the_limit_is_one_file_as_without_it(plan):

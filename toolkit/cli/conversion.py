@@ -130,7 +130,8 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 
 def _outputs(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> Outputs:
-    from toolkit.conversion.shards import ShardLimit, shard_path, split_plan
+    from toolkit.conversion.shards import ShardLimit, split_plan
+    from toolkit.gguf.shard_names import shard_path
 
     shards = split_plan(plan, ShardLimit(request.split_max_size, request.split_max_tensors))
     if len(shards) == 1:
@@ -141,11 +142,10 @@ def _outputs(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> 
 
 def refuse_split_name(path: Path) -> None:
     """Refuse a name that says that there are more files."""
-    import re
-
     from toolkit.errors import InputError
+    from toolkit.gguf.shard_names import shard_name
 
-    if re.search(r"-\d{5}-of-\d{5}\.gguf$", path.name):
+    if shard_name(path) is not None:
         raise InputError(f"{path.name} is the name of one of several split files, but one whole file would be written")
 
 

@@ -26,8 +26,8 @@ def command(source: Path, output: Path | None, force: bool, as_json: bool) -> No
     Without OUT.gguf the file is called after the parts, in the current folder.
     """
     from toolkit.cli.progress import progress_bar
-    from toolkit.conversion.shards import whole_name
     from toolkit.gguf.merge import plan_merge, write_merged
+    from toolkit.gguf.shard_names import whole_name
     from toolkit.units import format_duration, format_size
     from toolkit.verify.file_check import check_loads
 

@@ -21,7 +21,7 @@ Example:
 @conversion_options
 def command(source: Path, output: Path | None, allow_requantize: bool, **options: Any) -> None:
     """Requantize IN.gguf (one file, or any of llama.cpp's split files) to OUT.gguf."""
-    from toolkit.conversion.shards import parts_beside
+    from toolkit.gguf.shard_names import parts_beside
     from toolkit.sources.gguf_source import source_from_gguf
 
     if output is not None:

@@ -5,10 +5,8 @@ and every file says which one it is. Unlike there, a limit on the size is one on
 """
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import InputError
@@ -18,7 +16,6 @@ from toolkit.units import format_size
 
 MAX_SHARDS = (1 << 16) - 1
 """split.count has 16 bits"""
-_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 @dataclass(frozen=True)
@@ -50,26 +47,6 @@ def split_plan(plan: ConversionPlan, limit: ShardLimit) -> tuple[Shard, ...]:
     return tuple(
         Shard(group, lay_out(_metadata(plan, number, len(groups)), group)) for number, group in enumerate(groups)
     )
-
-
-def shard_path(output: Path, number: int, count: int) -> Path:
-    """Return the path of file `number` (from 1) of `count`, for an output NAME.gguf or NAME-00001-of-00009.gguf."""
-    stem = whole_name(output).removesuffix(".gguf")
-    return output.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf")
-
-
-def whole_name(path: Path) -> str:
-    """Return the name of the whole file for that of a part, or of a whole."""
-    return f"{_SUFFIX.sub('', path.name.removesuffix('.gguf'))}.gguf"
-
-
-def parts_beside(path: Path) -> tuple[Path, ...]:
-    """Return the files that a GGUF source may consist of: itself, the other parts of its set, or those in the folder that it is."""
-    if path.is_dir():
-        return tuple(path.glob("*.gguf"))
-    if not _SUFFIX.search(path.stem):
-        return (path,)
-    return tuple(other for other in path.parent.glob("*.gguf") if whole_name(other) == whole_name(path))
 
 
 def _groups(plan: ConversionPlan, limit: ShardLimit) -> Iterator[tuple[TensorPlan, ...]]:

@@ -16,6 +16,7 @@ from toolkit.errors import GgufError
 from toolkit.gguf.format import MAGIC, Metadata
 from toolkit.gguf.header import TensorInfo, read_header
 from toolkit.gguf.rows import StoredRows
+from toolkit.gguf.shard_names import shard_name, shard_path
 from toolkit.units import format_count, format_size
 
 _CONVERT = "give the checkpoint's directory to convert"
@@ -31,7 +32,6 @@ _OTHER_FORMATS = (
     (b"\0\0\0\0", "zeros: the download did not finish"),
 )
 _LFS_POINTER = re.compile(rb"version https://git-lfs[^\n]*\n(?:.*\n)*?size (\d{1,19})")
-_SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 _SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 
 
@@ -80,10 +80,10 @@ def file_to_load(path: Path) -> Path:
     Raises GgufError if a directory has none, or more than one.
     """
     file = _only_model(path) if path.is_dir() else path
-    match = _SPLIT_NAME.fullmatch(file.name)
-    if match is None:
+    part = shard_name(file)
+    if part is None:
         return file
-    first = file.with_name(f"{match['stem']}-00001-of-{match['count']}.gguf")
+    first = shard_path(file, 1, part.count)
     return first if first.is_file() else file
 
 
@@ -175,8 +175,8 @@ def _only_model(directory: Path) -> Path:
     """Return the only GGUF file of a directory, or the first member of its only set."""
     models: dict[str, Path] = {}
     for path in sorted(directory.glob("*.gguf")):
-        match = _SPLIT_NAME.fullmatch(path.name)
-        models.setdefault(f"{match['stem']} of {match['count']}" if match else path.name, path)
+        part = shard_name(path)
+        models.setdefault(f"{part.stem} of {part.count}" if part else path.name, path)
     if len(models) == 1:
         return next(iter(models.values()))
     if not models:
@@ -218,13 +218,13 @@ def _split_integer(member: GgufFile, key: str) -> int:
 
 def _member_paths(path: Path, number: int, count: int) -> list[Path]:
     """Return the paths of a set of `count` files, of which `path` is the one with that number, counted from 1."""
-    match = _SPLIT_NAME.fullmatch(path.name)
-    if match is None or (int(match["number"]), int(match["count"])) != (number, count):
+    part = shard_name(path)
+    if part is None or (part.number, part.count) != (number, count):
         raise GgufError(
             f"{path}: holds part {number} of {count}, so its name must end in -{number:05d}-of-{count:05d}.gguf; "
             "rename it"
         )
-    paths = [path.with_name(f"{match['stem']}-{index:05d}-of-{count:05d}.gguf") for index in range(1, count + 1)]
+    paths = [shard_path(path, index, count) for index in range(1, count + 1)]
     missing = [other.name for other in paths if not other.is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

@@ -7,12 +7,12 @@ from toolkit.errors import GgufError, InputError
 from toolkit.gguf.format import QUANTIZATION_VERSION, Metadata, uint32
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.reader import GgufFile, read_gguf
+from toolkit.gguf.shard_names import stem
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import ModelTraits
 
 FEW_BITS = 5.0
 """Below this many bits per weight a second quantization adds to a first one that already hurt."""
-_SPLIT_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
 _TYPE_SUFFIX = re.compile(r"[-.](f16|f32|bf16|i?q\d\w*|tq\d\w*|mxfp4\w*)$", re.IGNORECASE)
 
 
@@ -79,6 +79,5 @@ def _metadata(file: GgufFile) -> Metadata:
 
 def _stem(path: Path) -> str:
     """Return the name without split number and type: `Name-5M-BF16` becomes `Name-5M`."""
-    stem = _SPLIT_SUFFIX.sub("", path.name.removesuffix(".gguf"))
-    without_type = _TYPE_SUFFIX.sub("", stem)
-    return without_type or stem
+    name = stem(path)
+    return _TYPE_SUFFIX.sub("", name) or name
