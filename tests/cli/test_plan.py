@@ -303,9 +303,6 @@ def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, 
 
 def test_a_small_margin_under_windows_own_driver_model_is_advised_against(file, monkeypatch):
     the_only_gpu_is(Gpu("RTX 4060", "GPU-1", 8 << 30, 7 << 30, wddm=True), monkeypatch)
-    monkeypatch.setattr(
-        "toolkit.planning.margin.list_gpus", lambda: GpuList((Gpu("RTX 4060", "GPU-1", 8 << 30, 7 << 30, wddm=True),))
-    )
     words = (file, "--ctx", "512", "--vram", "4GiB")
     advice = "warning: --margin 100 MiB is little on RTX 4060: Windows moves memory to RAM instead of failing"
     assert advice in plan(*words, "--margin", "100MiB").stderr

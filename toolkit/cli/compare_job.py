@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.cli.common import warn
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import resolve_source
+from toolkit.cli.source import is_gguf, resolve_source
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _conversions(model: str, options: dict[str, Any]) -> "Conversions":
     from toolkit.sources.hf_source import source_from_checkpoint
 
     path = resolve_source(model, local_files_only=options["local_files_only"])
-    source = source_from_gguf(path) if path.suffix == ".gguf" else source_from_checkpoint(path, options["pre"])
+    source = source_from_gguf(path) if is_gguf(path) else source_from_checkpoint(path, options["pre"])
     imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] is not None else None
     keep = options["keep"]
     if keep is not None:

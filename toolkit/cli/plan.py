@@ -9,7 +9,7 @@ import click
 from toolkit.cli.common import COUNT, json_option, warn
 from toolkit.cli.places import budget_options, memory_asker
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import local_files_option, resolve_source
+from toolkit.cli.source import is_gguf, local_files_option, resolve_source
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "Plannable
     from toolkit.memory.plannable import model_from_gguf, model_from_source, profiles_worth_planning
     from toolkit.planning.planner import LADDER
 
-    is_gguf = path.suffix == ".gguf" or (not (path / "config.json").exists() and any(path.glob("*.gguf")))
-    if is_gguf and not profiles:
+    if is_gguf(path) and not profiles:
         return model_from_gguf(path)
-    if is_gguf:
+    if is_gguf(path):
         from toolkit.sources.gguf_source import source_from_gguf
 
         return model_from_source(source_from_gguf(path), profiles)

@@ -52,7 +52,9 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
     from toolkit.planning.split_search import Budgets
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
-    vram, endpoints, n_gpus = _budgets(asked.places)
+    warn_of_unused_gpu()
+    gpus = find_gpus().gpus
+    vram, endpoints, n_gpus = _budgets(asked.places, gpus)
     if runs and endpoints and n_gpus:
         _check_that_gpus_are_here(n_gpus)
     margin, ram = asked.places.margin, asked.places.ram
@@ -60,8 +62,8 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
         Budgets(
             vram,
             read_ram().available_bytes if ram is None else ram,
-            _margin(vram, margin),
-            any(gpu.shares_ram for gpu in find_gpus().gpus),
+            _margin(vram, margin, gpus),
+            any(gpu.shares_ram for gpu in gpus),
         ),
         _settings(asked, n_gpus, endpoints),
         _bandwidths(asked, on_cpu=not any(vram)),
@@ -94,14 +96,13 @@ def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -
     )
 
 
-def _margin(vram: tuple[int, ...], given: int | None) -> int:
+def _margin(vram: tuple[int, ...], given: int | None, gpus: "tuple[Gpu, ...]") -> int:
     """Return what stays free on each GPU, with a warning where it is little for Windows' own driver model."""
-    from toolkit.llama.gpus import find_gpus
-    from toolkit.planning.margin import machine_margin
+    from toolkit.planning.margin import default_margin, known_overheads
     from toolkit.units import format_size
 
-    advised = machine_margin(vram)
-    desktop = next((gpu for gpu in find_gpus().gpus if gpu.wddm), None)
+    advised = default_margin(vram, gpus, known_overheads())
+    desktop = next((gpu for gpu in gpus if gpu.wddm), None)
     if desktop is not None and given is not None and given < advised:
         warn(
             f"--margin {format_size(given)} is little on {desktop.name}: Windows moves memory to RAM instead of failing, so "
@@ -110,20 +111,19 @@ def _margin(vram: tuple[int, ...], given: int | None) -> int:
     return advised if given is None else given
 
 
-def _budgets(where: Places) -> tuple[tuple[int, ...], tuple[str, ...], int]:
+def _budgets(where: Places, gpus: "tuple[Gpu, ...]") -> tuple[tuple[int, ...], tuple[str, ...], int]:
     """Return budgets given by hand or what is free now, the servers that answer, and how many of the former are GPUs'."""
-    warn_of_unused_gpu()
     given, endpoints = servers_that_answer(where, sizes(where.vram), "planned without it")
     remote = _free_on(endpoints) if endpoints else ()
     if given is None:
-        gpus = _free_now(endpoints)
-        return (*gpus, *remote), endpoints, len(gpus)
+        free = _free_now(gpus, endpoints)
+        return (*free, *remote), endpoints, len(free)
     if len(given) < len(remote):
         raise InputError(
             f"--vram has {len(given)} sizes for {len(remote)} devices of RPC servers; give one for each GPU, then for each of "
             "those"
         )
-    _warn_of_less(given)
+    _warn_of_less(given, gpus)
     return given, endpoints, len(given) - len(remote)
 
 
@@ -139,10 +139,7 @@ def _check_that_gpus_are_here(n_gpus: int) -> None:
         )
 
 
-def _free_now(endpoints: tuple[str, ...]) -> tuple[int, ...]:
-    from toolkit.llama.gpus import find_gpus
-
-    gpus = find_gpus().gpus
+def _free_now(gpus: "tuple[Gpu, ...]", endpoints: tuple[str, ...]) -> tuple[int, ...]:
     for gpu in gpus:
         _tell_who_holds(gpu)
     if not gpus and not endpoints:
@@ -171,11 +168,10 @@ def _tell_who_holds(gpu: "Gpu") -> None:
         )
 
 
-def _warn_of_less(given: tuple[int, ...]) -> None:
-    from toolkit.llama.gpus import find_gpus
+def _warn_of_less(given: tuple[int, ...], gpus: "tuple[Gpu, ...]") -> None:
     from toolkit.units import format_size
 
-    for gpu, size in zip(find_gpus().gpus, given, strict=False):
+    for gpu, size in zip(gpus, given, strict=False):
         if gpu.free_bytes < size:
             warn(f"{gpu.name} has {format_size(gpu.free_bytes)} free now, less than --vram {format_size(size)}")
 

@@ -57,6 +57,13 @@ def resolve_config(text: str, *, local_files_only: bool = False) -> Path:
     )
 
 
+def is_gguf(path: Path) -> bool:
+    """Tell whether a source is a GGUF model: a file, or a folder that holds nothing else."""
+    if path.is_dir():
+        return not (path / "config.json").exists() and any(path.glob("*.gguf"))
+    return path.suffix == ".gguf" or (path.is_file() and path.suffix != ".json")
+
+
 def _path_or_model(text: str) -> "tuple[Path, HubModel | None]":
     from toolkit.demo import checkpoint_directory
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, warn
-from toolkit.cli.source import local_files_option, resolve_source
+from toolkit.cli.source import is_gguf, local_files_option, resolve_source
 from toolkit.errors import FidelityError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _origin(source: Path, pre: str | None) -> "Origin":
     from toolkit.sources.hf_source import source_from_checkpoint
     from toolkit.verify import Origin
 
-    if not source.is_dir() or not (source / "config.json").is_file():
+    if is_gguf(source):
         file = read_gguf(source)
         return Origin(source_from_gguf(file.path, allow_requantize=True), file.path)
     model = source_from_checkpoint(source, pre)

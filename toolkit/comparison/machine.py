@@ -3,12 +3,10 @@
 import platform
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 from toolkit.comparison.rows import Machine
 from toolkit.llama.ggml_devices import offload_devices
-from toolkit.machine.devices import physical_cores, read_ram
+from toolkit.machine.devices import physical_cores, processor_line, read_ram
 from toolkit.machine.disk_cache import gpu_names
 
 _DISTRIBUTIONS = ("gguf-toolkit", "llama-cpp-python", "numpy")
@@ -30,8 +28,4 @@ def measured_on() -> str:
 
 def processor_name() -> str:
     """Return the processor's own name for itself."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return processor_line("model name").partition(":")[2].strip() or platform.processor() or platform.machine()

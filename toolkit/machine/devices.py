@@ -162,6 +162,12 @@ def physical_cores(root: Path = Path("/")) -> int:
     return max(1, min(counts))
 
 
+def processor_line(*keys: str) -> str:
+    """Return the first line of /proc/cpuinfo that begins with one of these keys, nothing where there is none."""
+    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    return next((line for line in lines if line.startswith(keys)), "")
+
+
 def _host_ram() -> Ram:
     import psutil
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from toolkit.machine.devices import list_gpus
+from toolkit.machine.devices import list_gpus, processor_line
 
 VARIABLE = "GGUF_TOOLKIT_CACHE"
 """a folder, or `off`"""
@@ -76,8 +76,4 @@ def llama_build() -> tuple[Any, ...]:
 
 
 def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("flags", "Features")):
-                return line
-    return sys.platform
+    return processor_line("flags", "Features") or sys.platform

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -41,47 +42,74 @@ def source_from_checkpoint(
 
     Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
     """
-    checkpoint = open_checkpoint(directory)
-    config = normalise(checkpoint.config)
+    stored = open_checkpoint(directory)
+    config = normalise(stored.config)
     architecture, notes = find_architecture(config)
-    config = config.with_defaults(architecture.defaults)
-    n_stored = len(checkpoint.tensors)
-    checkpoint, quantization_warnings = open_quantized(checkpoint)
-    named = canonical_names(checkpoint.tensors, architecture.naming)
-    _refuse_lost(checkpoint, architecture, config)
-    config = _with_prediction_layers(architecture, config, named.tensors)
-    renamed = _renamed(architecture, config, named.tensors)
-    stored, warnings = _one_output(renamed, config, architecture.naming)
-    tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - stored.keys()}
-    config, vocabulary_warnings = _vocabulary_from_rows(config, stored, architecture.naming)
-    check_rope_type(config, architecture.rope_types)
-    architecture.check(config)
-    matching = match_tensors(architecture, config, stored)
-    tensors = (*_generated(architecture, config), *matching.tensors)
-    rows, styles = config.integer("vocab_size"), architecture.vocabularies
+    checkpoint, quantization_warnings = open_quantized(stored)
+    found = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
+    matching = match_tensors(architecture, found.config, found.tensors)
+    tensors = (*_generated(architecture, found.config), *matching.tensors)
+    rows, styles = found.config.integer("vocab_size"), architecture.vocabularies
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
-    pooling = pooling_metadata(directory, architecture.name) if architecture.pools else {}
     general, stem = general_metadata(directory.resolve(), architecture.name, count, overrides)
+    pooling = pooling_metadata(directory, architecture.name) if architecture.pools else {}
+    unread_modules = left_out_modules(directory) if architecture.pools else ()
     return ModelSource(
         name=stem,
-        metadata=general | model_metadata(architecture, config) | pooling | matching.metadata | tokenizer.metadata,
+        metadata=general
+        | model_metadata(architecture, found.config)
+        | pooling
+        | matching.metadata
+        | tokenizer.metadata,
         tensors=tensors,
-        traits=model_traits(architecture, config),
+        traits=model_traits(architecture, found.config),
         keeps_types=False,
         quantization=checkpoint.quantization,
         warnings=(
             *notes,
             *quantization_warnings,
-            *warnings,
-            *vocabulary_warnings,
+            *found.warnings,
             *tokenizer.warnings,
-            *(left_out_modules(directory) if architecture.pools else ()),
-            *_summary(named.left_out, checkpoint),
+            *unread_modules,
+            *found.summary,
         ),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
-        n_stored=n_stored,
-        left_out={**checkpoint.left_out, **named.left_out, **tied, **matching.left_out},
+        n_stored=len(stored.tensors),
+        left_out={**checkpoint.left_out, **found.left_out, **matching.left_out},
+    )
+
+
+@dataclass(frozen=True)
+class _Reconciled:
+    """A config that says what the tensors say, and the tensors that count under canonical names."""
+
+    config: ModelConfig
+    tensors: dict[str, CheckpointTensor]
+    warnings: tuple[str, ...]
+    summary: tuple[str, ...]
+    """what was left out as no part of the model, in words"""
+    left_out: dict[str, str]
+
+
+def _reconciled(checkpoint: Checkpoint, architecture: Architecture, config: ModelConfig) -> _Reconciled:
+    """Hold config and tensors against each other, and refuse what llama.cpp would run wrongly."""
+    naming = architecture.naming
+    named = canonical_names(checkpoint.tensors, naming)
+    _refuse_lost(checkpoint, architecture, config)
+    config = _with_prediction_layers(architecture, config, named.tensors)
+    renamed = _renamed(architecture, config, named.tensors)
+    tensors, warnings = _one_output(renamed, config, naming)
+    tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - tensors.keys()}
+    config, vocabulary_warnings = _vocabulary_from_rows(config, tensors, naming)
+    check_rope_type(config, architecture.rope_types)
+    architecture.check(config)
+    return _Reconciled(
+        config,
+        tensors,
+        (*warnings, *vocabulary_warnings),
+        tuple(_summary(named.left_out, checkpoint)),
+        {**named.left_out, **tied},
     )
 
 
