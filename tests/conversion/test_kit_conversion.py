@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy
 import pytest
-from checkpoints import case_names
 from compare import TYPES, differences
+from kit_cases import CASES
 from logits import compare_logits, llama_logits, token_ids
 
 KIT = Path(__file__).parents[1] / "kit"
 
-CASES = tuple(case_names())
 
 DELIBERATE = {
     # the reference forgets to say which type it wrote

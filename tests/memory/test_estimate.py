@@ -1,8 +1,7 @@
 """The formula against llama.cpp, whose largest error is printed at the end of a run, and when it stands in for it."""
 
 import pytest
-from test_kit_conversion import CASES
-from test_predicted_memory import UNLOADABLE
+from kit_cases import CASES, UNLOADABLE
 
 from toolkit.errors import EnvironmentFaultError, GgufError
 from toolkit.llama.load_settings import MemorySettings, TensorOverride

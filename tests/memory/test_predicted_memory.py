@@ -11,8 +11,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from kit_cases import CASES, UNLOADABLE
 from smollm2 import smollm2_checkpoint
-from test_kit_conversion import CASES
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.convert import write_skeleton as write_sparse
@@ -30,11 +30,6 @@ from toolkit.sources.hf_source import source_from_checkpoint
 
 MAKE_CHECKPOINT = Path(__file__).parents[2] / "scripts" / "make_checkpoint.py"
 CONTEXTS = (512, 4096, 32768)
-UNLOADABLE = {
-    "gemma3n": "has wrong shape",
-    "deepseek_v2_lite": r"key not found in model: deepseek2\.attention\.q_lora_rank",
-}
-"""too small a copy for llama.cpp's fixed numbers of these: refused before and after conversion alike"""
 NARROW_HEADS = "q8_0 with block size 32 does not divide n_embd_head_k"
 WITH_EVERY_SETTING = ("llama3", "mixtral", "gemma3", "phi3", "gpt2")
 PROFILE = "q8_0"

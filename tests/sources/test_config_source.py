@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_kit_conversion import CASES
+from kit_cases import CASES
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
