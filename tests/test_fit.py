@@ -20,9 +20,9 @@ from toolkit.fit_quality import QualityOptions
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.load import OwnProcess
-from toolkit.planning.plan import PlanRequest
+from toolkit.planning.request import PlanRequest
 from toolkit.memory.plannable import model_from_source
-from toolkit.planning.split_search import Budgets
+from toolkit.planning.budgets import Budgets
 from toolkit.measures.token_rate import RateSettings
 from toolkit.planning.token_speed import Bandwidths
 

@@ -70,7 +70,7 @@ def test_what_is_kept_free_is_told_with_where_the_number_comes_from(file, monkey
     assert "3.00 MiB kept free on each GPU: for the driver's context and libraries, assumed" in plan(*words).stdout
     card = Gpu("RTX", "GPU-1", 8 << 30, 7 << 30, driver="570.1")
     known_overheads().put(Overhead("RTX", "570.1", 2 << 20, "NVML"))
-    monkeypatch.setattr("toolkit.planning.margin.list_gpus", lambda: GpuList((card,)))
+    monkeypatch.setattr("toolkit.llama.gpus.list_gpus", lambda _nvml: GpuList((card,)))
     assert "kept free on each GPU: a process takes 2.00 MiB beyond its buffers, measured" in plan(*words).stdout
     assert document(*words)["measured_overhead_bytes"] == 2 << 20
 

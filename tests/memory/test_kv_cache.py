@@ -12,7 +12,8 @@ from toolkit.gguf.format import Metadata, MetadataValue, Scalar, ValueType, arra
 from toolkit.gguf.ggml_types import TYPES, TensorType
 from toolkit.gguf.layout import lay_out
 from toolkit.llama.load_settings import MemorySettings
-from toolkit.memory.kv_cache import KvCache, ModelKeys, kv_cache
+from toolkit.memory.kv_cache import KvCache, kv_cache
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.memory.probe import MemoryProbe
 
 REFERENCE = Path(__file__).parents[1] / "kit" / "reference"

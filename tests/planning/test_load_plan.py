@@ -20,7 +20,7 @@ from toolkit.planning.load_plan import (
     predicted_and_allocated,
     read_budgets,
 )
-from toolkit.planning.split_search import Budgets
+from toolkit.planning.budgets import Budgets
 
 MIB, GIB = 1 << 20, 1 << 30
 LAYERS = 5

@@ -8,7 +8,8 @@ from made_up_device import MadeUpDevices, dense, mixture
 from toolkit.errors import DoesNotFitError
 from toolkit.memory.placement import Placement, placements, spread
 from toolkit.memory.plannable import Experts
-from toolkit.planning.split_search import Budgets, SplitSearch
+from toolkit.planning.budgets import Budgets
+from toolkit.planning.split_search import SplitSearch
 from toolkit.planning.token_speed import Bandwidths, moved_bytes, tokens_per_second
 
 RAM = 1 << 40

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from toolkit.fit import Devices, FitJob, FitResult, MeasureOptions
     from toolkit.measures.verdict import Use
     from toolkit.model_source import ModelSource
-    from toolkit.planning.plan import PlannedChoice, PlanRequest
+    from toolkit.planning.choice import PlannedChoice
+    from toolkit.planning.request import PlanRequest
 
 EXAMPLE = """
 \b
@@ -96,7 +97,7 @@ def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
     from toolkit.fit import FitJob
     from toolkit.imatrix.matrix import read_imatrix
     from toolkit.memory.plannable import model_from_source, profiles_worth_planning
-    from toolkit.planning.planner import LADDER
+    from toolkit.planning.ranking import LADDER
     from toolkit.quant_profile import load_profile
 
     named = tuple(load_profile(name).name for name in options["profiles"])

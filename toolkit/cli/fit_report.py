@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from toolkit.fit import FitResult
     from toolkit.fit_quality import Proof
     from toolkit.llama.footprint import DeviceBytes
-    from toolkit.planning.plan import PlannedChoice, PlanRequest
+    from toolkit.planning.choice import PlannedChoice
+    from toolkit.planning.request import PlanRequest
 
 
 def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _is_plainly_whole(choice: "PlannedChoice") -> bool:
 
 def _print_memory(result: "FitResult", request: "PlanRequest") -> None:
     from toolkit.cli.tables import print_table
-    from toolkit.planning.plan import devices_with_budgets
+    from toolkit.planning.choice import devices_with_budgets
     from toolkit.units import format_size
 
     devices = devices_with_budgets(result.trial.choice, request.budgets)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from toolkit.llama.load_settings import FlashAttention
     from toolkit.memory.load import OwnProcess
     from toolkit.memory.probe import MemoryProbe
-    from toolkit.planning.plan import AsksMemory, KvTypes, PlannedChoice
+    from toolkit.planning.request import AsksMemory, KvTypes
+    from toolkit.planning.choice import PlannedChoice
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
 Option = Callable[[Function], Function]

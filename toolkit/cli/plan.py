@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from toolkit.memory.plannable import PlannableModel
     from toolkit.model_source import ModelSource
     from toolkit.planning.companions import Companion
-    from toolkit.planning.plan import PlannedChoice, Planner, PlanRequest
+    from toolkit.planning.choice import PlannedChoice
+    from toolkit.planning.planner import Planner
+    from toolkit.planning.request import PlanRequest
 
 EXAMPLE = """
 \b
@@ -67,7 +69,7 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     the headers of shards are fetched), a config.json, or `demo`. Every number is llama.cpp's own, asked before anything is converted or loaded.
     """
     from toolkit.cli.plan_report import Report, print_report
-    from toolkit.planning.plan import Planner
+    from toolkit.planning.planner import Planner
 
     grid = _grid(words) if options["sweep"] else {}
     if words and not options["sweep"]:
@@ -124,7 +126,7 @@ def _choices(
 def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
     """Return the model that SRC means, in these profiles; without any, in all that are worth planning."""
     from toolkit.memory.plannable import model_from_gguf, model_from_source, profiles_worth_planning
-    from toolkit.planning.planner import LADDER
+    from toolkit.planning.ranking import LADDER
 
     if is_gguf(path) and not profiles:
         return model_from_gguf(path)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from toolkit.memory.plannable import PlannableModel
     from toolkit.planning.companions import Companion
     from toolkit.planning.launch import LaunchPlan
-    from toolkit.planning.plan import PlannedChoice, PlanRequest
+    from toolkit.planning.choice import PlannedChoice
+    from toolkit.planning.request import PlanRequest
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,6 @@ def document(report: Report) -> dict[str, Any]:
     """Return the JSON document of a plan."""
     from toolkit.memory.estimate import ESTIMATE
     from toolkit.planning.launch import launch_plan, llama_server_command
-    from toolkit.planning.margin import machine_overhead
 
     choices, model, companions = report.choices, report.model, report.companions
     return {
@@ -68,7 +68,7 @@ def document(report: Report) -> dict[str, Any]:
         "estimated": any(choice.footprint.answered_by == ESTIMATE for choice in choices),
         "file_bytes_exact": not model.estimated_file_bytes,
         "bandwidth_origin": report.request.bandwidths.origin,
-        "measured_overhead_bytes": machine_overhead(),
+        "measured_overhead_bytes": report.request.overhead_bytes,
         "companions": [
             {
                 "role": companion.role,
@@ -95,7 +95,7 @@ def document(report: Report) -> dict[str, Any]:
 
 def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
     """Return the part of a document that describes a choice."""
-    from toolkit.planning.plan import devices_with_budgets, state_bytes
+    from toolkit.planning.choice import devices_with_budgets, state_bytes
 
     settings, states = choice.settings, state_bytes(choice)
     return {
@@ -154,7 +154,7 @@ def _print_for_others(report: Report, format_: str) -> None:
 
 
 def _print_table(report: Report) -> None:
-    from toolkit.planning.plan import devices_with_budgets, state_bytes
+    from toolkit.planning.choice import devices_with_budgets, state_bytes
 
     choices, model, request = report.choices, report.model, report.request
     best = next((choice for choice in choices if choice.fits), choices[0])
@@ -171,7 +171,7 @@ def _print_table(report: Report) -> None:
     click.echo()
     _print_choices(choices, model)
     if not request.on_cpu:
-        click.echo(_kept_free(request.budgets.margin_bytes))
+        click.echo(_kept_free(request.budgets.margin_bytes, request.overhead_bytes))
     click.echo(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
     for line in advice_for(best):
         click.echo(line)
@@ -228,15 +228,13 @@ def _print_context(choice: "PlannedChoice") -> None:
         )
 
 
-def _kept_free(margin_bytes: int) -> str:
-    from toolkit.planning.margin import machine_overhead
+def _kept_free(margin_bytes: int, overhead_bytes: int | None) -> str:
     from toolkit.units import format_size
 
-    overhead = machine_overhead()
-    if overhead is None:
+    if overhead_bytes is None:
         why = "for the driver's context and libraries, assumed: doctor --calibrate measures them"
     else:
-        why = f"a process takes {format_size(overhead)} beyond its buffers, measured"
+        why = f"a process takes {format_size(overhead_bytes)} beyond its buffers, measured"
     return f"{format_size(margin_bytes)} kept free on each GPU: {why}"
 
 

@@ -10,7 +10,7 @@ from toolkit.errors import InputError
 if TYPE_CHECKING:
     from toolkit.llama.load_settings import AskedDevice, MemorySettings
     from toolkit.machine.devices import Gpu
-    from toolkit.planning.plan import PlanRequest
+    from toolkit.planning.request import PlanRequest
     from toolkit.planning.token_speed import Bandwidths
 
 BOTH_KV_TYPES = ("f16", "q8_0")
@@ -47,9 +47,10 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
     """
     from toolkit.llama.gpus import find_gpus
     from toolkit.machine.devices import read_ram
-    from toolkit.planning.plan import PlanRequest
-    from toolkit.planning.planner import Prefer
-    from toolkit.planning.split_search import Budgets
+    from toolkit.planning.budgets import Budgets
+    from toolkit.planning.margin import known_overheads, measured_overhead
+    from toolkit.planning.ranking import Prefer
+    from toolkit.planning.request import PlanRequest
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
     warn_of_unused_gpu()
@@ -70,6 +71,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
         kv_types if asked.kv or asked.places.flash_attention != "off" else kv_types[:1],
         Prefer(asked.prefer),
         explicit,
+        measured_overhead(gpus, known_overheads()),
     )
 
 

@@ -81,7 +81,7 @@ def document(stats: "GenerationStats") -> dict[str, Any]:
 
 
 def _default_context(metadata: "Metadata") -> int:
-    from toolkit.memory.kv_cache import ModelKeys
+    from toolkit.gguf.model_keys import ModelKeys
 
     return min(DEFAULT_CONTEXT, ModelKeys(metadata).count("context_length") or DEFAULT_CONTEXT)
 

@@ -22,7 +22,7 @@ from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.llama.footprint import BufferBytes
 from toolkit.llama.ggml_devices import BufferType, allocated_bytes, known_buffer_types
-from toolkit.memory.kv_cache import ModelKeys
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.memory.plannable import loaded_tensors
 from toolkit.units import MIB
 

@@ -12,7 +12,7 @@ from toolkit.gguf.format import Metadata
 from toolkit.gguf.layout import Placed, ShapedTensor
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import row_count
-from toolkit.memory.kv_cache import ModelKeys
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.memory.placement import ModelTensors, block_of
 from toolkit.model_source import ModelSource
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile

@@ -10,7 +10,7 @@ from toolkit.gguf.ggml_types import tensor_type
 from toolkit.llama.device_choice import STAND_IN
 from toolkit.llama.load_settings import FlashAttention, TensorOverride
 from toolkit.memory.placement import Placement
-from toolkit.planning.plan import PlannedChoice
+from toolkit.planning.choice import PlannedChoice
 
 UBATCH = 512
 """llama.cpp's default"""

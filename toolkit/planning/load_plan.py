@@ -16,8 +16,10 @@ from toolkit.machine.devices import read_ram
 from toolkit.memory.placement import Placement
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.planning.margin import machine_margin
-from toolkit.planning.plan import AsksMemory, PlannedChoice, Planner, PlanRequest
-from toolkit.planning.split_search import Budgets
+from toolkit.planning.request import AsksMemory, PlanRequest
+from toolkit.planning.choice import PlannedChoice
+from toolkit.planning.planner import Planner
+from toolkit.planning.budgets import Budgets
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.units import format_size
 

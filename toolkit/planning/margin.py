@@ -82,11 +82,6 @@ def machine_margin(vram_bytes: Sequence[int]) -> int:
     return default_margin(vram_bytes, list_gpus().gpus, known_overheads())
 
 
-def machine_overhead() -> int | None:
-    """Return what was measured on this machine's GPUs."""
-    return measured_overhead(list_gpus().gpus, known_overheads())
-
-
 def _share(size: int, per_cent: int, most: int) -> int:
     return min(most, size * per_cent // 100)
 

@@ -1,71 +1,262 @@
-"""Which of the files that could be made is best: pure decisions over what fits."""
+"""Which file, which context, which KV type and which split for a budget: every answer asked of llama.cpp, nothing converted."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice, product
+from pathlib import Path
 
+from toolkit.errors import DoesNotFitError, GgufError, InputError
+from toolkit.gguf.ggml_types import tensor_type
 from toolkit.llama.footprint import Footprint
+from toolkit.llama.load_settings import MemorySettings
+from toolkit.memory.placement import Placement
+from toolkit.memory.plannable import PlannableModel, PlannedFile
+from toolkit.memory.skeleton import Skeleton, write_skeleton
+from toolkit.planning.choice import PlannedChoice, ranked, settled_settings
+from toolkit.planning.ranking import FOUR_BITS, SPLIT_PROFILE, Prefer
+from toolkit.planning.request import MAX_CONTEXT, AsksMemory, KvTypes, PlanRequest, check_context, check_settings
+from toolkit.planning.split_search import FoundSplit, SplitSearch
+from toolkit.planning.token_speed import moved_bytes, tokens_per_second
+from toolkit.units import format_size
 
-FOUR_BITS = 4.0
-SPLIT_PROFILE = "Q4_K_M"
-LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K")
-"""From best to smallest; 16-bit files are left out because Q8_0 loses nothing that can be measured."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """How many layers go to the GPU; `fits_whole` if that is all of them."""
-
-    n_gpu_layers: int
-    footprint: Footprint
-    fits_whole: bool
-
-
-class Prefer(StrEnum):
-    """What counts where no file of four bits or more fits whole."""
-
-    BALANCE = "balance"
-    SPEED = "speed"
-    QUALITY = "quality"
+RUNNERS_UP = 3
+CONTEXT_STEP = 256
+"""llama.cpp rounds the cells of a cache up to a multiple of this."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A file that could be made: a profile, a KV type, and the split that they allow."""
+class Planner:
+    """Plans one model; skeletons live as long as the `with` block."""
 
-    profile: str
-    bits: float
-    """bits per weight of the type that most weights get (Q4_K: 4.5), which says what quality to expect"""
-    file_bytes: int
-    kv_type: str
-    split: Split
+    def __init__(self, model: PlannableModel, request: PlanRequest, asker: AsksMemory) -> None:
+        check_settings(request.settings, request.kv_types)
+        self._model, self._request, self._asker = model, request, asker
+        self._files: dict[str, PlannedFile] = {}
+        self._skeletons: dict[str, Skeleton] = {}
+        self._whole: dict[MemorySettings, Footprint] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="gguf-toolkit-")
+
+    def __enter__(self) -> "Planner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def choices(self) -> list[PlannedChoice]:
+        """Return what fits, best first.
+
+        Raises DoesNotFitError if nothing does; the message says what would.
+        """
+        found = list(self._every() if self._request.explicit else self._best_few())
+        if not found:
+            raise DoesNotFitError(self._nothing_fits())
+        return ranked(found, self._request.prefer)
+
+    def sweep(self, contexts: Sequence[int]) -> list[PlannedChoice]:
+        """Return a choice for every profile, KV type and context, fitting or not, in this order."""
+        for n_ctx in contexts:
+            check_context(n_ctx)
+        everything = product(self._model.profiles, self._request.kv_types, contexts)
+        return [self.choice(profile, kv_types, n_ctx) for profile, kv_types, n_ctx in everything]
+
+    def choice(self, profile: str, kv_types: KvTypes, n_ctx: int | None = None) -> PlannedChoice:
+        """Return one profile with one KV type, split as it fits, or with what it lacks.
+
+        Raises InputError if llama.cpp cannot have that KV type with this model.
+        """
+        file = self._file(profile)
+        settings = replace(
+            self._request.settings,
+            kv_type_k=kv_types[0],
+            kv_type_v=kv_types[1],
+            n_ctx=n_ctx or self._request.settings.n_ctx,
+        )
+        return self._split(file, settings)
+
+    def placed(self, profile: str, kv_types: KvTypes, placement: Placement) -> PlannedChoice:
+        """Return one profile with one KV type and a split given by hand, whether it fits or not."""
+        file = self._file(profile)
+        settings = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
+        if self._request.on_cpu:
+            return self._cpu_alone(file, settings)
+        footprint = self._ask(file, settings, placement)
+        found = FoundSplit(placement, footprint, placement.n_gpu_layers > file.model_tensors.n_layer)
+        fits = self._request.budgets.holds(footprint)
+        return self._choice(file, settings, found) if fits else self._unfit(file, settings, found)
+
+    def heavier(self, than: PlannedChoice) -> PlannedChoice | None:
+        """Return the next heavier profile with the same KV types and as much on the GPUs as fits; None if there is none."""
+        for name in reversed(self._model.profiles):
+            if self._file(name).file_bytes > than.file.file_bytes:
+                one = self.choice(name, (than.settings.kv_type_k, than.settings.kv_type_v))
+                if one.fits and (one.placement.n_gpu_layers or self._request.on_cpu):
+                    return one
+        return None
+
+    def longest_context(self, profile: str, kv_types: KvTypes, at_most: int) -> PlannedChoice:
+        """Return the longest context, a multiple of 256 tokens, that fits whole; with a split, if whole none does.
+
+        Raises DoesNotFitError if none fits.
+        """
+        at_most = min(at_most, MAX_CONTEXT)
+        shortest = min(CONTEXT_STEP, at_most)
+        first = self.choice(profile, kv_types, shortest)
+        if not first.fits:
+            raise DoesNotFitError(
+                f"{first.file.profile} does not fit at a context of {shortest}: {format_size(first.missing_bytes)} too much; "
+                "give more --vram or a smaller --profile"
+            )
+
+        def fitting(n_ctx: int) -> PlannedChoice | None:
+            choice = self.choice(profile, kv_types, n_ctx)
+            return choice if choice.fits and choice.fits_whole >= first.fits_whole else None
+
+        return _longest(fitting, first, at_most)
+
+    def _best_few(self) -> Iterator[PlannedChoice]:
+        """Yield the best files that fit whole, and where none of enough bits does, the splits of one that has them."""
+        possible = (name for name in self._model.profiles if self._may_fit(name))
+        whole = list(islice((one for name in possible if (one := self._with_largest_kv(name))), RUNNERS_UP))
+        yield from whole
+        if self._request.prefer is not Prefer.QUALITY and any(one.file.bits >= FOUR_BITS for one in whole):
+            return
+        named = [name for name in self._model.profiles if name.upper() == SPLIT_PROFILE]
+        quality = self._request.prefer is Prefer.QUALITY or not named
+        split = (
+            one for name in (self._model.profiles if quality else named)[:RUNNERS_UP] for one in self._fitting(name)
+        )
+        found = [one for one in split if not (one.fits_whole or self._request.on_cpu)]
+        # Where Q4_K_M is too large even for both memories, whatever is left that fits.
+        yield from found or (() if whole else islice(self._every(), 1))
+
+    def _with_largest_kv(self, name: str) -> PlannedChoice | None:
+        return next((one for one in self._fitting(name, whole_only=True) if one.fits_whole), None)
+
+    def _every(self) -> Iterator[PlannedChoice]:
+        for name in self._model.profiles:
+            yield from self._fitting(name)
+
+    def _fitting(self, name: str, *, whole_only: bool = False) -> Iterator[PlannedChoice]:
+        """Yield the choices of a profile that fit; a KV type that the model cannot have is not proposed."""
+        for kv_types in self._request.kv_types:
+            try:
+                if whole_only and not self._whole_fits(name, kv_types):
+                    continue
+                one = self.choice(name, kv_types)
+            except InputError:
+                if len(self._request.kv_types) == 1:
+                    raise
+                continue
+            if one.fits:
+                yield one
+
+    def _whole_fits(self, name: str, kv_types: KvTypes) -> bool:
+        """Tell whether the whole offload fits, without a search for a split."""
+        if self._request.on_cpu:
+            return True
+        settings = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
+        search = self._search(self._file(name), settings)
+        # Several GPUs can be filled in more than one way, which the search knows.
+        return len(self._request.budgets.vram_bytes) > 1 or self._request.budgets.holds(search.whole_footprint())
+
+    def _may_fit(self, name: str) -> bool:
+        """Tell whether the weights alone leave a chance of a whole offload."""
+        if self._request.on_cpu:
+            return True
+        room = sum(self._request.budgets.vram_bytes)
+        if self._model.least_bytes(name) > room:
+            return False
+        tensors = self._file(name).model_tensors
+        return sum(tensors.layer_bytes(Placement(tensors.n_layer + 1))) <= room
+
+    def _split(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
+        if self._request.on_cpu:
+            return self._cpu_alone(file, settings)
+        search = self._search(file, settings)
+        try:
+            found = search.best()
+        except DoesNotFitError:
+            # Not even compute buffers have room on the GPUs.
+            one = self._cpu_alone(file, settings)
+        else:
+            one = self._choice(file, settings, found)
+            if found.fits_whole:
+                return one
+        lacking = 0 if one.placement.n_gpu_layers else search.excess_of_one_layer()
+        return replace(one, first_layer_lacks_bytes=lacking, whole=search.whole())
+
+    def _cpu_alone(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
+        """Return a file on the CPU; that is the whole of it where nothing else was asked for."""
+        settings = replace(settings, device="cpu", rpc=(), n_devices=1)
+        footprint = self._ask(file, settings, Placement(0))
+        return self._choice(file, settings, FoundSplit(Placement(0), footprint, fits_whole=self._request.on_cpu))
+
+    def _search(self, file: PlannedFile, settings: MemorySettings) -> SplitSearch:
+        def ask(placement: Placement) -> Footprint:
+            footprint = self._ask(file, settings, placement)
+            if placement == Placement(file.model_tensors.n_layer + 1):
+                self._whole.setdefault(settings, footprint)
+            return footprint
+
+        return SplitSearch(file.model_tensors, self._request.budgets, ask, self._whole.get(settings))
+
+    def _choice(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
+        if self._request.budgets.ram_excess(found.footprint):
+            return self._unfit(file, settings, found)
+        moved = moved_bytes(file.model_tensors, file.experts, found.placement, found.footprint)
+        rate = tokens_per_second(moved, self._request.bandwidths, file.model_tensors.n_layer)
+        settled = settled_settings(settings, found.placement)
+        return PlannedChoice(file, settled, found.placement, found.footprint, True, found.fits_whole, rate)
+
+    def _unfit(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
+        budgets = self._request.budgets
+        missing = sum(budgets.excess(found.footprint)) + budgets.ram_excess(found.footprint)
+        settled = settled_settings(settings, found.placement)
+        return PlannedChoice(file, settled, found.placement, found.footprint, False, found.fits_whole, 0.0, missing)
+
+    def _ask(self, file: PlannedFile, settings: MemorySettings, placement: Placement) -> Footprint:
+        try:
+            return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
+        except GgufError as error:
+            kv_types = (settings.kv_type_k, settings.kv_type_v)
+            if not any(tensor_type(kv_type).quantized for kv_type in kv_types):
+                raise
+            raise InputError(
+                f"KV type {'/'.join(dict.fromkeys(kv_types))}: {error}; use --kv f16, or --flash-attention auto"
+            ) from error
+
+    def _file(self, profile: str) -> PlannedFile:
+        if profile not in self._files:
+            self._files[profile] = self._model.make(profile)
+        return self._files[profile]
+
+    def _skeleton(self, file: PlannedFile) -> Skeleton:
+        if file.profile not in self._skeletons:
+            path = Path(self._folder.name) / f"{len(self._skeletons)}.gguf"
+            self._skeletons[file.profile] = write_skeleton(file.metadata, file.tensors, path)
+        return self._skeletons[file.profile]
+
+    def _nothing_fits(self) -> str:
+        choice = self.choice(self._model.profiles[-1], self._request.kv_types[-1])
+        what = f"{choice.file.profile} with {choice.settings.kv_type_k} KV at a context of {choice.settings.n_ctx:,}"
+        available = self._request.budgets.ram_bytes
+        needed = available + self._request.budgets.ram_excess(choice.footprint)
+        return (
+            f"{what} needs {format_size(needed)} of RAM, and {format_size(available)} "
+            "are available; give a smaller --profile, a shorter --ctx, more --vram, or --ram by hand"
+        )
 
 
-def rank(choices: Iterable[Choice], prefer: Prefer = Prefer.BALANCE) -> list[Choice]:
-    """Return the choices, best first.
-
-    Balance: the largest file that fits whole, if it has four bits or more; else Q4_K_M with its first layers on the
-    CPU, before a smaller file. Speed: the largest file that fits whole, whatever its bits. Quality: the larger file, split or not.
-    A 16-bit KV cache comes before a smaller one where both put as many layers on the GPU.
-    """
-    return sorted(choices, key=lambda choice: (_tier(choice, prefer), *_within_tier(choice, prefer)))
-
-
-def _tier(choice: Choice, prefer: Prefer) -> int:
-    whole = choice.split.fits_whole
-    if prefer is Prefer.QUALITY:
-        return 0
-    if prefer is Prefer.SPEED:
-        return 0 if whole else 1
-    if whole and choice.bits >= FOUR_BITS:
-        return 0
-    if choice.profile.upper() == SPLIT_PROFILE:
-        return 1
-    return 2 if whole else 3
-
-
-def _within_tier(choice: Choice, prefer: Prefer) -> tuple[int, int, bool, int, bool]:
-    """Order by file, whole fit, layers on the GPU, and 16-bit KV; where speed counts, a split's layers come first."""
-    split, layers = not choice.split.fits_whole, -choice.split.n_gpu_layers
-    first = layers if prefer is Prefer.SPEED and split else 0
-    return first, -choice.file_bytes, split, layers, choice.kv_type != "f16"
+def _longest(fitting: Callable[[int], PlannedChoice | None], first: PlannedChoice, at_most: int) -> PlannedChoice:
+    best, low, high = first, first.settings.n_ctx // CONTEXT_STEP, at_most // CONTEXT_STEP + 1
+    last = fitting(at_most)
+    if last is not None:
+        return last
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = fitting(middle * CONTEXT_STEP)
+        if found is None:
+            high = middle
+        else:
+            best, low = found, middle
+    return best
