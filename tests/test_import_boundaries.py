@@ -14,7 +14,7 @@ from toolkit.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "toolkit"
 ROOMS = (
-    ("errors", "units", "json_files"),
+    ("errors", "units", "json_files", "differences"),
     ("machine",),
     ("gguf",),
     ("llama",),

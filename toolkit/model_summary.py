@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from toolkit.gguf.format import Metadata, items
+from toolkit.gguf.format import EMBEDDING, Metadata, items
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.rows import row_count
 from toolkit.memory.kv_cache import MAX_LAYERS, KvCache, kv_cache
@@ -173,7 +173,7 @@ def _vocabulary(keys: ModelKeys, tensors: Sequence[DescribedTensor]) -> Vocabula
 
 
 def _embedding_rows(tensors: Iterable[DescribedTensor]) -> int | None:
-    return next((row_count(tensor.shape) for tensor in tensors if tensor.name == "token_embd.weight"), None)
+    return next((row_count(tensor.shape) for tensor in tensors if tensor.name == EMBEDDING), None)
 
 
 def _special_tokens(keys: ModelKeys, tokens: Sequence[object]) -> Iterable[SpecialToken]:

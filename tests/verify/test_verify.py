@@ -7,12 +7,12 @@ import pytest
 from altered_gguf import altered
 from twins import changed_case, convert_edited
 
-from toolkit.gguf.format import ValueType, array, float32, string, uint32
+from toolkit.gguf.format import ValueType, array, float32, items, string, uint32
 from toolkit.gguf.reader import read_gguf
 from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.sources.hf_source import source_from_checkpoint
+from toolkit.tokenizer.vocabulary import TOKENS
 from toolkit.verify import Origin, Outcome, VerifyOptions, verify
-from toolkit.verify.vocabulary import TOKENS, items
 
 CLEAN = ("llama2", "llama3", "qwen3_moe", "gemma2", "gpt2", "mamba2", "gpt_oss", "gemma3_multimodal")
 NO_RUN = VerifyOptions(run=False)

@@ -90,10 +90,10 @@ def explained(paths: Sequence[Path], schema: str, keys: Sequence[str], *, as_jso
     try:
         yield
     except QualityError as error:
-        from toolkit.llama.bad_weights import find_bad_weights
+        from toolkit.llama.bad_weights import find_bad_weights, suspicion
 
         suspects = [f"{path.name}: {name}" for path in paths for name in find_bad_weights(path)]
-        message = f"{error}; suspected: {', '.join(suspects[:3])}" if suspects else str(error)
+        message = f"{error}{suspicion(suspects)}"
         if as_json:
             emit_json(schema, dict.fromkeys(keys) | {"error": message, "suspected_tensors": suspects})
         raise QualityError(message) from error

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 
 from toolkit.comparison.contestants import Contestant
@@ -13,7 +12,7 @@ from toolkit.comparison.quality import Bar, BaseModel, Loadable, TextRequest, me
 from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
-from toolkit.llama.bad_weights import find_bad_weights
+from toolkit.llama.bad_weights import find_bad_weights, suspicion
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.runtime import LlamaRuntime, supports_offload
 from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
@@ -105,7 +104,7 @@ class _Run:
             measure = partial(measure_quality, loadable, base=self._base, bar=self._watcher.bar)
             return self._measured(row, contestant, choice, _Source(loadable, measure))
         except ToolkitError as error:
-            reason = f"{error}{_suspects(error, path)}"
+            reason = f"{error}{suspicion(find_bad_weights(path()) if isinstance(error, QualityError) else ())}"
             self._watcher.step(f"{row.name} failed, the others go on: {reason}")
             return replace(row, error=reason, exit_code=error.exit_code)
 
@@ -193,12 +192,6 @@ def _bare_row(contestant: Contestant, kv_types: KvTypes) -> Row:
     kv = "/".join(dict.fromkeys(kv_types))
     path = None if contestant.path is None else str(contestant.path)
     return Row(contestant.name, kv, False, contestant.file.file_bytes, contestant.bits_per_weight, path=path)
-
-
-def _suspects(error: ToolkitError, path: Callable[[], Path]) -> str:
-    """Return the weights that may be why logits are not finite."""
-    names = list(islice(find_bad_weights(path()), 3)) if isinstance(error, QualityError) else []
-    return f"; suspected: {', '.join(names)}" if names else ""
 
 
 def _can_offload(choice: PlannedChoice) -> bool:

@@ -16,6 +16,8 @@ MAX_DIMENSIONS = 4
 QUANTIZATION_VERSION = 2
 MAX_INTEGER, MAX_NUMBER = 2**31 - 1, 3.4e38
 """what 32-bit values hold"""
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+"""the tensors before and behind the blocks; without an output the embedding stands for it"""
 
 
 class ValueType(IntEnum):

@@ -14,7 +14,7 @@ from toolkit.architectures.transforms import scaled, stacked
 from toolkit.checkpoint.model_config import ModelConfig, normalise
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import CheckpointError, TensorError
-from toolkit.gguf.format import QUANTIZATION_VERSION, Metadata, ValueType, array, float32, string, uint32
+from toolkit.gguf.format import EMBEDDING, QUANTIZATION_VERSION, Metadata, ValueType, array, float32, string, uint32
 from toolkit.gguf.layout import lay_out
 from toolkit.gguf.rows import RowSource
 from toolkit.json_files import read_json_object
@@ -24,9 +24,6 @@ from toolkit.quant_profile import load_profile
 from toolkit.sources.model_card import ParameterCount, general_metadata
 from toolkit.sources.tensor_matching import Instance, instances
 from toolkit.sources.tensor_names import MULTIMODAL
-
-EMBEDDING = "token_embd.weight"
-
 
 @dataclass(frozen=True)
 class _Base:

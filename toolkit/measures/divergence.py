@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy
 from numpy.typing import NDArray
 
+from toolkit.differences import first_difference
 from toolkit.errors import InputError, QualityError
 from toolkit.llama.runtime import Logits, Runtime
 from toolkit.machine.devices import physical_cores
@@ -110,11 +111,11 @@ def check_vocabularies(
             f"the vocabularies differ: {runtime.n_vocab:,} tokens, and {base.n_vocab:,} of the base; "
             "only models with the same vocabulary can be compared"
         )
-    if list(tokens) != list(base_tokens):
-        at = next((i for i, pair in enumerate(zip(tokens, base_tokens, strict=False)) if pair[0] != pair[1]), -1)
+    at = first_difference(tokens, base_tokens)
+    if at is not None:
         raise InputError(
-            f"the vocabularies differ: the text has {len(tokens):,} tokens, and {len(base_tokens):,} in the base"
-            + (f", the first that differs is number {at:,}" if at >= 0 else "")
+            f"the vocabularies differ: the text has {len(tokens):,} tokens, and {len(base_tokens):,} in the base, "
+            f"the first that differs is number {at:,}; only models with the same vocabulary can be compared"
         )
 
 

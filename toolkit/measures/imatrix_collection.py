@@ -13,6 +13,7 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import QualityError
+from toolkit.gguf.format import OUTPUT
 from toolkit.gguf.ggml_types import F32
 from toolkit.imatrix.sums import ImatrixSums, TensorSums
 from toolkit.llama.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
@@ -78,7 +79,7 @@ class ImatrixCollector:
         if inputs.ne[1] < _SMALLEST_BATCH or inputs.type != F32.ggml_id:
             return False
         name = weight_name(tensor_at(node.src[0]).name)
-        return name.startswith("blk.") or (self._process_output and name == "output.weight")
+        return name.startswith("blk.") or (self._process_output and name == OUTPUT)
 
     def _collect(self, node: GgmlTensor) -> None:
         weight = tensor_at(node.src[0])

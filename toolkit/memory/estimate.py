@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from toolkit.errors import EnvironmentFaultError
+from toolkit.gguf.format import EMBEDDING
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.reader import read_gguf
@@ -20,7 +21,7 @@ from toolkit.memory.kv_cache import KvCache, kv_cache
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.memory.placement import ModelTensors, Placement
 from toolkit.memory.plannable import loaded_tensors
-from toolkit.memory.skeleton import EMBEDDING, Skeleton
+from toolkit.memory.skeleton import Skeleton
 
 ESTIMATE = "an estimate by formula, not llama.cpp"
 _CELLS = 256

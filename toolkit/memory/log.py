@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from toolkit.errors import EnvironmentFaultError
+from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.gguf.ggml_types import TensorType, tensor_type
 from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.reader import GgufFile, read_gguf
@@ -33,7 +34,6 @@ _LEAST_ROW = 16
 """values: a head is never narrower"""
 _CPU = "CPU"
 _REPACKED = "CPU_REPACK"
-_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 _LAYER = re.compile(r"load_tensors: layer\s+(\d+) assigned to device (\S+),")
 _OVERRIDE = re.compile(r"tensor (\S+) \(.*\) buffer type overridden to (\S+)")
 _UNUSED = re.compile(r"model has unused tensor (\S+) ")
@@ -95,8 +95,8 @@ class MemoryLog:
             for place in {overridden[name]} if name in overridden else self._places_of(name, tensors.layer_of(name)):
                 found[place] += allocated_bytes(place, shaped[name].type, shaped[name].shape)
         output = _default_buffer(self._devices[max(self._devices)])
-        if tensors.tied and _EMBEDDING in shaped and (output != _CPU or _copies_embedding(loading)):
-            found[output] += allocated_bytes(output, shaped[_EMBEDDING].type, shaped[_EMBEDDING].shape)
+        if tensors.tied and EMBEDDING in shaped and (output != _CPU or _copies_embedding(loading)):
+            found[output] += allocated_bytes(output, shaped[EMBEDDING].type, shaped[EMBEDDING].shape)
         return found
 
     def _places_of(self, name: str, layer: int | None) -> set[str]:
@@ -142,7 +142,7 @@ def _copies_embedding(loading: Sequence[str]) -> bool:
     an earlier copy only.
     """
     made = [match[1] for match in map(_MADE.search, loading) if match]
-    output_first = _OUTPUT in made and made.index(_OUTPUT) < made.index(_EMBEDDING)
+    output_first = OUTPUT in made and made.index(OUTPUT) < made.index(EMBEDDING)
     return output_first or any(match[1] == _REPACKED for match in map(_WEIGHTS.search, loading) if match)
 
 

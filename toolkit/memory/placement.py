@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.llama.load_settings import TensorOverride
 
 EXPERTS = r"ffn_(up|down|gate|gate_up)_(ch|)exps"
 _BLOCK = re.compile(r"(?:(?:enc|dec)\.)?blk\.(\d+)\.")
-_OUTPUT = ("output", "enc.output", "dec.output")
+_BEHIND_THE_BLOCKS = ("output", "enc.output", "dec.output")
 _EXPERT = re.compile(rf"blk\.(\d+)\.{EXPERTS}\.")
 
 
@@ -53,7 +54,7 @@ class ModelTensors:
     @cached_property
     def tied(self) -> bool:
         """Tell whether the token embedding is the output too."""
-        return "output.weight" not in self.n_bytes and not self.is_encoder
+        return OUTPUT not in self.n_bytes and not self.is_encoder
 
     @cached_property
     def experts(self) -> dict[int, tuple[str, ...]]:
@@ -97,7 +98,7 @@ class ModelTensors:
         block = block_of(name)
         if block is not None:
             return block
-        return self.n_layer if name.startswith(_OUTPUT) else None
+        return self.n_layer if name.startswith(_BEHIND_THE_BLOCKS) else None
 
     def layer_bytes(self, placement: Placement) -> list[int]:
         """Return the bytes of every layer that goes to a GPU, in order; the output is the last."""
@@ -120,7 +121,7 @@ class ModelTensors:
             if layer is not None:
                 sizes[layer] += self.n_bytes[name]
         if self.tied:
-            sizes[self.n_layer] += self.n_bytes.get("token_embd.weight", 0)
+            sizes[self.n_layer] += self.n_bytes.get(EMBEDDING, 0)
         return sizes
 
     @cached_property

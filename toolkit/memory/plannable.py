@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import GgufError
-from toolkit.gguf.format import Metadata
+from toolkit.gguf.format import EMBEDDING, Metadata
 from toolkit.gguf.layout import Placed, ShapedTensor
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import row_count
@@ -126,7 +126,7 @@ def model_from_source(
         plan = plan_conversion(source, profile, imatrix)
         return PlannedFile(profile.name, plan.typical_bits, plan.file_bytes, plan.metadata, plan.tensors, plan)
 
-    weights = sum(_weights(tensor.shape) for tensor in source.tensors if tensor.name != "token_embd.weight")
+    weights = sum(_weights(tensor.shape) for tensor in source.tensors if tensor.name != EMBEDDING)
 
     def least_bytes(name: str) -> int:
         profile = load_profile(name)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import GgufError
-from toolkit.gguf.format import Metadata, string, uint32
+from toolkit.gguf.format import EMBEDDING, Metadata, string, uint32
 from toolkit.gguf.layout import Placed, lay_out
 
-EMBEDDING = "token_embd.weight"
 _VOCABULARY = "tokenizer."
 _KEPT = ("tokenizer.ggml.token_type_count",)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from toolkit.gguf.format import EMBEDDING
 from toolkit.llama.footprint import Footprint
 from toolkit.memory.placement import ModelTensors, Placement, gpu_of
 from toolkit.memory.plannable import Experts
@@ -47,10 +48,10 @@ def moved_bytes(tensors: ModelTensors, experts: Experts, placement: Placement, f
     gpus, host = [0.0] * n_gpus, 0.0
     for name, n_bytes in tensors.n_bytes.items():
         moved = n_bytes * (experts.share if name in expert_names else 1.0)
-        if name == "token_embd.weight":
+        if name == EMBEDDING:
             moved = float(n_bytes) if tensors.tied else 0.0
         layer = on_gpu.get(name)
-        if name == "token_embd.weight" and tensors.tied and placement.n_gpu_layers:
+        if name == EMBEDDING and tensors.tied and placement.n_gpu_layers:
             layer = tensors.n_layer
         if layer is None:
             host += moved

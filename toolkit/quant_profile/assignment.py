@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from toolkit.errors import ProfileError, TensorError
+from toolkit.gguf.format import OUTPUT
 from toolkit.gguf.ggml_types import BF16, F32, FLOAT_TYPES, Q8_0, TensorType
 from toolkit.quant_profile.profile import Model, ModelTraits, Position, QuantProfile, Subject
 from toolkit.quant_profile.protected import is_always_f32, may_be_quantized, needs_q8_0
@@ -86,7 +87,7 @@ def assign_types(  # noqa: PLR0913
     """
     names = {name for name, _ in tensors}
     _refuse_idle_patterns(profile, names)
-    model = Model(traits, "output.weight" not in names, has_imatrix)
+    model = Model(traits, OUTPUT not in names, has_imatrix)
     assignment = _Assignment(profile, model, names)
     choices: dict[str, TypeChoice] = {}
     used: set[TypeOverride] = set()
@@ -146,7 +147,7 @@ class _Assignment:
         return TypeChoice(type_, wanted, self._needs_imatrix(name, type_), why)
 
     def _needs_imatrix(self, name: str, type_: TensorType) -> bool:
-        if name == "output.weight" or name in TOKEN_EMBEDDINGS:
+        if name == OUTPUT or name in TOKEN_EMBEDDINGS:
             return False
         bare_q2_k = type_.name == "Q2_K" and self._profile.file_type_name == "MOSTLY_Q2_K_S"
         return type_.name in NEED_IMATRIX or bare_q2_k

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.quant_profile.profile import ModelTraits
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -24,8 +25,8 @@ class ExampleModel:
         """Return names and shapes (row length last) of all tensors."""
         blocks = [tensor for block in range(self.traits.n_layer) for tensor in self._block(f"blk.{block}")]
         embedding = (self.vocabulary, self.hidden)
-        output = () if self.tied else (("output.weight", embedding),)
-        return (("token_embd.weight", embedding), ("output_norm.weight", (self.hidden,)), *output, *blocks)
+        output = () if self.tied else ((OUTPUT, embedding),)
+        return ((EMBEDDING, embedding), ("output_norm.weight", (self.hidden,)), *output, *blocks)
 
     def _block(self, prefix: str) -> list[tuple[str, tuple[int, ...]]]:
         queries, keys = self.traits.n_head * self.head, self.traits.n_head_kv * self.head

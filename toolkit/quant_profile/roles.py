@@ -6,7 +6,9 @@ searched for parts: `ffn_gate_up` is an `ffn_gate`, `cross_attn_v.weight` an `at
 
 import re
 
-TOKEN_EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
+from toolkit.gguf.format import EMBEDDING, OUTPUT
+
+TOKEN_EMBEDDINGS = (EMBEDDING, "per_layer_token_embd.weight")
 
 _PARTS = (
     ("attn_qkv", "attn_qkv.weight"),
@@ -30,7 +32,7 @@ _BLOCK = re.compile(r"blk\.(\d+)")
 
 def role_of(name: str, *, tied: bool) -> str:
     """Return the role of a tensor; a tied token embedding is the output too, and counts as that."""
-    if name == "output.weight":
+    if name == OUTPUT:
         return "output"
     if name in TOKEN_EMBEDDINGS:
         return "output" if tied else "token_embd"

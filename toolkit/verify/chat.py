@@ -1,5 +1,6 @@
 """Whether a file formats conversations as its source does."""
 
+from toolkit.differences import first_difference
 from toolkit.gguf.format import Metadata
 from toolkit.gguf.reader import GgufFile
 from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, render
@@ -65,7 +66,5 @@ def _rendered(template: str, conversation: Conversation, special: dict[str, str]
 
 
 def _parting(expected: str, found: str) -> str:
-    at = next(
-        (i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found))
-    )
+    at = first_difference(expected, found) or 0
     return f"{found[at : at + 30]!r} instead of {expected[at : at + 30]!r} at character {at}"

@@ -9,6 +9,7 @@ import numpy
 from toolkit.conversion.convert import converted_rows
 from toolkit.conversion.shards import Shard
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
+from toolkit.differences import first_difference
 from toolkit.errors import EnvironmentFaultError, FidelityError, GgufError
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.gguf.rows import row_count
@@ -76,8 +77,8 @@ def refusal(path: Path) -> str | None:
 def _check_header(path: Path, expected: bytes) -> None:
     with path.open("rb") as file:
         found = file.read(len(expected))
-    if found != expected:
-        at = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(found))
+    at = first_difference(found, expected)
+    if at is not None:
         raise FidelityError(f"the finished file has another header than planned, from byte {at:,} on: {_ADVICE}")
 
 

@@ -4,12 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.gguf.reader import GgufFile
 from toolkit.model_source import ModelSource
 from toolkit.verify.check import Check, judged, listed
 
 _BLOCK = re.compile(r"(?:dec\.)?blk\.(\d+)\.")
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 
 def check_tensors(source: ModelSource, file: GgufFile) -> Iterator[Check]:

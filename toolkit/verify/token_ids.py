@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy
 
 import toolkit
+from toolkit.differences import first_difference
 from toolkit.errors import InputError
 from toolkit.gguf.format import items
 from toolkit.gguf.reader import GgufFile
@@ -107,6 +108,6 @@ class Difference:
 
     def described(self) -> str:
         """Return the place where the two part."""
-        at = next((i for i, (a, b) in enumerate(zip(self.expected, self.found, strict=False)) if a != b), 0)
+        at = first_difference(self.expected, self.found) or 0
         shown, other = (listed([str(index) for index in ids[at:]], 4) for ids in (self.expected, self.found))
         return f"in {self.text[:40]!r} from token {at} on: {other or 'nothing'} instead of {shown or 'nothing'}"

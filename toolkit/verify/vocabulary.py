@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy
 
-from toolkit.gguf.format import Metadata, items
+from toolkit.gguf.format import EMBEDDING, Metadata, items
 from toolkit.gguf.reader import GgufFile
 from toolkit.model_source import ModelSource
 from toolkit.tokenizer.vocabulary import TOKENS
@@ -15,7 +15,6 @@ _TYPES, _SCORES, _MERGES = (f"tokenizer.ggml.{name}" for name in ("token_type", 
 _ROLE = re.compile(r"tokenizer\.ggml\.(\w+_token_id|add_\w+_token|add_space_prefix)")
 _UNUSED = 5
 """Fillers, which every converter names as it likes."""
-_EMBEDDING = "token_embd.weight"
 
 
 def check_vocabulary(source: ModelSource, file: GgufFile) -> Iterator[Check]:
@@ -38,7 +37,7 @@ def check_vocabulary(source: ModelSource, file: GgufFile) -> Iterator[Check]:
 
 
 def _count(expected: int, found: int, file: GgufFile) -> Check:
-    embedding = file.tensors.get(_EMBEDDING)
+    embedding = file.tensors.get(EMBEDDING)
     rows = embedding.shape[0] if embedding is not None and len(embedding.shape) > 1 else found
     observed = f"{found:,} tokens, {rows:,} rows of the embedding"
     return judged("token count", expected == found == rows, f"{expected:,}", observed)

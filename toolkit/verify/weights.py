@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy
 
+from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.gguf.ggml_types import F32, FLOAT_TYPES, TensorType
 from toolkit.gguf.reader import GgufFile
 from toolkit.gguf.row_sample import all_runs, sampled_runs
@@ -21,7 +22,6 @@ from toolkit.machine.devices import physical_cores
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
 from toolkit.verify.check import Check, judged, listed, unknown
-from toolkit.verify.tensors import EMBEDDING, OUTPUT
 
 SLACK = 2.0
 """An importance matrix, or another search, trades the error of some weights for that of others."""
