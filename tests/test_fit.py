@@ -19,7 +19,7 @@ from toolkit.fit import Devices, FitJob, MeasureOptions, Watcher, fit
 from toolkit.fit_quality import QualityOptions
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.llama.load_settings import MemorySettings
-from toolkit.memory.load import OwnProcess
+from toolkit.memory.loaded_model import OwnProcess
 from toolkit.planning.request import PlanRequest
 from toolkit.memory.plannable import model_from_source
 from toolkit.planning.budgets import Budgets

@@ -20,12 +20,12 @@ from toolkit.llama.vocabulary import LlamaVocabulary
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.memory.plannable import PlannableModel
 from toolkit.model_source import ModelSource, unquantized_profile
+from toolkit.planning.budgets import Budgets
+from toolkit.planning.choice import PlannedChoice
 from toolkit.planning.launch import LaunchPlan, launch_plan
 from toolkit.planning.load_plan import LoadRequest, plan_load
-from toolkit.planning.request import AsksMemory, PlanRequest
-from toolkit.planning.choice import PlannedChoice
 from toolkit.planning.planner import Planner
-from toolkit.planning.budgets import Budgets
+from toolkit.planning.request import AsksMemory, PlanRequest
 from toolkit.units import format_size
 
 

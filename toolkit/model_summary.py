@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from toolkit.gguf.format import EMBEDDING, Metadata, items
 from toolkit.gguf.ggml_types import TensorType
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.rows import row_count
 from toolkit.memory.kv_cache import MAX_LAYERS, KvCache, kv_cache
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.quant_profile import FILE_TYPES
 from toolkit.tokenizer.vocabulary import TOKENS
 

@@ -13,9 +13,9 @@ from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.offload_build import OffloadBuild
 from toolkit.machine.devices import Gpu, Ram
 from toolkit.memory.plannable import model_from_source
+from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner
 from toolkit.planning.request import PlanRequest
-from toolkit.planning.budgets import Budgets
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.units import GIB, MIB

@@ -22,7 +22,7 @@ class Counting:
     def __init__(self):
         self.asked = 0
 
-    def probe(self, _path, _settings):
+    def predict(self, _path, _settings):
         self.asked += 1
         return FOOTPRINT
 

@@ -39,7 +39,7 @@ def sums(footprint, kind):
 def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_property):
     path = skeleton(case).path
     settings = MemorySettings(4096, 999, device="stand-in")
-    told, guessed = probe.probe(path, settings), estimate(path, settings)
+    told, guessed = probe.predict(path, settings), estimate(path, settings)
     errors = {
         kind: (sums(guessed, f"{kind}_bytes") - sums(told, f"{kind}_bytes")) / max(1, sums(told, f"{kind}_bytes"))
         for kind in ("weights", "kv_cache", "compute")
@@ -56,7 +56,7 @@ def test_weights_lie_where_llama_cpp_puts_them(skeleton, probe, layers):
     path = skeleton("qwen3_moe").path
     overrides = (TensorOverride(r"blk\.0\.ffn_(up|down|gate)_exps"),)
     settings = MemorySettings(512, layers, device="stand-in", tensor_overrides=overrides)
-    told, guessed = probe.probe(path, settings), estimate(path, settings)
+    told, guessed = probe.predict(path, settings), estimate(path, settings)
     weights = [sum(each.weights_bytes for each in one.devices if not each.on_host) for one in (told, guessed)]
     assert weights[0] == pytest.approx(weights[1], abs=1024)
 

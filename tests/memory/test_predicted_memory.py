@@ -88,10 +88,10 @@ def largest_difference(probe, tmp_path, record_property):
                 reason = str(taken).partition(": ")[2]
                 refused.add(reason)
                 with pytest.raises(GgufError, match=re.escape(reason)):
-                    probe.probe(skeleton, settings)
+                    probe.predict(skeleton, settings)
             else:
                 assert isinstance(taken, Footprint)
-                differences.append(difference(probe.probe(skeleton, settings), taken))
+                differences.append(difference(probe.predict(skeleton, settings), taken))
         for largest in [max(differences)] if differences else []:
             record_property("memory_difference", (planned.metadata["general.architecture"].value, largest))
         return max(differences, default=None), refused
@@ -137,7 +137,7 @@ def test_several_devices_take_what_was_predicted_or_one_buffer_of_activations_le
     differences = set()
     for split in ((1.0, 2.0), (2.0, 1.0), (1.0, 1.0, 1.0)):
         settings = MemorySettings(512, 3, device="stand-in", n_devices=len(split), tensor_split=split)
-        predicted = list(by_buffer(probe.probe(skeleton.path, settings)).values())
+        predicted = list(by_buffer(probe.predict(skeleton.path, settings)).values())
         taken = list(by_buffer(probe.measure(converted("phi3", PROFILE), settings)).values())
         assert [each[:2] for each in predicted] == [each[:2] for each in taken]
         differences |= {told[2] - real[2] for real, told in zip(taken, predicted, strict=True)}
@@ -151,7 +151,7 @@ def test_a_config_alone_predicts_what_the_checkpoint_does(kit_checkpoint, probe,
     for index, source in enumerate(sources):
         planned = model_from_source(source, ("q4_k_m",)).make("q4_k_m")
         skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / f"{index}.gguf")
-        footprints.append(probe.probe(skeleton.path, MemorySettings(512, 99, device="stand-in")))
+        footprints.append(probe.predict(skeleton.path, MemorySettings(512, 99, device="stand-in")))
     assert difference(*footprints) == 0
 
 
@@ -161,7 +161,7 @@ def test_the_bytes_that_a_placement_moves_to_the_gpu_are_those_of_its_tensors(ca
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
     for placement in placements(planned.model_tensors)[1:]:
         settings = MemorySettings(512, placement.n_gpu_layers, device="stand-in", tensor_overrides=placement.overrides)
-        footprint = probe.probe(skeleton.path, settings)
+        footprint = probe.predict(skeleton.path, settings)
         on_gpu = sum(device.weights_bytes for device in footprint.devices if not device.on_host)
         assert on_gpu == pytest.approx(sum(planned.model_tensors.layer_bytes(placement)), abs=1024), placement
 
@@ -172,4 +172,4 @@ def test_a_gguf_file_is_planned_without_its_vocabulary_to_the_same_bytes(convert
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
     settings = MemorySettings(512, 2, device="stand-in")
     assert (planned.profile, planned.file_bytes) == ("Q8_0", file.stat().st_size)
-    assert by_buffer(probe.probe(skeleton.path, settings)) == by_buffer(probe.probe(file, settings))
+    assert by_buffer(probe.predict(skeleton.path, settings)) == by_buffer(probe.predict(file, settings))

@@ -12,6 +12,7 @@ from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.memory.cache import CachedProbe, MemoryCache
 from toolkit.memory.probe import MemoryProbe
+from toolkit.planning.budgets import Budgets
 from toolkit.planning.load_plan import (
     BudgetLimits,
     LoadRequest,
@@ -20,7 +21,6 @@ from toolkit.planning.load_plan import (
     predicted_and_allocated,
     read_budgets,
 )
-from toolkit.planning.budgets import Budgets
 
 MIB, GIB = 1 << 20, 1 << 30
 LAYERS = 5

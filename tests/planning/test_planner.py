@@ -10,10 +10,10 @@ from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.plannable import model_from_source
-from toolkit.planning.planner import Planner
-from toolkit.planning.request import PlanRequest
-from toolkit.planning.ranking import LADDER, Prefer
 from toolkit.planning.budgets import Budgets
+from toolkit.planning.planner import Planner
+from toolkit.planning.ranking import LADDER, Prefer
+from toolkit.planning.request import PlanRequest
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.sources.hf_source import source_from_checkpoint
 

@@ -23,11 +23,11 @@ from toolkit.memory.plannable import model_from_gguf, model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.model_summary import described, summarize
+from toolkit.planning.budgets import Budgets
+from toolkit.planning.choice import settled_settings, state_bytes
 from toolkit.planning.load_plan import LoadRequest, plan_load
 from toolkit.planning.planner import Planner
 from toolkit.planning.request import PlanRequest
-from toolkit.planning.choice import settled_settings, state_bytes
-from toolkit.planning.budgets import Budgets
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.sources.config_source import source_from_config
 from toolkit.sources.hf_source import source_from_checkpoint

@@ -12,10 +12,10 @@ from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
     from toolkit.llama.load_settings import FlashAttention
-    from toolkit.memory.load import OwnProcess
+    from toolkit.memory.loaded_model import OwnProcess
     from toolkit.memory.probe import MemoryProbe
-    from toolkit.planning.request import AsksMemory, KvTypes
     from toolkit.planning.choice import PlannedChoice
+    from toolkit.planning.request import AsksMemory, KvTypes
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
 Option = Callable[[Function], Function]
@@ -184,6 +184,6 @@ def memory_asker(
 
 def _own_process() -> "OwnProcess":
     # Imported here, because it loads llama.cpp's bindings and a plan mostly does without.
-    from toolkit.memory.load import OwnProcess
+    from toolkit.memory.loaded_model import OwnProcess
 
     return OwnProcess()

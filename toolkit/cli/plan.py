@@ -15,8 +15,8 @@ from toolkit.errors import InputError
 if TYPE_CHECKING:
     from toolkit.memory.plannable import PlannableModel
     from toolkit.model_source import ModelSource
-    from toolkit.planning.companions import Companion
     from toolkit.planning.choice import PlannedChoice
+    from toolkit.planning.companions import Companion
     from toolkit.planning.planner import Planner
     from toolkit.planning.request import PlanRequest
 

@@ -13,9 +13,9 @@ from toolkit.cli.tables import print_table
 if TYPE_CHECKING:
     from toolkit.llama.footprint import DeviceBytes
     from toolkit.memory.plannable import PlannableModel
+    from toolkit.planning.choice import PlannedChoice
     from toolkit.planning.companions import Companion
     from toolkit.planning.launch import LaunchPlan
-    from toolkit.planning.choice import PlannedChoice
     from toolkit.planning.request import PlanRequest
 
 

@@ -17,9 +17,9 @@ from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.runtime import LlamaRuntime, supports_offload
 from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
-from toolkit.planning.request import AsksMemory, KvTypes, PlanRequest
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.planning.planner import Planner
+from toolkit.planning.request import AsksMemory, KvTypes, PlanRequest
 
 BASE_KV: KvTypes = ("f16", "f16")
 BATCH = 512

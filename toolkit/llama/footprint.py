@@ -1,7 +1,8 @@
 """What a loaded model holds: bytes by buffer type of llama.cpp, and by device."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 _MAPPED = "CPU_Mapped"
 
@@ -72,6 +73,20 @@ class Footprint:
     def host_bytes(self) -> int:
         """Return the bytes in the host's memory, as if no file were mapped."""
         return sum(device.total_bytes for device in self.devices if device.on_host)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain values, of which `footprint_from` makes it again."""
+        buffers = [asdict(buffer) for device in self.devices for buffer in device.buffers]
+        return {"answered_by": self.answered_by, "asked": self.asked, "buffers": buffers}
+
+
+def footprint_from(document: dict[str, Any]) -> Footprint:
+    """Return the footprint behind a document, which may have gone through JSON.
+
+    Raises KeyError or TypeError if it is none.
+    """
+    buffers = [BufferBytes(**buffer) for buffer in document["buffers"]]
+    return by_device(buffers, document["answered_by"], tuple(document["asked"]))
 
 
 def by_device(buffers: Iterable[BufferBytes], answered_by: str, asked: tuple[str, ...] = ()) -> Footprint:

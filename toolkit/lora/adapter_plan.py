@@ -25,6 +25,7 @@ from toolkit.sources.model_card import ParameterCount, general_metadata
 from toolkit.sources.tensor_matching import Instance, instances
 from toolkit.sources.tensor_names import MULTIMODAL
 
+
 @dataclass(frozen=True)
 class _Base:
     """The base model, as far as its config describes it."""

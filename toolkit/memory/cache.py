@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toolkit.llama.footprint import BufferBytes, Footprint, by_device
+from toolkit.llama.footprint import Footprint, footprint_from
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.machine.disk_cache import DiskCache, gpu_names, llama_build
 from toolkit.memory.probe import MemoryProbe
@@ -27,13 +27,13 @@ class MemoryCache:
         """Return a kept answer, None if there is none."""
         document = self._kept.get(self._key(skeleton, settings))
         try:
-            return None if document is None else _parse(document)
+            return None if document is None else footprint_from(document)
         except (ValueError, TypeError, KeyError):
             return None
 
     def put(self, skeleton: Skeleton, settings: MemorySettings, footprint: Footprint) -> None:
         """Keep an answer."""
-        self._kept.put(self._key(skeleton, settings), _document(footprint))
+        self._kept.put(self._key(skeleton, settings), footprint.document())
 
     def _key(self, skeleton: Skeleton, settings: MemorySettings) -> list[Any]:
         gpus = () if settings.device in ("cpu", "stand-in") else gpu_names()
@@ -49,7 +49,7 @@ class CachedProbe:
         self.asked = 0
 
     def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
-        """Return the footprint of a model; see `MemoryProbe.probe` for what is raised."""
+        """Return the footprint of a model; see `MemoryProbe.predict` for what is raised."""
         key = (skeleton.digest, settings)
         if key not in self._known:
             # A server at an endpoint may be another one tomorrow, so its answers are not kept on disk.
@@ -65,14 +65,4 @@ class CachedProbe:
 
     def _asked(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
         self.asked += 1
-        return self._probe.probe(skeleton.path, settings)
-
-
-def _document(footprint: Footprint) -> dict[str, Any]:
-    buffers = [asdict(buffer) for device in footprint.devices for buffer in device.buffers]
-    return {"answered_by": footprint.answered_by, "asked": footprint.asked, "buffers": buffers}
-
-
-def _parse(document: dict[str, Any]) -> Footprint:
-    buffers = [BufferBytes(**buffer) for buffer in document["buffers"]]
-    return by_device(buffers, document["answered_by"], tuple(document["asked"]))
+        return self._probe.predict(skeleton.path, settings)

@@ -8,22 +8,21 @@ import json
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from toolkit.errors import ToolkitError
 from toolkit.llama.device_choice import choose_devices
-from toolkit.llama.footprint import BufferBytes
+from toolkit.llama.footprint import Footprint, by_device
 from toolkit.llama.ggml_devices import free_bytes
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import tells_memory
-from toolkit.memory.load import LoadedModel, Loading
-from toolkit.memory.probe import FROM_LOG
+from toolkit.memory.child_process import FROM_LOG
+from toolkit.memory.loaded_model import LoadedModel, Loading
 
 if TYPE_CHECKING:
     from toolkit.llama.runtime import LlamaRuntime
@@ -59,18 +58,20 @@ class _Models:
         self._kept: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
         self._held: LlamaRuntime | None = None
 
-    def hold(self, path: Path, settings: MemorySettings) -> tuple[BufferBytes, ...]:
-        """Load a model and evaluate a batch, so that all is there that running takes; return its buffers."""
+    def hold(self, path: Path, settings: MemorySettings) -> Footprint:
+        """Load a model and evaluate a batch, so that all is there that running takes; return what it takes."""
         # Imported here, because questions do not need it and it would make the first of them wait.
         from toolkit.llama.runtime import LlamaRuntime
         from toolkit.llama.runtime_settings import runtime_settings
 
         self.release()
         from_log = self._from_log or not tells_memory()
-        simulated = self._without_weights(path, settings).memory_buffers(settings) if from_log else ()
+        simulated = self._without_weights(path, settings).footprint(settings) if from_log else None
         self._held = LlamaRuntime(path, runtime_settings(settings, use_mmap=False))
         self._held.feed([0] * settings.n_ubatch)
-        return simulated or self._held.memory_buffers()
+        devices, answered_by = choose_devices(settings)
+        asked = tuple(device.name for device in devices)
+        return simulated or by_device(self._held.memory_buffers(), answered_by, asked)
 
     def release(self) -> None:
         """Free what is held."""
@@ -97,8 +98,7 @@ class _Models:
         return self._kept[key]
 
     def _load(self, path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
-        devices, _ = choose_devices(settings)
-        return LoadedModel(path, settings, devices, Loading(allocate, self._from_log))
+        return LoadedModel(path, settings, Loading(allocate, self._from_log))
 
 
 def _version(path: Path) -> tuple[int, ...]:
@@ -117,13 +117,13 @@ def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
     if request.get("devices_only"):
         return [_free_bytes(each) for each in every]
     if request.get("hold"):
-        return [_answer(each, lambda settings: models.hold(path, settings)) for each in every]
+        return [_answer(models.hold, path, each) for each in every]
     answers: list[dict[str, Any]] = []
     for _, alike in groupby(every, key=lambda settings: settings.of_model):
         group = list(alike)
         try:
             with models.opened(path, group[0], allocate=allocate) as model:
-                answers += list(_answers(model, group))
+                answers += [_answer(model.footprint, each) for each in group]
         except ToolkitError as error:
             answers += [_refusal(error)] * len(group)
     return answers
@@ -136,19 +136,11 @@ def _free_bytes(settings: MemorySettings) -> dict[str, Any]:
         return _refusal(error)
 
 
-def _answers(model: LoadedModel, every: Iterable[MemorySettings]) -> Iterator[dict[str, Any]]:
-    for settings in every:
-        answer = _answer(settings, model.memory_buffers)
-        yield answer | {"answered_by": model.described(answer["answered_by"])} if "answered_by" in answer else answer
-
-
-def _answer(settings: MemorySettings, take: Callable[[MemorySettings], tuple[BufferBytes, ...]]) -> dict[str, Any]:
+def _answer(take: Callable[..., Footprint], *arguments: Any) -> dict[str, Any]:
     try:
-        devices, answered_by = choose_devices(settings)
-        buffers = [asdict(buffer) for buffer in take(settings)]
+        return take(*arguments).document()
     except ToolkitError as error:
         return _refusal(error)
-    return {"answered_by": answered_by, "asked": [device.name for device in devices], "buffers": buffers}
 
 
 def _refusal(error: ToolkitError) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.format import EMBEDDING
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.layout import ShapedTensor
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.kv_cache import KvCache, kv_cache
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.memory.placement import ModelTensors, Placement
 from toolkit.memory.plannable import loaded_tensors
 from toolkit.memory.skeleton import Skeleton

@@ -10,9 +10,9 @@ from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import GgufError
 from toolkit.gguf.format import EMBEDDING, Metadata
 from toolkit.gguf.layout import Placed, ShapedTensor
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import row_count
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.memory.placement import ModelTensors, block_of
 from toolkit.model_source import ModelSource
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile

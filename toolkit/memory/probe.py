@@ -5,14 +5,7 @@ and a device that stands in for a GPU is registered there and nowhere else.
 """
 
 import json
-import os
-import queue
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -20,17 +13,9 @@ from typing import Any, Self
 
 from toolkit import errors
 from toolkit.errors import EnvironmentFaultError, ToolkitError
-from toolkit.llama.footprint import BufferBytes, Footprint, by_device
+from toolkit.llama.footprint import Footprint, footprint_from
 from toolkit.llama.load_settings import MemorySettings
-
-FROM_LOG = "--from-log"
-"""argument of the child process"""
-
-
-def probe(path: Path, settings: MemorySettings) -> Footprint:
-    """Return the footprint of one file; for several questions, keep a `MemoryProbe` open."""
-    with MemoryProbe() as memory_probe:
-        return memory_probe.probe(path, settings)
+from toolkit.memory.child_process import FROM_LOG, ChildProcess
 
 
 class MemoryProbe:
@@ -40,7 +25,7 @@ class MemoryProbe:
         """Start nothing yet; `from_log` reads llama.cpp's log even where its own account can be read."""
         self._timeout_seconds = timeout_seconds
         self.from_log = from_log
-        self._child: _Child | None = None
+        self._child: ChildProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +35,7 @@ class MemoryProbe:
     ) -> None:
         self.close()
 
-    def probe(self, path: Path, settings: MemorySettings) -> Footprint:
+    def predict(self, path: Path, settings: MemorySettings) -> Footprint:
         """Return the bytes that loading `path` with `settings` would take; nothing is allocated.
 
         Raises GgufError if llama.cpp refuses the file, EnvironmentFaultError if it cannot answer.
@@ -99,7 +84,7 @@ class MemoryProbe:
         settings = [asdict(each) for each in every]
         request = {"path": str(path), "settings": settings, "allocate": allocate, **flags}
         if self._child is None:
-            self._child = _Child((FROM_LOG,) if self.from_log else ())
+            self._child = ChildProcess((FROM_LOG,) if self.from_log else ())
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
         if answer is None:
             reason = self._child.last_words(self._timeout_seconds)
@@ -107,73 +92,6 @@ class MemoryProbe:
             raise EnvironmentFaultError(f"{path}: its memory could not be told, llama.cpp {reason}")
         answers: list[dict[str, Any]] = json.loads(answer)
         return answers
-
-
-class _Child:
-    """The child process, and a thread that collects its answers so that waiting for one can end."""
-
-    def __init__(self, arguments: tuple[str, ...]) -> None:
-        self._answers: queue.Queue[str | None] = queue.Queue()
-        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "toolkit.memory.child", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._messages,
-            env=_child_environment(),
-            encoding="utf-8",
-        )
-        self._collector = threading.Thread(target=self._collect, daemon=True)
-        self._collector.start()
-
-    @property
-    def pid(self) -> int:
-        """Return the number of the process."""
-        return self._process.pid
-
-    def ask(self, line: str, timeout_seconds: float) -> str | None:
-        """Return the answer to a request, None if there is none in time or ever."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-            return self._answers.get(timeout=timeout_seconds)
-        except (BrokenPipeError, queue.Empty):
-            return None
-
-    def last_words(self, timeout_seconds: float) -> str:
-        """Return why there was no answer."""
-        try:
-            code = self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            return f"gave no answer in {timeout_seconds:g} s"
-        self._messages.seek(0)
-        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
-        return f"ended with code {code}: {lines[-1] if lines else 'it left no message'}"
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        self._collector.join()
-        for stream in (self._process.stdin, self._process.stdout, self._messages):
-            if stream is not None:
-                # A request that the process did not live to read stays in the buffer.
-                with suppress(BrokenPipeError):
-                    stream.close()
-
-    def _collect(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put(None)
-
-
-def _child_environment() -> dict[str, str]:
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [package]
-    # Without this, an abort starts a debugger if there is one.
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1"}
 
 
 def _footprint(answer: dict[str, Any]) -> Footprint:
@@ -184,10 +102,7 @@ def _footprint(answer: dict[str, Any]) -> Footprint:
 
 
 def _footprint_or_error(answer: dict[str, Any]) -> Footprint | ToolkitError:
-    if "error" in answer:
-        return _error(answer)
-    buffers = (BufferBytes(**buffer) for buffer in answer["buffers"])
-    return by_device(buffers, answer["answered_by"], tuple(answer["asked"]))
+    return _error(answer) if "error" in answer else footprint_from(answer)
 
 
 def _error(answer: dict[str, Any]) -> ToolkitError:

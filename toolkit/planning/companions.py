@@ -11,8 +11,8 @@ from toolkit.gguf.reader import read_gguf
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.memory.skeleton import write_skeleton
-from toolkit.planning.request import AsksMemory
 from toolkit.planning.budgets import Budgets
+from toolkit.planning.request import AsksMemory
 
 PROJECTOR = "clip"
 _FLOAT_BYTES = 4

@@ -15,11 +15,11 @@ from toolkit.machine.bandwidth import gpu_bandwidths, ram_bandwidth
 from toolkit.machine.devices import read_ram
 from toolkit.memory.placement import Placement
 from toolkit.memory.plannable import model_from_gguf
-from toolkit.planning.margin import machine_margin
-from toolkit.planning.request import AsksMemory, PlanRequest
-from toolkit.planning.choice import PlannedChoice
-from toolkit.planning.planner import Planner
 from toolkit.planning.budgets import Budgets
+from toolkit.planning.choice import PlannedChoice
+from toolkit.planning.margin import machine_margin
+from toolkit.planning.planner import Planner
+from toolkit.planning.request import AsksMemory, PlanRequest
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.units import format_size
 

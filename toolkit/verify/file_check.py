@@ -61,7 +61,7 @@ def refusal(path: Path) -> str | None:
     """
     with MemoryProbe() as probe:
         try:
-            probe.probe(
+            probe.predict(
                 path,
                 MemorySettings(n_ctx=_SMALL_CONTEXT, n_batch=_SMALL_CONTEXT, n_ubatch=_SMALL_CONTEXT, device="cpu"),
             )

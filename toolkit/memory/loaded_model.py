@@ -1,14 +1,12 @@
-"""Load a model for no other purpose than to see what it takes, with every setting that memory depends on."""
+"""A model that is loaded for no other purpose than to see what it takes, with every setting that memory depends on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from toolkit.llama.device_choice import choose_devices
-from toolkit.llama.footprint import BufferBytes, Footprint, by_device
-from toolkit.llama.ggml_devices import GgmlDevice
+from toolkit.llama.footprint import Footprint, by_device
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import read_memory_breakdown, tells_memory
@@ -17,7 +15,7 @@ from toolkit.llama.parameters import LOAD_INTO_BUFFERS, ModelParameters, context
 from toolkit.memory.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from toolkit.memory.log import MemoryLog
+    from toolkit.memory.memory_log import MemoryLog
 
 
 @dataclass(frozen=True)
@@ -36,15 +34,16 @@ WITHOUT_WEIGHTS = Loading()
 class LoadedModel:
     """A model in llama.cpp, on which contexts are made one at a time; use it in a `with` statement, which frees it."""
 
-    def __init__(
-        self, path: Path, settings: MemorySettings, devices: Sequence[GgmlDevice], how: Loading = WITHOUT_WEIGHTS
-    ) -> None:
-        """Load the model.
+    def __init__(self, path: Path, settings: MemorySettings, how: Loading = WITHOUT_WEIGHTS) -> None:
+        """Load the model on the devices that the settings mean.
 
-        Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice.
+        Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice, and what
+        `choose_devices` raises.
         """
         self._path = path
         self._library = llama_cpp()
+        devices, self._answered_by = choose_devices(settings)
+        self._asked = tuple(device.name for device in devices)
         self._parameters = ModelParameters(settings, [device.pointer for device in devices])
         parameters = self._parameters.structure
         # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
@@ -64,8 +63,8 @@ class LoadedModel:
     ) -> None:
         self.close()
 
-    def memory_buffers(self, settings: MemorySettings) -> tuple[BufferBytes, ...]:
-        """Return what the model takes with a context of these settings, by buffer type; the context is freed again.
+    def footprint(self, settings: MemorySettings) -> Footprint:
+        """Return what the model takes with a context of these settings, which is freed again.
 
         Raises GgufError if llama.cpp refuses the settings, DoesNotFitError if memory does not suffice.
         """
@@ -74,13 +73,12 @@ class LoadedModel:
         if not context:
             raise refusal_of(self._path)
         try:
-            return read_memory_breakdown(context) if self._log is None else self._log.buffers(llama_log().lines())
+            if self._log is None:
+                return by_device(read_memory_breakdown(context), self._answered_by, self._asked)
+            how = f"{self._answered_by}; read from llama.cpp's log, to 0.01 MiB"
+            return by_device(self._log.buffers(llama_log().lines()), how, self._asked)
         finally:
             self._library.llama_free(context)
-
-    def described(self, answered_by: str) -> str:
-        """Return words for who answers, and how closely."""
-        return answered_by if self._log is None else f"{answered_by}; read from llama.cpp's log, to 0.01 MiB"
 
     def close(self) -> None:
         """Free the model."""
@@ -91,7 +89,7 @@ class LoadedModel:
 
 def _memory_log(path: Path) -> "MemoryLog":
     # Imported here, because it reads files and most builds of llama.cpp do without.
-    from toolkit.memory.log import MemoryLog
+    from toolkit.memory.memory_log import MemoryLog
 
     return MemoryLog(path, llama_log().lines())
 
@@ -101,7 +99,5 @@ class OwnProcess:
 
     def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
         """Return the footprint of a model; see `LoadedModel` for what is raised."""
-        devices, answered_by = choose_devices(settings)
-        with LoadedModel(skeleton.path, settings, devices) as model:
-            buffers, described = model.memory_buffers(settings), model.described(answered_by)
-        return by_device(buffers, described, tuple(device.name for device in devices))
+        with LoadedModel(skeleton.path, settings) as model:
+            return model.footprint(settings)

@@ -13,7 +13,7 @@ from toolkit.cli import cli
 from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.llama.load_settings import MemorySettings, TensorOverride
-from toolkit.memory.log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
+from toolkit.memory.memory_log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
 from toolkit.memory.plannable import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
@@ -72,8 +72,8 @@ def test_the_log_gives_weights_and_caches_to_the_byte_and_compute_buffers_to_its
     for settings in grid(planned.model_tensors.n_layer):
         if case == "minicpm3" and settings.kv_type_k != "f16":
             continue
-        read = log.probe(path, settings)
-        for weights, cached, compute in excess(read, account.probe(path, settings)).values():
+        read = log.predict(path, settings)
+        for weights, cached, compute in excess(read, account.predict(path, settings)).values():
             assert weights == 0
             # 512 rows of 40 values with keys of 24 more do not leave one number of bytes only; states never do.
             assert 0 <= cached <= (2 * ROUNDING_BYTES if case in (*RECURRENT, "minicpm3") else 0)
@@ -88,7 +88,7 @@ def test_a_tied_embedding_on_the_cpu_may_be_counted_as_repacked_and_on_a_gpu_is_
     embedding = planned.model_tensors.n_bytes["token_embd.weight"]
     for layers in (0, 3, 7):
         settings = MemorySettings(512, layers, device="stand-in")
-        found = excess(log.probe(path, settings), account.probe(path, settings))
+        found = excess(log.predict(path, settings), account.predict(path, settings))
         assert found["CPU"][0] == (embedding if layers == 0 else 0)
         assert all(weights == 0 for device, (weights, *_) in found.items() if device != "CPU")
 
@@ -104,14 +104,14 @@ def test_a_tied_embedding_on_the_cpu_may_be_counted_as_repacked_and_on_a_gpu_is_
 def test_overrides_several_devices_and_sequences_are_read_too(skeleton, account, log, options):
     path, _ = skeleton("mixtral")
     settings = MemorySettings(**{"n_ctx": 512, "device": "stand-in"} | options)
-    found = excess(log.probe(path, settings), account.probe(path, settings))
+    found = excess(log.predict(path, settings), account.predict(path, settings))
     assert all(weights == cached == 0 and 0 <= compute <= ROUNDING_BYTES for weights, cached, compute in found.values())
 
 
 def test_a_real_load_is_read_like_a_simulated_one(converted, log):
     file = converted("llama3", "q8_0")
     settings = MemorySettings(512, 2, device="stand-in")
-    assert log.measure(file, settings) == log.probe(file, settings)
+    assert log.measure(file, settings) == log.predict(file, settings)
 
 
 def test_what_is_held_and_run_is_read_too(converted, account, log):

@@ -1,0 +1,81 @@
+"""The process that runs `toolkit.memory.child`: a request a line goes in, an answer a line comes out, or none in time."""
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+FROM_LOG = "--from-log"
+"""argument of the child: read llama.cpp's log everywhere"""
+
+
+class ChildProcess:
+    """The process, and a thread that collects its answers so that waiting for one can end."""
+
+    def __init__(self, arguments: tuple[str, ...]) -> None:
+        """Start the process."""
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "toolkit.memory.child", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            env=_child_environment(),
+            encoding="utf-8",
+        )
+        self._collector = threading.Thread(target=self._collect, daemon=True)
+        self._collector.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
+
+    def ask(self, line: str, timeout_seconds: float) -> str | None:
+        """Return the answer to a request, None if there is none in time or ever."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            return self._answers.get(timeout=timeout_seconds)
+        except (BrokenPipeError, queue.Empty):
+            return None
+
+    def last_words(self, timeout_seconds: float) -> str:
+        """Return why there was no answer."""
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return f"gave no answer in {timeout_seconds:g} s"
+        self._messages.seek(0)
+        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
+        return f"ended with code {code}: {lines[-1] if lines else 'it left no message'}"
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._collector.join()
+        for stream in (self._process.stdin, self._process.stdout, self._messages):
+            if stream is not None:
+                # A request that the process did not live to read stays in the buffer.
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+
+def _child_environment() -> dict[str, str]:
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [package]
+    # Without this, an abort starts a debugger if there is one.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1"}
