@@ -167,7 +167,7 @@ def test_a_context_beyond_the_trained_one_is_planned_with_a_warning(file):
 def test_answers_are_kept_and_asked_for_once(file, monkeypatch):
     words = (file, "--vram", "64MiB", "--ctx", "768")
     first = document(*words)
-    monkeypatch.setattr("toolkit.memory.probe.MemoryProbe.probe", None)
+    monkeypatch.setattr("toolkit.memory.probe.MemoryProbe.predict", None)
     assert document(*words) == first
 
 
