@@ -21,12 +21,15 @@ class EditableCheckpoint:
     directory: Path
     config: dict[str, Any]
     tensors: dict[str, tuple[str, numpy.ndarray]]
+    config_name: str = "config.json"
+    weights_name: str = "model.safetensors"
 
     def save(self) -> Path:
-        (self.directory / "config.json").write_text(json.dumps(self.config), encoding="utf-8")
+        (self.directory / "config.json").unlink(missing_ok=True)
+        (self.directory / self.config_name).write_text(json.dumps(self.config), encoding="utf-8")
         for file in self.directory.glob("*.safetensors*"):
             file.unlink()
-        write_safetensors(self.directory / "model.safetensors", self.tensors)
+        write_safetensors(self.directory / self.weights_name, self.tensors)
         return self.directory
 
     def rename(self, old: str, new: str) -> None:

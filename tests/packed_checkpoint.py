@@ -61,3 +61,10 @@ def packed_bits(codes: numpy.ndarray, bits: int) -> numpy.ndarray:
         number = sum(code << (bits * index) for index, code in enumerate(row))
         words.append(numpy.frombuffer(number.to_bytes(len(row) * bits // 8, "little"), "<u4"))
     return numpy.stack(words)
+
+
+def e2m1(codes: numpy.ndarray) -> numpy.ndarray:
+    """Return the float32 values of 4-bit floats: a sign, two bits of exponent whose bias is 1, one bit of fraction."""
+    exponent, fraction = (codes >> 1 & 3).astype(int), (codes & 1) / 2
+    magnitude = numpy.where(exponent == 0, fraction, (1 + fraction) * 2.0 ** (exponent - 1))
+    return numpy.where(codes >> 3, -magnitude, magnitude).astype(numpy.float32)

@@ -45,6 +45,7 @@ ROOMS = (
 )
 """In this order: a module imports from its own room and those above it here, at the top of its file or anywhere else."""
 OPEN_TO_ARCHITECTURES = (
+    "checkpoint.mistral_format",
     "checkpoint.model_config",
     "errors",
     "gguf.format",

@@ -9,6 +9,7 @@ from editable_checkpoint import edit_case
 
 from toolkit.architectures import find_architecture, known_architectures
 from toolkit.architectures.evidence import COMPARED, REFUSED
+from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 
@@ -19,7 +20,7 @@ def class_of_variant(name, root):
     case, change = VARIANTS[name]
     checkpoint = edit_case(case, root)
     change(checkpoint)
-    return checkpoint.config["architectures"][0]
+    return open_checkpoint(checkpoint.save()).config["architectures"][0]
 
 
 def test_exactly_the_classes_of_the_kit_and_of_the_variants_count_as_compared(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 from architectures.relatives import RELATIVES, copy_tokenizer
 from editable_checkpoint import EditableCheckpoint
+from mistral_checkpoint import as_mistral_format
 from tokenizer.rank_files import SPECIAL_V7, ranked_tokens, tekken_json, tiktoken_lines, write_json
 from tokenizer.unigram_file import write_xlm_roberta_json
 
@@ -314,6 +315,12 @@ def mistral_tekken_v7(checkpoint: EditableCheckpoint) -> None:
     write_json(checkpoint.directory / "tekken.json", content)
 
 
+def mistral_format(checkpoint: EditableCheckpoint) -> None:
+    """Made by the converter with --mistral-format."""
+    mistral_tekken_v7(checkpoint)
+    as_mistral_format(checkpoint)
+
+
 def kimi(checkpoint: EditableCheckpoint) -> None:
     """Kimi K2: DeepSeek V3 with a tiktoken file; tokenizer_config.json names some of the special tokens."""
     without_tokenizer(checkpoint)
@@ -418,6 +425,7 @@ VARIANTS = {
     "orion": ("llama2", orion),
     "mistral_tekken": ("mistral_nemo", mistral_tekken),
     "mistral_tekken_v7": ("mistral_nemo", mistral_tekken_v7),
+    "mistral_format": ("mistral_nemo", mistral_format),
     "kimi": ("deepseek_v3", kimi),
     "qwen1": ("qwen2", qwen1),
     "distilbert": ("bert", distilbert),

@@ -280,6 +280,7 @@ def test_a_model_that_the_disk_cannot_hold_is_refused_before_a_byte(hub, monkeyp
         ),
         (["weights.safetensors", "adapter_model.safetensors"], ("weights.safetensors",)),
         (["onnx/model.safetensors", "original/consolidated.00.pth"], ()),
+        (["consolidated.safetensors", "params.json", "model.safetensors"], ("model.safetensors",)),
     ],
 )
 def test_the_weights_are_those_that_a_directory_would_be_read_for(listing, weights):
@@ -301,6 +302,13 @@ def test_a_model_in_pytorchs_format_is_planned_from_its_config(command, hub, tmp
     assert done.returncode == 0, done.stderr
     assert "cannot be told without fetching it" in done.stderr
     assert "pytorch_model.bin" not in hub.served
+
+
+def test_mistrals_own_format_is_fetched_where_there_is_no_other():
+    listing = ["consolidated.safetensors", "params.json", "tekken.json", "README.md", "vision.png"]
+    needed = needed_files(listing)
+    assert (needed.index, needed.weights) == (None, ("consolidated.safetensors",))
+    assert needed.description == ("README.md", "params.json", "tekken.json")
 
 
 def test_an_index_decides_alone_and_an_adapter_comes_whole():

@@ -10,17 +10,22 @@ FP4_LEVELS = numpy.array(
     [0, 0.0052083333, 0.66666667, 1, 0.33333333, 0.5, 0.16666667, 0.25,
      0, -0.0052083333, -0.66666667, -1, -0.33333333, -0.5, -0.16666667, -0.25], dtype=numpy.float32,
 )  # fmt: skip
+NF4_LEVELS = numpy.array(
+    [-1, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0,
+     0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1], dtype=numpy.float32,
+)  # fmt: skip
+LEVELS = {"fp4": FP4_LEVELS, "nf4": NF4_LEVELS}
 FOUR_BIT = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}
 EIGHT_BIT = {"quant_method": "bitsandbytes", "load_in_8bit": True}
 
 
-def fp4(shape=(6, 65), blocksize=64, nested=False):
-    """Return (tensors, weights): FP4; rows of 65 start in the middle of bytes and of blocks."""
+def four_bit(shape=(6, 65), blocksize=64, nested=False, kind="fp4"):
+    """Return (tensors, weights); rows of 65 start in the middle of bytes and of blocks."""
     draw = random(4)
     count = shape[0] * shape[1]
     codes = draw.integers(0, 16, count)
     n_blocks = -(-count // blocksize)
-    state = {"quant_type": "fp4", "blocksize": blocksize, "dtype": "float16", "shape": list(shape)}
+    state = {"quant_type": kind, "blocksize": blocksize, "dtype": "float16", "shape": list(shape)}
     if nested:
         absmax, levels = (
             draw.integers(0, 256, n_blocks, dtype=numpy.uint8),
@@ -33,22 +38,23 @@ def fp4(shape=(6, 65), blocksize=64, nested=False):
     else:
         absmax = scales = draw.uniform(0.02, 0.04, n_blocks).astype(numpy.float32)
         extra = {}
-    weights = [FP4_LEVELS[code] * scales[index // blocksize] for index, code in enumerate(codes)]
+    weights = [LEVELS[kind][code] * scales[index // blocksize] for index, code in enumerate(codes)]
     padded = numpy.append(codes, numpy.zeros(count % 2, dtype=codes.dtype)).reshape(-1, 2)
     tensors = named(
         weight=(padded[:, 0] << 4 | padded[:, 1]).astype(numpy.uint8).reshape(-1, 1),
         weight__absmax=absmax,
-        weight__quant_map=FP4_LEVELS,
+        weight__quant_map=LEVELS[kind],
         weight__quant_state__bitsandbytes=numpy.frombuffer(json.dumps(state).encode(), numpy.uint8),
         **extra,
     )
-    tensors["m.weight.quant_state.bitsandbytes__fp4"] = tensors.pop("m.weight.quant_state.bitsandbytes")
+    tensors[f"m.weight.quant_state.bitsandbytes__{kind}"] = tensors.pop("m.weight.quant_state.bitsandbytes")
     return tensors, numpy.array(weights, dtype=numpy.float32).reshape(shape)
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_fp4_with_plain_and_with_quantized_scales(nested, tmp_path):
-    tensors, weights = fp4(nested=nested)
+@pytest.mark.parametrize("kind", LEVELS)
+def test_4_bits_with_plain_and_with_quantized_scales(kind, nested, tmp_path):
+    tensors, weights = four_bit(nested=nested, kind=kind)
     opened, _ = open_packed(tmp_path, tensors, FOUR_BIT)
     assert list(opened.tensors) == ["m.weight"]
     for step in (1, 4, 6):
@@ -56,7 +62,7 @@ def test_fp4_with_plain_and_with_quantized_scales(nested, tmp_path):
 
 
 def test_codes_stored_as_another_type_are_the_same_bytes(tmp_path):
-    tensors, weights = fp4(shape=(4, 64))
+    tensors, weights = four_bit(shape=(4, 64))
     tensors["m.weight"] = ("BF16", tensors["m.weight"][1].reshape(-1).view("<u2").reshape(-1, 1))
     opened, _ = open_packed(tmp_path, tensors, FOUR_BIT)
     assert numpy.array_equal(values_of(opened.tensors["m.weight"]), weights)
@@ -76,7 +82,7 @@ def test_int8_rows_times_their_scale_over_127(tmp_path):
 
 @pytest.mark.parametrize("missing", ["absmax", "quant_map", "nested_absmax", "nested_quant_map"])
 def test_a_missing_companion_of_4_bit_codes_is_named(missing, tmp_path):
-    tensors, _ = fp4(nested=True)
+    tensors, _ = four_bit(nested=True)
     del tensors[f"m.weight.{missing}"]
     with pytest.raises(
         CheckpointError, match=rf"m\.weight is quantized \(bitsandbytes\), but its companion m\.weight\.{missing}"
@@ -85,7 +91,7 @@ def test_a_missing_companion_of_4_bit_codes_is_named(missing, tmp_path):
 
 
 def test_missing_state_and_missing_scales_of_int8_are_named(tmp_path):
-    tensors, _ = fp4()
+    tensors, _ = four_bit()
     del tensors["m.weight.quant_state.bitsandbytes__fp4"]
     with pytest.raises(CheckpointError, match=r"its companion m\.weight\.quant_state\.bitsandbytes__nf4 is missing"):
         open_packed(tmp_path, tensors, FOUR_BIT)
@@ -115,7 +121,7 @@ def test_int8_in_a_layout_of_a_graphics_card_is_refused(tmp_path):
 )
 def test_a_state_that_contradicts_the_codes_is_refused(changes, message, tmp_path):
     with pytest.raises(CheckpointError, match=message):
-        open_packed(tmp_path, fp4()[0] | fp4_state(changes), FOUR_BIT)
+        open_packed(tmp_path, four_bit()[0] | fp4_state(changes), FOUR_BIT)
 
 
 def fp4_state(changes):

@@ -1,9 +1,9 @@
 import numpy
 import pytest
-from packed_checkpoint import named, open_packed, random, values_of
+from packed_checkpoint import e2m1, named, open_packed, random, values_of
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.numbers import FP4_LEVELS, Numbers
+from toolkit.quantized_sources.numbers import Numbers
 
 
 def settings(weights, format_="pack-quantized", **changes):
@@ -94,16 +94,24 @@ def test_fp8_with_a_scale_for_each_block(tmp_path):
     assert numpy.array_equal(values_of(opened.tensors["m.weight"]), Numbers("", "F8_E4M3", codes).floats() * spread)
 
 
-def test_nvfp4_divides_by_the_scale_of_the_tensor(tmp_path):
-    draw = random(15)
-    codes, scales = draw.integers(0, 16, (6, 64), dtype=numpy.uint8), draw.integers(1, 0x70, (6, 4), dtype=numpy.uint8)
+NVFP4 = {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16}
+
+
+def nvfp4(shape=(6, 64)):
+    """Return (tensors of `m`, weights by definition)."""
+    draw, (rows, columns) = random(15), shape
+    codes = draw.integers(0, 16, shape, dtype=numpy.uint8)
+    scales = draw.integers(1, 0x70, (rows, columns // 16), dtype=numpy.uint8)
     factor = numpy.array([448.0], dtype=numpy.float32)
     tensors = named(weight_packed=codes[:, 0::2] | codes[:, 1::2] << 4, weight_global_scale=factor)
-    tensors["m.weight_scale"] = ("F8_E4M3", scales)
-    weights = {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16}
-    opened, _ = open_packed(tmp_path, tensors, settings(weights, "nvfp4-pack-quantized"))
     each = numpy.repeat(Numbers("", "F8_E4M3", scales).floats() / factor, 16, axis=1)
-    assert numpy.array_equal(values_of(opened.tensors["m.weight"]), FP4_LEVELS[codes] * each)
+    return tensors | {"m.weight_scale": ("F8_E4M3", scales)}, e2m1(codes) * each
+
+
+def test_nvfp4_divides_by_the_scale_of_the_tensor(tmp_path):
+    tensors, weights = nvfp4()
+    opened, _ = open_packed(tmp_path, tensors, settings(NVFP4, "nvfp4-pack-quantized"))
+    assert numpy.array_equal(values_of(opened.tensors["m.weight"]), weights)
 
 
 def test_groups_of_modules_have_schemes_of_their_own(tmp_path):

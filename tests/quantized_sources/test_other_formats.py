@@ -4,13 +4,13 @@ import json
 
 import numpy
 import pytest
-from packed_checkpoint import named, open_packed, packed_bits, random, values_of, write_packed
+from packed_checkpoint import e2m1, named, open_packed, packed_bits, random, values_of, write_packed
 
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError
 from toolkit.gguf.ggml_types import TYPES
 from toolkit.llama.quantizer import to_float32
-from toolkit.quantized_sources.numbers import E8M0_VALUES, FP4_LEVELS, Numbers
+from toolkit.quantized_sources.numbers import Numbers
 from toolkit.quantized_sources.opening import open_quantized
 
 F8 = numpy.full((4, 32), 0x38, dtype=numpy.uint8)
@@ -32,7 +32,7 @@ def nvfp4(rows=6, columns=64):
     factor = numpy.array(0.0013, dtype=numpy.float32)
     tensors = named(weight=codes[:, 0::2] | codes[:, 1::2] << 4, weight_scale_2=factor, input_scale=factor)
     each = numpy.repeat(Numbers("", "F8_E4M3", scales).floats() * factor, 16, axis=1)
-    return tensors | {"m.weight_scale": ("F8_E4M3", scales)}, FP4_LEVELS[codes] * each
+    return tensors | {"m.weight_scale": ("F8_E4M3", scales)}, e2m1(codes) * each
 
 
 def test_modelopt_nvfp4_multiplies_by_the_scale_of_the_tensor(tmp_path):
@@ -62,7 +62,7 @@ def mxfp4(experts=2, outputs=3, groups=2):
     codes = draw.integers(0, 16, (experts, outputs, groups, 32), dtype=numpy.uint8)
     scales = draw.integers(110, 140, (experts, outputs, groups), dtype=numpy.uint8)
     blocks = codes[..., 0::2] | codes[..., 1::2] << 4
-    weights = (FP4_LEVELS[codes] * E8M0_VALUES[scales][..., None]).reshape(experts, outputs, -1)
+    weights = (e2m1(codes) * 2.0 ** (scales.astype(int) - 127)[..., None]).reshape(experts, outputs, -1)
     return {"e.up_blocks": ("U8", blocks), "e.up_scales": ("U8", scales)}, weights, (codes, scales)
 
 

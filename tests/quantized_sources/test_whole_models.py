@@ -59,8 +59,9 @@ FORMATS = {
     "gptq, symmetric": (lambda shape: gptq.checkpoint(zeros=7, shape=shape), gptq.settings(sym=True)),
     "gptq v2": (lambda shape: gptq.checkpoint(zero_offset=0, shape=shape), gptq.settings(checkpoint_format="gptq_v2")),
     "awq": (awq.checkpoint, awq.settings()),
-    "bitsandbytes fp4": (bitsandbytes.fp4, bitsandbytes.FOUR_BIT),
-    "bitsandbytes fp4, double": (partial(bitsandbytes.fp4, nested=True), bitsandbytes.FOUR_BIT),
+    "bitsandbytes fp4": (bitsandbytes.four_bit, bitsandbytes.FOUR_BIT),
+    "bitsandbytes fp4, double": (partial(bitsandbytes.four_bit, nested=True), bitsandbytes.FOUR_BIT),
+    "bitsandbytes nf4, double": (partial(bitsandbytes.four_bit, nested=True, kind="nf4"), bitsandbytes.FOUR_BIT),
     "bitsandbytes int8": (int8_rows, bitsandbytes.EIGHT_BIT),
     "fp8, one scale": (lambda shape: fp8_scaled(shape, ()), fp8.PLAIN),
     "fp8, rows": (lambda shape: fp8_scaled(shape, (shape[0], 1)), fp8.PLAIN),
@@ -78,6 +79,7 @@ FORMATS = {
         lambda shape: fp8_scaled(shape, (shape[0], 1)),
         compressed.settings({"num_bits": 8, "type": "float", "strategy": "channel"}, "float-quantized"),
     ),
+    "compressed nvfp4": (compressed.nvfp4, compressed.settings(compressed.NVFP4, "nvfp4-pack-quantized")),
     "nvfp4": (
         lambda shape: others.nvfp4(*shape),
         {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16},
@@ -88,7 +90,7 @@ FORMATS = {
             partial(lambda bits, shape: others.mlx(bits, rows=shape[0], columns=shape[1]), bits),
             {"group_size": 32, "bits": bits},
         )
-        for bits in (2, 3, 4, 6, 8)
+        for bits in (2, 3, 4, 5, 6, 8)
     },
 }
 """Name -> (function from a shape to the tensors of module `m` and the weights by definition, quantization_config)"""

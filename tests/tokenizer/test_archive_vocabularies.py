@@ -46,6 +46,12 @@ def _type_today(text: str, kind: int) -> int:
     return CONTROL if kind == USER_DEFINED and looks_special(text) else kind
 
 
+def test_every_pair_of_the_archive_is_tried(pytestconfig: pytest.Config) -> None:
+    pairs = {file.name for file in archive_folder(pytestconfig).glob("*.inp")}
+
+    assert pairs == {f"ggml-vocab-{name}.gguf.inp" for name in PUBLISHED}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_vocabulary_survives_the_way_through_its_tokenizer_files(
     name: str, tmp_path: Path, pytestconfig: pytest.Config

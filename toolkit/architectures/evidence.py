@@ -24,7 +24,7 @@ COMPARED = frozenset({
     "Qwen3NextForCausalLM", "Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration",
     "QWenLMHeadModel", "RobertaModel", "SeedOssForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM",
     "Starcoder2ForCausalLM", "T5EncoderModel", "T5ForConditionalGeneration", "XLMRobertaForSequenceClassification",
-    "XLMRobertaModel",
+    "XLMRobertaModel", "mistral_inference.Transformer",
 })  # fmt: skip
 """Of these a checkpoint was converted by both, and every key and tensor is equal (or the difference is named in a test)."""
 

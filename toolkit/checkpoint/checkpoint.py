@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from toolkit.checkpoint.mistral_format import PARAMS, STEM, config_from_params, is_mistral_format
 from toolkit.checkpoint.safetensors_reader import read_safetensors
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.checkpoint.torch_reader import read_torch
@@ -41,11 +42,12 @@ class _Format:
 
 _SAFETENSORS = _Format(INDEX, "model", ".safetensors", read_safetensors)
 _PYTORCH = _Format("pytorch_model.bin.index.json", "pytorch_model", ".bin", read_torch)
+_MISTRAL = _Format(f"{STEM}.safetensors.index.json", STEM, ".safetensors", read_safetensors)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint directory; `config` is config.json as it stands.
+    """A checkpoint directory; `config` is config.json as it stands, or what Mistral's params.json says in its place.
 
     `lost` are the tensors that the index places in a file which does not hold them: name -> file.
     """
@@ -68,11 +70,22 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; give a Hugging Face checkpoint directory, or `demo`")
+    if is_mistral_format(path.name for path in directory.iterdir()):
+        return _read_mistral(directory)
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise CheckpointError(_no_config(directory))
-    config = read_json_object(config_file)
-    for format_ in (_SAFETENSORS, _PYTORCH):
+    return _read_formats(directory, read_json_object(config_file), (_SAFETENSORS, _PYTORCH))
+
+
+def _read_mistral(directory: Path) -> Checkpoint:
+    config, notes = config_from_params(read_json_object(directory / PARAMS))
+    checkpoint = _read_formats(directory, config, (_MISTRAL,))
+    return replace(checkpoint, notes=(*notes, *checkpoint.notes))
+
+
+def _read_formats(directory: Path, config: dict[str, Any], formats: tuple[_Format, ...]) -> Checkpoint:
+    for format_ in formats:
         if (directory / format_.index).is_file():
             return _read_indexed(directory, config, format_)
         files = _weight_files(directory, format_)
@@ -83,7 +96,15 @@ def open_checkpoint(directory: Path) -> Checkpoint:
 
 def _no_config(directory: Path) -> str:
     adapter = _adapter(directory)
-    return adapter or f"{directory} has no config.json; it is not a Hugging Face checkpoint directory"
+    if adapter:
+        return adapter
+    own = next(directory.glob(f"{STEM}*.pth"), None)
+    if own is not None:
+        return (
+            f"{directory} holds {own.name}, weights as their maker's own code reads them, which is not read here; take the model's "
+            "Hugging Face files instead: config.json with model*.safetensors"
+        )
+    return f"{directory} has no config.json; it is not a Hugging Face checkpoint directory"
 
 
 def _adapter(directory: Path) -> str | None:
@@ -129,7 +150,7 @@ def _refuse_missing(directory: Path, files: list[str], weight_map: dict[str, str
 
 def _weight_files(directory: Path, format_: _Format) -> list[Path]:
     """Return the files of a format; of PyTorch's those that bear the name of weights, since others hold a training state."""
-    pattern = "*" if format_ is _SAFETENSORS else "pytorch_model*"
+    pattern = f"{format_.stem}*" if format_ is _PYTORCH else "*"
     return sorted(file for file in directory.glob(pattern + format_.suffix) if file.is_file())
 
 

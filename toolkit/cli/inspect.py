@@ -38,13 +38,13 @@ _LABEL_WIDTH = 16
 def command(source: str, with_tensors: bool, local_files_only: bool, as_json: bool) -> None:
     """Show what a GGUF file or a checkpoint holds, without reading its weights.
 
-    Any part of a split model stands for the whole. A directory is a checkpoint if it has a config.json, else the
-    place of one GGUF model. Of a model on the hub only config, vocabulary and the headers of shards are fetched. KV cache sizes are those of an f16 cache for one sequence.
+    Any part of a split model stands for the whole. A directory is a checkpoint if it has a config.json (or Mistral's
+    params.json), else the place of one GGUF model. Of a model on the hub only config, vocabulary and the headers of shards are fetched. KV cache sizes are those of an f16 cache for one sequence.
     """
     from toolkit.model_summary import summarize
 
     path = resolve_source(source, local_files_only=local_files_only, weights=False)
-    is_checkpoint = path.is_dir() and (path / "config.json").exists()
+    is_checkpoint = path.is_dir() and any((path / name).exists() for name in ("config.json", "params.json"))
     place, metadata, tensors = _read_checkpoint(path) if is_checkpoint else _read_gguf(path)
     summary = summarize(metadata, tensors)
     if as_json:

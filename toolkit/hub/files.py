@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from toolkit.checkpoint.checkpoint import ADAPTER_MARKS, INDEX
+from toolkit.checkpoint.mistral_format import PARAMS, STEM, is_mistral_format
 
 TORCH_INDEX = "pytorch_model.bin.index.json"
 _DESCRIPTION = (
-    "config.json", "generation_config.json", "README.md",
+    "config.json", PARAMS, "generation_config.json", "README.md",
     "quantize_config.json", "quant_config.json", "hf_quant_config.json",
     "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
     "tokenizer.model", "tokenizer.model.v*", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
@@ -34,6 +35,10 @@ def needed_files(listing: Iterable[str]) -> NeededFiles:
     description = tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in _DESCRIPTION))
     if "config.json" not in names and set(ADAPTER_MARKS) & set(names):
         return NeededFiles(description, None, tuple(name for name in names if name in ADAPTER_MARKS))
+    if is_mistral_format(names):
+        return NeededFiles(
+            description, None, tuple(name for name in names if fnmatchcase(name, f"{STEM}*.safetensors"))
+        )
     for index, suffix in ((INDEX, ".safetensors"), (TORCH_INDEX, ".bin")):
         if index in names:
             return NeededFiles((*description, index), index, ())

@@ -24,7 +24,7 @@ from toolkit.units import format_size
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
 """(label, bytes in all) -> a context that gives a function to advance by some bytes"""
 WORKERS = 4
-_MARKS = ("config.json", "adapter_config.json")
+_MARKS = ("config.json", "adapter_config.json", "params.json")
 """One of them is in every folder that holds a model."""
 
 

@@ -12,7 +12,7 @@ from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import TensorError
 
 MULTIMODAL = re.compile(
-    r"(.*\.)?(vision_\w+|visual|vision|audio_\w+|audio|multi_modal_projector|mm_projector|image_newline|patch_merger)\..*"
+    r"(.*\.)?(vision_\w+|visual|vision|audio_\w+|audio|multi_modal_projector|mm_projector|image_newline|patch_merger|pre_mm_projector_norm)\..*"
     r"|(.*\.)?image_newline"
 )
 MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import TokenizerError
-from toolkit.tokenizer.sentencepiece_model import FILE as SENTENCEPIECE_FILE
+from toolkit.tokenizer.sentencepiece_model import sentencepiece_file
 from toolkit.tokenizer.unigram import T5_FILES, XLM_ROBERTA_FILE
 
 TOKENIZERS_FILE = "tokenizer.json"
-_SENTENCEPIECE_FILES = {"llama": (SENTENCEPIECE_FILE,), "t5": (*T5_FILES, XLM_ROBERTA_FILE)}
-"""by the model that GGUF names"""
 _XLM_ROBERTA_UNKNOWN = 3
 
 
@@ -29,12 +27,20 @@ def source_encoder(directory: Path, model: str) -> SourceEncoder | None:
 
     Raises TokenizerError if the library refuses the file.
     """
-    for name in _SENTENCEPIECE_FILES.get(model, ()):
-        if (directory / name).is_file():
-            return _sentencepiece(directory / name)
+    trained = _trained_model(directory, model)
+    if trained is not None:
+        return _sentencepiece(trained)
     if (directory / TOKENIZERS_FILE).is_file():
         return _tokenizers(directory / TOKENIZERS_FILE)
     return None
+
+
+def _trained_model(directory: Path, model: str) -> Path | None:
+    """Return the sentencepiece file that a vocabulary of this model of GGUF is read from, if there is one."""
+    if model == "llama":
+        return sentencepiece_file(directory)
+    names = (*T5_FILES, XLM_ROBERTA_FILE) if model == "t5" else ()
+    return next((directory / name for name in names if (directory / name).is_file()), None)
 
 
 def _sentencepiece(path: Path) -> SourceEncoder:

@@ -30,7 +30,7 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
 
     Raises TokenizerError if the file is no sentencepiece model.
     """
-    path = _file(files)
+    path = sentencepiece_file(files.directory)
     if path is None:
         return None
     model = open_sentencepiece(path)
@@ -45,12 +45,12 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     )
 
 
-def _file(files: TokenizerFiles) -> Path | None:
-    """Return tokenizer.model, else the last of those that Mistral names by their version."""
-    path = files.path(FILE)
+def sentencepiece_file(directory: Path) -> Path | None:
+    """Return tokenizer.model, else the last of those that Mistral names by their version; None if there is neither."""
+    path = directory / FILE
     if path.is_file():
         return path
-    return max(files.directory.glob(f"{FILE}.v*"), default=None)
+    return max(directory.glob(f"{FILE}.v*"), default=None)
 
 
 @dataclass(frozen=True)
