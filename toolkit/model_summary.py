@@ -1,5 +1,6 @@
 """What a model is, told from its metadata and the shapes and types of its tensors alone."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _types(tensors: Iterable[DescribedTensor]) -> tuple[TypeShare, ...]:
         TypeShare(
             type=name,
             tensors=len(group),
-            weights=sum(row_count(tensor.shape) * tensor.shape[-1] for tensor in group),
+            weights=sum(math.prod(tensor.shape) for tensor in group),
             n_bytes=sum(tensor.n_bytes for tensor in group),
         )
         for name, group in grouped.items()

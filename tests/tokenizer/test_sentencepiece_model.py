@@ -6,7 +6,7 @@ import sentencepiece
 from tokenizer.kit_vocabularies import SCORES, TOKENS, TYPES, copied, edit, kit_request
 from tokenizer.vocabulary_file import llama_ids, write_vocabulary
 
-from toolkit.errors import TokenizerError
+from toolkit.errors import CheckpointError, TokenizerError
 from toolkit.tokenizer import Tokenizer, TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.vocabulary import TokenType
 
@@ -170,7 +170,7 @@ def test_git_lfs_pointer_is_named(name: str, tmp_path: Path) -> None:
     directory = copied("llama2", tmp_path)
     (directory / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 499723\n")
 
-    with pytest.raises(TokenizerError, match=f"{name} is a git-lfs pointer.*git lfs pull"):
+    with pytest.raises(CheckpointError, match=f"{name} is a git-lfs pointer.*git lfs pull"):
         read(directory, 400)
 
 

@@ -4,6 +4,7 @@ Format: 8 bytes little-endian header length, a JSON header {name: {dtype, shape,
 """
 
 import json
+import math
 import mmap
 from itertools import pairwise
 from pathlib import Path
@@ -74,10 +75,7 @@ def _tensor(path: Path, name: str, entry: Any, data: Bytes) -> StoredTensor:
     dtype, shape, start, stop = _entry(path, name, entry)
     if dtype not in ITEM_BITS:
         raise CheckpointError(f"{path.name}: {name} has the dtype {dtype!r}; known: {', '.join(ITEM_BITS)}")
-    count = 1
-    for length in shape:
-        count *= length
-    needed = (count * ITEM_BITS[dtype] + 7) // 8
+    needed = (math.prod(shape) * ITEM_BITS[dtype] + 7) // 8
     if stop - start != needed:
         raise CheckpointError(
             f"{path.name}: {name} takes {needed:,} bytes as {dtype} {list(shape)}, but its offsets span {stop - start:,}"

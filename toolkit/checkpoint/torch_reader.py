@@ -3,6 +3,7 @@
 The storages are memory-mapped. Tensors may share one, and be views of it with any offset and stride.
 """
 
+import math
 import mmap
 import struct
 import zipfile
@@ -139,7 +140,7 @@ def _tensor(archive: _Archive, name: str, view: View) -> CheckpointTensor:
     storage_item = 1 if view.storage.dtype == UNTYPED else item
     available = min(view.storage.count * storage_item, len(stored)) // item
     _refuse_outside(archive.path, name, view, available)
-    count = _product(view.shape)
+    count = math.prod(view.shape)
     if _contiguous(view):
         data = stored[view.offset * item : (view.offset + count) * item]
         return StoredTensor(name, view.dtype, view.shape, data, archive.path)
@@ -147,7 +148,7 @@ def _tensor(archive: _Archive, name: str, view: View) -> CheckpointTensor:
 
 
 def _refuse_outside(path: Path, name: str, view: View, available: int) -> None:
-    count = _product(view.shape)
+    count = math.prod(view.shape)
     last = view.offset + sum((length - 1) * stride for length, stride in zip(view.shape, view.stride, strict=True))
     if count and last >= available:
         raise CheckpointError(
@@ -159,13 +160,6 @@ def _refuse_outside(path: Path, name: str, view: View, available: int) -> None:
             f"{path.name}: {name} {list(view.shape)} repeats the {available:,} numbers of its storage; "
             "save it with .contiguous()"
         )
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
 
 
 def _contiguous(view: View) -> bool:
@@ -199,7 +193,7 @@ class StridedTensor:
     @property
     def n_bytes(self) -> int:
         """Return the bytes of its numbers."""
-        return _product(self.shape) * ITEM_BITS[self.dtype] // 8
+        return math.prod(self.shape) * ITEM_BITS[self.dtype] // 8
 
     def rows(self) -> RowSource:
         """Return its rows as floats.

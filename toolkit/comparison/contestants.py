@@ -12,8 +12,8 @@ from toolkit.comparison.rows import UNQUANTIZED
 from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import InputError
+from toolkit.gguf.layout import bits_per_weight
 from toolkit.gguf.reader import read_gguf
-from toolkit.gguf.rows import row_count
 from toolkit.imatrix.matrix import Imatrix
 from toolkit.machine.content_digest import content_digest
 from toolkit.memory.plannable import PlannableModel, PlannedFile, model_from_gguf
@@ -43,9 +43,7 @@ class Contestant:
     @property
     def bits_per_weight(self) -> float:
         """Return the bits of tensor data per weight."""
-        tensors = self.file.tensors
-        n_bytes = sum(tensor.type.tensor_bytes(tensor.shape) for tensor in tensors)
-        return 8 * n_bytes / max(1, sum(row_count(tensor.shape) * tensor.shape[-1] for tensor in tensors))
+        return bits_per_weight(self.file.tensors)
 
     @property
     def is_unquantized(self) -> bool:

@@ -75,16 +75,6 @@ def write_shards(
         options.check(works[0].path, plan)
 
 
-def write_skeleton(plan: ConversionPlan, path: Path) -> None:
-    """Write the planned file without its weights: a sparse file that llama.cpp can be asked about.
-
-    Raises OSError if the file cannot be written.
-    """
-    with path.open("wb") as file:
-        file.write(plan.layout.header)
-        file.truncate(plan.file_bytes)
-
-
 def row_blocks(plans: tuple[TensorPlan, ...], layout: Layout) -> Iterator[RowBlock]:
     """Cut every tensor into blocks of rows, none across the border between two experts."""
     for plan, offset in zip(plans, layout.offsets, strict=True):

@@ -1,5 +1,6 @@
 """The middle of the toolkit: a conversion is a list of tensor plans. Making it reads no weight."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from toolkit.errors import ImatrixError
 from toolkit.gguf.format import Metadata, uint32
 from toolkit.gguf.ggml_types import F16, F32, FLOAT_TYPES, TensorType
-from toolkit.gguf.layout import Layout, lay_out
-from toolkit.gguf.rows import RowSource, row_count
+from toolkit.gguf.layout import Layout, bits_per_weight, lay_out
+from toolkit.gguf.rows import RowSource
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOverride, assign_types
 
@@ -45,7 +46,7 @@ class TensorPlan:
     @property
     def n_weights(self) -> int:
         """Return the number of weights."""
-        return row_count(self.shape) * self.shape[-1]
+        return math.prod(self.shape)
 
     @property
     def rows_per_matrix(self) -> int:
@@ -70,7 +71,7 @@ class ConversionPlan:
     @property
     def bits_per_weight(self) -> float:
         """Return the bits of tensor data per weight."""
-        return 8 * sum(plan.n_bytes for plan in self.tensors) / sum(plan.n_weights for plan in self.tensors)
+        return bits_per_weight(self.tensors)
 
     @property
     def typical_bits(self) -> float:

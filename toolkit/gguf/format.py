@@ -96,6 +96,11 @@ def items(metadata: Metadata, key: str) -> tuple[Scalar, ...]:
     return found.value if found is not None and isinstance(found.value, tuple) else ()
 
 
+def aligned(offset: int, alignment: int) -> int:
+    """Return the first multiple of an alignment that is no smaller than an offset."""
+    return -(-offset // alignment) * alignment
+
+
 def is_number(value: object) -> bool:
     """Tell whether a value is a number that a 32-bit float can hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -3,6 +3,7 @@
 Sizes: `ggml_type_traits` in ggml/src/ggml.c and ggml-common.h of llama.cpp (commit 0c1e570).
 """
 
+import math
 from dataclasses import dataclass
 
 from toolkit.errors import ProfileError
@@ -39,10 +40,7 @@ class TensorType:
 
     def tensor_bytes(self, shape: tuple[int, ...]) -> int:
         """Return the bytes of a tensor of `shape` (row length last)."""
-        rows = 1
-        for length in shape[:-1]:
-            rows *= length
-        return rows * self.row_bytes(shape[-1])
+        return math.prod(shape[:-1]) * self.row_bytes(shape[-1])
 
 
 _TABLE = (

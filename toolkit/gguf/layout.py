@@ -1,7 +1,8 @@
 """Where everything lies in a GGUF file, known to the byte before anything is written."""
 
+import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -20,6 +21,7 @@ from toolkit.gguf.format import (
     MetadataValue,
     Scalar,
     ValueType,
+    aligned,
 )
 from toolkit.gguf.ggml_types import TensorType
 
@@ -71,13 +73,19 @@ def lay_out(metadata: Metadata, tensors: Sequence[Placed]) -> Layout:
     relative, end = [], 0
     for tensor in tensors:
         relative.append(end)
-        end = _align(end + tensor.type.tensor_bytes(tensor.shape), alignment)
+        end = aligned(end + tensor.type.tensor_bytes(tensor.shape), alignment)
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(metadata))]
     parts += [_string(key) + struct.pack("<I", value.type) + encode(value) for key, value in metadata.items()]
     parts += [_tensor_info(tensor, offset) for tensor, offset in zip(tensors, relative, strict=True)]
     header = b"".join(parts)
-    start = _align(len(header), alignment)
+    start = aligned(len(header), alignment)
     return Layout(header.ljust(start, b"\0"), tuple(start + offset for offset in relative), start + end)
+
+
+def bits_per_weight(tensors: Iterable[Placed]) -> float:
+    """Return the bits of tensor data per weight, 0 where there are no tensors."""
+    sizes = [(tensor.type.tensor_bytes(tensor.shape), math.prod(tensor.shape)) for tensor in tensors]
+    return 8 * sum(size for size, _ in sizes) / max(1, sum(weights for _, weights in sizes))
 
 
 def info_bytes(tensor: Placed) -> int:
@@ -142,7 +150,3 @@ def _check_names(tensors: Sequence[Placed]) -> None:
         if not 1 <= len(tensor.shape) <= MAX_DIMENSIONS:
             raise TensorError(f"{tensor.name} has {len(tensor.shape)} dimensions; GGUF allows 1 to {MAX_DIMENSIONS}")
         seen.add(tensor.name)
-
-
-def _align(offset: int, alignment: int) -> int:
-    return -(-offset // alignment) * alignment

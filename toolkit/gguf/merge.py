@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import InputError
-from toolkit.gguf.layout import Layout, ShapedTensor, lay_out
+from toolkit.gguf.layout import Layout, lay_out
 from toolkit.gguf.output_file import whole_or_absent
 from toolkit.gguf.reader import GgufFile, read_gguf
 
@@ -28,8 +28,7 @@ def plan_merge(path: Path) -> Merge:
     file = read_gguf(path)
     if len(file.paths) == 1:
         raise InputError(f"{path} is one whole file already; name one of a set called NAME-00001-of-00009.gguf")
-    tensors = [ShapedTensor(name, rows.shape, rows.type) for name, rows in file.tensors.items()]
-    return Merge(file, lay_out(file.metadata, tensors))
+    return Merge(file, lay_out(file.metadata, file.shaped_tensors))
 
 
 def write_merged(

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy
 
 from toolkit.errors import GgufError
-from toolkit.gguf.format import MAGIC, Metadata
+from toolkit.gguf.format import MAGIC, Metadata, aligned
 from toolkit.gguf.header import TensorInfo, read_header
+from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.rows import StoredRows
 from toolkit.gguf.shard_names import shard_name, shard_path
 from toolkit.units import format_count, format_size
@@ -61,6 +62,11 @@ class GgufFile:
         """Return the file, or the first member of the set."""
         return self.paths[0]
 
+    @property
+    def shaped_tensors(self) -> tuple[ShapedTensor, ...]:
+        """Return the tensors without their data."""
+        return tuple(ShapedTensor(name, rows.shape, rows.type) for name, rows in self.tensors.items())
+
 
 def read_gguf(path: Path) -> GgufFile:
     """Read a GGUF file, the whole set that a split file belongs to, or the only model of a directory.
@@ -92,7 +98,7 @@ def _read_member(path: Path) -> GgufFile:
     if view[: len(MAGIC)] != MAGIC:
         raise GgufError(f"{path}: not a GGUF file but {_describe(view[:512], len(view))}")
     header = read_header(path, view)
-    start = _align(header.n_bytes, header.alignment)
+    start = aligned(header.n_bytes, header.alignment)
     end = _check_places(path, header.tensors, header.alignment, len(view) - start)
     _check_not_joined(path, view, start + end if header.tensors else header.n_bytes, header.alignment)
     data = numpy.frombuffer(view, numpy.uint8)
@@ -159,16 +165,12 @@ def _check_places(path: Path, tensors: Sequence[TensorInfo], alignment: int, dat
 
 def _check_not_joined(path: Path, view: mmap.mmap, end: int, alignment: int) -> None:
     """Refuse split files put one after the other: everything after the first would silently be lost."""
-    for start in (end, _align(end, alignment)):
+    for start in (end, aligned(end, alignment)):
         if view[start : start + len(MAGIC)] == MAGIC:
             raise GgufError(
                 f"{path}: another GGUF file begins at byte {format_count(start)}: parts of a split model joined with cat; "
                 "take the parts themselves, or join them with gguf-toolkit merge"
             )
-
-
-def _align(offset: int, alignment: int) -> int:
-    return -(-offset // alignment) * alignment
 
 
 def _only_model(directory: Path) -> Path:

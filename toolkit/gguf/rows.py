@@ -4,6 +4,7 @@ A row source knows its shape and the type of what it stores, and reads any range
 conversion ever needs a whole tensor in memory. Row indices run over all leading axes flattened.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,10 +36,7 @@ class RowSource(Protocol):
 
 def row_count(shape: tuple[int, ...]) -> int:
     """Return the number of rows of a tensor of `shape`; a vector has one."""
-    rows = 1
-    for length in shape[:-1]:
-        rows *= length
-    return rows
+    return math.prod(shape[:-1])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Read an importance matrix, as means or as the sums they are made of: for every column of a weight matrix, the mean square of what it is multiplied with.
+"""Read an importance matrix, as means or as the sums they are made of.
+
+For every column of a weight matrix it has the mean square of what that column is multiplied with.
 
 Two formats are told apart by their first bytes, never by the suffix: GGUF, and the older one without magic. The values
 are those that llama-quantize would hand to the quantizer (`load_imatrix` in tools/quantize/quantize.cpp and
@@ -19,9 +21,7 @@ from toolkit.gguf.format import MAGIC, Metadata
 from toolkit.gguf.ggml_types import F32
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import StoredRows
-from toolkit.imatrix.sums import COUNTS as _COUNTS
-from toolkit.imatrix.sums import SUMS as _SUMS
-from toolkit.imatrix.sums import ImatrixSums, TensorSums
+from toolkit.imatrix.sums import COUNTS, SUMS, ImatrixSums, TensorSums
 from toolkit.quant_profile.protected import may_be_quantized
 
 Floats = NDArray[numpy.float32]
@@ -78,9 +78,9 @@ def _is_gguf(path: Path) -> bool:
 def _gguf_sums(path: Path) -> ImatrixSums:
     file = read_gguf(path)
     entries = {}
-    for name in (name.removesuffix(_SUMS) for name in file.tensors if name.endswith(_SUMS)):
-        counts = numpy.rint(_floats(path, name, file.tensors[name + _COUNTS])).astype(numpy.int64)
-        sums = _floats(path, name, file.tensors[name + _SUMS])
+    for name in (name.removesuffix(SUMS) for name in file.tensors if name.endswith(SUMS)):
+        counts = numpy.rint(_floats(path, name, file.tensors[name + COUNTS])).astype(numpy.int64)
+        sums = _floats(path, name, file.tensors[name + SUMS])
         entries[name] = TensorSums(sums.reshape(len(counts), -1), counts)
     chunk_size = file.metadata["imatrix.chunk_size"].value
     if not isinstance(chunk_size, int) or chunk_size < 1:
@@ -137,9 +137,9 @@ def _importance_length(shape: tuple[int, ...]) -> int:
 
 def _read_gguf(path: Path) -> Imatrix:
     file = read_gguf(path)
-    names = [name.removesuffix(_SUMS) for name in file.tensors if name.endswith(_SUMS)]
+    names = [name.removesuffix(SUMS) for name in file.tensors if name.endswith(SUMS)]
     if not names:
-        raise ImatrixError(f"{path}: a GGUF file without {_SUMS} tensors, so no importance matrix")
+        raise ImatrixError(f"{path}: a GGUF file without {SUMS} tensors, so no importance matrix")
     absent = [key for key in _KEYS if key not in file.metadata]
     if absent:
         raise ImatrixError(f"{path}: the importance matrix lacks {absent[0]}; compute it again")
@@ -149,10 +149,10 @@ def _read_gguf(path: Path) -> Imatrix:
 
 def _mean_squares(path: Path, name: str, tensors: Mapping[str, StoredRows]) -> Floats:
     """Return sums divided by counts, for each expert; 1 for an expert that no token went to."""
-    counts_of = tensors.get(name + _COUNTS)
+    counts_of = tensors.get(name + COUNTS)
     if counts_of is None:
         raise ImatrixError(f"{path}: {name} has sums but no counts; the importance matrix is damaged")
-    sums, counts = _floats(path, name, tensors[name + _SUMS]), _floats(path, name, counts_of)
+    sums, counts = _floats(path, name, tensors[name + SUMS]), _floats(path, name, counts_of)
     if not counts.size or len(sums) % len(counts):
         raise ImatrixError(f"{path}: {name} has {len(sums)} sums for {len(counts)} counts; the file is damaged")
     if not numpy.isfinite(counts).all():

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from toolkit.errors import InputError
+from toolkit.gguf.format import aligned
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.llama.ggml_tensor import shaped_tensor
 from toolkit.llama.native import ggml_library, llama_cpp
@@ -119,7 +120,7 @@ def allocated_bytes(buffer_type: str, type_: TensorType, shape: tuple[int, ...])
         raise InputError(f"there is no buffer type {buffer_type!r} here")
     size = base.ggml_backend_buft_get_alloc_size(pointer, ctypes.byref(shaped_tensor(type_, shape)))
     alignment = base.ggml_backend_buft_get_alignment(pointer)
-    return int(-(-size // alignment) * alignment)
+    return aligned(int(size), int(alignment))
 
 
 def _describe_buffer_type(pointer: int, device: GgmlDevice) -> BufferType:
@@ -141,8 +142,7 @@ def _mapped_buffer_type() -> int:
     """Return the type of buffers over memory that somebody else owns, which a mapped file is."""
     base, alignment = _base(), 64
     memory = ctypes.create_string_buffer(2 * alignment)
-    aligned = -(-ctypes.addressof(memory) // alignment) * alignment
-    buffer = base.ggml_backend_cpu_buffer_from_ptr(aligned, alignment)
+    buffer = base.ggml_backend_cpu_buffer_from_ptr(aligned(ctypes.addressof(memory), alignment), alignment)
     pointer = int(base.ggml_backend_buffer_get_type(buffer))
     base.ggml_backend_buffer_free(buffer)
     return pointer

@@ -11,9 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from toolkit.errors import EnvironmentFaultError
-from toolkit.gguf.format import EMBEDDING
+from toolkit.gguf.format import EMBEDDING, aligned
 from toolkit.gguf.ggml_types import tensor_type
-from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
@@ -74,10 +73,9 @@ def estimate(path: Path, settings: MemorySettings) -> Footprint:
 def _read(path: Path) -> _Model:
     file = read_gguf(path)
     keys = ModelKeys(file.metadata)
-    shaped = [ShapedTensor(name, rows.shape, rows.type) for name, rows in file.tensors.items()]
     embedding = file.tensors.get(EMBEDDING)
     n_vocab = embedding.shape[0] if embedding is not None else 0
-    return _Model(keys, loaded_tensors(keys, shaped), n_vocab, kv_cache(keys))
+    return _Model(keys, loaded_tensors(keys, file.shaped_tensors), n_vocab, kv_cache(keys))
 
 
 def _layers_on_gpus(model: _Model, settings: MemorySettings) -> list[range]:
@@ -143,7 +141,7 @@ def _windowed_cells(cache: KvCache, settings: MemorySettings) -> int:
 
 
 def _cells(tokens: int) -> int:
-    return -(-tokens // _CELLS) * _CELLS
+    return aligned(tokens, _CELLS)
 
 
 def _compute_bytes(model: _Model, settings: MemorySettings, has_output: bool, blocks: int) -> int:

@@ -19,7 +19,6 @@ from pathlib import Path
 from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.gguf.ggml_types import TensorType, tensor_type
-from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.llama.footprint import BufferBytes
@@ -88,7 +87,7 @@ class MemoryLog:
         """Return the bytes of weights by buffer type."""
         overridden = {match[1]: match[2] for match in map(_OVERRIDE.search, loading) if match}
         unused = {match[1] for match in map(_UNUSED.search, loading) if match}
-        shaped = {name: ShapedTensor(name, rows.shape, rows.type) for name, rows in file.tensors.items()}
+        shaped = {tensor.name: tensor for tensor in file.shaped_tensors}
         tensors = loaded_tensors(self._keys, shaped.values())
         found: Counter[str] = Counter()
         for name in tensors.n_bytes.keys() - unused:

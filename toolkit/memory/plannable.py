@@ -1,5 +1,6 @@
 """What can be planned: the GGUF files that a model is, or could become, with shapes and types and no weights."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +10,9 @@ from typing import TYPE_CHECKING
 from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import GgufError
 from toolkit.gguf.format import EMBEDDING, Metadata
-from toolkit.gguf.layout import Placed, ShapedTensor
+from toolkit.gguf.layout import Placed, bits_per_weight
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
-from toolkit.gguf.rows import row_count
 from toolkit.memory.placement import ModelTensors, block_of
 from toolkit.model_source import ModelSource
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, load_profile
@@ -104,11 +104,9 @@ def model_from_gguf(path: Path) -> PlannableModel:
     keys = ModelKeys(file.metadata)
     if not keys.architecture or not keys.count("block_count"):
         raise GgufError(f"{path} has no general.architecture or no block_count; it is not a model")
-    tensors = tuple(ShapedTensor(name, rows.shape, rows.type) for name, rows in file.tensors.items())
+    tensors = file.shaped_tensors
     profile = _profile_name(keys.number("general.file_type"))
-    weights = sum(_weights(tensor.shape) for tensor in tensors)
-    data_bytes = sum(tensor.type.tensor_bytes(tensor.shape) for tensor in tensors)
-    planned = PlannedFile(profile, 8 * data_bytes / max(1, weights), file.file_bytes, file.metadata, tensors)
+    planned = PlannedFile(profile, bits_per_weight(tensors), file.file_bytes, file.metadata, tensors)
     return PlannableModel(path.name.removesuffix(".gguf"), file.metadata, (profile,), lambda _: planned, path=file.path)
 
 
@@ -126,7 +124,7 @@ def model_from_source(
         plan = plan_conversion(source, profile, imatrix)
         return PlannedFile(profile.name, plan.typical_bits, plan.file_bytes, plan.metadata, plan.tensors, plan)
 
-    weights = sum(_weights(tensor.shape) for tensor in source.tensors if tensor.name != EMBEDDING)
+    weights = sum(math.prod(tensor.shape) for tensor in source.tensors if tensor.name != EMBEDDING)
 
     def least_bytes(name: str) -> int:
         profile = load_profile(name)
@@ -149,10 +147,6 @@ def profiles_worth_planning(source: ModelSource, ladder: tuple[str, ...]) -> tup
         return ladder
     smaller = (name for name in ladder if plan_conversion(source, load_profile(name)).file_bytes < kept.file_bytes)
     return (KEEP, *smaller)
-
-
-def _weights(shape: tuple[int, ...]) -> int:
-    return row_count(shape) * shape[-1]
 
 
 def _profile_name(file_type: int | None) -> str:

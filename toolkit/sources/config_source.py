@@ -21,8 +21,8 @@ from toolkit.gguf.ggml_types import BF16, TensorType
 from toolkit.gguf.rows import Bytes, RowSource, generated, row_count
 from toolkit.json_files import read_json_object
 from toolkit.model_source import ModelSource, SourceTensor
-from toolkit.quant_profile import ModelTraits
 from toolkit.sources.model_card import hub_name
+from toolkit.sources.model_traits import model_traits
 from toolkit.sources.tensor_matching import match_tensors
 
 CONFIG = "config.json"
@@ -91,7 +91,7 @@ def source_from_config(path: Path) -> ModelSource:
         name=name,
         metadata=metadata | {"general.quantization_version": uint32(QUANTIZATION_VERSION)},
         tensors=(*computed, *matching.tensors),
-        traits=_traits(architecture, config),
+        traits=model_traits(architecture, config),
         keeps_types=False,
         warnings=(*notes, f"{file} has no weights beside it: planned from the config alone"),
     )
@@ -115,22 +115,6 @@ def implied_tensors(architecture: Architecture, config: ModelConfig, file: Path)
             fresh = [name for name in _names(rule, layer, config) if name not in names]
             names.update(fresh)
             yield from (ImpliedTensor(name, shape, file) for name in fresh)
-
-
-def _traits(architecture: Architecture, config: ModelConfig) -> ModelTraits:
-    """Return what mixtures depend on, as `hf_source` does, whose import takes longer than all of this."""
-    heads = _count(config, "num_attention_heads")
-    return ModelTraits(
-        architecture=architecture.name,
-        n_layer=architecture.block_count(config),
-        n_head=heads,
-        n_head_kv=_count(config, "num_key_value_heads") or heads,
-        n_expert=_count(config, "num_local_experts"),
-    )
-
-
-def _count(config: ModelConfig, key: str) -> int:
-    return config.integer(key) if config.get(key) else 0
 
 
 def _applies(rule: TensorRule, layer: int, config: ModelConfig) -> bool:

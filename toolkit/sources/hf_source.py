@@ -18,13 +18,13 @@ from toolkit.checkpoint.model_config import ModelConfig, normalise
 from toolkit.checkpoint.sentence_transformers import left_out_modules, pooling_metadata
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
-from toolkit.gguf.format import QUANTIZATION_VERSION, Metadata, uint32
+from toolkit.gguf.format import QUANTIZATION_VERSION, uint32
 from toolkit.gguf.rows import generated, row_count
 from toolkit.model_source import ModelSource, SourceTensor
-from toolkit.quant_profile import ModelTraits
 from toolkit.quantized_sources.opening import open_quantized
 from toolkit.sources.metadata_overrides import NO_OVERRIDES, MetadataOverrides
 from toolkit.sources.model_card import count_parameters, general_metadata
+from toolkit.sources.model_traits import model_traits
 from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.sources.tensor_names import canonical_names, layers_present
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
@@ -58,7 +58,8 @@ def source_from_checkpoint(
     return ModelSource(
         name=stem,
         metadata=general
-        | model_metadata(architecture, found.config)
+        | architecture_metadata(architecture, found.config)
+        | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
         | pooling
         | matching.metadata
         | tokenizer.metadata,
@@ -126,26 +127,6 @@ def _renamed(
     architecture: Architecture, config: ModelConfig, tensors: Mapping[str, CheckpointTensor]
 ) -> dict[str, CheckpointTensor]:
     return {architecture.renamed(name, config): tensor for name, tensor in tensors.items()}
-
-
-def model_metadata(architecture: Architecture, config: ModelConfig) -> Metadata:
-    """Return the keys that describe the model itself."""
-    return architecture_metadata(architecture, config) | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
-
-
-def model_traits(architecture: Architecture, config: ModelConfig) -> ModelTraits:
-    """Return what mixtures of quantization types depend on."""
-    return ModelTraits(
-        architecture=architecture.name,
-        n_layer=architecture.block_count(config),
-        n_head=_count(config, "num_attention_heads"),
-        n_head_kv=_count(config, "num_key_value_heads") or _count(config, "num_attention_heads"),
-        n_expert=_count(config, "num_local_experts"),
-    )
-
-
-def _count(config: ModelConfig, key: str) -> int:
-    return config.integer(key) if config.get(key) else 0
 
 
 def _one_output(

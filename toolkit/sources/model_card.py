@@ -1,6 +1,7 @@
 """The general.* keys: name, size, authorship and sampling defaults, guessed as the ecosystem's own library guesses them."""
 
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,7 @@ def count_parameters(tensors: list[tuple[str, tuple[int, ...]]]) -> ParameterCou
     """Count parameters as `GGUFWriter.get_total_parameter_count` does; shapes with the row length last."""
     shared = expert = expert_sum = expert_tensors = total = 0
     for name, shape in tensors:
-        size = 1
-        for length in shape:
-            size *= length
+        size = math.prod(shape)
         total += size
         if "_exps." in name and len(shape) >= 3:
             expert += size // shape[0]

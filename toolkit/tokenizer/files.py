@@ -23,8 +23,6 @@ STYLE_FILES: dict[str, tuple[str, ...]] = {
 """Style of vocabulary -> the files that hold one."""
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
@@ -79,13 +77,6 @@ def open_tokenizer_files(directory: Path) -> TokenizerFiles:
         special_tokens_map=_read(directory, "special_tokens_map.json") or {},
         generation_config=_read(directory, "generation_config.json") or {},
     )
-
-
-def refuse_lfs_pointer(path: Path) -> None:
-    """Raise TokenizerError if a file is the pointer that git leaves when git-lfs is not installed."""
-    with path.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise TokenizerError(f"{path.name} is a git-lfs pointer, not the file itself; run `git lfs pull` there")
 
 
 def missing_tokenizer(files: TokenizerFiles, styles: Iterable[str]) -> TokenizerError:
@@ -183,7 +174,4 @@ def _checked_id(index: Any, place: str) -> int:
 
 def _read(directory: Path, name: str) -> dict[str, Any] | None:
     path = directory / name
-    if not path.is_file():
-        return None
-    refuse_lfs_pointer(path)
-    return read_json_object(path)
+    return read_json_object(path) if path.is_file() else None

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import TokenizerError
+from toolkit.json_files import refuse_lfs_pointer
 from toolkit.tokenizer.files import (
     AddedToken,
     TokenizerFiles,
     decoder_added_tokens,
-    refuse_lfs_pointer,
     tokenizer_json_added_tokens,
 )
 from toolkit.tokenizer.sentencepiece_proto import SentencePieceSettings, read_settings

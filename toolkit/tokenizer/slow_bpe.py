@@ -8,7 +8,7 @@ from toolkit.errors import TokenizerError
 from toolkit.json_files import read_json_object
 from toolkit.tokenizer.added_tokens import gather_added_tokens
 from toolkit.tokenizer.bpe_model import checked_ids
-from toolkit.tokenizer.files import TokenizerFiles, refuse_lfs_pointer
+from toolkit.tokenizer.files import TokenizerFiles
 from toolkit.tokenizer.merges import read_merges_file
 from toolkit.tokenizer.pre_tokenizer_table import CLASS_SPLITS
 
@@ -33,8 +33,6 @@ def with_tokenizer_json(files: TokenizerFiles, config: Mapping[str, Any]) -> tup
         return files, ()
     if not merges_file.is_file():
         raise TokenizerError(f"{files.directory} has vocab.json but no merges.txt, and no tokenizer.json instead")
-    refuse_lfs_pointer(vocabulary_file)
-    refuse_lfs_pointer(merges_file)
     vocabulary = checked_ids(read_json_object(vocabulary_file), "vocab.json")
     merges, warnings = read_merges_file(merges_file)
     made = _tokenizer_json(_with_class_defaults(files, config, vocabulary), config, vocabulary, merges)
