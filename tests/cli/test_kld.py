@@ -15,7 +15,7 @@ SMALL = ("--ctx", "64", "--text", FIXED_TEXT, "--threads", "1")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    return {profile: convert_demo(folder, profile) for profile in ("bf16", "q8_0", "q4_k_m", "q2_k")}
+    return {profile: convert_demo(folder, profile) for profile in ("bf16", "q8_0", "q4_k_m", "q3_k_m", "q2_k")}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,21 @@ def test_every_statistic_is_llama_perplexitys(run_command, models):
         assert values == pytest.approx(expected, abs=digits), key
     assert found["tokens"] == 279
     assert 0 < found["base_rounding"] < 1.3e-4
+
+
+def test_people_read_every_statistic_with_its_error_and_what_the_storage_allows(run_command, models):
+    lines = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SMALL).stdout.splitlines()
+    golden = json.loads((GOLDEN / "demo_divergence.json").read_text(encoding="utf-8"))
+    printed = {line[:23].strip(): re.findall(r"-?\d+\.\d+", line[23:]) for line in lines[:-1]}
+    names = ["PPL", "PPL of the base", "PPL / PPL of the base", "ln of that", "KLD mean", "KLD maximum"]
+    assert list(printed) == [
+        *names,
+        *("KLD 99.9 %", "KLD 99 %", "KLD 95 %", "KLD 90 %", "KLD median", "Δp mean", "Δp RMS", "same top token"),
+    ]
+    assert list(map(float, printed["KLD mean"])) == pytest.approx(golden["mean"], abs=2e-6)
+    assert float(printed["same top token"][0]) == pytest.approx(100 * golden["same_top_fraction"][0], abs=1e-3)
+    assert "279 tokens in 9 windows of 64" in lines[-1]
+    assert re.search(r"stored in 16 bits, exact to \d\.\de-0\d, so that a model's divergence from itself", lines[-1])
 
 
 def test_a_file_of_logits_gives_the_same_numbers_as_lockstep(run_command, models, base_logits, tmp_path):
@@ -127,7 +142,7 @@ def test_without_until_decided_all_of_the_text_is_measured(run_command, models):
 def test_nothing_to_decide_is_refused(run_command, models):
     done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SOON)
     assert done.returncode == 2
-    assert "--until-decided needs a threshold" in done.stderr
+    assert "--until-decided needs something to decide: --max-kld" in done.stderr
 
 
 @pytest.mark.parametrize(("profile", "outcome", "code"), [("q8_0", "passed", 0), ("q2_k", "failed", 1)])
@@ -141,6 +156,29 @@ def test_a_clear_answer_needs_less_than_a_third_of_a_real_text(run_command, mode
     assert found["chunks"] == found["verdict"]["windows"] < 40 / 3
     whole = run_command("kld", models[profile], "--base", models["bf16"], "--ctx", "32", "--chunks", "40", "--json")
     assert (json.loads(whole.stdout)["mean"] <= 0.05) == (outcome == "passed")
+
+
+def test_which_of_two_files_is_closer_is_settled_on_their_differences(run_command, models):
+    asked = ("--base", models["bf16"], "--ctx", "32", "--chunks", "40", "--until-decided")
+    done = run_command("kld", models["q4_k_m"], "--against", models["q3_k_m"], *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    verdict, [answer] = found["verdict"], found["verdict"]["questions"]
+    assert answer["quantity"] == "mean KLD less that of demo-q3_k_m.gguf"
+    assert verdict["outcome"] == "passed"
+    assert verdict["windows"] == found["chunks"] == found["against"]["chunks"] < 40 / 3
+    assert answer["low"] < answer["mean"] < answer["high"] <= answer["threshold"] == 0
+    assert answer["mean"] == pytest.approx(found["mean"] - found["against"]["mean"])
+
+
+def test_a_file_that_diverges_more_than_the_other_ends_with_1_and_both_are_shown(run_command, models, base_logits):
+    against = ("--against", models["q4_k_m"], "--base-logits", base_logits, "--threads", "1")
+    done = run_command("kld", models["q3_k_m"], *against)
+    assert done.returncode == 1
+    assert re.search(r"^demo-q4_k_m\.gguf: PPL 55\.34\d+ ± 8\.15\d+, KLD mean 0\.0107\d+ ±", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"error: mean KLD less that of demo-q4_k_m\.gguf 0\.\d+ is above the threshold of 0\.0", done.stderr
+    )
 
 
 def test_an_8_bit_cache_costs_little_and_more_than_nothing(run_command, models):

@@ -10,7 +10,14 @@ from tiny_model import TinyShape, write_tiny_model
 from toolkit.errors import InputError, QualityError
 from toolkit.llama.runtime import LlamaRuntime, Logits
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.measures.divergence import LiveBase, SavedBase, check_vocabularies, measure_divergence, score_rows
+from toolkit.measures.divergence import (
+    LiveBase,
+    SavedBase,
+    check_vocabularies,
+    measure_divergence,
+    measure_divergences,
+    score_rows,
+)
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, percentile, summarize
 from toolkit.measures.logits_file import SaveAs, logits_writer, measure_and_save, read_logits, store_logits
 from toolkit.measures.perplexity import cut_windows, measure_perplexity
@@ -107,6 +114,19 @@ def test_lockstep_and_a_file_of_base_logits_agree_and_lockstep_can_write_it(
     numpy.testing.assert_array_equal(again.data, read_logits(saved).data[:5])
 
 
+def test_two_models_beside_each_other_diverge_as_each_does_alone(
+    base: LlamaRuntime, saved: Path, tmp_path: Path
+) -> None:
+    paths = [write_tiny_model(tmp_path / f"{n}.gguf", TinyShape(n_layer=n)) for n in (1, 2)]
+    windows, file = cut_windows(base.tokenize(TEXT), 32, 4), read_logits(saved)
+    with LlamaRuntime(paths[0], SETTINGS) as one, LlamaRuntime(paths[1], SETTINGS) as other:
+        together = measure_divergences((one, other), LiveBase(base), windows)
+        from_file = measure_divergences((one, other), SavedBase(file), windows)
+        alone = tuple(measure_divergence(model, LiveBase(base), windows) for model in (one, other))
+    assert together == from_file == alone
+    assert together[0] != together[1]
+
+
 def test_the_perplexity_is_that_of_the_perplexity_command(base: LlamaRuntime, saved: Path) -> None:
     found, alone = against(saved, base, 0), measure_perplexity(base, base.tokenize(TEXT), 32)
     assert found.perplexity.value == pytest.approx(alone.perplexity, rel=1e-6)
@@ -116,8 +136,8 @@ def test_the_perplexity_is_that_of_the_perplexity_command(base: LlamaRuntime, sa
 def test_a_watcher_sees_every_window_and_may_end_it(base: LlamaRuntime, saved: Path) -> None:
     seen: list[int] = []
 
-    def watch(done: int, scores: TokenScores) -> bool:
-        seen.append(len(scores.nll))
+    def watch(done: int, scores: Sequence[TokenScores]) -> bool:
+        seen.extend(len(model.nll) for model in scores)
         return done == 3
 
     file = read_logits(saved)

@@ -4,14 +4,18 @@ from pathlib import Path
 
 import numpy
 import pytest
+from demo_model import FIXED_TEXT, GOLDEN, convert_demo
 from tiny_model import write_tiny_model
 
 from toolkit.errors import InputError
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.divergence import SavedBase, measure_divergence
+from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.logits_file import (
     LogitsFile,
     SaveAs,
+    StoredLogits,
     logits_writer,
     measure_and_save,
     read_logits,
@@ -79,6 +83,27 @@ def test_a_file_has_the_layout_of_llama_perplexity(saved: LogitsFile, runtime: L
     runtime.clear()
     logits = runtime.evaluate([1, *tokens[33:64]], slice(16, 31))
     numpy.testing.assert_array_equal(saved.rows(1, 0, 15).packed, store_logits(logits).packed)
+
+
+def test_a_file_of_llama_perplexity_is_read_and_ours_of_the_same_windows_is_its_twin(tmp_path: Path) -> None:
+    theirs, path = read_logits(GOLDEN / "demo.logits"), tmp_path / "ours"
+    settings = RuntimeSettings(n_ctx=16, n_batch=16, n_ubatch=16, n_threads=1)
+    with LlamaRuntime(convert_demo(tmp_path, "bf16"), settings) as runtime:
+        windows = cut_windows(runtime.tokenize(read_text(FIXED_TEXT).text), 16, 2)
+        measure_and_save(runtime, windows, SaveAs(path))
+        divergence = measure_divergence(runtime, SavedBase(theirs), theirs.windows)
+    ours = read_logits(path)
+    assert path.stat().st_size == theirs.path.stat().st_size
+    assert (ours.windows, ours.n_vocab) == (theirs.windows, theirs.n_vocab)
+    for window in range(2):
+        found, expected = (file.rows(window, 0, 7) for file in (ours, theirs))
+        # Another processor rounds activations to bfloat16 elsewhere; on the one that made theirs, the bytes are equal.
+        numpy.testing.assert_allclose(log_probabilities(found), log_probabilities(expected), atol=0.05)
+    assert abs(divergence.divergence.mean.value) < 1e-3
+
+
+def log_probabilities(stored: StoredLogits) -> numpy.ndarray:
+    return stored.codes * stored.scale + stored.lowest
 
 
 def test_keeping_the_logits_does_not_change_the_perplexity(runtime: LlamaRuntime, tmp_path: Path) -> None:

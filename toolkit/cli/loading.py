@@ -1,6 +1,6 @@
 """What every command that loads a model shares: how that is planned, and what it took."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,13 +108,13 @@ def load_options(options: dict[str, Any]) -> LoadOptions:
 
 @contextmanager
 def opened(
-    path: Path, load: LoadOptions, n_ctx: int, on_tensor: Any = None, beside: Opened | None = None
+    path: Path, load: LoadOptions, n_ctx: int, on_tensor: Any = None, beside: Sequence[Opened] = ()
 ) -> Iterator[Opened]:
     """Plan for what is free, load sequences of n_ctx tokens, and say what was taken.
 
     There is a warning where n_ctx is beyond the trained context.
 
-    What is loaded `beside` has taken its part of the budgets.
+    What is loaded `beside` has taken its parts of the budgets.
 
     Raises DoesNotFitError instead of loading what does not fit.
     """
@@ -147,14 +147,14 @@ def _warn_of_paging(plan: "LoadPlan") -> None:
         )
 
 
-def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Opened | None = None) -> "LoadPlan":
+def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Sequence[Opened] = ()) -> "LoadPlan":
     """Return how a file is loaded here and now."""
     from toolkit.planning.load_plan import plan_just_before_loading, read_budgets
 
-    in_use = beside.plan.settings.rpc if beside is not None else ()
+    in_use = tuple(server for one in beside for server in one.plan.settings.rpc)
     request, devices, limits = _request(path, load, n_ctx, in_use)
-    if beside is not None:
-        limits = limits.beside(beside.allocated or beside.plan.choice.footprint, devices)
+    for one in beside:
+        limits = limits.beside(one.allocated or one.plan.choice.footprint, devices)
     asking = partial(memory_asker, in_child=not request.settings.rpc)
     return plan_just_before_loading(request, lambda: read_budgets(devices, limits), asking, note)
 

@@ -1,5 +1,6 @@
 """Thresholds on the command line, and what a measurement says to them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,9 +16,12 @@ _OPTIONS = (
     click.option("--max-ppl-increase", type=float, help="Fail above this increase of the perplexity, in per cent."),
     click.option("--min-same-top", type=click.FloatRange(0, 100), help="Fail below this share of same top tokens, %."),
     click.option(
+        "--against", type=click.Path(path_type=Path), help="Another GGUF file: fail if that one diverges less."
+    ),
+    click.option(
         "--until-decided",
         is_flag=True,
-        help="Take windows in random order, and stop as soon as the thresholds are settled; wrong in at most 5 %.",
+        help="Take windows in random order, and stop as soon as all of these are settled; wrong in at most 5 %.",
     ),
 )
 
@@ -34,7 +38,12 @@ def questions_of(options: dict[str, Any]) -> "list[Question]":
 
     Raises click.UsageError if --until-decided has nothing to decide.
     """
-    from toolkit.measures.paired import mean_divergence_at_most, perplexity_increase_at_most, same_top_at_least
+    from toolkit.measures.paired import (
+        mean_divergence_at_most,
+        no_farther_than,
+        perplexity_increase_at_most,
+        same_top_at_least,
+    )
 
     questions = []
     if options["max_kld"] is not None:
@@ -43,8 +52,12 @@ def questions_of(options: dict[str, Any]) -> "list[Question]":
         questions.append(perplexity_increase_at_most(options["max_ppl_increase"] / 100))
     if options["min_same_top"] is not None:
         questions.append(same_top_at_least(options["min_same_top"] / 100))
+    if options["against"] is not None:
+        questions.append(no_farther_than(options["against"].name))
     if options["until_decided"] and not questions:
-        raise click.UsageError("--until-decided needs a threshold: --max-kld, --max-ppl-increase or --min-same-top")
+        raise click.UsageError(
+            "--until-decided needs something to decide: --max-kld, --max-ppl-increase, --min-same-top or --against"
+        )
     return questions
 
 

@@ -160,9 +160,10 @@ def _diverged(
 ) -> tuple[Divergence, list[Doubles]]:
     values: list[Doubles] = []
 
-    def watch(done: int, scores: TokenScores) -> bool:
-        values.append(scores.divergence)
-        tell(done, windows.count, f"KLD {float(scores.divergence.mean()):.5f}")
+    def watch(done: int, scores: Sequence[TokenScores]) -> bool:
+        divergence = scores[0].divergence
+        values.append(divergence)
+        tell(done, windows.count, f"KLD {float(divergence.mean()):.5f}")
         return False
 
     return measure_divergence(runtime, logits, windows, watch), values

@@ -22,8 +22,8 @@ from toolkit.measures.logits_file import LogitsFile, LogitsWriter, StoredLogits,
 from toolkit.measures.perplexity import Windows, evaluate_group, row_spans
 
 _LEAST_LOG_PROBABILITY = numpy.float32(-16)
-Watch = Callable[[int, TokenScores], bool]
-"""called with the number of windows done and the scores of the last one; True ends the measurement"""
+Watch = Callable[[int, Sequence[TokenScores]], bool]
+"""called with the number of windows done and every model's scores of the last one; True ends the measurement"""
 
 
 class BaseLogits(Protocol):
@@ -126,16 +126,27 @@ def measure_divergence(
     watch: Watch | None = None,
     order: Sequence[int] | None = None,
 ) -> Divergence:
-    """Return the divergence of a model from a base on windows of text, visited in the order given.
+    """Return the divergence of one model from a base, as `measure_divergences` does."""
+    return measure_divergences((runtime,), base, windows, watch, order)[0]
+
+
+def measure_divergences(
+    runtimes: Sequence[Runtime],
+    base: BaseLogits,
+    windows: Windows,
+    watch: Watch | None = None,
+    order: Sequence[int] | None = None,
+) -> tuple[Divergence, ...]:
+    """Return the divergence of each model from a base on the same windows of text, visited in the order given.
 
     Memory: the logits of one batch in each model, the base's again in 16 bits, and a few MiB a thread; never a window.
 
     Raises QualityError at the first window whose logits are not finite.
     """
-    scores: list[TokenScores] = []
+    scores: list[Sequence[TokenScores]] = []
     with ThreadPoolExecutor(physical_cores()) as pool:
-        for index, window in _scored_windows(_Lockstep(runtime, base, windows, pool), order):
-            if not window.are_finite:
+        for index, window in _scored_windows(_Lockstep(runtimes, base, windows, pool), order):
+            if not all(model.are_finite for model in window):
                 raise QualityError(
                     f"{windows.describe(index)}: logits are not finite, so there is no divergence; "
                     "a weight is NaN or infinite, or too large for the KV cache's type"
@@ -143,35 +154,39 @@ def measure_divergence(
             scores.append(window)
             if watch is not None and watch(len(scores), window):
                 break
-    return summarize(scores, windows.n_ctx)
+    return tuple(summarize(model, windows.n_ctx) for model in zip(*scores, strict=True))
 
 
 @dataclass(frozen=True)
 class _Lockstep:
-    """Two models on the same windows."""
+    """Models on the same windows."""
 
-    runtime: Runtime
+    runtimes: Sequence[Runtime]
     base: BaseLogits
     windows: Windows
     pool: Executor
 
 
-def _scored_windows(both: _Lockstep, order: Sequence[int] | None) -> Iterator[tuple[int, TokenScores]]:
-    for group in both.windows.groups(min(both.runtime.n_parallel, both.base.n_parallel), order):
-        yield from zip(group, _score_group(both, group), strict=True)
+def _scored_windows(models: _Lockstep, order: Sequence[int] | None) -> Iterator[tuple[int, list[TokenScores]]]:
+    n_parallel = min(models.base.n_parallel, *(runtime.n_parallel for runtime in models.runtimes))
+    for group in models.windows.groups(n_parallel, order):
+        yield from zip(group, _score_group(models, group), strict=True)
 
 
-def _score_group(both: _Lockstep, group: Sequence[int]) -> list[TokenScores]:
-    """Return the scores of windows that are evaluated side by side."""
-    windows = both.windows
-    both.base.begin(windows, group)
-    parts: list[list[TokenScores]] = [[] for _ in group]
-    for place, position, logits in evaluate_group(both.runtime, windows, group, windows.scored):
+def _score_group(models: _Lockstep, group: Sequence[int]) -> list[list[TokenScores]]:
+    """Return the scores of windows that are evaluated side by side, for each window those of every model."""
+    windows = models.windows
+    models.base.begin(windows, group)
+    parts: list[list[list[TokenScores]]] = [[[] for _ in models.runtimes] for _ in group]
+    runs = [evaluate_group(runtime, windows, group, windows.scored) for runtime in models.runtimes]
+    for batches in zip(*runs, strict=True):
+        place, position, logits = batches[0]
         index = group[place]
-        stored = both.base.rows(index, position - windows.first, len(logits), both.pool)
+        stored = models.base.rows(index, position - windows.first, len(logits), models.pool)
         targets = windows.targets(index, position, len(logits))
-        parts[place].append(score_rows(logits, stored, targets, both.pool))
-    return [join_scores(part) for part in parts]
+        for part, (_, _, own_logits) in zip(parts[place], batches, strict=True):
+            part.append(score_rows(own_logits, stored, targets, models.pool))
+    return [[join_scores(part) for part in window] for window in parts]
 
 
 def score_rows(

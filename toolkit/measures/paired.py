@@ -29,6 +29,8 @@ ALPHA = 0.05
 _FEW_VALUES = 3.5
 
 Outcome = Literal["passed", "failed", "undecided"]
+Window = Sequence[ChunkScores]
+"""the scores of all models on one window, those of the model that is judged first"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Question:
 
     quantity: str
     threshold: float
-    value_of: Callable[[ChunkScores], float]
+    value_of: Callable[[Window], float]
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,25 @@ class Verdict:
 
 def mean_divergence_at_most(threshold: float) -> Question:
     """Ask whether the mean Kullback-Leibler divergence is at most a threshold."""
-    return Question("mean KLD", threshold, lambda scores: scores.divergence)
+    return Question("mean KLD", threshold, lambda window: window[0].divergence)
 
 
 def perplexity_increase_at_most(share: float) -> Question:
     """Ask whether the perplexity grew by at most a share (0.01 is one per cent); the values are logarithms."""
-    return Question("ln of the perplexity ratio", math.log1p(share), lambda scores: scores.log_ratio)
+    return Question("ln of the perplexity ratio", math.log1p(share), lambda window: window[0].log_ratio)
 
 
 def same_top_at_least(share: float) -> Question:
     """Ask whether both models agree on the likeliest token at least that often; values are shares of disagreement."""
-    return Question("share of other top tokens", 1 - share, lambda scores: 1 - scores.same_top)
+    return Question("share of other top tokens", 1 - share, lambda window: 1 - window[0].same_top)
 
 
-def judge(windows: Sequence[ChunkScores], questions: Sequence[Question], alpha: float = ALPHA) -> Verdict:
+def no_farther_than(rival: str) -> Question:
+    """Ask whether the mean divergence is at most that of the second model, from differences on the same windows."""
+    return Question(f"mean KLD less that of {rival}", 0.0, lambda window: window[0].divergence - window[1].divergence)
+
+
+def judge(windows: Sequence[Window], questions: Sequence[Question], alpha: float = ALPHA) -> Verdict:
     """Return what windows say to several questions, all answers together wrong in at most `alpha` of the cases."""
     answers = tuple(_answer(windows, question, alpha / len(questions)) for question in questions)
     return Verdict(answers, len(windows), alpha)
@@ -106,14 +113,6 @@ def judge(windows: Sequence[ChunkScores], questions: Sequence[Question], alpha: 
 def random_order(count: int, seed: int = 0) -> list[int]:
     """Return the numbers below `count` in the order in which windows are visited."""
     return [int(index) for index in numpy.random.default_rng(seed).permutation(count)]
-
-
-def better(first: Sequence[float], second: Sequence[float], alpha: float = ALPHA) -> Literal["first", "second"] | None:
-    """Return which of two models has the lower mean, from values of the same windows; None while that is open."""
-    difference = interval([one - other for one, other in zip(first, second, strict=True)], alpha)
-    if difference.high < 0:
-        return "first"
-    return "second" if difference.low > 0 else None
 
 
 def interval(values: Sequence[float], alpha: float = ALPHA) -> Interval:
@@ -139,7 +138,7 @@ def _width(count: int, alpha: float) -> float:
     return math.sqrt(2 * grown / (count * r2) * math.log(math.sqrt(grown) / alpha))
 
 
-def _answer(windows: Sequence[ChunkScores], question: Question, alpha: float) -> Answer:
+def _answer(windows: Sequence[Window], question: Question, alpha: float) -> Answer:
     found = interval([question.value_of(window) for window in windows], alpha)
     outcome: Outcome = "undecided"
     if found.high <= question.threshold:
