@@ -72,7 +72,7 @@ OWNERS = {
     "rich": ("toolkit.cli",),
     "toolkit.cli": ("toolkit.cli", "toolkit.__main__"),
     "llama_cpp": (),
-    "pynvml": ("toolkit.machine.devices",),
+    "pynvml": ("toolkit.machine.gpus",),
     "gguf": ("toolkit.sources.model_card",),
     "yaml": ("toolkit.sources.model_card",),
     "huggingface_hub": ("toolkit.hub",),
@@ -131,16 +131,17 @@ def test_a_library_enters_through_named_modules_only(library):
     assert [user for user in users if not any(is_below(user, owner) for owner in OWNERS[library])] == []
 
 
-def test_llama_cpp_is_loaded_in_one_place():
+@pytest.mark.parametrize(("library", "module"), [("llama_cpp", "llama.native"), ("pynvml", "machine.gpus")])
+def test_a_library_that_comes_by_name_is_loaded_in_one_place(library, module):
     loaders = [
         module
         for module in MODULES
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith("import_module")
-        and any(isinstance(argument, ast.Constant) and argument.value == "llama_cpp" for argument in node.args)
+        and any(isinstance(argument, ast.Constant) and argument.value == library for argument in node.args)
     ]
-    assert loaders == ["toolkit.llama.native"]
+    assert loaders == [f"toolkit.{module}"]
 
 
 def test_there_is_no_circle():

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from toolkit.llama.gpus import find_gpus
 from toolkit.llama.offload_build import OffloadBuild, offload_build, reinstall_line
-from toolkit.machine.bandwidth import gpu_bandwidths, remember_ram_bandwidth
-from toolkit.machine.devices import Gpu, Ram, physical_cores, read_ram
+from toolkit.machine.bandwidth import remember_ram_bandwidth
 from toolkit.machine.disk_cache import cache_folder
+from toolkit.machine.gpus import Gpu, gpu_bandwidths
+from toolkit.machine.host import Ram, physical_cores, read_ram
 from toolkit.planning.margin import Overhead, known_overheads
 
 LITTLE_DISK = 20 << 30

@@ -14,7 +14,7 @@ from toolkit.gguf.ggml_types import F32
 from toolkit.gguf.layout import ShapedTensor, lay_out
 from toolkit.llama.offload_build import OffloadBuild
 from toolkit.llama.stand_in import LOOPBACK, free_port
-from toolkit.machine.devices import Gpu, GpuList, Holder
+from toolkit.machine.gpus import Gpu, GpuList, Holder
 from toolkit.planning.margin import Overhead, known_overheads
 
 CHOICE_KEYS = {
@@ -287,7 +287,7 @@ def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch
 
 
 def the_only_gpu_is(card, monkeypatch):
-    for place in ("toolkit.machine.devices.list_gpus", "toolkit.llama.gpus.find_gpus"):
+    for place in ("toolkit.machine.gpus.list_gpus", "toolkit.llama.gpus.find_gpus"):
         monkeypatch.setattr(place, lambda: GpuList((card,)))
 
 

@@ -11,7 +11,8 @@ from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.gpus import ReportedDevice, as_gpu, find_gpus
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.offload_build import OffloadBuild
-from toolkit.machine.devices import Gpu, Ram
+from toolkit.machine.gpus import Gpu
+from toolkit.machine.host import Ram
 from toolkit.memory.plannable import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner

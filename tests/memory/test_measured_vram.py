@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_nvml import FakeNvml
 
-from toolkit.machine.devices import GpuList
+from toolkit.machine.gpus import GpuList
 from toolkit.memory.probe import MemoryProbe
 from toolkit.planning.margin import Overhead
 from toolkit.units import GIB, MIB

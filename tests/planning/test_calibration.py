@@ -7,8 +7,8 @@ from fake_nvml import FakeNvml
 
 from toolkit.errors import EnvironmentFaultError
 from toolkit.llama.footprint import DeviceBytes, Footprint
-from toolkit.machine.devices import Gpu, Holder
 from toolkit.machine.disk_cache import DiskCache
+from toolkit.machine.gpus import Gpu, Holder
 from toolkit.memory.probe import MemoryProbe
 from toolkit.planning.calibration import calibrate, observations, taken
 from toolkit.planning.margin import KnownOverheads, Overhead, default_margin, measured_overhead

@@ -104,7 +104,7 @@ def command(gguf: Path, **options: Any) -> None:
 
 def spill_warnings(rows: list[Row]) -> list[str]:
     """Return a warning for every load that generates so slowly that the driver has likely moved its memory to RAM."""
-    from toolkit.machine.bandwidth import gpu_bandwidths
+    from toolkit.machine.gpus import gpu_bandwidths
     from toolkit.planning.token_speed import likely_spilled
 
     if not gpu_bandwidths():

@@ -213,7 +213,7 @@ def method_of(job: "Job", options: dict[str, Any]) -> "Method":
     """Return how a job is measured."""
     from toolkit.comparison.machine import measured_on
     from toolkit.comparison.rows import Method
-    from toolkit.machine.devices import physical_cores
+    from toolkit.machine.host import physical_cores
 
     return Method(
         n_ctx=job.plan.settings.n_ctx,

@@ -12,6 +12,7 @@ from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
     from toolkit.llama.load_settings import FlashAttention
+    from toolkit.machine.gpus import Gpu
     from toolkit.memory.loaded_model import OwnProcess
     from toolkit.memory.probe import MemoryProbe
     from toolkit.planning.choice import PlannedChoice
@@ -134,12 +135,12 @@ def servers_that_answer(
     return kept, tuple(up)
 
 
-def warn_of_unused_gpu() -> None:
-    """Say so where a GPU is there and llama-cpp-python was built without the means to use it."""
+def warn_of_unused_gpu(gpus: "tuple[Gpu, ...] | None" = None) -> None:
+    """Say so where a GPU is there and llama-cpp-python was built without the means to use it; None reads which there are."""
     from toolkit.llama.offload_build import offload_build, reinstall_line
-    from toolkit.machine.devices import list_gpus
+    from toolkit.machine.gpus import list_gpus
 
-    gpus, build = list_gpus().gpus, offload_build()
+    gpus, build = list_gpus().gpus if gpus is None else gpus, offload_build()
     if gpus and build.installed and not build.offloads:
         warn(
             f"llama-cpp-python was built without offload, so {gpus[0].name} stays idle and rates are the CPU's; reinstall it: "

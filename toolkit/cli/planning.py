@@ -9,7 +9,7 @@ from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.llama.load_settings import AskedDevice, MemorySettings
-    from toolkit.machine.devices import Gpu
+    from toolkit.machine.gpus import Gpu
     from toolkit.planning.request import PlanRequest
     from toolkit.planning.token_speed import Bandwidths
 
@@ -46,15 +46,15 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
     Raises InputError for values that are none, EnvironmentFaultError if a required server is down.
     """
     from toolkit.llama.gpus import find_gpus
-    from toolkit.machine.devices import read_ram
+    from toolkit.machine.host import read_ram
     from toolkit.planning.budgets import Budgets
     from toolkit.planning.margin import known_overheads, measured_overhead
     from toolkit.planning.ranking import Prefer
     from toolkit.planning.request import PlanRequest
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
-    warn_of_unused_gpu()
     gpus = find_gpus().gpus
+    warn_of_unused_gpu(gpus)
     vram, endpoints, n_gpus = _budgets(asked.places, gpus)
     if runs and endpoints and n_gpus:
         _check_that_gpus_are_here(n_gpus)
@@ -179,7 +179,8 @@ def _warn_of_less(given: tuple[int, ...], gpus: "tuple[Gpu, ...]") -> None:
 
 
 def _bandwidths(asked: PlanningOptions, *, on_cpu: bool) -> "Bandwidths":
-    from toolkit.machine.bandwidth import gpu_bandwidths, ram_bandwidth
+    from toolkit.machine.bandwidth import ram_bandwidth
+    from toolkit.machine.gpus import gpu_bandwidths
     from toolkit.planning.token_speed import GIGA, Bandwidths
 
     given, ram = asked.gpu_bandwidth, asked.ram_bandwidth

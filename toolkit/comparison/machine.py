@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from toolkit.comparison.rows import Machine
 from toolkit.llama.ggml_devices import offload_devices
-from toolkit.machine.devices import physical_cores, processor_line, read_ram
-from toolkit.machine.disk_cache import gpu_names
+from toolkit.machine.gpus import gpu_names
+from toolkit.machine.host import physical_cores, processor_line, read_ram
 
 _DISTRIBUTIONS = ("gguf-toolkit", "llama-cpp-python", "numpy")
 

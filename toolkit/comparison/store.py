@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from toolkit.comparison.rows import Loss, Quality, TextKey
-from toolkit.machine.disk_cache import DiskCache, gpu_names, llama_build
+from toolkit.llama.offload_build import llama_build
+from toolkit.machine.disk_cache import DiskCache
+from toolkit.machine.gpus import gpu_names
 from toolkit.measures.divergence_statistics import ChunkScores, Estimate
 from toolkit.measures.paired import Interval
 from toolkit.measures.token_rate import TokenRate
@@ -23,7 +25,7 @@ class ComparisonStore:
     """A folder of measurements; with `fresh` nothing is taken from it, but what is measured is kept."""
 
     def __init__(self, folder: Path | None, *, fresh: bool = False) -> None:
-        self._kept = DiskCache(folder / "comparisons" if folder is not None else None)
+        self._kept = DiskCache.below(folder, "comparisons")
         self._fresh = fresh
         self.reused = 0
         """how often something was found"""

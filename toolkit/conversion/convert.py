@@ -18,7 +18,7 @@ from toolkit.gguf.output_file import WorkFile, whole_or_absent
 from toolkit.gguf.output_set import all_or_none
 from toolkit.gguf.rows import Bytes, row_count
 from toolkit.llama import quantizer
-from toolkit.machine.devices import physical_cores
+from toolkit.machine.host import physical_cores
 
 WEIGHTS_PER_BLOCK = 1 << 20
 """4 MiB as float32: large against the cost of a call, small against memory"""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from toolkit.llama.offload_build import OffloadBuild, offload_build
-from toolkit.machine.devices import Gpu, GpuList, Ram, list_gpus, read_ram
+from toolkit.machine.gpus import Gpu, GpuList, list_gpus
+from toolkit.machine.host import Ram, read_ram
 
 if TYPE_CHECKING:
     from toolkit.llama.ggml_devices import GgmlDevice

@@ -1,10 +1,14 @@
-"""Whether llama-cpp-python was built to use a GPU, told from its files, without loading them."""
+"""What llama-cpp-python was built for, told from its files, without loading them."""
 
 import importlib.util
 import platform
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from toolkit.machine.host import processor_line
 
 BACKENDS = {
     "cuda": "CUDA",
@@ -36,14 +40,26 @@ class OffloadBuild:
 
 def offload_build(folder: Path | None = None) -> OffloadBuild:
     """Return what llama-cpp-python was built with; `folder` is where its libraries lie."""
+    folder = folder or _library_folder()
     if folder is None:
-        found = importlib.util.find_spec("llama_cpp")
-        if found is None or found.origin is None:
-            return OffloadBuild(False, ())
-        folder = Path(found.origin).parent / "lib"
+        return OffloadBuild(False, ())
     names = [file.name for file in folder.glob("*ggml-*")]
     built = [words for mark, words in BACKENDS.items() if any(f"ggml-{mark}" in name for name in names)]
     return OffloadBuild(True, tuple(built))
+
+
+@cache
+def llama_build() -> tuple[Any, ...]:
+    """Return what changes with every build of llama.cpp, and with the processor, whose features decide on repacking."""
+    folder = _library_folder()
+    files = sorted(folder.glob("*")) if folder is not None else []
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return stamps or None, processor_line("flags", "Features") or sys.platform
+
+
+def _library_folder() -> Path | None:
+    found = importlib.util.find_spec("llama_cpp")
+    return None if found is None or found.origin is None else Path(found.origin).parent / "lib"
 
 
 def reinstall_line(vendor: str | None = None) -> str:

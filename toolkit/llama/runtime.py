@@ -31,7 +31,7 @@ from toolkit.llama.parameters import (
 )
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.text import detokenize, piece, tokenize
-from toolkit.machine.devices import physical_cores
+from toolkit.machine.host import physical_cores
 
 Logits = NDArray[numpy.float32]
 LAST = slice(-1, None)

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from toolkit.machine.devices import physical_cores
 from toolkit.machine.disk_cache import DiskCache, cache_folder
+from toolkit.machine.host import physical_cores
 
 _BLOCK_BYTES = 32 << 20
 
@@ -22,8 +22,7 @@ def content_digest(paths: Sequence[Path]) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    state, folder = path.stat(), cache_folder()
-    remembered = DiskCache(folder / "digests" if folder is not None else None)
+    state, remembered = path.stat(), DiskCache.below(cache_folder(), "digests")
     key = [_BLOCK_BYTES, str(path.resolve()), state.st_size, state.st_mtime_ns]
     known = remembered.get(key)
     if isinstance(known, str):

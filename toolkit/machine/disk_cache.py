@@ -1,16 +1,12 @@
 """What was worked out before, kept on disk under everything that it depends on."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import sys
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from typing import Any
-
-from toolkit.machine.devices import list_gpus, processor_line
+from typing import Any, Self
 
 VARIABLE = "GGUF_TOOLKIT_CACHE"
 """a folder, or `off`"""
@@ -35,6 +31,11 @@ class DiskCache:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
+    @classmethod
+    def below(cls, folder: Path | None, name: str) -> Self:
+        """Return the cache in a folder of that name below another; where there is none nothing is kept."""
+        return cls(folder / name if folder is not None else None)
+
     def get(self, key: Any) -> Any:
         """Return a kept document, None if there is none."""
         if self._folder is None:
@@ -57,23 +58,3 @@ class DiskCache:
     @staticmethod
     def _file(folder: Path, key: Any) -> Path:
         return folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
-
-
-@cache
-def gpu_names() -> tuple[str, ...]:
-    """Return the GPUs by name and size."""
-    return tuple(f"{gpu.name} {gpu.total_bytes}" for gpu in list_gpus().gpus)
-
-
-@cache
-def llama_build() -> tuple[Any, ...]:
-    """Return what changes with every build of llama.cpp, and with the processor, whose features decide on repacking."""
-    found = importlib.util.find_spec("llama_cpp")
-    if found is None or found.origin is None:
-        return None, _processor()
-    libraries = sorted((Path(found.origin).parent / "lib").glob("*"))
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in libraries], _processor()
-
-
-def _processor() -> str:
-    return processor_line("flags", "Features") or sys.platform

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolkit.differences import first_difference
 from toolkit.errors import InputError, QualityError
 from toolkit.llama.runtime import Logits, Runtime
-from toolkit.machine.devices import physical_cores
+from toolkit.machine.host import physical_cores
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, join_scores, summarize
 from toolkit.measures.logits_file import LogitsFile, LogitsWriter, StoredLogits, store_logits
 from toolkit.measures.perplexity import Windows, evaluate_group, row_spans

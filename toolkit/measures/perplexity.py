@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import QualityError, TextError
 from toolkit.llama.runtime import Logits, Runtime
-from toolkit.machine.devices import physical_cores
+from toolkit.machine.host import physical_cores
 
 SMALLEST_WINDOW = 4
 _BLOCK_BYTES = 2 << 20

@@ -9,7 +9,9 @@ from typing import Any
 
 from toolkit.llama.footprint import Footprint, footprint_from
 from toolkit.llama.load_settings import MemorySettings
-from toolkit.machine.disk_cache import DiskCache, gpu_names, llama_build
+from toolkit.llama.offload_build import llama_build
+from toolkit.machine.disk_cache import DiskCache
+from toolkit.machine.gpus import gpu_names
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import Skeleton
 
@@ -20,7 +22,7 @@ class MemoryCache:
     """A folder of answers."""
 
     def __init__(self, folder: Path | None, *, from_log: bool = False) -> None:
-        self._kept = DiskCache(folder / "memory" if folder is not None else None)
+        self._kept = DiskCache.below(folder, "memory")
         self._from_log = from_log
 
     def get(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint | None:

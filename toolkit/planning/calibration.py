@@ -18,7 +18,7 @@ from toolkit.errors import EnvironmentFaultError
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import AskedDevice, MemorySettings
 from toolkit.llama.offload_build import offload_build, reinstall_line
-from toolkit.machine.devices import Gpu, list_gpus
+from toolkit.machine.gpus import Gpu, list_gpus
 from toolkit.memory.probe import MemoryProbe
 from toolkit.planning.margin import KnownOverheads, Overhead
 from toolkit.quant_profile import load_profile

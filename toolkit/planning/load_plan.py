@@ -11,8 +11,9 @@ from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.ggml_devices import GgmlDevice
 from toolkit.llama.gpus import as_gpu, reported
 from toolkit.llama.load_settings import MemorySettings
-from toolkit.machine.bandwidth import gpu_bandwidths, ram_bandwidth
-from toolkit.machine.devices import read_ram
+from toolkit.machine.bandwidth import ram_bandwidth
+from toolkit.machine.gpus import gpu_bandwidths
+from toolkit.machine.host import read_ram
 from toolkit.memory.placement import Placement
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.planning.budgets import Budgets

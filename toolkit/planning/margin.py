@@ -9,8 +9,9 @@ free there.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toolkit.machine.devices import Gpu, list_gpus
-from toolkit.machine.disk_cache import DiskCache, cache_folder, llama_build
+from toolkit.llama.offload_build import llama_build
+from toolkit.machine.disk_cache import DiskCache, cache_folder
+from toolkit.machine.gpus import Gpu, list_gpus
 from toolkit.units import MIB
 
 ASSUMED = (6, 512 * MIB)
@@ -54,8 +55,7 @@ class KnownOverheads:
 
 def known_overheads() -> KnownOverheads:
     """Return what is kept in the user's cache folder."""
-    folder = cache_folder()
-    return KnownOverheads(DiskCache(folder / "overhead" if folder is not None else None))
+    return KnownOverheads(DiskCache.below(cache_folder(), "overhead"))
 
 
 def default_margin(vram_bytes: Sequence[int], gpus: Sequence[Gpu] = (), known: KnownOverheads | None = None) -> int:

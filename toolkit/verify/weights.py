@@ -18,7 +18,7 @@ from toolkit.gguf.reader import GgufFile
 from toolkit.gguf.row_sample import all_runs, sampled_runs
 from toolkit.gguf.rows import RowSource
 from toolkit.llama import quantizer
-from toolkit.machine.devices import physical_cores
+from toolkit.machine.host import physical_cores
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
 from toolkit.verify.check import Check, judged, listed, unknown

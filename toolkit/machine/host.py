@@ -1,50 +1,9 @@
-"""What this machine has: GPUs as NVML reports them, memory as the host and its cgroups allow, cores.
+"""What the host leaves to this process: memory and cores, as it and its cgroups allow. Memory says where its number comes from."""
 
-Every number says where it comes from.
-"""
-
-import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-MIG_ENABLED = 1
-WDDM = 0
-
-
-@dataclass(frozen=True)
-class Holder:
-    """A process that holds memory of a GPU; `used_bytes` is None where the driver does not tell."""
-
-    pid: int
-    used_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU, or a MIG instance of one, with its memory as of now."""
-
-    name: str
-    uuid: str
-    total_bytes: int
-    free_bytes: int
-    holders: tuple[Holder, ...] = ()
-    origin: str = "NVML"
-    driver: str = ""
-    wddm: bool = False
-    """whether Windows' own driver model runs it, which moves memory to RAM where there is too little"""
-    shares_ram: bool = False
-    """whether its memory is the host's"""
-
-
-@dataclass(frozen=True)
-class GpuList:
-    """The GPUs that could be read; `notes` say which could not, and why."""
-
-    gpus: tuple[Gpu, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,87 +13,6 @@ class Ram:
     total_bytes: int
     available_bytes: int
     origin: str
-
-
-def list_gpus(nvml: Any = None) -> GpuList:
-    """Return NVIDIA's GPUs; without a driver there are none, and a note says so. `nvml` is the module pynvml."""
-    if nvml is None:
-        nvml = importlib.import_module("pynvml")
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        return GpuList((), (f"NVML: {error}",))
-    try:
-        return _read_gpus(nvml)
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _read_gpus(nvml: Any) -> GpuList:
-    gpus: list[Gpu] = []
-    notes: list[str] = []
-    try:
-        count = nvml.nvmlDeviceGetCount()
-    except nvml.NVMLError as error:
-        return GpuList((), (f"NVML: {error}",))
-    for index in range(count):
-        try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        except nvml.NVMLError as error:
-            notes.append(f"GPU {index} skipped: {error}")
-            continue
-        for name, device in _with_instances(nvml, index, handle):
-            try:
-                gpus.append(_read_gpu(nvml, device))
-            except nvml.NVMLError as error:
-                notes.append(f"{name} skipped: {error}")
-    return GpuList(tuple(gpus), tuple(notes))
-
-
-def _with_instances(nvml: Any, index: int, handle: Any) -> Iterator[tuple[str, Any]]:
-    if not _mig_enabled(nvml, handle):
-        yield f"GPU {index}", handle
-        return
-    # A GPU that is split into MIG instances cannot be used as a whole, so only the instances count.
-    for instance in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
-            yield f"GPU {index}, MIG {instance}", nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, instance)
-        except nvml.NVMLError:  # an instance slot that is not in use
-            continue
-
-
-def _mig_enabled(nvml: Any, handle: Any) -> bool:
-    try:
-        current, _ = nvml.nvmlDeviceGetMigMode(handle)
-    except nvml.NVMLError:
-        return False
-    return bool(current == MIG_ENABLED)
-
-
-def _read_gpu(nvml: Any, handle: Any) -> Gpu:
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
-    holders, driver = _holders(nvml, handle), _text(nvml.nvmlSystemGetDriverVersion())
-    return Gpu(name, uuid, int(memory.total), int(memory.free), holders, driver=driver, wddm=_is_wddm(nvml, handle))
-
-
-def _is_wddm(nvml: Any, handle: Any) -> bool:
-    try:
-        return bool(nvml.nvmlDeviceGetCurrentDriverModel(handle) == WDDM)
-    except nvml.NVMLError:  # not Windows
-        return False
-
-
-def _holders(nvml: Any, handle: Any) -> tuple[Holder, ...]:
-    try:
-        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    except nvml.NVMLError:
-        return ()
-    return tuple(Holder(process.pid, process.usedGpuMemory) for process in processes)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def read_ram(root: Path = Path("/"), host: Ram | None = None) -> Ram:
