@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import Naming, block, in_layers, no_generated_tensors, rule
+from toolkit.architectures.base import Naming, Rules, block, no_generated_tensors, rule
 from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.dimensions import head_dim
-from toolkit.architectures.experts import ROUTER, after_leading_dense, experts, leading_dense, shared_expert
-from toolkit.architectures.llama import DEFAULTS, GATED_MLP, LLAMA, NORMS, OUTPUT, OUTPUT_NORM
+from toolkit.architectures.experts import MIXTURE, dense_first
+from toolkit.architectures.llama import DEFAULTS, LLAMA, NORMS, OUTPUT, OUTPUT_NORM
 from toolkit.architectures.transforms import compose, interleave_rope, row_range
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
@@ -35,6 +35,11 @@ def values(source: RowSource, config: ModelConfig) -> RowSource:
     return row_range(source, q + kv, q + 2 * kv)
 
 
+AROUND_THE_BLOCKS: Rules = (
+    rule("model.word_embeddings", "token_embd", "vocab", "embd"),
+    *OUTPUT,
+    *OUTPUT_NORM,
+)
 _FUSED = ("attention.query_key_value", "q+2*kv", "embd")
 ATTENTION = (
     block(_FUSED[0], "attn_q", *_FUSED[1:], transform=compose(queries, interleave_rope("num_attention_heads"))),
@@ -42,7 +47,6 @@ ATTENTION = (
     block(_FUSED[0], "attn_v", *_FUSED[1:], transform=values),
     block("attention.dense", "attn_output", "embd", "q"),
 )
-MIXTURE = ROUTER + experts() + shared_expert("mlp.shared_experts", "expert_ff*n_shared_experts")
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -62,15 +66,7 @@ BAILING_MOE = replace(
     name="bailingmoe",
     hf_classes=("BailingMoeForCausalLM",),
     model_types=("bailing_moe",),
-    tensors=(
-        rule("model.word_embeddings", "token_embd", "vocab", "embd"),
-        *OUTPUT,
-        *OUTPUT_NORM,
-        *NORMS,
-        *ATTENTION,
-        *in_layers(GATED_MLP, leading_dense),
-        *in_layers(MIXTURE, after_leading_dense),
-    ),
+    tensors=AROUND_THE_BLOCKS + NORMS + ATTENTION + dense_first(MIXTURE),
     defaults=DEFAULTS,
     metadata=_metadata,
     generated_tensors=no_generated_tensors,

@@ -2,20 +2,12 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.bailing_moe import BAILING_MOE
-from toolkit.architectures.base import block, in_layers, rule
+from toolkit.architectures.bailing_moe import AROUND_THE_BLOCKS, BAILING_MOE
+from toolkit.architectures.base import block
 from toolkit.architectures.checks import all_of, setting, silu
-from toolkit.architectures.dimensions import head_dim
-from toolkit.architectures.experts import (
-    ROUTER,
-    after_leading_dense,
-    correction_bias,
-    experts,
-    leading_dense,
-    shared_expert,
-)
-from toolkit.architectures.llama import DEFAULTS, GATED_MLP, NORMS, OUTPUT, OUTPUT_NORM
-from toolkit.architectures.rope import rotary_dimensions
+from toolkit.architectures.experts import ROUTER, correction_bias, dense_first, experts, shared_expert
+from toolkit.architectures.llama import DEFAULTS, NORMS
+from toolkit.architectures.rope import rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
@@ -39,8 +31,7 @@ def _shared_width(config: ModelConfig) -> int:
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    return {
-        "rope.dimension_count": uint32(rotary_dimensions(config, head_dim(config))),
+    return rotary_metadata(config) | {
         "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
         "vocab_size": uint32(config.integer("vocab_size")),
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
@@ -57,15 +48,7 @@ BAILING_MOE_V2 = replace(
     name="bailingmoe2",
     hf_classes=("BailingMoeV2ForCausalLM",),
     model_types=("bailing_moe_v2",),
-    tensors=(
-        rule("model.word_embeddings", "token_embd", "vocab", "embd"),
-        *OUTPUT,
-        *OUTPUT_NORM,
-        *NORMS,
-        *ATTENTION,
-        *in_layers(GATED_MLP, leading_dense),
-        *in_layers(MIXTURE, after_leading_dense),
-    ),
+    tensors=AROUND_THE_BLOCKS + NORMS + ATTENTION + dense_first(MIXTURE),
     defaults=DEFAULTS | {"partial_rotary_factor": 0.5, "norm_topk_prob": True, "shared_ff": _shared_width},
     metadata=_metadata,
     check=all_of(

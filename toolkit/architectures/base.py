@@ -93,8 +93,23 @@ def biases(rules: Rules, required: Presence = True) -> Rules:
 
 
 def in_layers(rules: Rules, layers: LayerChoice) -> Rules:
-    """Return the same rules for a choice of the blocks."""
-    return tuple(replace(one, layers=layers) for one in rules)
+    """Return the same rules for a choice of the blocks, or of those that they were for."""
+    return tuple(replace(one, layers=_both(one.layers, layers)) for one in rules)
+
+
+def _both(first: LayerChoice | None, second: LayerChoice) -> LayerChoice:
+    return second if first is None else lambda config, layer: first(config, layer) and second(config, layer)
+
+
+def other_than(layers: LayerChoice) -> LayerChoice:
+    """Return the choice of all the other blocks."""
+    return lambda config, layer: not layers(config, layer)
+
+
+def needed_in_layers(rules: Rules, layers: LayerChoice) -> Rules:
+    """Return rules that a choice of the blocks must have; what the others store of it goes along."""
+    optional = tuple(replace(one, required=False) for one in rules)
+    return in_layers(rules, layers) + in_layers(optional, other_than(layers))
 
 
 def without(rules: Rules, *sources: str) -> Rules:

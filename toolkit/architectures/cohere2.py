@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from toolkit.architectures.checks import all_of, window_every
 from toolkit.architectures.cohere import COHERE, PARALLEL_BLOCK, scaling_metadata
-from toolkit.architectures.phi import rotary_metadata
+from toolkit.architectures.llama import computed_head_dim
+from toolkit.architectures.rope import rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 
@@ -28,7 +29,7 @@ COHERE2 = replace(
     tensors=PARALLEL_BLOCK,
     defaults=COHERE.defaults
     | {
-        "head_dim": lambda config: config.integer("hidden_size") // config.integer("num_attention_heads"),
+        "head_dim": computed_head_dim,
         "sliding_window": 4096,
     },
     metadata=_metadata,

@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import in_layers, no_generated_tensors
+from toolkit.architectures.base import no_generated_tensors
 from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.dimensions import head_dim
-from toolkit.architectures.experts import ROUTER, after_leading_dense, experts, leading_dense, shared_expert
-from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, LLAMA, with_rope_order
+from toolkit.architectures.experts import MIXTURE, dense_first
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, LLAMA, with_rope_order
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, string, uint32
-
-MIXTURE = ROUTER + experts() + shared_expert("mlp.shared_experts", "expert_ff*n_shared_experts")
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -30,10 +28,7 @@ DEEPSEEK = replace(
     name="deepseek",
     hf_classes=("DeepseekForCausalLM",),
     model_types=("deepseek",),
-    tensors=AROUND_THE_BLOCKS
-    + with_rope_order(ATTENTION)
-    + in_layers(GATED_MLP, leading_dense)
-    + in_layers(MIXTURE, after_leading_dense),
+    tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION) + dense_first(MIXTURE),
     defaults=DEFAULTS | {"first_k_dense_replace": 0},
     metadata=_metadata,
     generated_tensors=no_generated_tensors,

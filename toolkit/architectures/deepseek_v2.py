@@ -6,11 +6,10 @@ the values, a matrix for each head.
 
 from dataclasses import replace
 
-from toolkit.architectures.base import block, in_layers
+from toolkit.architectures.base import block
 from toolkit.architectures.checks import silu
-from toolkit.architectures.experts import after_leading_dense, leading_dense
-from toolkit.architectures.glm4_moe import MIXTURE
-from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, NORMS
+from toolkit.architectures.experts import CORRECTED_MIXTURE, dense_first
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, LLAMA, NORMS
 from toolkit.architectures.prediction import DROPPED, aside
 from toolkit.architectures.rope import global_rope
 from toolkit.architectures.row_sources import Transposed
@@ -100,18 +99,16 @@ def _corrects_choice(config: ModelConfig) -> bool:
     return bool(config.get("topk_method") == "noaux_tc")
 
 
-_MIXTURE = tuple(replace(one, required=_corrects_choice) if "e_score" in one.source else one for one in MIXTURE)
+_MIXTURE = tuple(
+    replace(one, required=_corrects_choice) if "e_score" in one.source else one for one in CORRECTED_MIXTURE
+)
 
 DEEPSEEK2 = replace(
     LLAMA,
     name="deepseek2",
     hf_classes=("DeepseekV2ForCausalLM",),
     model_types=("deepseek_v2",),
-    tensors=AROUND_THE_BLOCKS
-    + NORMS
-    + MLA
-    + in_layers(GATED_MLP, leading_dense)
-    + in_layers(_MIXTURE, after_leading_dense),
+    tensors=AROUND_THE_BLOCKS + NORMS + MLA + dense_first(_MIXTURE),
     defaults=DEFAULTS
     | {
         "first_k_dense_replace": 0,

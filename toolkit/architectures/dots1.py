@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import in_layers
 from toolkit.architectures.checks import silu
-from toolkit.architectures.experts import after_leading_dense, deepseek_router_metadata, leading_dense
-from toolkit.architectures.glm4_moe import MIXTURE
-from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS, GATED_MLP
+from toolkit.architectures.experts import CORRECTED_MIXTURE, deepseek_router_metadata, dense_first
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS
 from toolkit.architectures.qwen2 import QWEN2
 from toolkit.architectures.qwen3 import HEAD_NORMS
 
@@ -15,12 +13,7 @@ DOTS1 = replace(
     name="dots1",
     hf_classes=("Dots1ForCausalLM",),
     model_types=("dots1",),
-    tensors=AROUND_THE_BLOCKS
-    + ATTENTION
-    + ATTENTION_BIAS
-    + HEAD_NORMS
-    + in_layers(GATED_MLP, leading_dense)
-    + in_layers(MIXTURE, after_leading_dense),
+    tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + dense_first(CORRECTED_MIXTURE),
     defaults=DEFAULTS
     | {
         "moe_intermediate_size": 1408,

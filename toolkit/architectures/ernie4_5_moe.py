@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import TensorRule, in_layers
-from toolkit.architectures.ernie4_5 import ERNIE4_5
+from toolkit.architectures.base import TensorRule, in_layers, other_than
+from toolkit.architectures.ernie4_5 import ERNIE4_5, ERNIE_DEFAULTS
 from toolkit.architectures.experts import ROUTER, experts, shared_expert
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP
 from toolkit.checkpoint.model_config import ModelConfig
@@ -18,10 +18,6 @@ MIXTURE = (*ROUTER, CORRECTION_BIAS, *experts(), *shared_expert("mlp.shared_expe
 
 def _has_experts(config: ModelConfig, layer: int) -> bool:
     return layer >= int(config["moe_layer_start_index"]) and (layer + 1) % config.integer("moe_layer_interval") == 0
-
-
-def _is_dense(config: ModelConfig, layer: int) -> bool:
-    return not _has_experts(config, layer)
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -40,8 +36,11 @@ ERNIE4_5_MOE = replace(
     name="ernie4_5-moe",
     hf_classes=("Ernie4_5_MoeForCausalLM",),
     model_types=("ernie4_5_moe",),
-    tensors=AROUND_THE_BLOCKS + ATTENTION + in_layers(GATED_MLP, _is_dense) + in_layers(MIXTURE, _has_experts),
-    defaults={key: value for key, value in ERNIE4_5.defaults.items() if key != "head_dim"}
+    tensors=AROUND_THE_BLOCKS
+    + ATTENTION
+    + in_layers(GATED_MLP, other_than(_has_experts))
+    + in_layers(MIXTURE, _has_experts),
+    defaults=ERNIE_DEFAULTS
     | {
         "num_key_value_heads": 4,
         "num_local_experts": 64,

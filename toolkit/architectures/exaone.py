@@ -5,7 +5,7 @@ from functools import partial
 
 from toolkit.architectures.base import Naming, block, rule
 from toolkit.architectures.llama import DEFAULTS, LLAMA, OUTPUT
-from toolkit.architectures.phi import rotary_metadata
+from toolkit.architectures.rope import rotary_metadata
 
 _h = partial(block, within="h")
 

@@ -2,26 +2,14 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import in_layers
 from toolkit.architectures.exaone4 import EXAONE4, exaone_metadata
-from toolkit.architectures.experts import (
-    ROUTER,
-    after_leading_dense,
-    correction_bias,
-    deepseek_router_metadata,
-    experts,
-    leading_dense,
-    shared_expert,
-)
-from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP
+from toolkit.architectures.experts import MIXTURE, correction_bias, deepseek_router_metadata, dense_first
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION
 from toolkit.architectures.qwen3 import HEAD_NORMS
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, string, uint32
 
-SHARED = "expert_ff*n_shared_experts"
-MIXTURE = (
-    ROUTER + experts() + shared_expert("mlp.shared_experts", SHARED) + correction_bias("mlp.e_score_correction_bias")
-)
+CORRECTED_MIXTURE = MIXTURE + correction_bias("mlp.e_score_correction_bias")
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -42,11 +30,7 @@ EXAONE_MOE = replace(
     name="exaone-moe",
     hf_classes=("ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM"),
     model_types=("exaone_moe",),
-    tensors=AROUND_THE_BLOCKS
-    + ATTENTION
-    + HEAD_NORMS
-    + in_layers(GATED_MLP, leading_dense)
-    + in_layers(MIXTURE, after_leading_dense),
+    tensors=AROUND_THE_BLOCKS + ATTENTION + HEAD_NORMS + dense_first(CORRECTED_MIXTURE),
     metadata=_metadata,
     rope_types=("default",),
 )

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import Rules, TensorRule, block
+from toolkit.architectures.base import Rules, TensorRule, block, in_layers, other_than
+from toolkit.architectures.common_metadata import gating_function
+from toolkit.architectures.llama import GATED_MLP
 from toolkit.architectures.transforms import compose, part, transpose
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
@@ -47,6 +49,7 @@ def stacked_and_transposed(module: str, ff: str) -> Rules:
     )
 
 
+SIGMOID = gating_function("sigmoid")
 ROUTER = (block("mlp.gate", "ffn_gate_inp", "experts", "embd"),)
 MIXTRAL_NAMES = ("w1", "w3", "w2")
 
@@ -65,14 +68,19 @@ def correction_bias(source: str) -> Rules:
     return (TensorRule(f"model.layers.{{layer}}.{source}", "blk.{layer}.exp_probs_b.bias", ("experts",)),)
 
 
-def leading_dense(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a block is one of the first, which have an ordinary MLP."""
+SHARED_EXPERTS = shared_expert("mlp.shared_experts", "expert_ff*n_shared_experts")
+MIXTURE = ROUTER + experts() + SHARED_EXPERTS
+"""DeepSeek's kind: experts by name, and those that every token passes in one matrix each for gate, up and down."""
+CORRECTED_MIXTURE = ROUTER + correction_bias("mlp.gate.e_score_correction_bias") + experts() + SHARED_EXPERTS
+
+
+def _leading_dense(config: ModelConfig, layer: int) -> bool:
     return layer < int(config.get("first_k_dense_replace", 0))
 
 
-def after_leading_dense(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a block has experts."""
-    return not leading_dense(config, layer)
+def dense_first(mixture: Rules) -> Rules:
+    """Return the rules of an ordinary MLP in the first blocks, as many as the config says, and of a mixture in the others."""
+    return in_layers(GATED_MLP, _leading_dense) + in_layers(mixture, other_than(_leading_dense))
 
 
 def deepseek_router_metadata(config: ModelConfig) -> Metadata:

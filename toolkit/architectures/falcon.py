@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from toolkit.architectures.base import Architecture, Naming, biases, block, in_layers, rule
+from toolkit.architectures.base import Architecture, Naming, biases, block, in_layers, other_than, rule
 from toolkit.architectures.checks import all_of, setting
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import COMPUTED_BUFFERS, OUTPUT
@@ -48,11 +48,10 @@ def _two_norms(config: ModelConfig, _layer: int) -> bool:
     return bool(config.get("num_ln_in_parallel_attn", default) == 2)
 
 
-def _one_norm(config: ModelConfig, layer: int) -> bool:
-    return not _two_norms(config, layer)
-
-
-NORMS = in_layers(NEW_NORMS + biases(NEW_NORMS), _two_norms) + in_layers(OLD_NORMS + biases(OLD_NORMS), _one_norm)
+NORMS = (
+    *in_layers(NEW_NORMS + biases(NEW_NORMS), _two_norms),
+    *in_layers(OLD_NORMS + biases(OLD_NORMS), other_than(_two_norms)),
+)
 
 FALCON = Architecture(
     name="falcon",

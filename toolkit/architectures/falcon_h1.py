@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from toolkit.architectures.base import TensorRule, Transform, block, rule
 from toolkit.architectures.checks import silu
-from toolkit.architectures.llama import DEFAULTS, EMBEDDING, LLAMA, NORMS, OUTPUT, PROJECTIONS
-from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
+from toolkit.architectures.llama import DEFAULTS, EMBEDDING, LLAMA, NORMS, OUTPUT, PROJECTIONS, computed_head_dim
+from toolkit.architectures.mamba2 import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
 from toolkit.architectures.row_sources import Joined
 from toolkit.architectures.transforms import row_range, scaled
 from toolkit.checkpoint.model_config import ModelConfig
@@ -86,17 +86,14 @@ FALCON_H1 = replace(
     model_types=("falcon_h1",),
     tensors=tuple(_multiplied(one) for one in TENSORS),
     defaults=DEFAULTS
+    | HYBRID_DEFAULTS
     | {
         "num_key_value_heads": 8,
-        "head_dim": lambda config: config.integer("hidden_size") // config.integer("num_attention_heads"),
+        "head_dim": computed_head_dim,
         "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-5,
         "rope_theta": 100000.0,
         "ssm_inner": lambda config: config.get("mamba_d_ssm", 1024),
-        "ssm_rank": lambda config: config.get("mamba_n_heads", 128),
-        "ssm_groups": lambda config: config.get("mamba_n_groups", 1),
-        "ssm_state": lambda config: config.get("mamba_d_state", 256),
-        "ssm_conv": lambda config: config.get("mamba_d_conv", 4),
         "mamba_rms_norm": False,
         "embedding_multiplier": 1.0,
         "lm_head_multiplier": 1.0,

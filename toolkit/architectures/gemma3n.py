@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy
 
-from toolkit.architectures.base import TensorRule, bare_block, block, in_layers, rule
+from toolkit.architectures.base import TensorRule, bare_block, block, needed_in_layers, rule
 from toolkit.architectures.checks import all_of, gelu, setting, tied
 from toolkit.architectures.gemma import GEMMA
 from toolkit.architectures.gemma2 import SANDWICH_NORMS
@@ -31,11 +31,11 @@ def _streams(name: str, target: str) -> TensorRule:
     return TensorRule(f"model.{name}.{{expert}}.weight", f"{target}.weight", ("embd", "embd"), count="3")
 
 
-AROUND = (
-    *EMBEDDING,
-    *OUTPUT_NORM,
+STREAMS = (
     _streams("altup_projections", "altup_proj"),
     _streams("altup_unembed_projections", "altup_unembd_proj"),
+)
+PER_LAYER_EMBEDDING = (
     rule(
         "model.embed_tokens_per_layer",
         "per_layer_token_embd",
@@ -57,6 +57,8 @@ BYPASS = (
     block("laurel.linear_left", "laurel_l", "laurel_rank", "embd"),
     block("laurel.linear_right", "laurel_r", "embd", "laurel_rank"),
     block("laurel.post_laurel_norm", "laurel_post_norm", "embd"),
+)
+PER_LAYER_INPUT = (
     block("per_layer_input_gate", "inp_gate", "hidden_size_per_layer_input", "embd"),
     block("per_layer_projection", "proj", "embd", "hidden_size_per_layer_input"),
     block("post_per_layer_input_norm", "post_norm", "embd"),
@@ -70,12 +72,9 @@ QUERIES = (PROJECTIONS[0], PROJECTIONS[3], HEAD_NORMS[0])
 KEYS_AND_VALUES = (PROJECTIONS[1], PROJECTIONS[2], HEAD_NORMS[1])
 
 
-def _has_keys(config: ModelConfig, layer: int) -> bool:
+def has_keys(config: ModelConfig, layer: int) -> bool:
+    """Tell whether a layer has keys and values of its own; the last ones use those of a layer before."""
     return layer < config.integer("num_hidden_layers") - int(config["num_kv_shared_layers"])
-
-
-def _shares_keys(config: ModelConfig, layer: int) -> bool:
-    return not _has_keys(config, layer)
 
 
 def _width(config: ModelConfig) -> int:
@@ -113,14 +112,17 @@ GEMMA3N = replace(
     name="gemma3n",
     hf_classes=("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration"),
     model_types=("gemma3n_text", "gemma3n"),
-    tensors=AROUND
+    tensors=EMBEDDING
+    + OUTPUT_NORM
+    + STREAMS
+    + PER_LAYER_EMBEDDING
     + NORMS[:1]
     + SANDWICH_NORMS
     + QUERIES
-    + in_layers(KEYS_AND_VALUES, _has_keys)
-    + in_layers(tuple(replace(one, required=False) for one in KEYS_AND_VALUES), _shares_keys)
+    + needed_in_layers(KEYS_AND_VALUES, has_keys)
     + ALTUP
     + BYPASS
+    + PER_LAYER_INPUT
     + MLP,
     defaults=GEMMA.defaults
     | {

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from toolkit.architectures.base import biases, block, no_generated_tensors
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, LLAMA, NORMS, PROJECTIONS
-from toolkit.architectures.phi import rotary_metadata
 from toolkit.architectures.phi3 import FUSED_MLP
+from toolkit.architectures.rope import rotary_metadata
 
 SANDWICH_NORMS = (
     *NORMS,
@@ -13,21 +13,16 @@ SANDWICH_NORMS = (
     block("post_mlp_layernorm", "post_ffw_norm", "embd"),
 )
 
+GLM_DEFAULTS = DEFAULTS | {"max_position_embeddings": 131072, "partial_rotary_factor": 0.5}
+
 GLM4 = replace(
     LLAMA,
     name="glm4",
     hf_classes=("Glm4ForCausalLM",),
     model_types=("glm4",),
     tensors=AROUND_THE_BLOCKS + SANDWICH_NORMS + PROJECTIONS + biases(PROJECTIONS[:3], "attention_bias") + FUSED_MLP,
-    defaults=DEFAULTS
-    | {
-        "num_key_value_heads": 2,
-        "head_dim": 128,
-        "max_position_embeddings": 131072,
-        "rms_norm_eps": 1.5625e-07,
-        "partial_rotary_factor": 0.5,
-        "attention_bias": True,
-    },
+    defaults=GLM_DEFAULTS
+    | {"num_key_value_heads": 2, "head_dim": 128, "rms_norm_eps": 1.5625e-07, "attention_bias": True},
     metadata=rotary_metadata,
     generated_tensors=no_generated_tensors,
     rope_types=("default", "linear", "yarn"),

@@ -2,39 +2,15 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import biases, block, in_layers, retargeted
-from toolkit.architectures.experts import (
-    ROUTER,
-    after_leading_dense,
-    correction_bias,
-    deepseek_router_metadata,
-    experts,
-    leading_dense,
-    shared_expert,
-)
-from toolkit.architectures.glm4 import GLM4
-from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, PROJECTIONS
-from toolkit.architectures.phi import rotary_metadata
-from toolkit.architectures.prediction import blocks, prediction_layers, predicts
+from toolkit.architectures.base import biases, in_layers, retargeted
+from toolkit.architectures.experts import CORRECTED_MIXTURE, SIGMOID, deepseek_router_metadata, dense_first
+from toolkit.architectures.glm4 import GLM4, GLM_DEFAULTS
+from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, PROJECTIONS
+from toolkit.architectures.prediction import NEXT_TOKENS, blocks, prediction_layers, predicts
 from toolkit.architectures.qwen3 import HEAD_NORMS
+from toolkit.architectures.rope import rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
-
-MIXTURE = (
-    *ROUTER,
-    *correction_bias("mlp.gate.e_score_correction_bias"),
-    *experts(),
-    *shared_expert("mlp.shared_experts", "expert_ff*n_shared_experts"),
-)
-NEXT_TOKENS = (
-    block("eh_proj", "nextn.eh_proj", "embd", "2*embd"),
-    block("enorm", "nextn.enorm", "embd"),
-    block("hnorm", "nextn.hnorm", "embd"),
-    block("embed_tokens", "nextn.embed_tokens", "vocab", "embd"),
-    block("shared_head.head", "nextn.shared_head_head", "vocab", "embd"),
-    block("shared_head.norm", "nextn.shared_head_norm", "embd"),
-)
-SIGMOID = uint32(2)
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -51,14 +27,12 @@ GLM4_MOE = replace(
     + retargeted(ATTENTION, {"ffn_norm": "post_attention_norm"})
     + biases(PROJECTIONS[:3], "attention_bias")
     + tuple(replace(one, required="use_qk_norm") for one in HEAD_NORMS)
-    + in_layers(GATED_MLP, leading_dense)
-    + in_layers(MIXTURE, after_leading_dense)
+    + dense_first(CORRECTED_MIXTURE)
     + in_layers(NEXT_TOKENS, predicts),
-    defaults={key: value for key, value in GLM4.defaults.items() if key != "head_dim"}
+    defaults=GLM_DEFAULTS
     | {
         "num_key_value_heads": 8,
         "rms_norm_eps": 1e-5,
-        "attention_bias": False,
         "use_qk_norm": False,
         "num_local_experts": 128,
         "num_experts_per_tok": 8,
@@ -74,4 +48,12 @@ GLM4_MOE = replace(
     block_count=blocks,
 )
 
-ARCHITECTURES = (GLM4_MOE,)
+GLM4V_MOE = replace(
+    GLM4_MOE,
+    hf_classes=("Glm4vMoeForConditionalGeneration",),
+    model_types=("glm4v_moe", "glm4v_moe_text"),
+    rope_types=(*GLM4_MOE.rope_types, "mrope"),
+)
+"""The text model of GLM 4.5V."""
+
+ARCHITECTURES = (GLM4_MOE, GLM4V_MOE)

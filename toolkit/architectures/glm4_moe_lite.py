@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from toolkit.architectures.base import in_layers, keep_name
 from toolkit.architectures.deepseek_v2 import DEEPSEEK2, deepseek_metadata
-from toolkit.architectures.glm4_moe import NEXT_TOKENS
-from toolkit.architectures.prediction import blocks, prediction_layers, predicts
+from toolkit.architectures.prediction import NEXT_TOKENS, blocks, prediction_layers, predicts
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 

@@ -3,7 +3,7 @@
 from toolkit.architectures.base import Architecture, Naming, biases, block, rule
 from toolkit.architectures.checks import gelu
 from toolkit.architectures.llama import COMPUTED_BUFFERS
-from toolkit.architectures.phi import rotary_metadata
+from toolkit.architectures.rope import rotary_metadata
 from toolkit.architectures.transforms import regrouped, ungrouped
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean
@@ -28,7 +28,8 @@ WEIGHTS = (
 )
 
 
-def _metadata(config: ModelConfig) -> Metadata:
+def residual_metadata(config: ModelConfig) -> Metadata:
+    """Return what is rotated, and whether attention and MLP stand side by side."""
     return rotary_metadata(config) | {"use_parallel_residual": boolean(config["use_parallel_residual"])}
 
 
@@ -53,7 +54,7 @@ GPT_NEOX = Architecture(
         "use_parallel_residual": True,
         "tie_word_embeddings": False,
     },
-    metadata=_metadata,
+    metadata=residual_metadata,
     unwritten=frozenset({"rope", "attention.head_count_kv"}),
     norm="layer_norm_eps",
     check=gelu,

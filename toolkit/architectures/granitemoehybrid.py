@@ -5,7 +5,7 @@ Small ones have attention only, with rope; llama.cpp runs them as Granite 3.
 
 from dataclasses import replace
 
-from toolkit.architectures.base import Architecture, Rules, in_layers, no_variant, retargeted
+from toolkit.architectures.base import Architecture, Rules, in_layers, no_variant, other_than, retargeted
 from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.granitemoe import EXPERTS, GRANITEMOE, SHARED_MLP, granitemoe_metadata
 from toolkit.architectures.hybrids import UNBOUNDED_CONTEXT, layer_type, per_layer
@@ -16,7 +16,7 @@ from toolkit.architectures.llama import (
     PROJECTIONS,
     with_rope_order,
 )
-from toolkit.architectures.mamba2 import gated_norm, heads_metadata, heads_of_states
+from toolkit.architectures.mamba2 import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, uint32
 
@@ -25,16 +25,8 @@ def _attends(config: ModelConfig, layer: int) -> bool:
     return layer_type(config, layer) == "attention"
 
 
-def _has_states(config: ModelConfig, layer: int) -> bool:
-    return not _attends(config, layer)
-
-
-def _has_experts(config: ModelConfig, _layer: int = 0) -> bool:
+def _has_experts(config: ModelConfig, _layer: int) -> bool:
     return bool(config.get("num_local_experts", 0))
-
-
-def _is_dense(config: ModelConfig, _layer: int = 0) -> bool:
-    return not _has_experts(config)
 
 
 # without experts the shared MLP is the only one
@@ -78,17 +70,14 @@ GRANITEMOEHYBRID = replace(
     tensors=AROUND_THE_BLOCKS
     + NORMS
     + in_layers(with_rope_order(PROJECTIONS + ATTENTION_BIAS), _attends)
-    + in_layers(heads_of_states("mamba") + gated_norm("mamba"), _has_states)
+    + in_layers(heads_of_states("mamba") + gated_norm("mamba"), other_than(_attends))
     + in_layers(EXPERTS + SHARED_MLP, _has_experts)
-    + in_layers(_ONLY_MLP, _is_dense),
+    + in_layers(_ONLY_MLP, other_than(_has_experts)),
     defaults=GRANITEMOE.defaults
+    | HYBRID_DEFAULTS
     | {
         "shared_intermediate_size": 1024,
-        "ssm_rank": lambda config: config.get("mamba_n_heads", 128),
         "ssm_inner": lambda config: config.get("mamba_expand", 2) * config.integer("hidden_size"),
-        "ssm_groups": lambda config: config.get("mamba_n_groups", 1),
-        "ssm_state": lambda config: config.get("mamba_d_state", 256),
-        "ssm_conv": lambda config: config.get("mamba_d_conv", 4),
     },
     metadata=_metadata,
     check=all_of(silu, setting("position_embedding_type", "nope")),

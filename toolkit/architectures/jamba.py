@@ -1,6 +1,6 @@
 """Jamba: Mamba 1 with norms in most layers, attention without positions in some, experts in every other."""
 
-from toolkit.architectures.base import Architecture, block, in_layers, rule
+from toolkit.architectures.base import Architecture, block, in_layers, other_than, rule
 from toolkit.architectures.checks import silu
 from toolkit.architectures.experts import experts
 from toolkit.architectures.falcon_h1 import MLP
@@ -33,16 +33,8 @@ def _attends(config: ModelConfig, layer: int) -> bool:
     return _every(config, layer, "attn")
 
 
-def _has_states(config: ModelConfig, layer: int) -> bool:
-    return not _attends(config, layer)
-
-
 def _has_experts(config: ModelConfig, layer: int) -> bool:
     return _every(config, layer, "expert")
-
-
-def _is_dense(config: ModelConfig, layer: int) -> bool:
-    return not _has_experts(config, layer)
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -58,8 +50,8 @@ JAMBA = Architecture(
     tensors=AROUND
     + BLOCK_NORMS
     + in_layers(PROJECTIONS, _attends)
-    + in_layers(STATES, _has_states)
-    + in_layers(MLP, _is_dense)
+    + in_layers(STATES, other_than(_attends))
+    + in_layers(MLP, other_than(_has_experts))
     + in_layers(MIXTURE, _has_experts),
     defaults=DEFAULTS
     | {

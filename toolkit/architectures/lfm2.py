@@ -1,6 +1,6 @@
 """LFM 2: short convolutions, and attention in some layers."""
 
-from toolkit.architectures.base import Architecture, block, in_layers, rule
+from toolkit.architectures.base import Architecture, block, in_layers, other_than, rule
 from toolkit.architectures.hybrids import layer_type, per_layer
 from toolkit.architectures.llama import EMBEDDING, OUTPUT
 from toolkit.architectures.transforms import squeeze
@@ -32,11 +32,6 @@ MLP = (
 def has_attention(config: ModelConfig, layer: int) -> bool:
     """Tell whether a layer attends."""
     return layer_type(config, layer) == "full_attention"
-
-
-def has_convolution(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a layer convolves."""
-    return not has_attention(config, layer)
 
 
 def hybrid_metadata(config: ModelConfig) -> Metadata:
@@ -75,7 +70,11 @@ LFM2 = Architecture(
     name="lfm2",
     hf_classes=("Lfm2ForCausalLM", "LFM2ForCausalLM"),
     model_types=("lfm2",),
-    tensors=AROUND + NORMS + in_layers(CONVOLUTION, has_convolution) + in_layers(ATTENTION, has_attention) + MLP,
+    tensors=AROUND
+    + NORMS
+    + in_layers(CONVOLUTION, other_than(has_attention))
+    + in_layers(ATTENTION, has_attention)
+    + MLP,
     defaults={
         "intermediate_size": 12288,
         "mlp_width": _mlp_width,

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import block, in_layers
-from toolkit.architectures.experts import MIXTRAL_NAMES, correction_bias, experts
+from toolkit.architectures.base import block, in_layers, other_than
+from toolkit.architectures.experts import MIXTRAL_NAMES, SIGMOID, correction_bias, experts
 from toolkit.architectures.lfm2 import (
     AROUND,
     ATTENTION,
@@ -12,7 +12,6 @@ from toolkit.architectures.lfm2 import (
     MLP,
     NORMS,
     has_attention,
-    has_convolution,
     hybrid_metadata,
 )
 from toolkit.checkpoint.model_config import ModelConfig
@@ -23,22 +22,17 @@ MIXTURE = (
     *(replace(one, required="use_expert_bias") for one in correction_bias("feed_forward.expert_bias")),
     *experts("feed_forward.experts", names=MIXTRAL_NAMES),
 )
-_SIGMOID = uint32(2)
 
 
 def _is_dense(config: ModelConfig, layer: int) -> bool:
     return layer < int(config["num_dense_layers"])
 
 
-def _has_experts(config: ModelConfig, layer: int) -> bool:
-    return not _is_dense(config, layer)
-
-
 def _metadata(config: ModelConfig) -> Metadata:
     return hybrid_metadata(config) | {
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
         "leading_dense_block_count": uint32(int(config["num_dense_layers"])),
-        "expert_gating_func": _SIGMOID,
+        "expert_gating_func": SIGMOID,
     }
 
 
@@ -49,10 +43,10 @@ LFM2_MOE = replace(
     model_types=("lfm2_moe",),
     tensors=AROUND
     + NORMS
-    + in_layers(CONVOLUTION, has_convolution)
+    + in_layers(CONVOLUTION, other_than(has_attention))
     + in_layers(ATTENTION, has_attention)
     + in_layers(MLP, _is_dense)
-    + in_layers(MIXTURE, _has_experts),
+    + in_layers(MIXTURE, other_than(_is_dense)),
     defaults=LFM2.defaults | {"mlp_width": lambda config: config.integer("intermediate_size"), "use_expert_bias": True},
     metadata=_metadata,
 )

@@ -4,14 +4,12 @@ import re
 from dataclasses import replace
 
 from toolkit.architectures.base import Rules, bare_block, block, retargeted, transformed
-from toolkit.architectures.dimensions import head_dim
-from toolkit.architectures.glm4_moe import NEXT_TOKENS
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, NORMS, PROJECTIONS
-from toolkit.architectures.prediction import blocks, prediction_layers
+from toolkit.architectures.prediction import SHARING_NEXT_TOKENS, blocks, prediction_layers
 from toolkit.architectures.qwen3 import HEAD_NORMS
-from toolkit.architectures.rope import rotary_dimensions
+from toolkit.architectures.rope import rotary_metadata
 from toolkit.architectures.transforms import negative_exponential, plus_one, squeeze
-from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.checkpoint.model_config import Default, ModelConfig
 from toolkit.gguf.format import Metadata, ValueType, array, uint32
 
 KEYS, VALUES = "linear_num_key_heads*linear_key_head_dim", "linear_num_value_heads*linear_value_head_dim"
@@ -31,14 +29,7 @@ STATES = (
     block("linear_attn.norm", "ssm_norm", "linear_value_head_dim"),
     block("linear_attn.out_proj", "ssm_out", "embd", VALUES),
 )
-# the head shares the embedding and mostly the output
-PREDICTION: Rules = transformed(
-    tuple(
-        replace(one, required="embed_tokens" not in one.source and "head.head" not in one.source) for one in NEXT_TOKENS
-    ),
-    plus_one,
-    "norm.weight",
-)
+PREDICTION = transformed(SHARING_NEXT_TOKENS, plus_one, "norm.weight")
 _HEAD_PARTS = {
     "fc": "eh_proj",
     "pre_fc_norm_embedding": "enorm",
@@ -60,26 +51,34 @@ def head_as_block(name: str, config: ModelConfig) -> str:
 
 
 def is_linear(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a layer's attention is linear."""
+    """Tell whether a layer's attention is linear; that of layers which predict further tokens is full."""
     types = config["layer_types"]
     return layer < len(types) and types[layer] == "linear_attention"
 
 
-def is_full(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a layer's attention is full, as in the layers that predict further tokens."""
-    return not is_linear(config, layer)
-
-
-def layer_types(config: ModelConfig) -> list[str]:
+def _layer_types(config: ModelConfig) -> list[str]:
     """Return the kinds of layers that an interval means."""
     interval, n_layer = config.integer("full_attention_interval"), config.integer("num_hidden_layers")
     return ["linear_attention" if (layer + 1) % interval else "full_attention" for layer in range(n_layer)]
 
 
+LINEAR_DEFAULTS: dict[str, Default] = {
+    "partial_rotary_factor": 0.25,
+    "full_attention_interval": 4,
+    "layer_types": _layer_types,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+}
+"""what both classes of Qwen fill in"""
+
+
 def linear_metadata(config: ModelConfig) -> Metadata:
     """Return the sizes of linear attention, and where it stands."""
     value_heads = config.integer("linear_num_value_heads")
-    metadata: Metadata = {
+    metadata = rotary_metadata(config) | {
         "ssm.conv_kernel": uint32(config.integer("linear_conv_kernel_dim")),
         "ssm.state_size": uint32(config.integer("linear_key_head_dim")),
         "ssm.group_count": uint32(config.integer("linear_num_key_heads")),
@@ -89,7 +88,6 @@ def linear_metadata(config: ModelConfig) -> Metadata:
             ValueType.BOOL, (is_linear(config, layer) for layer in range(blocks(config)))
         ),
         "full_attention_interval": uint32(config.integer("full_attention_interval")),
-        "rope.dimension_count": uint32(rotary_dimensions(config, head_dim(config))),
     }
     count = prediction_layers(config)
     return metadata | ({"nextn_predict_layers": uint32(count)} if count else {})

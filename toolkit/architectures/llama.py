@@ -79,7 +79,8 @@ def rope_factors(config: ModelConfig) -> dict[str, NDArray[numpy.float32]]:
     return {} if factors is None else {"rope_freqs.weight": factors}
 
 
-def _computed_head_dim(config: ModelConfig) -> int:
+def computed_head_dim(config: ModelConfig) -> int:
+    """Return the length of a head that most classes fill in."""
     return int(config.integer("hidden_size") // config.integer("num_attention_heads"))
 
 
@@ -97,10 +98,10 @@ DEFAULTS: dict[str, Default] = {
 
 LLAMA = Architecture(
     name="llama",
-    hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM"),
+    hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"),
     model_types=("llama",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + GATED_MLP + MLP_BIAS,
-    defaults=DEFAULTS | {"head_dim": _computed_head_dim},
+    defaults=DEFAULTS | {"head_dim": computed_head_dim},
     metadata=llama_metadata,
     generated_tensors=rope_factors,
     check=silu,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import block, in_layers
+from toolkit.architectures.base import block, in_layers, other_than
 from toolkit.architectures.checks import all_of, silu
 from toolkit.architectures.experts import shared_expert, stacked_and_transposed
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, LLAMA, llama_metadata
@@ -27,10 +27,6 @@ def _has_experts(config: ModelConfig, layer: int) -> bool:
     return (layer + 1) % config.integer("interleave_moe_layer_step") == 0
 
 
-def _is_dense(config: ModelConfig, layer: int) -> bool:
-    return not _has_experts(config, layer)
-
-
 def _metadata(config: ModelConfig) -> Metadata:
     metadata = llama_metadata(config) | {
         "feed_forward_length": uint32(config.integer(_DENSE_FF)),
@@ -47,7 +43,10 @@ LLAMA4 = replace(
     name="llama4",
     hf_classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration"),
     model_types=("llama4_text", "llama4"),
-    tensors=AROUND_THE_BLOCKS + ATTENTION + in_layers(DENSE, _is_dense) + in_layers(MIXTURE, _has_experts),
+    tensors=AROUND_THE_BLOCKS
+    + ATTENTION
+    + in_layers(DENSE, other_than(_has_experts))
+    + in_layers(MIXTURE, _has_experts),
     defaults=DEFAULTS
     | {
         "num_key_value_heads": 8,

@@ -5,7 +5,7 @@ from toolkit.architectures.checks import silu
 from toolkit.architectures.mamba import AROUND, NO_ATTENTION, state_space_metadata, unbounded
 from toolkit.architectures.row_sources import Reshaped
 from toolkit.architectures.transforms import column, compose, negative_exponential, squeeze
-from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.checkpoint.model_config import Default, ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 from toolkit.gguf.rows import RowSource
 
@@ -41,6 +41,14 @@ def heads_metadata(config: ModelConfig) -> Metadata:
     """Return the sizes of the state spaces; `time_step_rank` is the number of heads."""
     return state_space_metadata(config) | {"ssm.group_count": uint32(config.integer("ssm_groups"))}
 
+
+HYBRID_DEFAULTS: dict[str, Default] = {
+    "ssm_rank": lambda config: config.get("mamba_n_heads", 128),
+    "ssm_groups": lambda config: config.get("mamba_n_groups", 1),
+    "ssm_state": lambda config: config.get("mamba_d_state", 256),
+    "ssm_conv": lambda config: config.get("mamba_d_conv", 4),
+}
+"""the lengths of the mixer as models that also attend spell them"""
 
 MAMBA2 = Architecture(
     name="mamba2",

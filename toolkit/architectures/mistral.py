@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.llama import LLAMA
+from toolkit.architectures.llama import DEFAULTS, LLAMA
 
 MISTRAL = replace(
     LLAMA,
     hf_classes=("MistralForCausalLM",),
     model_types=("mistral",),
-    defaults={key: value for key, value in LLAMA.defaults.items() if key != "head_dim"}
-    | {"num_key_value_heads": 8, "max_position_embeddings": 131072},
+    defaults=DEFAULTS | {"num_key_value_heads": 8, "max_position_embeddings": 131072},
 )
 
 ARCHITECTURES = (MISTRAL,)

@@ -13,9 +13,9 @@ from toolkit.architectures.llama import (
     NORMS,
     OUTPUT_NORM,
     PLAIN_MLP,
+    computed_head_dim,
 )
-from toolkit.architectures.phi import rotary_metadata
-from toolkit.architectures.rope import global_rope
+from toolkit.architectures.rope import global_rope, rotary_metadata
 from toolkit.architectures.transforms import plus_one
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, string, uint32
@@ -48,7 +48,7 @@ NEMOTRON = replace(
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
         "partial_rotary_factor": 0.5,
-        "head_dim": lambda config: config.integer("hidden_size") // config.integer("num_attention_heads"),
+        "head_dim": computed_head_dim,
     },
     metadata=_metadata,
     generated_tensors=no_generated_tensors,

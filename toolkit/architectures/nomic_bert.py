@@ -3,7 +3,17 @@
 from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.base import Architecture, Naming, TensorRule, biases, block, in_layers, rule, without
+from toolkit.architectures.base import (
+    Architecture,
+    Naming,
+    TensorRule,
+    biases,
+    block,
+    in_layers,
+    other_than,
+    rule,
+    without,
+)
 from toolkit.architectures.bert import BERT, EMBEDDINGS, encoder_metadata
 from toolkit.architectures.checks import activation, all_of, setting
 from toolkit.architectures.row_sources import Reshaped
@@ -61,10 +71,6 @@ def nomic_metadata(config: ModelConfig) -> Metadata:
 
 def _has_experts(config: ModelConfig, layer: int) -> bool:
     return layer % config.integer("moe_every_n_layers") == 1
-
-
-def _has_mlp(config: ModelConfig, layer: int) -> bool:
-    return not _has_experts(config, layer)
 
 
 def _by_expert(source: RowSource, config: ModelConfig) -> RowSource:
@@ -130,7 +136,7 @@ NOMIC_BERT_MOE = replace(
         *biases(NORM),
         *ATTENTION,
         *biases(ATTENTION),
-        *in_layers(PLAIN_MLP + biases(PLAIN_MLP), _has_mlp),
+        *in_layers(PLAIN_MLP + biases(PLAIN_MLP), other_than(_has_experts)),
         *in_layers(EXPERTS, _has_experts),
         *BLOCK_NORMS,
         *biases(BLOCK_NORMS),

@@ -2,11 +2,9 @@
 
 from toolkit.architectures.base import Architecture, biases, block, rule
 from toolkit.architectures.checks import all_of, gelu, setting
-from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import COMPUTED_BUFFERS, EMBEDDING, PROJECTIONS
-from toolkit.architectures.rope import rotary_dimensions
-from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, boolean, uint32
+from toolkit.architectures.rope import rotary_metadata
+from toolkit.gguf.format import boolean
 
 WEIGHTS = (
     rule("model.final_layernorm", "output_norm", "embd"),
@@ -17,11 +15,6 @@ WEIGHTS = (
     block("mlp.fc1", "ffn_up", "ff", "embd"),
     block("mlp.fc2", "ffn_down", "embd", "ff"),
 )
-
-
-def rotary_metadata(config: ModelConfig) -> Metadata:
-    """Return how many elements of a head are rotated."""
-    return {"rope.dimension_count": uint32(rotary_dimensions(config, head_dim(config)))}
 
 
 PHI2 = Architecture(

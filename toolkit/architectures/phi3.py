@@ -9,8 +9,7 @@ from toolkit.architectures.base import Architecture, block
 from toolkit.architectures.checks import silu
 from toolkit.architectures.dimensions import head_dim
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, NORMS
-from toolkit.architectures.phi import rotary_metadata
-from toolkit.architectures.rope import LONGROPE, global_rope, longrope_factors, rotary_dimensions
+from toolkit.architectures.rope import LONGROPE, global_rope, longrope_factors, rotary_dimensions, rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, uint32
 

@@ -1,11 +1,28 @@
 """Layers after the hidden ones that predict further tokens (multi-token prediction)."""
 
+from dataclasses import replace
+
+from toolkit.architectures.base import block
 from toolkit.checkpoint.model_config import ModelConfig
 
 STORED = "stored_prediction_layers"
 """the key under which a checkpoint's own number of them stands, which wins over what its config promises"""
 ASIDE = "mtp.aside."
 DROPPED = {r"mtp\.aside\..*": "layers that predict further tokens, which llama.cpp does not run for this architecture"}
+
+NEXT_TOKENS = (
+    block("eh_proj", "nextn.eh_proj", "embd", "2*embd"),
+    block("enorm", "nextn.enorm", "embd"),
+    block("hnorm", "nextn.hnorm", "embd"),
+    block("embed_tokens", "nextn.embed_tokens", "vocab", "embd"),
+    block("shared_head.head", "nextn.shared_head_head", "vocab", "embd"),
+    block("shared_head.norm", "nextn.shared_head_norm", "embd"),
+)
+"""the rules of such a layer beside those of an ordinary block"""
+SHARING_NEXT_TOKENS = tuple(
+    replace(one, required="embed_tokens" not in one.source and "head.head" not in one.source) for one in NEXT_TOKENS
+)
+"""the same where the embedding and mostly the output are those of the model"""
 
 
 def prediction_layers(config: ModelConfig) -> int:

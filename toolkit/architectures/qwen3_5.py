@@ -8,19 +8,18 @@ from dataclasses import replace
 
 import numpy
 
-from toolkit.architectures.base import Naming, bare_block, block, in_layers
+from toolkit.architectures.base import Naming, bare_block, block, in_layers, other_than
 from toolkit.architectures.linear_attention import (
     AROUND,
     BLOCK_NORMS,
     GATED_ATTENTION,
+    LINEAR_DEFAULTS,
     PREDICTION,
     QKV,
     STATES,
     VALUES,
     head_as_block,
-    is_full,
     is_linear,
-    layer_types,
     linear_metadata,
 )
 from toolkit.architectures.llama import GATED_MLP
@@ -94,22 +93,11 @@ QWEN3_5 = replace(
     model_types=("qwen3_5_text", "qwen3_5"),
     tensors=AROUND
     + BLOCK_NORMS
-    + in_layers(GATED_ATTENTION, is_full)
+    + in_layers(GATED_ATTENTION, other_than(is_linear))
     + in_layers(SEPARATE_STATES, is_linear)
     + GATED_MLP
     + in_layers(PREDICTION, predicts),
-    defaults=QWEN3.defaults
-    | {
-        "head_dim": 256,
-        "partial_rotary_factor": 0.25,
-        "full_attention_interval": 4,
-        "layer_types": layer_types,
-        "linear_conv_kernel_dim": 4,
-        "linear_key_head_dim": 128,
-        "linear_value_head_dim": 128,
-        "linear_num_key_heads": 16,
-        "linear_num_value_heads": 32,
-    },
+    defaults=QWEN3.defaults | LINEAR_DEFAULTS | {"head_dim": 256},
     metadata=_metadata,
     block_count=blocks,
     naming=Naming(multi_token_prediction=True),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from toolkit.architectures.checks import all_of
 from toolkit.architectures.experts import ROUTER, experts
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS
+from toolkit.architectures.qwen2 import QWEN2
 from toolkit.architectures.qwen2_moe import EVERY_LAYER_HAS_EXPERTS, experts_metadata
 from toolkit.architectures.qwen3 import HEAD_NORMS, QWEN3
 
@@ -14,8 +15,9 @@ QWEN3_MOE = replace(
     hf_classes=("Qwen3MoeForCausalLM",),
     model_types=("qwen3_moe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + ROUTER + experts(),
-    defaults={key: value for key, value in QWEN3.defaults.items() if key != "head_dim"}
+    defaults=QWEN2.defaults
     | {
+        "attention_bias": False,
         "intermediate_size": 6144,
         "num_key_value_heads": 4,
         "num_local_experts": 128,

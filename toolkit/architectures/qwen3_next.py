@@ -2,20 +2,19 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import Naming, block, in_layers
+from toolkit.architectures.base import Naming, block, in_layers, other_than
 from toolkit.architectures.experts import ROUTER, experts
 from toolkit.architectures.linear_attention import (
     AROUND,
     BLOCK_NORMS,
     GATED_ATTENTION,
     KEYS,
+    LINEAR_DEFAULTS,
     PREDICTION,
     STATES,
     VALUES,
     head_as_block,
-    is_full,
     is_linear,
-    layer_types,
     linear_metadata,
 )
 from toolkit.architectures.prediction import blocks, predicts
@@ -63,29 +62,22 @@ QWEN3_NEXT = replace(
     model_types=("qwen3_next",),
     tensors=AROUND
     + BLOCK_NORMS
-    + in_layers(GATED_ATTENTION, is_full)
+    + in_layers(GATED_ATTENTION, other_than(is_linear))
     + in_layers(FUSED_STATES, is_linear)
     + ROUTER
     + experts()
     + SHARED_EXPERT
     + in_layers(PREDICTION, predicts),
     defaults=QWEN3_MOE.defaults
+    | LINEAR_DEFAULTS
     | {
         "intermediate_size": 5632,
         "num_key_value_heads": 2,
         "head_dim": 256,
-        "partial_rotary_factor": 0.25,
         "num_local_experts": 512,
         "num_experts_per_tok": 10,
         "moe_intermediate_size": 512,
         "shared_expert_intermediate_size": 512,
-        "full_attention_interval": 4,
-        "layer_types": layer_types,
-        "linear_conv_kernel_dim": 4,
-        "linear_key_head_dim": 128,
-        "linear_value_head_dim": 128,
-        "linear_num_key_heads": 16,
-        "linear_num_value_heads": 32,
     },
     metadata=lambda config: experts_metadata(config) | linear_metadata(config),
     block_count=blocks,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from toolkit.architectures.dimensions import head_dim
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 from toolkit.gguf.format import Metadata, ValueType, array, float32, is_number, string, uint32
@@ -75,6 +76,11 @@ def rotary_dimensions(config: ModelConfig, head_length: int) -> int:
     return int(head_length * factor)
 
 
+def rotary_metadata(config: ModelConfig) -> Metadata:
+    """Return how many elements of a head are rotated, for graphs that would rotate all of them."""
+    return {"rope.dimension_count": uint32(rotary_dimensions(config, head_dim(config)))}
+
+
 def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
     """Refuse a rope type that the architecture does not know; dropping one would ruin long contexts in silence.
 
@@ -107,8 +113,8 @@ def rope_theta(config: ModelConfig) -> float:
     return config.number("rope_theta") if theta is None else _number(rope, "rope_theta")
 
 
-def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[numpy.float32] | None:
-    """Return float32 [head_dim / 2], what llama.cpp divides each rope frequency by; None unless the type is llama3.
+def llama3_frequency_factors(config: ModelConfig, dimensions: int) -> NDArray[numpy.float32] | None:
+    """Return float32 [dimensions / 2], what llama.cpp divides each rope frequency by; None unless the type is llama3.
 
     Frequencies whose wavelength is short against the original context stay, long ones are divided by `factor`, and
     those between are blended (`_compute_llama3_parameters` of transformers; computed in float32 as llama.cpp's
@@ -131,7 +137,7 @@ def llama3_frequency_factors(config: ModelConfig, head_dim: int) -> NDArray[nump
             f"config.json: llama3 rope scaling needs a positive factor and low_freq_factor < high_freq_factor, "
             f"found {factor:g}, {low:g} and {high:g}"
         )
-    exponents = numpy.arange(0, head_dim, 2, dtype=numpy.float32) / numpy.float32(head_dim)
+    exponents = numpy.arange(0, dimensions, 2, dtype=numpy.float32) / numpy.float32(dimensions)
     powers = numpy.float64(rope_theta(config)) ** exponents.astype(numpy.float64)
     frequencies = numpy.float32(1.0) / powers.astype(numpy.float32)
     # a number over a tensor is, in torch, the number times the tensor's reciprocal, which rounds twice

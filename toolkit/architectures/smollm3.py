@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from toolkit.architectures.checks import silu
-from toolkit.architectures.llama import LLAMA
+from toolkit.architectures.llama import DEFAULTS, LLAMA
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 
@@ -26,7 +26,7 @@ SMOLLM3 = replace(
     name="smollm3",
     hf_classes=("SmolLM3ForCausalLM",),
     model_types=("smollm3",),
-    defaults={key: value for key, value in LLAMA.defaults.items() if key != "head_dim"}
+    defaults=DEFAULTS
     | {
         "num_key_value_heads": 4,
         "max_position_embeddings": 32768,

@@ -2,6 +2,7 @@
 
 from toolkit.architectures.base import Architecture, biases
 from toolkit.architectures.checks import all_of, setting, silu
+from toolkit.architectures.gpt_neox import residual_metadata
 from toolkit.architectures.llama import (
     AROUND_THE_BLOCKS,
     ATTENTION,
@@ -11,14 +12,6 @@ from toolkit.architectures.llama import (
     OUTPUT_NORM,
     PROJECTIONS,
 )
-from toolkit.architectures.phi import rotary_metadata
-from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, boolean
-
-
-def _metadata(config: ModelConfig) -> Metadata:
-    return rotary_metadata(config) | {"use_parallel_residual": boolean(config["use_parallel_residual"])}
-
 
 STABLELM = Architecture(
     name="stablelm",
@@ -41,7 +34,7 @@ STABLELM = Architecture(
         "use_parallel_residual": False,
         "tie_word_embeddings": False,
     },
-    metadata=_metadata,
+    metadata=residual_metadata,
     unwritten=frozenset({"rope"}),
     norm="layer_norm_eps",
     check=all_of(silu, setting("qk_layernorm", False)),

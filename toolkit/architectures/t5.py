@@ -65,20 +65,11 @@ def _side(side: str, short: str, count_key: str) -> Rules:
     if side == "decoder":
         rules += (*_attention(part, "1.EncDecAttention", "cross_attn"), part("1.layer_norm", "cross_attn_norm", "embd"))
     rules += _mlp(part, 2 if side == "decoder" else 1)
+    # the two sides may have different numbers of blocks
     return (
         rule(f"model.{side}.final_layer_norm", f"{short}.output_norm", "embd"),
-        *(_limited(one, count_key) for one in rules),
+        *in_layers(rules, lambda config, layer: layer < config.integer(count_key)),
     )
-
-
-def _limited(one: TensorRule, count_key: str) -> TensorRule:
-    """Return the rule for the blocks of its side; the two may have different numbers of them."""
-    chosen = one.layers
-
-    def applies(config: ModelConfig, layer: int) -> bool:
-        return layer < config.integer(count_key) and (chosen is None or chosen(config, layer))
-
-    return replace(one, layers=applies)
 
 
 def _metadata(config: ModelConfig) -> Metadata:
