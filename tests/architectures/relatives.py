@@ -1,76 +1,7 @@
-"""Small checkpoints of families that resemble one of the kit's cases but share no checkpoint with it: all weights are made up here.
+"""Small checkpoints of families that resemble one of the kit's cases but share no checkpoint with it: all weights are made up here."""
 
-As in `variants.py`, `reference/NAME.json` is the fingerprint of what llama.cpp's own converter makes of them in f32.
-"""
-
-import shutil
-from collections.abc import Mapping
-from typing import Any
-
-import numpy
-from compare import KIT
+from architectures.made_up_tensors import Shapes, blocks, copy_tokenizer, made_up, replace_all
 from editable_checkpoint import EditableCheckpoint
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def made_up(seed: int, shapes: Shapes, dtype: str = "BF16") -> dict[str, tuple[str, numpy.ndarray]]:
-    """Return tensors that are exact in bfloat16; norms lie around 1."""
-    random = numpy.random.RandomState(seed)
-    return {name: _tensor(random, name, shape, dtype) for name, shape in shapes.items()}
-
-
-def _tensor(
-    random: numpy.random.RandomState, name: str, shape: tuple[int, ...], dtype: str
-) -> tuple[str, numpy.ndarray]:
-    centre = 1.0 if "norm" in name or "ln_" in name else 0.0
-    values = (centre + random.randint(-63, 64, shape) / 512).astype("<f4")
-    return (dtype, values) if dtype == "F32" else (dtype, (values.view("<u4") >> 16).astype("<u2"))
-
-
-def copy_tokenizer(checkpoint: EditableCheckpoint, case: str) -> None:
-    """Put the tokenizer files of another case in place of the checkpoint's own."""
-    for name in ("vocab.txt", "tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
-        (checkpoint.directory / name).unlink(missing_ok=True)
-    for file in (KIT / "sources" / case).iterdir():
-        if file.is_file() and file.name not in ("config.json", "weights.json"):
-            shutil.copyfile(file, checkpoint.directory / file.name)
-
-
-def blocks(prefix: str, n_layer: int, shapes: Shapes, skip: tuple[str, ...] = ()) -> dict[str, tuple[int, ...]]:
-    """Return the shapes for every block; names in `skip` are left out of the first."""
-    return {
-        f"{prefix}.{layer}.{name}": shape
-        for layer in range(n_layer)
-        for name, shape in shapes.items()
-        if layer or name not in skip
-    }
-
-
-def replace_all(checkpoint: EditableCheckpoint, config: dict[str, Any], tensors: Any) -> None:
-    checkpoint.config = config
-    checkpoint.tensors = tensors
-
-
-def modern_bert(checkpoint: EditableCheckpoint) -> None:
-    copy_tokenizer(checkpoint, "gpt2")
-    block = {
-        "attn_norm.weight": (128,), "attn.Wqkv.weight": (384, 128), "attn.Wo.weight": (128, 128), "mlp_norm.weight": (128,),
-        "mlp.Wi.weight": (192, 128), "mlp.Wo.weight": (128, 96),
-    }  # fmt: skip
-    shapes = {
-        "embeddings.tok_embeddings.weight": (390, 128), "embeddings.norm.weight": (128,), "final_norm.weight": (128,),
-        **blocks("layers", 4, block, skip=("attn_norm.weight",)),
-    }  # fmt: skip
-    config = {
-        "architectures": ["ModernBertModel"], "model_type": "modernbert", "hidden_size": 128, "intermediate_size": 96,
-        "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 390, "max_position_embeddings": 256,
-        "norm_eps": 1e-5, "layer_norm_eps": 1e-5, "local_attention": 16, "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0,
-        "local_rope_theta": 10000.0, "hidden_activation": "gelu", "attention_bias": False, "mlp_bias": False,
-        "norm_bias": False, "pad_token_id": 389, "cls_token_id": 389, "sep_token_id": 389, "torch_dtype": "float32",
-        "classifier_pooling": "mean",
-    }  # fmt: skip
-    replace_all(checkpoint, config, made_up(11, shapes, "F32"))
 
 
 def falcon_mamba(checkpoint: EditableCheckpoint) -> None:
@@ -164,8 +95,79 @@ def exaone3(checkpoint: EditableCheckpoint) -> None:
     replace_all(checkpoint, config, made_up(14, shapes))
 
 
+def glm(checkpoint: EditableCheckpoint) -> None:
+    """GLM 4 of 2024: GLM 4 without the norms after attention and MLP."""
+    checkpoint.config |= {"architectures": ["GlmForCausalLM"], "model_type": "glm", "max_position_embeddings": 512}
+    checkpoint.tensors = {
+        name: one
+        for name, one in checkpoint.tensors.items()
+        if not name.endswith(("post_self_attn_layernorm.weight", "post_mlp_layernorm.weight"))
+    }
+
+
+def trinity(checkpoint: EditableCheckpoint) -> None:
+    """Arcee's Trinity: a gate on attention, norms on both sides, four layers for the pattern of windows."""
+    attention = {
+        "q_proj.weight": (128, 128), "k_proj.weight": (64, 128), "v_proj.weight": (64, 128), "o_proj.weight": (128, 128),
+        "gate_proj.weight": (128, 128), "q_norm.weight": (32,), "k_norm.weight": (32,),
+    }  # fmt: skip
+    norms = ("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm")
+    block = {f"self_attn.{name}": shape for name, shape in attention.items()} | {
+        f"{name}.weight": (128,) for name in norms
+    }
+    router = {"router.gate.weight": (4, 128), "expert_bias": (4,)}
+    mixtures = mixture(DENSE, 64, router)
+    for layer in (2, 3):
+        mixtures |= {
+            name.replace(".1.", f".{layer}.", 1): shape for name, shape in mixtures.items() if "layers.1." in name
+        }
+    shapes = {
+        "model.embed_tokens.weight": (400, 128), "model.norm.weight": (128,), "lm_head.weight": (400, 128),
+        **blocks("model.layers", 4, block), **mixtures,
+    }  # fmt: skip
+    config = {
+        "architectures": ["AfmoeForCausalLM"], "model_type": "afmoe", "hidden_size": 128, "intermediate_size": 96,
+        "moe_intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+        "num_dense_layers": 1, "num_experts": 4, "num_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 1,
+        "topk_group": 1, "route_norm": True, "route_scale": 2.5, "score_func": "sigmoid", "mup_enabled": True,
+        "sliding_window": 16, "global_attn_every_n_layers": 4,
+        "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
+        "rms_norm_eps": 1e-5, "rope_theta": 10000, "max_position_embeddings": 256, "vocab_size": 400, "hidden_act": "silu",
+        "attention_bias": False, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    replace_all(checkpoint, config, made_up(22, shapes))
+
+
+def smallthinker(checkpoint: EditableCheckpoint) -> None:
+    """Experts of every layer, four layers for the pattern of windows."""
+    attention = {
+        "q_proj.weight": (128, 128), "k_proj.weight": (64, 128), "v_proj.weight": (64, 128), "o_proj.weight": (128, 128),
+    }  # fmt: skip
+    block = NORMS | {f"self_attn.{name}": shape for name, shape in attention.items()}
+    block |= {"block_sparse_moe.primary_router.weight": (4, 128)}
+    for expert in range(4):
+        block |= {
+            f"block_sparse_moe.experts.{expert}.{name.replace('_proj', '')}": shape for name, shape in EXPERT.items()
+        }
+    shapes = {
+        "model.embed_tokens.weight": (400, 128), "model.norm.weight": (128,), "lm_head.weight": (400, 128),
+        **blocks("model.layers", 4, block),
+    }  # fmt: skip
+    config = {
+        "architectures": ["SmallThinkerForCausalLM"], "model_type": "smallthinker", "hidden_size": 128,
+        "moe_ffn_hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+        "moe_num_primary_experts": 4, "moe_num_active_primary_experts": 2, "moe_primary_router_apply_softmax": False,
+        "sliding_window_layout": [0, 1, 1, 1], "rope_layout": [0, 1, 1, 1], "sliding_window_size": 4096,
+        "rms_norm_eps": 1e-6, "rope_theta": 1500000.0, "max_position_embeddings": 256, "vocab_size": 400,
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    replace_all(checkpoint, config, made_up(23, shapes))
+
+
 RELATIVES = {
-    "modern_bert": ("bert", modern_bert),
+    "trinity": ("qwen2", trinity),
+    "smallthinker": ("qwen2", smallthinker),
+    "glm": ("glm4", glm),
     "falcon_mamba": ("mamba", falcon_mamba),
     "deepseek_moe": ("deepseek_v2", deepseek_moe),
     "ling2": ("bailing_moe", ling2),

@@ -10,7 +10,7 @@ from editable_checkpoint import edit_case
 from toolkit.architectures import find_architecture, known_architectures
 from toolkit.architectures.evidence import COMPARED, REFUSED
 from toolkit.checkpoint.checkpoint import open_checkpoint
-from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig, normalise
 from toolkit.errors import ConfigError
 
 KNOWN = {name for known in known_architectures() for name in known.hf_classes}
@@ -20,7 +20,9 @@ def class_of_variant(name, root):
     case, change = VARIANTS[name]
     checkpoint = edit_case(case, root)
     change(checkpoint)
-    return open_checkpoint(checkpoint.save()).config["architectures"][0]
+    config = normalise(open_checkpoint(checkpoint.save()).config)
+    whole, text = config.get("wrapper_architectures", [""]), config.get("architectures", [""])
+    return whole[0] if whole[0] in KNOWN else text[0]
 
 
 def test_exactly_the_classes_of_the_kit_and_of_the_variants_count_as_compared(tmp_path):

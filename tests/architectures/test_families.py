@@ -22,7 +22,6 @@ from toolkit.sources.hf_source import source_from_checkpoint
         ("minicpm3", {"scale_emb": 10}, "scale_emb is 10"),
         ("hunyuan", {"max_position_embeddings": 4096}, "llama.cpp knows it for a base of 10000"),
         ("granitemoehybrid", {"position_embedding_type": "rope"}, "position_embedding_type is 'rope'"),
-        ("gemma4", {"hidden_size_per_layer_input": 16}, "hidden_size_per_layer_input is 16"),
         ("bailing_moe", {"norm_head": True}, "norm_head is True"),
         ("phi3", {"rope_scaling": {"type": "longrope", "long_factor": [1.0]}}, "long_factor must list 32 numbers"),
     ],

@@ -5,39 +5,15 @@
 """
 
 import json
-from typing import Any
 
 import numpy
-from architectures.relatives import RELATIVES, copy_tokenizer
+from architectures.encoders import ENCODERS
+from architectures.made_up_tensors import GATE_UP_DOWN, bfloat16
+from architectures.multimodal import MULTIMODAL
+from architectures.relatives import RELATIVES
 from editable_checkpoint import EditableCheckpoint
 from mistral_checkpoint import as_mistral_format
 from tokenizer.rank_files import SPECIAL_V7, ranked_tokens, tekken_json, tiktoken_lines, write_json
-from tokenizer.unigram_file import write_xlm_roberta_json
-
-TOP_LEVEL = ("torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id")
-EXPERTS = "model.layers.0.mlp.experts."
-GATE_UP_DOWN = ("gate_proj", "up_proj", "down_proj")
-
-
-def as_text_of(
-    checkpoint: EditableCheckpoint, class_: str, model_type: str, text_type: str, vision: dict[str, Any]
-) -> None:
-    """Move the config into the `text_config` of a multimodal model."""
-    config = checkpoint.config
-    text = {key: value for key, value in config.items() if key not in ("architectures", "model_type")}
-    top = {key: value for key, value in config.items() if key in TOP_LEVEL}
-    checkpoint.config = top | {
-        "architectures": [class_],
-        "model_type": model_type,
-        "text_config": text | {"model_type": text_type},
-        "vision_config": vision,
-    }
-
-
-def mistral_small(checkpoint: EditableCheckpoint) -> None:
-    vision = {"model_type": "pixtral", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    as_text_of(checkpoint, "Mistral3ForConditionalGeneration", "mistral3", "mistral", vision)
-    checkpoint.rename("", "language_model.")
 
 
 def ministral(checkpoint: EditableCheckpoint) -> None:
@@ -47,42 +23,6 @@ def ministral(checkpoint: EditableCheckpoint) -> None:
         "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 256,
         "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
     }  # fmt: skip
-
-
-def qwen2_5_vl(checkpoint: EditableCheckpoint) -> None:
-    checkpoint.config |= {
-        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
-        "model_type": "qwen2_5_vl",
-        "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
-        "vision_config": {"depth": 1, "hidden_size": 64, "num_heads": 2},
-    }
-
-
-def qwen3_vl(checkpoint: EditableCheckpoint) -> None:
-    see(checkpoint, "Qwen3VLForConditionalGeneration", "qwen3_vl", [24, 20, 20])
-
-
-def qwen3_vl_moe(checkpoint: EditableCheckpoint) -> None:
-    see(checkpoint, "Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", [12, 10, 10])
-    gate, up, down = (
-        numpy.stack([checkpoint.tensors.pop(f"model.language_model.{rest}")[1] for rest in names])
-        for names in ([f"{EXPERTS[6:]}{expert}.{name}.weight" for expert in range(64)] for name in GATE_UP_DOWN)
-    )
-    prefix = f"model.language_model.{EXPERTS[6:]}"
-    checkpoint.tensors[f"{prefix}gate_up_proj"] = ("BF16", numpy.concatenate([gate, up], 1).swapaxes(1, 2).copy())
-    checkpoint.tensors[f"{prefix}down_proj"] = ("BF16", down.swapaxes(1, 2).copy())
-
-
-def see(checkpoint: EditableCheckpoint, class_: str, model_type: str, sections: list[int]) -> None:
-    as_text_of(
-        checkpoint, class_, model_type, f"{model_type}_text", {"depth": 2, "deepstack_visual_indexes": [0, 1, 2]}
-    )
-    checkpoint.config["text_config"]["rope_scaling"] = {
-        "mrope_interleaved": True,
-        "mrope_section": sections,
-        "rope_type": "default",
-    }
-    checkpoint.rename("model.", "model.language_model.")
 
 
 def qwen3_5_moe(checkpoint: EditableCheckpoint) -> None:
@@ -101,18 +41,6 @@ def qwen3_5_moe(checkpoint: EditableCheckpoint) -> None:
         for name in GATE_UP_DOWN:
             del checkpoint.tensors[f"{block}.mlp.{name}.weight"]
         checkpoint.tensors |= {f"{block}.mlp.{name}": bfloat16(random, shape) for name, shape in shapes.items()}
-
-
-def bfloat16(random: numpy.random.RandomState, shape: tuple[int, ...]) -> tuple[str, numpy.ndarray]:
-    values = (random.randint(-127, 128, shape) / 1024).astype("<f4")  # exact in bfloat16
-    return "BF16", (values.view("<u4") >> 16).astype("<u2")
-
-
-def llama4_vision(checkpoint: EditableCheckpoint) -> None:
-    as_text_of(
-        checkpoint, "Llama4ForConditionalGeneration", "llama4", "llama4_text", {"model_type": "llama4_vision_model"}
-    )
-    checkpoint.rename("", "language_model.")
 
 
 def granite4_micro(checkpoint: EditableCheckpoint) -> None:
@@ -140,120 +68,6 @@ def gpt_oss_plain(checkpoint: EditableCheckpoint) -> None:
             checkpoint.tensors[f"{prefix}{name}"] = bfloat16(random, shape)
 
 
-DISTILLED = {
-    "encoder.layer": "transformer.layer", "attention.self.query": "attention.q_lin", "attention.self.key": "attention.k_lin",
-    "attention.self.value": "attention.v_lin", "attention.output.dense": "attention.out_lin",
-    "attention.output.LayerNorm": "sa_layer_norm", "intermediate.dense": "ffn.lin1", "output.dense": "ffn.lin2",
-    "output.LayerNorm": "output_layer_norm",
-}  # fmt: skip
-"""BERT's names -> DistilBERT's, the longer ones first."""
-
-
-def distilbert(checkpoint: EditableCheckpoint) -> None:
-    checkpoint.config = {
-        "architectures": ["DistilBertModel"], "model_type": "distilbert", "activation": "gelu", "dim": 256,
-        "hidden_dim": 256, "n_heads": 4, "n_layers": 1, "max_position_embeddings": 128, "vocab_size": 390,
-        "pad_token_id": 0, "torch_dtype": "float32",
-    }  # fmt: skip
-    for old, new in DISTILLED.items():
-        checkpoint.tensors = {name.replace(old, new): one for name, one in checkpoint.tensors.items()}
-    checkpoint.tensors = {
-        f"distilbert.{name}": one
-        for name, one in checkpoint.tensors.items()
-        if not name.startswith(("pooler.", "embeddings.token_type"))
-    }
-    random = numpy.random.RandomState(2)
-    checkpoint.tensors["vocab_transform.weight"] = float32(random, (256, 256))
-
-
-def float32(random: numpy.random.RandomState, shape: tuple[int, ...]) -> tuple[str, numpy.ndarray]:
-    return "F32", (random.standard_normal(shape) / 16).astype("<f4")
-
-
-def roberta(checkpoint: EditableCheckpoint) -> None:
-    copy_tokenizer(checkpoint, "gpt2")
-    with_roberta_template(checkpoint)
-    checkpoint.config |= {
-        "architectures": ["RobertaModel"], "model_type": "roberta", "pad_token_id": 1, "layer_norm_eps": 1e-5,
-        "bos_token_id": 0, "eos_token_id": 2,
-    }  # fmt: skip
-    checkpoint.rename("", "roberta.")
-
-
-def with_roberta_template(checkpoint: EditableCheckpoint) -> None:
-    path = checkpoint.directory / "tokenizer.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    end = content["added_tokens"][0]
-    content["post_processor"] = {
-        "type": "RobertaProcessing", "sep": [end["content"], end["id"]], "cls": [end["content"], end["id"]],
-        "trim_offsets": True, "add_prefix_space": False,
-    }  # fmt: skip
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-
-
-def xlm_roberta_classifier(checkpoint: EditableCheckpoint) -> None:
-    """A reranker: one class, with the head's two matrices."""
-    checkpoint.config |= {"architectures": ["XLMRobertaForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
-    checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if not name.startswith("pooler.")}
-    checkpoint.rename("", "roberta.")
-    random = numpy.random.RandomState(4)
-    checkpoint.tensors |= {
-        "classifier.dense.weight": float32(random, (128, 128)), "classifier.dense.bias": float32(random, (128,)),
-        "classifier.out_proj.weight": float32(random, (1, 128)), "classifier.out_proj.bias": float32(random, (1,)),
-    }  # fmt: skip
-
-
-def keep_only_unigram_json(checkpoint: EditableCheckpoint) -> None:
-    """Leave the vocabulary in tokenizer.json only; the reference takes two flags from where they mean something else."""
-    write_xlm_roberta_json(checkpoint.directory)
-    (checkpoint.directory / "sentencepiece.bpe.model").unlink()
-    config = checkpoint.directory / "tokenizer_config.json"
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    settings |= {"add_prefix_space": True, "clean_up_tokenization_spaces": True}
-    config.write_text(json.dumps(settings), encoding="utf-8")
-
-
-def bert_classifier(checkpoint: EditableCheckpoint) -> None:
-    """A classifier of three classes; the reference forgets its pooler, so there is no fingerprint."""
-    checkpoint.config |= {
-        "architectures": ["BertForSequenceClassification"], "id2label": {"0": "no", "1": "maybe", "2": "yes"},
-    }  # fmt: skip
-    checkpoint.rename("", "bert.")
-    random = numpy.random.RandomState(7)
-    checkpoint.tensors |= {
-        "classifier.weight": float32(random, (3, 256)), "classifier.bias": float32(random, (3,)),
-    }  # fmt: skip
-
-
-def nomic_bert_moe(checkpoint: EditableCheckpoint) -> None:
-    """Nomic's second version: experts in every other block, a unigram vocabulary."""
-    copy_tokenizer(checkpoint, "xlm_roberta")
-    keep_only_unigram_json(checkpoint)
-    checkpoint.config |= {
-        "activation_function": "gelu", "qkv_proj_bias": True, "mlp_fc1_bias": True, "mlp_fc2_bias": True,
-        "n_positions": 2048, "moe_every_n_layers": 2, "moe_top_k": 2, "num_experts": 4, "pad_token_id": 1,
-        "type_vocab_size": 1, "vocab_size": 400, "rotary_emb_base": 10000,
-    }  # fmt: skip
-    tensors = checkpoint.tensors
-    random = numpy.random.RandomState(5)
-    tensors["embeddings.word_embeddings.weight"] = float32(random, (400, 128))
-    tensors["embeddings.token_type_embeddings.weight"] = float32(random, (1, 128))
-    for layer in range(2):
-        prefix = f"encoder.layers.{layer}"
-        for name in ("fc11", "fc12", "fc2"):
-            del tensors[f"{prefix}.mlp.{name}.weight"]
-        tensors[f"{prefix}.attn.Wqkv.bias"] = float32(random, (384,))
-        tensors[f"{prefix}.attn.out_proj.bias"] = float32(random, (128,))
-    tensors |= {
-        "encoder.layers.0.mlp.fc1.weight": float32(random, (128, 128)), "encoder.layers.0.mlp.fc1.bias": float32(random, (128,)),
-        "encoder.layers.0.mlp.fc2.weight": float32(random, (128, 128)), "encoder.layers.0.mlp.fc2.bias": float32(random, (128,)),
-        "encoder.layers.1.mlp.router.layer.weight": float32(random, (4, 128)),
-        "encoder.layers.1.mlp.experts.mlp.w1": float32(random, (512, 128)),
-        "encoder.layers.1.mlp.experts.mlp.w2": float32(random, (512, 128)),
-        "encoder.layers.1.mlp.experts.bias": float32(random, (128,)),
-    }  # fmt: skip
-
-
 def t5_encoder(checkpoint: EditableCheckpoint) -> None:
     checkpoint.config |= {"architectures": ["T5EncoderModel"], "num_decoder_layers": 3}
     checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if not name.startswith("decoder.")}
@@ -269,28 +83,6 @@ def t5_first(checkpoint: EditableCheckpoint) -> None:
         if "wi_0" not in name and not name.startswith("decoder.block.1.")
     }
     checkpoint.tensors["lm_head.weight"] = bfloat16(numpy.random.RandomState(6), (400, 128))
-
-
-def qwen3_embedding(checkpoint: EditableCheckpoint) -> None:
-    """Qwen3-Embedding: the decoder without its prefix, and the files of sentence-transformers."""
-    checkpoint.rename("model.", "")
-    pool(checkpoint, "pooling_mode_lasttoken")
-
-
-def embedding_gemma(checkpoint: EditableCheckpoint) -> None:
-    checkpoint.rename("model.", "")
-    checkpoint.config |= {"architectures": ["Gemma3TextModel"], "use_bidirectional_attention": True}
-    pool(checkpoint, "pooling_mode_mean_tokens")
-
-
-def pool(checkpoint: EditableCheckpoint, mode: str) -> None:
-    """Write the files of sentence-transformers that say how embeddings are pooled."""
-    modules = [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
-               {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]  # fmt: skip
-    (checkpoint.directory / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
-    (checkpoint.directory / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 256, "pooling_mode_max_tokens": False, mode: True}
-    (checkpoint.directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
 
 
 def without_tokenizer(checkpoint: EditableCheckpoint) -> None:
@@ -420,29 +212,20 @@ def internlm3(checkpoint: EditableCheckpoint) -> None:
 
 
 VARIANTS = {
-    "internlm3": ("llama_linear", internlm3),
+    **ENCODERS,
+    **MULTIMODAL,
     **RELATIVES,
+    "internlm3": ("llama_linear", internlm3),
     "orion": ("llama2", orion),
     "mistral_tekken": ("mistral_nemo", mistral_tekken),
     "mistral_tekken_v7": ("mistral_nemo", mistral_tekken_v7),
     "mistral_format": ("mistral_nemo", mistral_format),
     "kimi": ("deepseek_v3", kimi),
     "qwen1": ("qwen2", qwen1),
-    "distilbert": ("bert", distilbert),
-    "roberta": ("bert", roberta),
-    "nomic_bert_moe": ("nomic_bert", nomic_bert_moe),
-    "xlm_roberta_classifier": ("xlm_roberta", xlm_roberta_classifier),
     "t5_encoder": ("t5", t5_encoder),
     "t5_first": ("t5", t5_first),
-    "embedding_gemma": ("gemma3", embedding_gemma),
-    "qwen3_embedding": ("qwen3", qwen3_embedding),
     "gpt_oss_plain": ("gpt_oss", gpt_oss_plain),
     "granite4_micro": ("granitemoehybrid", granite4_micro),
-    "mistral_small": ("mistral", mistral_small),
     "ministral": ("mistral", ministral),
-    "qwen2_5_vl": ("qwen2", qwen2_5_vl),
-    "qwen3_vl": ("qwen3", qwen3_vl),
-    "qwen3_vl_moe": ("qwen3_moe", qwen3_vl_moe),
     "qwen3_5_moe": ("qwen3_5", qwen3_5_moe),
-    "llama4_vision": ("llama4", llama4_vision),
 }

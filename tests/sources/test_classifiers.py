@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from architectures.variants import bert_classifier, xlm_roberta_classifier
+from architectures.encoders import bert_classifier, modern_bert_classifier, xlm_roberta_classifier
 from logits import token_ids
 from twins import changed_case, convert_edited
 
@@ -15,6 +15,7 @@ from toolkit.llama.native import llama_cpp
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classifier_scores.json").read_text(encoding="utf-8"))
 CASES = {
     "bert_classifier": ("bert", bert_classifier),
+    "modern_bert_classifier": ("bert", modern_bert_classifier),
     "xlm_roberta_classifier": ("xlm_roberta", xlm_roberta_classifier),
 }
 TOLERANCE = 2e-3

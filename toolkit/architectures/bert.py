@@ -27,6 +27,10 @@ BLOCK = (
     _layer("output.LayerNorm", "layer_output_norm", "embd"),
 )
 POOLER = {r"(model\.)?pooler\..*": "the pooler, which embeddings do not pass"}
+PREDICTION_HEAD = {
+    r"(model\.)?(head|decoder)\..*": "the head that training used, which embeddings do not pass",
+}
+"""of ModernBERT; its classifiers pass it too"""
 LANGUAGE_HEAD = {
     r"(model\.)?cls\.(predictions|seq_relationship)\..*": "the head that training used, which embeddings do not pass",
     r"(model\.)?lm_head\..*": "the head that training used, which embeddings do not pass",
@@ -43,7 +47,7 @@ def encoder_metadata(config: ModelConfig) -> Metadata:
 
 def classifier_metadata(config: ModelConfig) -> Metadata:
     """Return the names of the classes, whose number llama.cpp reads off them."""
-    return encoder_metadata(config) | {"classifier.output_labels": array(ValueType.STRING, class_labels(config))}
+    return {"classifier.output_labels": array(ValueType.STRING, class_labels(config))}
 
 
 def class_labels(config: ModelConfig) -> list[str]:
@@ -57,12 +61,13 @@ def class_labels(config: ModelConfig) -> list[str]:
 
 def with_classes(architecture: Architecture, hf_class: str, head: Rules) -> Architecture:
     """Return the architecture under a head that sorts texts into classes, such as rerankers have."""
-    dropped = {pattern: why for pattern, why in architecture.dropped.items() if pattern not in POOLER}
+    part_of_head = POOLER.keys() | PREDICTION_HEAD.keys()
+    dropped = {pattern: why for pattern, why in architecture.dropped.items() if pattern not in part_of_head}
     return replace(
         architecture,
         hf_classes=(hf_class,),
         model_types=(),
-        tensors=architecture.tensors + head + biases(head),
+        tensors=architecture.tensors + head,
         defaults={**architecture.defaults, "num_labels": 2, "classes": lambda config: len(class_labels(config))},
         metadata=lambda config: architecture.metadata(config) | classifier_metadata(config),
         dropped=dropped,
@@ -106,10 +111,11 @@ BERT = Architecture(
     pools=True,
 )
 
+CLASSES = (rule("model.pooler.dense", "cls", "embd", "embd"), rule("classifier", "cls.output", "classes", "embd"))
 BERT_CLASSIFIER = with_classes(
     BERT,
     "BertForSequenceClassification",
-    (rule("model.pooler.dense", "cls", "embd", "embd"), rule("classifier", "cls.output", "classes", "embd")),
+    CLASSES + biases(CLASSES),
 )
 """Rerankers such as ms-marco-MiniLM. llama.cpp's converter leaves the pooler out, though the class passes it."""
 

@@ -1,6 +1,7 @@
 """ModernBERT: an encoder with rope, a fused QKV, a fused gated MLP, and windows in two of three blocks."""
 
-from toolkit.architectures.base import Architecture, Naming, block, in_layers, rule
+from toolkit.architectures.base import Architecture, Naming, biases, block, in_layers, rule
+from toolkit.architectures.bert import PREDICTION_HEAD, with_classes
 from toolkit.architectures.checks import activation, all_of, setting
 from toolkit.architectures.llama import COMPUTED_BUFFERS
 from toolkit.checkpoint.model_config import ModelConfig
@@ -15,8 +16,6 @@ BLOCK = (
 )
 ATTENTION_NORM = in_layers((block("attn_norm", "attn_norm", "embd"),), lambda _config, layer: layer > 0)
 """The first block takes the normed embedding as it is."""
-HEAD = r"(model\.)?(head|decoder)\..*"
-
 
 POOLING_TYPES = {"mean": 1, "cls": 2}
 
@@ -70,8 +69,16 @@ MODERN_BERT = Architecture(
     rope_types=("default",),
     vocabularies=("bpe",),
     naming=Naming(embedding="embeddings.tok_embeddings"),
-    dropped=COMPUTED_BUFFERS | {HEAD: "the head that training used, which embeddings do not pass"},
+    dropped=COMPUTED_BUFFERS | PREDICTION_HEAD,
     pools=True,
 )
 
-ARCHITECTURES = (MODERN_BERT,)
+CLASSES = (rule("classifier", "cls.output", "classes", "embd"),)
+MODERN_BERT_CLASSIFIER = with_classes(
+    MODERN_BERT,
+    "ModernBertForSequenceClassification",
+    (rule("head.dense", "cls", "embd", "embd"), rule("head.norm", "cls.norm", "embd"), *CLASSES, *biases(CLASSES)),
+)
+"""Rerankers such as gte-reranker-modernbert."""
+
+ARCHITECTURES = (MODERN_BERT, MODERN_BERT_CLASSIFIER)

@@ -26,7 +26,7 @@ def check_full_attention(config: ModelConfig) -> None:
 QWEN2 = replace(
     LLAMA,
     name="qwen2",
-    hf_classes=("Qwen2ForCausalLM", "Qwen2Model"),
+    hf_classes=("Qwen2ForCausalLM", "Qwen2Model", "DotsOCRForCausalLM"),
     model_types=("qwen2",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + QKV_BIAS + GATED_MLP,
     defaults={

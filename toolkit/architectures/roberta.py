@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import rule, transformed
+from toolkit.architectures.base import biases, rule, transformed
 from toolkit.architectures.bert import BERT, encoder_metadata, with_classes
 from toolkit.architectures.transforms import row_range
 from toolkit.checkpoint.model_config import ModelConfig
@@ -24,10 +24,11 @@ def _metadata(config: ModelConfig) -> Metadata:
     return encoder_metadata(config) | {"context_length": uint32(context)}
 
 
-CLASSIFIER = (
+CLASSES = (
     rule("classifier.dense", "cls", "embd", "embd"),
     rule("classifier.out_proj", "cls.output", "classes", "embd"),
 )
+CLASSIFIER = CLASSES + biases(CLASSES)
 
 ROBERTA = replace(
     BERT,

@@ -41,6 +41,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "partial_rotary_factor": ("rotary_pct", "rope_pct", "rope_percent"),
     "num_local_experts": ("num_experts", "n_routed_experts", "moe_num_experts"),
     "num_experts_per_tok": ("num_experts_per_token", "top_k_experts", "moe_k"),
+    "first_k_dense_replace": ("num_dense_layers",),
     "n_shared_experts": ("num_shared_experts",),
     "scoring_func": ("score_function", "score_func", "moe_router_activation_func"),
     "dtype": ("torch_dtype",),
@@ -114,16 +115,31 @@ def normalise(raw: Mapping[str, Any]) -> ModelConfig:
     Raises ConfigError if nested parts are not objects.
     """
     merged = dict(raw)
-    text_config = raw.get("text_config")
+    text_config = text_part(raw)
     if text_config is not None:
-        if not isinstance(text_config, dict):
-            raise ConfigError("config.json: text_config is not an object")
         merged |= {key: value for key, value in text_config.items() if value is not None}
         merged["wrapper_architectures"] = raw.get("architectures")
         merged["architectures"] = text_config.get("architectures")
         merged["model_type"] = text_config.get("model_type", raw.get("model_type"))
     present = {key: value for key, value in merged.items() if value is not None}
     return ModelConfig(_one_spelling(present) | {"rope": _rope(present)})
+
+
+def text_part(raw: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the config of the language model inside a multimodal one; None if the whole is a language model.
+
+    Most call it text_config, InternVL llm_config; Qwen's Omni models have it in that of the part that thinks.
+
+    Raises ConfigError if it is not an object.
+    """
+    inside = raw.get("thinker_config")
+    outer = inside if isinstance(inside, dict) else raw
+    key = next((key for key in ("text_config", "llm_config") if outer.get(key) is not None), None)
+    if key is None:
+        return None
+    if not isinstance(outer[key], dict):
+        raise ConfigError(f"config.json: {key} is not an object")
+    return dict(outer[key])
 
 
 def _one_spelling(present: dict[str, Any]) -> dict[str, Any]:

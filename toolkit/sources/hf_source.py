@@ -14,7 +14,7 @@ from toolkit.architectures.common_metadata import architecture_metadata
 from toolkit.architectures.prediction import STORED, predicts
 from toolkit.architectures.rope import check_rope_type
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
-from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.checkpoint.model_config import ModelConfig, normalise, text_part
 from toolkit.checkpoint.sentence_transformers import left_out_modules, pooling_metadata
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
@@ -198,7 +198,7 @@ def _generated(architecture: Architecture, config: ModelConfig) -> list[SourceTe
 
 
 def _raw_text_config(checkpoint: Checkpoint) -> dict[str, object]:
-    return checkpoint.config | (checkpoint.config.get("text_config") or {})
+    return checkpoint.config | (text_part(checkpoint.config) or {})
 
 
 def _summary(left_out: dict[str, str], checkpoint: Checkpoint | None = None) -> list[str]:

@@ -12,7 +12,8 @@ from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import TensorError
 
 MULTIMODAL = re.compile(
-    r"(.*\.)?(vision_\w+|visual|vision|audio_\w+|audio|multi_modal_projector|mm_projector|image_newline|patch_merger|pre_mm_projector_norm)\..*"
+    r"(.*\.)?(vision_\w+|visual|vision|embed_vision|audio_\w+|audio|embed_audio|talker|token2wav|code2wav"
+    r"|multi_modal_projector|mm_projector|connector|mlp1|image_newline|patch_merger|pre_mm_projector_norm)\..*"
     r"|(.*\.)?image_newline"
 )
 MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")

@@ -24,20 +24,23 @@ _GRANITE_TOKENS = 49152
 class Family:
     """What a family adds to its vocabulary.
 
-    `texts` and `ids` give roles that no file gives, `adds` what is added to a text where no file says; `replaced_eos` is the EOS of its chat models; `space_prefix` is
-    what its sentencepiece vocabularies do, or where that is written.
+    `texts` and `ids` give roles that no file gives, `adds` what is added to a text where no file says; `replaced` are the
+    tokens that its chat models have in a role whatever the files say; `space_prefix` is what its sentencepiece
+    vocabularies do, or where that is written.
     """
 
     texts: Mapping[str, str] | None = None
     ids: Mapping[str, int] | None = None
     adds: Mapping[str, bool] | None = None
-    replaced_eos: str | None = None
+    replaced: Mapping[str, str] | None = None
     space_prefix: bool | str | None = None
     overrides: Metadata | None = None
 
 
 _CONFIG = "tokenizer_config.json"
 _MODEL = "tokenizer.model"
+_GLM_TEXTS = {"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>"}
+_GLM4 = Family(texts=_GLM_TEXTS | {"bos": "<|endoftext|>"})
 _GLM_MOE = Family(texts={"bos": "[gMASK]", "eot": "<|user|>", "unk": "<|endoftext|>", "eom": "<|observation|>"})
 _ERNIE = Family(space_prefix=_CONFIG)
 _GEMMA = Family(space_prefix=False)
@@ -53,10 +56,13 @@ FAMILIES: dict[str, Family] = {
     "Gemma3nForConditionalGeneration": _GEMMA,
     "Gemma4ForCausalLM": Family(space_prefix=False, overrides={ADD_BOS: boolean(True)}),
     "Gemma4ForConditionalGeneration": Family(space_prefix=False, overrides={ADD_BOS: boolean(True)}),
-    "Glm4ForCausalLM": Family(
-        texts={"eos": "<|endoftext|>", "eot": "<|user|>", "unk": "<|endoftext|>", "bos": "<|endoftext|>"}
-    ),
+    "GlmForCausalLM": Family(texts=_GLM_TEXTS, overrides={ADD_BOS: boolean(False)}),
+    "Glm4ForCausalLM": _GLM4,
+    "Glm4vForConditionalGeneration": _GLM4,
+    "GlmOcrForConditionalGeneration": _GLM4,
     "Glm4MoeForCausalLM": _GLM_MOE,
+    "Glm4vMoeForConditionalGeneration": _GLM_MOE,
+    "Qwen3OmniMoeForConditionalGeneration": Family(replaced={"bos": "<|im_end|>", "eos": "<|im_end|>"}),
     "Glm4MoeLiteForCausalLM": _GLM_MOE,
     "NemotronForCausalLM": Family(
         overrides={"tokenizer.ggml.padding_token_id": uint32(0), "tokenizer.ggml.unknown_token_id": uint32(1)}
@@ -65,8 +71,9 @@ FAMILIES: dict[str, Family] = {
     "Ernie4_5_MoeForCausalLM": _ERNIE,
     "ModernBertModel": _MODERN_BERT,
     "ModernBertForMaskedLM": _MODERN_BERT,
-    "InternLM3ForCausalLM": Family(replaced_eos="<|im_end|>", space_prefix=_CONFIG),
-    "InternLM2ForCausalLM": Family(replaced_eos="<|im_end|>", space_prefix=_MODEL),
+    "ModernBertForSequenceClassification": _MODERN_BERT,
+    "InternLM3ForCausalLM": Family(replaced={"eos": "<|im_end|>"}, space_prefix=_CONFIG),
+    "InternLM2ForCausalLM": Family(replaced={"eos": "<|im_end|>"}, space_prefix=_MODEL),
 }
 
 
@@ -84,9 +91,10 @@ def with_family_tokens(
     by_text = {role: added[text] for role, text in (family.texts or {}).items() if text in added}
     by_id = {role: index for role, index in (family.ids or {}).items() if index < len(vocabulary.tokens)}
     ids = by_text | by_id | special.ids
-    replaced = [index for index, token in enumerate(vocabulary.tokens) if token.text == family.replaced_eos]
-    if replaced:
-        ids["eos"] = replaced[0]
+    for role, text in (family.replaced or {}).items():
+        found = next((index for index, token in enumerate(vocabulary.tokens) if token.text == text), None)
+        if found is not None:
+            ids[role] = found
     return replace(special, ids=ids, adds=dict(family.adds or {}) | special.adds)
 
 
