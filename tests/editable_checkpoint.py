@@ -11,7 +11,10 @@ from typing import Any
 import numpy
 from checkpoints import write_checkpoint
 
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1"}
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U32": "<u4", "I8": "i1", "U8": "u1",
+    "BOOL": "u1", "F8_E4M3": "u1",
+}  # fmt: skip
 
 
 @dataclass

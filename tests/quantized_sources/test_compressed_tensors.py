@@ -1,6 +1,6 @@
 import numpy
 import pytest
-from packed_checkpoint import e2m1, named, open_packed, random, values_of
+from packed_checkpoint import e2m1, named, open_packed, packed_bits, random, values_of
 
 from toolkit.errors import CheckpointError
 from toolkit.quantized_sources.numbers import Numbers
@@ -13,6 +13,7 @@ def settings(weights, format_="pack-quantized", **changes):
         "format": format_,
         "config_groups": groups,
         "ignore": ["lm_head"],
+        "version": "0.12.2",
         **changes,
     }
 
@@ -57,6 +58,39 @@ def test_packed_integers_have_the_padding_of_both_axes_trimmed(bits, symmetric, 
     assert sorted(opened.tensors) == ["lm_head.weight", "m.weight"]
     for step in (5, 12):
         assert numpy.array_equal(values_of(opened.tensors["m.weight"], step), weights)
+
+
+def without_gaps(codes, bits):
+    """Pack [rows, n] as version 0.18 does: codes one after the other, in as few words as hold them."""
+    missing = -codes.shape[1] % 32
+    words = packed_bits(numpy.pad(codes, ((0, 0), (0, missing))), bits)
+    return words[:, : -(-codes.shape[1] * bits // 32)].copy().view(numpy.int32)
+
+
+@pytest.mark.parametrize(("columns", "version"), [(80, "0.18.0"), (96, None)])
+@pytest.mark.parametrize("bits", [3, 5, 6, 7])
+def test_codes_that_cross_words_follow_each_other_in_newer_versions(bits, columns, version, tmp_path):
+    draw, rows = random(24), 41
+    codes, zeros = draw.integers(0, 2**bits, (rows, columns)), draw.integers(0, 2**bits, (rows, 3))
+    scales = draw.uniform(0.005, 0.02, (rows, 3)).astype(numpy.float16)
+    tensors = named(
+        weight_packed=without_gaps(codes, bits),
+        weight_scale=scales,
+        weight_zero_point=without_gaps(zeros.T, bits).T.copy(),
+        weight_shape=numpy.array([rows, columns]),
+    )
+    scheme = settings(INT4 | {"num_bits": bits, "symmetric": False}, version=version)
+    opened, _ = open_packed(tmp_path, tensors, scheme)
+    groups = numpy.arange(columns) // 32
+    weights = scales[:, groups].astype(numpy.float32) * (codes - zeros[:, groups]).astype(numpy.float32)
+    for step in (5, 41):
+        assert numpy.array_equal(values_of(opened.tensors["m.weight"], step), weights)
+
+
+def test_codes_whose_packing_nothing_tells_are_refused(tmp_path):
+    scheme = settings(INT4 | {"num_bits": 3, "symmetric": True}, version=None)
+    with pytest.raises(CheckpointError, match="with 3 bits and no version, which would say how they are packed"):
+        open_packed(tmp_path, packed(bits=3, symmetric=True)[0], scheme)
 
 
 def test_one_scale_a_row_and_columns_in_the_order_of_activations(tmp_path):
@@ -112,6 +146,14 @@ def test_nvfp4_divides_by_the_scale_of_the_tensor(tmp_path):
     tensors, weights = nvfp4()
     opened, _ = open_packed(tmp_path, tensors, settings(NVFP4, "nvfp4-pack-quantized"))
     assert numpy.array_equal(values_of(opened.tensors["m.weight"]), weights)
+
+
+@pytest.mark.parametrize(("codes", "scales"), [((6, 40), (6, 2)), ((6, 32), (6, 1)), ((6, 32), (5, 2))])
+def test_mxfp4_of_odd_shapes_is_refused(codes, scales, tmp_path):
+    tensors = named(weight_packed=numpy.zeros(codes, numpy.uint8), weight_scale=numpy.zeros(scales, numpy.uint8))
+    scheme = {"num_bits": 4, "type": "float", "strategy": "group", "group_size": 32}
+    with pytest.raises(CheckpointError, match=r"m\.weight_(packed|scale) has shape"):
+        open_packed(tmp_path, tensors, settings(scheme, "mxfp4-pack-quantized"))
 
 
 def test_groups_of_modules_have_schemes_of_their_own(tmp_path):

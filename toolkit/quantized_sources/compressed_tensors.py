@@ -1,7 +1,8 @@
-"""compressed-tensors (llm-compressor): integers packed into words, int8 or FP8 as they are, NVFP4; a scheme for each group.
+"""compressed-tensors (llm-compressor): integers packed into words, int8 or FP8 as they are, NVFP4, MXFP4; a scheme for each group.
 
 w = (q - zero) * scale, where packed integers are stored with 2 ** (bits - 1) added. `weight_zero_point` of packed
-integers is packed along the rows; both axes may be padded.
+integers is packed along the rows; both axes may be padded. Up to version 0.17 a word held whole codes; since then codes
+of 3, 5, 6 or 7 bits follow each other without gaps.
 """
 
 import re
@@ -16,13 +17,15 @@ from toolkit.errors import CheckpointError
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
 from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
 from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
+from toolkit.quantized_sources.mxfp4 import GROUP_BYTES, RepackedRows
 from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packing import Codes, unpack_word_columns, unpack_words
+from toolkit.quantized_sources.packing import Codes, WordPacking
 from toolkit.quantized_sources.parts import BYTES, FLOATS, WORDS, Parts
 from toolkit.quantized_sources.scaled import ScaledWeights
 
-PACKED, NVFP4 = "pack-quantized", "nvfp4-pack-quantized"
+PACKED, NVFP4, MXFP4 = "pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized"
 PLAIN = ("float-quantized", "int-quantized", "naive-quantized")
+_DENSE_SINCE = (0, 18)
 _PACKED_SUFFIXES = ("_packed", "_scale", "_zero_point", "_shape", "_g_idx", "_global_scale")
 
 
@@ -49,7 +52,7 @@ class _PackedMatrix:
     words: Numbers
     scales: Numbers
     zeros: Numbers | None
-    bits: int
+    packing: WordPacking
     groups: NDArray[numpy.intp]
     """[columns]: the group of each"""
 
@@ -62,28 +65,25 @@ class _PackedMatrix:
 
     def codes(self, start: int, stop: int) -> Codes:
         """Return uint8 [stop - start, columns]."""
-        return unpack_word_columns(self.words.bits[start:stop], _shifts(self.bits), self.bits)[:, : len(self.groups)]
+        return self.packing.columns(self.words.bits[start:stop])[:, : len(self.groups)]
 
     def _zeros(self, start: int, stop: int) -> NDArray[numpy.int16]:
         """Return int16 [stop - start, groups]."""
         if self.zeros is None:
-            return numpy.full((stop - start, self.scales.shape[1]), 2 ** (self.bits - 1), dtype=numpy.int16)
-        per_word = 32 // self.bits
-        first = start // per_word
-        read = unpack_words(self.zeros.bits[first : -(-stop // per_word)], _shifts(self.bits), self.bits)
-        return read[start - first * per_word : stop - first * per_word].astype(numpy.int16)
+            return numpy.full((stop - start, self.scales.shape[1]), 2 ** (self.packing.bits - 1), dtype=numpy.int16)
+        return self.packing.rows(self.zeros.bits, start, stop).astype(numpy.int16)
 
     def grid(self, group_size: int) -> Grid | None:
         """Return the integers; None where the columns of a group do not follow each other."""
         if not numpy.array_equal(self.groups, numpy.arange(len(self.groups)) // group_size):
             return None
         return Grid(
-            self.bits, group_size, self.codes, lambda start, stop: self.scales.floats(slice(start, stop)), self._zeros
+            self.packing.bits,
+            group_size,
+            self.codes,
+            lambda start, stop: self.scales.floats(slice(start, stop)),
+            self._zeros,
         )
-
-
-def _shifts(bits: int) -> tuple[int, ...]:
-    return tuple(index * bits for index in range(32 // bits))
 
 
 def open_compressed_tensors(parts: Parts) -> Opened:
@@ -94,7 +94,7 @@ def open_compressed_tensors(parts: Parts) -> Opened:
     made: dict[str, DequantizedTensor] = {}
     for module in parts.modules(".weight_packed"):
         scheme = _scheme(parts, module)
-        opener = {PACKED: _open_packed, NVFP4: _open_nvfp4}.get(scheme.format)
+        opener = {PACKED: _open_packed, NVFP4: _open_nvfp4, MXFP4: _open_mxfp4}.get(scheme.format)
         if opener is None:
             raise parts.declaration.refusal(f"in format {scheme.format!r}", module)
         made[f"{module}.weight"] = opener(parts, f"{module}.weight", scheme)
@@ -173,8 +173,8 @@ def _open_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTenso
         raise parts.declaration.refusal(f"in format {scheme.format!r} with {scheme.bits} bits", weight)
     words = parts.require_matrix(f"{weight}_packed", weight, WORDS)
     rows, columns = _stored_shape(parts, weight)
-    per_word = 32 // scheme.bits
-    parts.require_shape(words, (rows, -(-columns // per_word)))
+    packing = _packing(parts, words, scheme.bits, columns)
+    parts.require_shape(words, (rows, packing.n_words(columns)))
     size = scheme.group_size or columns
     scales = parts.require_matrix(f"{weight}_scale", words.name, FLOATS)
     groups = _groups(parts, weight, columns, size)
@@ -182,10 +182,25 @@ def _open_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTenso
     zeros = None
     if f"{weight}_zero_point" in parts.tensors:
         zeros = parts.require_matrix(f"{weight}_zero_point", words.name, WORDS)
-        parts.require_shape(zeros, (-(-rows // per_word), scales.shape[1]))
-    matrix = _PackedMatrix(words, scales, zeros, scheme.bits, groups)
+        parts.require_shape(zeros, (packing.n_words(rows), scales.shape[1]))
+    matrix = _PackedMatrix(words, scales, zeros, packing, groups)
     names = tuple(weight + suffix for suffix in _PACKED_SUFFIXES)
     return replace(parts.tensor(weight, (rows, columns), matrix.values, names), grid=matrix.grid(size))
+
+
+def _packing(parts: Parts, words: Numbers, bits: int, columns: int) -> WordPacking:
+    """Return how the codes of a matrix are packed: its words tell, else the version of what wrote them."""
+    whole, dense = WordPacking(bits, dense=False), WordPacking(bits, dense=True)
+    if 32 % bits == 0 or whole.n_words(columns) == words.shape[1] != dense.n_words(columns):
+        return whole
+    if whole.n_words(columns) != words.shape[1]:
+        return dense
+    version = re.match(r"(\d+)\.(\d+)", str(parts.declaration.settings.get("version")))
+    if version is None:
+        raise parts.declaration.refusal(
+            f"with {bits} bits and no version, which would say how they are packed", words.name
+        )
+    return dense if (int(version[1]), int(version[2])) >= _DENSE_SINCE else whole
 
 
 def _groups(parts: Parts, weight: str, columns: int, size: int) -> NDArray[numpy.intp]:
@@ -232,6 +247,19 @@ def _open_nvfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTenso
     scales = parts.require_matrix(f"{weight}_scale", codes.name, FLOATS)
     factor = parts.require(f"{weight}_global_scale", codes.name)
     return nvfp4_tensor(parts, weight, Nvfp4Parts(codes, scales, factor, divides=True))
+
+
+def _open_mxfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTensor:
+    codes = parts.require_matrix(f"{weight}_packed", weight, BYTES)
+    rows, groups = codes.shape[0], codes.shape[1] // GROUP_BYTES
+    exponents = parts.require_matrix(f"{weight}_scale", codes.name, BYTES)
+    parts.require_shape(codes, (rows, groups * GROUP_BYTES))
+    parts.require_shape(exponents, (rows, groups))
+    scales = replace(exponents, dtype="F8_E8M0")
+    matrix = Fp4Matrix(codes, scales, numpy.float32(1), divides=False, group=2 * GROUP_BYTES)
+    shape = (rows, 2 * codes.shape[1])
+    blocks = RepackedRows(shape, codes.reshaped(rows, groups, GROUP_BYTES), exponents)
+    return replace(parts.tensor(weight, shape, matrix.values, (codes.name, exponents.name)), blocks=blocks)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ class DequantizedTensor:
     parts: tuple[CheckpointTensor, ...]
     grid: Grid | None = None
     """where the columns of a row lie in groups one after the other"""
+    blocks: RowSource | None = None
+    """the same in blocks of GGUF, where it is stored on a grid of floats that GGUF has too"""
 
     @property
     def dtype(self) -> str:

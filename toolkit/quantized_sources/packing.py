@@ -1,5 +1,6 @@
 """Small codes packed into 32-bit words."""
 
+from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
@@ -41,15 +42,6 @@ def unpack_stream_columns(words: NDArray[Any], bits: int, start: int, stop: int)
     return unpack_stream(read.T, bits)[start - first * period : stop - first * period].T
 
 
-def unpack_words(words: NDArray[Any], shifts: tuple[int, ...], bits: int) -> Codes:
-    """Return uint8 [n * len(shifts), ...] for 32-bit words [n, ...]: each word holds whole codes at these shifts."""
-    stored = numpy.ascontiguousarray(words).view(numpy.uint32)
-    codes = numpy.empty((len(stored), len(shifts), *words.shape[1:]), dtype=numpy.uint8)
-    for index, shift in enumerate(shifts):
-        codes[:, index] = (stored >> shift) & (2**bits - 1)
-    return codes.reshape(-1, *words.shape[1:])
-
-
 def unpack_word_columns(words: NDArray[Any], shifts: tuple[int, ...], bits: int) -> Codes:
     """Return uint8 [rows, n * len(shifts)] for 32-bit words [rows, n]."""
     stored = numpy.ascontiguousarray(words).view(numpy.uint32)
@@ -57,6 +49,44 @@ def unpack_word_columns(words: NDArray[Any], shifts: tuple[int, ...], bits: int)
     for index, shift in enumerate(shifts):
         codes[..., index] = (stored >> shift) & (2**bits - 1)
     return codes.reshape(len(stored), -1)
+
+
+@dataclass(frozen=True)
+class WordPacking:
+    """How codes lie in 32-bit words along an axis: whole ones in each word, or one after the other without gaps."""
+
+    bits: int
+    dense: bool
+
+    def n_words(self, n_codes: int) -> int:
+        """Return how many words that many codes take."""
+        return -(-n_codes * self.bits // 32) if self.dense else -(-n_codes // self._per_word)
+
+    def columns(self, words: NDArray[Any]) -> Codes:
+        """Return uint8 [rows, columns] for words [rows, n]; there may be padding after the codes."""
+        return unpack_stream(_whole_periods(words.T, self.bits), self.bits).T if self.dense else self._in_words(words)
+
+    def rows(self, words: NDArray[Any], start: int, stop: int) -> Codes:
+        """Return uint8 [stop - start, columns] for words [n, columns], where codes are packed along the first axis."""
+        per_piece = codes_per_period(self.bits) if self.dense else self._per_word
+        n_words = per_piece * self.bits // 32 if self.dense else 1
+        first, last = start // per_piece, -(-stop // per_piece)
+        codes = self.columns(words[first * n_words : last * n_words].T).T
+        return codes[start - first * per_piece : stop - first * per_piece]
+
+    @property
+    def _per_word(self) -> int:
+        return 32 // self.bits
+
+    def _in_words(self, words: NDArray[Any]) -> Codes:
+        shifts = tuple(index * self.bits for index in range(self._per_word))
+        return unpack_word_columns(words, shifts, self.bits)
+
+
+def _whole_periods(words: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return words [n, ...] with as many zeros after them as end where a code does."""
+    missing = -len(words) % (codes_per_period(bits) * bits // 32)
+    return numpy.pad(words, ((0, missing), *((0, 0) for _ in words.shape[1:])))
 
 
 def unpack_nibbles(packed: NDArray[Any], *, high_first: bool = False) -> Codes:

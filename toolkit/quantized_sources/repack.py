@@ -41,6 +41,8 @@ def repacked(tensor: DequantizedTensor) -> KeptBlocks | None:
     Reads the scales and zeros, no codes.
     """
     grid = tensor.grid
+    if tensor.blocks is not None:
+        return KeptBlocks(tensor.blocks, 0.0)
     if (
         grid is None
         or grid.group_size % BLOCK
