@@ -1,6 +1,7 @@
 """The files of a checkpoint directory: which are read, and what is said where some are missing or are not what they seem."""
 
 import json
+import re
 import struct
 
 import numpy
@@ -126,6 +127,27 @@ def test_a_config_that_is_no_json_object_is_refused(text, directory):
 def test_a_directory_that_is_none_and_one_without_a_config(tmp_path):
     refused(tmp_path / "absent", "is not a directory; give a Hugging Face checkpoint directory, or `demo`")
     refused(tmp_path, "has no config.json; it is not a Hugging Face checkpoint directory")
+
+
+def test_a_file_of_a_checkpoint_and_a_folder_of_the_hubs_cache_come_with_the_right_place(directory):
+    write_safetensors(directory / "model.safetensors", tensors("a"))
+    place = re.escape(str(directory))
+    refused(
+        directory / "model.safetensors", f"is a file, not a directory; give the checkpoint that it is part of: {place}$"
+    )
+    snapshot = directory / "cache" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}", encoding="utf-8")
+    refused(
+        directory / "cache", f"is a folder of the hub's cache; give the checkpoint in it: {re.escape(str(snapshot))}$"
+    )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer_config.json", "chat_template.jinja"])
+def test_a_link_to_nothing_is_not_taken_for_an_absent_file(name, directory):
+    write_safetensors(directory / "weights.safetensors", tensors("a"))
+    (directory / name).symlink_to("../../blobs/0123")
+    refused(directory, f"{name} is a link to a file that does not exist; fetch the model again")
 
 
 def test_a_tensor_beyond_4_gib_converts_to_the_same_file(tmp_path):

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,20 @@ def test_places_that_cannot_be_written_are_refused_first(tmp_path):
         check_output(tmp_path, force=True)
     with pytest.raises(InputError, match="the output's name has 300 bytes, more than the 255"):
         check_output(tmp_path / ("m" * 300), force=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_what_is_no_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "broken").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("pipe", "broken", "loop"):
+        for force in (False, True):
+            with pytest.raises(InputError, match=f"{name} is no file but a device, a pipe or a broken link"):
+                check_output(tmp_path / name, force=force)
+    with pytest.raises(InputError, match="null is no file"):
+        check_output(Path(os.devnull), force=True)
+    assert Path(os.devnull).is_char_device()
 
 
 def test_a_name_of_the_greatest_length_works(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from altered_gguf import altered
 from twins import changed_case, convert_edited
 
+from toolkit.demo import demo_checkpoint
 from toolkit.gguf.format import ValueType, array, float32, items, string, uint32
 from toolkit.gguf.reader import read_gguf
 from toolkit.sources.gguf_source import source_from_gguf
@@ -129,6 +130,12 @@ def test_a_truncated_vocabulary_is_caught(checks, converted, tmp_path):
     found = checks(altered(path, tmp_path / "v.gguf", short), "llama2")
     assert {"token count", "vocabulary", "loads"} <= failing(found)
     assert found["token ids"].outcome is Outcome.UNKNOWN
+
+
+def test_a_file_with_fewer_tokens_than_its_source_fails_and_ends_nothing(converted):
+    path = converted("llama3", "q8_0")
+    found = verify(path, Origin(source_from_checkpoint(demo_checkpoint()), demo_checkpoint()), NO_RUN)
+    assert {"token count", "vocabulary", "token ids"} <= {check.name for check in found.failed}
 
 
 def test_a_changed_token_score_or_merge_is_caught(checks, converted, tmp_path):

@@ -23,6 +23,8 @@ _NOT_YET = (
     ("*.h5", "TensorFlow weights"),
     ("*.gguf", "a GGUF file (give its path, and use `quantize`)"),
 )
+_READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken")
+"""suffixes of the files that say what a model is"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     Raises CheckpointError if files are missing, truncated or malformed, or of a kind that is not supported.
     """
     if not directory.is_dir():
-        raise CheckpointError(f"{directory} is not a directory; give a Hugging Face checkpoint directory, or `demo`")
+        raise CheckpointError(_no_directory(directory))
+    _refuse_broken_links(directory)
     if is_mistral_format(path.name for path in directory.iterdir()):
         return _read_mistral(directory)
     config_file = directory / "config.json"
@@ -94,6 +97,20 @@ def _read_formats(directory: Path, config: dict[str, Any], formats: tuple[_Forma
     raise CheckpointError(_no_weights(directory))
 
 
+def _no_directory(path: Path) -> str:
+    if path.is_file():
+        return f"{path} is a file, not a directory; give the checkpoint that it is part of: {path.parent}"
+    return f"{path} is not a directory; give a Hugging Face checkpoint directory, or `demo`"
+
+
+def _refuse_broken_links(directory: Path) -> None:
+    """Refuse what would be taken for absent: a cache of the hub that somebody tidied keeps the links and not the files."""
+    broken = (path for path in sorted(directory.iterdir()) if path.suffix in _READ and path.is_symlink())
+    lost = next((path for path in broken if not path.exists()), None)
+    if lost is not None:
+        raise CheckpointError(f"{lost} is a link to a file that does not exist; fetch the model again")
+
+
 def _no_config(directory: Path) -> str:
     adapter = _adapter(directory)
     if adapter:
@@ -104,6 +121,9 @@ def _no_config(directory: Path) -> str:
             f"{directory} holds {own.name}, weights as their maker's own code reads them, which is not read here; take the model's "
             "Hugging Face files instead: config.json with model*.safetensors"
         )
+    snapshots = sorted(directory.glob("snapshots/*/config.json"))
+    if snapshots:
+        return f"{directory} is a folder of the hub's cache; give the checkpoint in it: {snapshots[-1].parent}"
     return f"{directory} has no config.json; it is not a Hugging Face checkpoint directory"
 
 

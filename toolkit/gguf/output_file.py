@@ -179,6 +179,9 @@ def _check_place(output: Path, *, force: bool) -> None:
     _check_length(output)
     if output.is_dir():
         raise InputError(f"{output} is a directory; name a file in it")
+    if os.path.lexists(output) and not output.is_file():
+        # a rename would put a file in the place of a device, a pipe, or a link to nothing
+        raise InputError(f"{output} is no file but a device, a pipe or a broken link; name another output")
     if output.exists() and not force:
         raise InputError(f"{output} exists; give another name, or --force to replace it")
     if not os.access(folder, os.W_OK):

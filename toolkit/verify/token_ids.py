@@ -81,7 +81,9 @@ def _compared(source: ModelSource, encoder: SourceEncoder, vocabulary: LlamaVoca
 
 def strung_together(source: ModelSource, vocabulary: LlamaVocabulary) -> tuple[str, ...]:
     """Return texts of a few random tokens each, which touch merges that no sentence has."""
-    ids, draw = _of_type(source, _NORMAL), numpy.random.default_rng(0)
+    # llama.cpp ends the process over an id that the file does not have
+    ids = [index for index in _of_type(source, _NORMAL) if index < vocabulary.n_tokens]
+    draw = numpy.random.default_rng(0)
     if not ids:
         return ()
     texts: list[str] = []
