@@ -17,6 +17,7 @@ ROOMS = (
     ("errors", "units", "json_files", "differences"),
     ("machine",),
     ("gguf",),
+    ("kernels",),
     ("llama",),
     ("checkpoint",),
     ("quant_profile",),
@@ -56,6 +57,7 @@ OPEN_TO_ARCHITECTURES = (
 )
 HEAVY = (
     "numpy",
+    "numba",
     "llama_cpp",
     "gguf",
     "rich",
@@ -78,6 +80,7 @@ OWNERS = {
     "huggingface_hub": ("toolkit.hub",),
     "sentencepiece": ("toolkit.tokenizer",),
     "tokenizers": ("toolkit.tokenizer", "toolkit.measures.evaluation_text"),
+    "numba": ("toolkit.kernels.compiling",),
     "jinja2": ("toolkit.measures.chat_rendering",),
 }
 """Who may import a library: a module or all below it. llama_cpp comes by name, through `llama.native.llama_cpp()` only."""

@@ -1,7 +1,8 @@
 """Carry out a conversion plan: rows in, converted rows out, each at its place in the file."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +13,7 @@ import numpy
 from toolkit.conversion.shards import Shard
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import TensorError
-from toolkit.gguf.ggml_types import BF16
+from toolkit.gguf.ggml_types import BF16, TensorType
 from toolkit.gguf.layout import Layout
 from toolkit.gguf.output_file import WorkFile, whole_or_absent
 from toolkit.gguf.output_set import all_or_none
@@ -96,10 +97,21 @@ class _Part:
 
 
 def _write_parts(parts: Sequence[_Part], options: ConversionOptions) -> None:
-    quantizer.prepare({tensor.type for part in parts for tensor in part.tensors})
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    quantizer.prepare({tensor.type for tensor in tensors})
+    quantizer.speed_up(_unweighted(tensors))
     _write_tensors(parts, options)
     for part in parts:
         part.work.write(0, part.layout.header)
+
+
+def _unweighted(tensors: Iterable[TensorPlan]) -> Counter[TensorType]:
+    """Return how many weights are quantized to each type without an importance matrix."""
+    counts: Counter[TensorType] = Counter()
+    for tensor in tensors:
+        if tensor.importance is None and tensor.source.type is not tensor.type:
+            counts[tensor.type] += math.prod(tensor.shape)
+    return counts
 
 
 def _write_tensors(parts: Sequence[_Part], options: ConversionOptions) -> None:

@@ -1,10 +1,11 @@
 """Rows of one tensor type to rows of another, through ggml's own functions.
 
-Every function works on a block of rows and keeps no state, so that any number of threads may call it.
+Every function works on a block of rows, so that any number of threads may call it.
 """
 
 import ctypes
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 from toolkit.errors import TensorError
 from toolkit.gguf.ggml_types import BF16, F16, F32, TensorType
 from toolkit.gguf.rows import Bytes
+from toolkit.kernels import Kernel, load_kernel
 from toolkit.llama import native
 
 Floats = NDArray[numpy.float32]
 
+WORTH_A_KERNEL = 1 << 28
+"""weights, for which ggml takes ten seconds and more of two cores; the first compilation of a kernel takes as long"""
 SAFE_MAGNITUDE = 16384.0
 """Weights up to here fit into F16, and so do the scales of every block type"""
+_SAMPLE_ROWS = 64
+_kernels: dict[TensorType, Kernel | None] = {}
 _BITS: dict[TensorType, numpy.dtype[Any]] = {F32: numpy.dtype("<u4"), F16: numpy.dtype("<u2"), BF16: numpy.dtype("<u2")}
 
 
@@ -67,9 +73,15 @@ def to_float32(rows: Bytes, type_: TensorType) -> Floats:
 
 def from_float32(values: Floats, target: TensorType, importance: Floats | None = None) -> Bytes:
     """Return uint8 [n, target row bytes] for float32 [n, row length] (`ggml_quantize_chunk` of llama.cpp)."""
-    n_rows, row_length = values.shape
     if target is F32:
         return values.view(numpy.uint8)
+    kernel = _kernels.get(target) if importance is None else None
+    quantized = kernel(values) if kernel is not None else None
+    return _through_ggml(values, target, importance) if quantized is None else quantized
+
+
+def _through_ggml(values: Floats, target: TensorType, importance: Floats | None) -> Bytes:
+    n_rows, row_length = values.shape
     result = numpy.empty((n_rows, target.row_bytes(row_length)), dtype=numpy.uint8)
     if target is BF16:
         native.base().ggml_fp32_to_bf16_row_ref(values.ctypes.data, result.ctypes.data, values.size)
@@ -112,6 +124,26 @@ def prepare(types: set[TensorType]) -> None:
     """Build the tables that quantization to these types needs, once and before threads start."""
     for type_ in types:
         native.base().ggml_quantize_init(type_.ggml_id)
+
+
+def speed_up(n_weights: Mapping[TensorType, int]) -> None:
+    """Use our own kernels for types of which so many weights are to be quantized that loading them is worth it.
+
+    They give the same bytes; a kernel that does not for a sample of rows, with this build of ggml, is not used. Once and
+    before threads start.
+    """
+    for type_, count in n_weights.items():
+        if count >= WORTH_A_KERNEL and type_ not in _kernels:
+            kernel = load_kernel(type_)
+            _kernels[type_] = kernel if kernel is not None and _agrees(kernel, type_) else None
+
+
+def _agrees(kernel: Kernel, type_: TensorType) -> bool:
+    random = numpy.random.default_rng(0)
+    spread = numpy.exp(random.normal(size=(_SAMPLE_ROWS, 1)))
+    rows = (random.standard_normal((_SAMPLE_ROWS, 4 * type_.block_length)) * spread).astype(numpy.float32)
+    quantized = kernel(rows)
+    return quantized is not None and numpy.array_equal(quantized, _through_ggml(rows, type_, None))
 
 
 @cache

@@ -1,0 +1,39 @@
+"""K-quants, the bytes of ggml's own functions several times faster: sub-blocks lie side by side in vector lanes.
+
+ggml searches the scale of one sub-block after the other, adding in an order that its compiler may not change. Here every
+lane keeps that order for a sub-block of its own. Who uses a kernel compares it with ggml first (`llama.quantizer`): where
+a build of ggml rounds otherwise, because its compiler fused products and sums, ggml's own function is used.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.gguf.ggml_types import TensorType
+
+Kernel = Callable[[NDArray[numpy.float32]], NDArray[numpy.uint8] | None]
+"""float32 [n, row length] to uint8 [n, row bytes]; None for rows whose bytes it cannot promise to be ggml's"""
+LARGEST = numpy.float32(16384.0)
+"""Beyond, sums of squares of squares may leave float32, where the kernels do not follow ggml."""
+
+_MODULES = {"Q4_K": "affine", "Q5_K": "affine", "Q6_K": "symmetric"}
+
+
+def load_kernel(type_: TensorType) -> Kernel | None:
+    """Return the kernel that quantizes to a type, None if there is none here; its first call compiles it, once for all runs."""
+    if type_.name not in _MODULES:
+        return None
+    try:
+        module = import_module(f"toolkit.kernels.{_MODULES[type_.name]}")
+    except (ImportError, RuntimeError):
+        # numba is not there for this Python, or finds no folder to keep compiled code in.
+        return None
+    kernel: Kernel = module.kernel(type_)
+    return lambda values: kernel(values) if _are_ordinary(values) else None
+
+
+def _are_ordinary(values: NDArray[numpy.float32]) -> bool:
+    # NaN is neither above nor below.
+    return bool(values.max(initial=0) <= LARGEST) and bool(values.min(initial=0) >= -LARGEST)

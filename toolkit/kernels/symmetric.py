@@ -1,0 +1,215 @@
+"""Q6_K: sub-blocks of 16 weights, each with a scale of 8 bits, and codes from -32 to 31.
+
+Source: `make_qx_quants` and `quantize_row_q6_K_ref` in ggml/src/ggml-quants.c of llama.cpp. The order of every sum is the
+one there.
+"""
+
+from typing import NamedTuple
+
+import numpy
+
+from toolkit.gguf.ggml_types import TensorType
+from toolkit.kernels import Kernel
+from toolkit.kernels.compiling import (
+    LANES,
+    MAGIC,
+    UNROLL,
+    ZERO,
+    Bytes,
+    Floats,
+    compiled,
+    inlined,
+    load_lanes,
+    nearest,
+    whole_number,
+)
+
+SUB_BLOCK, SUB_BLOCKS = 16, 16
+BLOCK = SUB_BLOCK * SUB_BLOCKS
+LOWEST, HIGHEST = numpy.float32(-32.0), numpy.float32(31.0)
+NOTHING = numpy.float32(1e-15)
+"""magnitudes below are taken for zeros (`GROUP_MAX_EPS`)"""
+_HIGH, _SCALES, _HALF = 128, 192, 208
+"""where the upper bits of the codes, the scales and the float16 begin in a block"""
+_HALF_SPAN = numpy.float32(32.0)
+_TRIALS = numpy.array([trial for trial in range(-9, 10) if trial], numpy.float32)
+SPANS = _HALF_SPAN + numpy.float32(0.1) * _TRIALS
+"""the codes that the largest weight is given by each trial, rounded as ggml rounds them"""
+
+
+class Lanes(NamedTuple):
+    """A sub-block a lane: x, its square and its cube [16, LANES]; all else [LANES]."""
+
+    x: Floats
+    square: Floats
+    cube: Floats
+    extreme: Floats
+    factor: Floats
+    sum_xl: Floats
+    sum_l2: Floats
+    best: Floats
+    best_factor: Floats
+    scale: Floats
+
+
+class Blocks(NamedTuple):
+    """What is packed of n blocks: weights [n, 256], what was found of sub-blocks [2, n, 16], and of blocks [n].
+
+    `inverse` is -128 over the scale of the largest magnitude, 0 where there is none to speak of, and `halves` what the
+    float16 that is stored holds of one over that.
+    """
+
+    x: Floats
+    found: Floats
+    inverse: Floats
+    halves: Floats
+
+
+def kernel(_type: TensorType) -> Kernel:
+    """Return the function that quantizes rows to Q6_K."""
+    return _quantize
+
+
+def _quantize(values: Floats) -> Bytes:
+    x = values.reshape(-1, BLOCK)
+    found = numpy.empty((2, len(x), SUB_BLOCKS), numpy.float32)
+    _search(x.reshape(-1, SUB_BLOCK), SPANS, found.reshape(2, -1))
+    largest = numpy.take_along_axis(found[0], numpy.abs(found[0]).argmax(axis=1)[:, None], axis=1)
+    inverse, half = numpy.zeros_like(largest), numpy.zeros_like(largest)
+    some = numpy.abs(largest) >= NOTHING
+    numpy.divide(numpy.float32(-128), largest, out=inverse, where=some)
+    numpy.divide(numpy.float32(1), inverse, out=half, where=some)
+    # The conversion to float16 is numpy's, because numba has none.
+    halves = half.astype(numpy.float16)
+    result = numpy.empty((len(x), _HALF + 2), numpy.uint8)
+    result[:, _HALF:] = halves.view(numpy.uint8)
+    _pack(Blocks(x, found, inverse[:, 0], halves.astype(numpy.float32)[:, 0]), result)
+    return result.reshape(len(values), -1)
+
+
+@compiled
+def _search(x: Floats, spans: Floats, found: Floats) -> None:
+    """Write scale, and factor of the best codes, of every row of x [n, 16] into `found` [2, n]."""
+    lanes = Lanes(
+        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
+        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
+        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
+        numpy.empty(LANES, numpy.float32),
+        numpy.empty(LANES, numpy.float32),
+        numpy.empty(LANES, numpy.float32),
+        numpy.empty(LANES, numpy.float32),
+        numpy.empty(LANES, numpy.float32),
+        numpy.empty(LANES, numpy.float32),
+        numpy.empty(LANES, numpy.float32),
+    )
+    for start in range(0, len(x), LANES):
+        count = load_lanes(x, start, lanes.x)
+        _begin(lanes)
+        _fit(lanes)
+        for k in range(LANES):
+            some = abs(lanes.extreme[k]) >= NOTHING
+            lanes.scale[k] = lanes.sum_xl[k] / lanes.sum_l2[k] if some and lanes.sum_l2[k] != ZERO else ZERO
+            # Nothing is better than the infinite.
+            lanes.best[k] = lanes.scale[k] * lanes.sum_xl[k] if some else numpy.float32(numpy.inf)
+            lanes.best_factor[k] = lanes.factor[k] if some else ZERO
+        for trial in range(len(spans)):
+            for k in range(LANES):
+                lanes.factor[k] = -spans[trial] / lanes.extreme[k]
+            _fit(lanes)
+            _judge(lanes)
+        for k in range(count):
+            found[0, start + k] = lanes.scale[k]
+            found[1, start + k] = lanes.best_factor[k]
+
+
+@inlined
+def _begin(lanes: Lanes) -> None:
+    """Find the weight of the largest magnitude, the first of several, and start from the scale that it gives."""
+    x, extreme = lanes.x, lanes.extreme
+    for k in range(LANES):
+        extreme[k] = ZERO
+    for i in range(SUB_BLOCK):
+        for k in range(LANES):
+            extreme[k] = x[i, k] if abs(x[i, k]) > abs(extreme[k]) else extreme[k]
+            lanes.square[i, k] = x[i, k] * x[i, k]
+            lanes.cube[i, k] = lanes.square[i, k] * x[i, k]
+    for k in range(LANES):
+        lanes.factor[k] = -_HALF_SPAN / extreme[k]
+
+
+@inlined
+def _fit(lanes: Lanes) -> None:
+    """Sum what says how well the codes of this factor can do, errors weighed by the squares of weights."""
+    x, factor = lanes.x, lanes.factor
+    for k in range(LANES):
+        lanes.sum_xl[k] = lanes.sum_l2[k] = ZERO
+    for i in range(0, SUB_BLOCK, UNROLL):
+        for k in range(LANES):
+            sum_xl, sum_l2 = lanes.sum_xl[k], lanes.sum_l2[k]
+            for j in range(UNROLL):
+                code = nearest(factor[k] * x[i + j, k], LOWEST, HIGHEST)
+                sum_xl += lanes.cube[i + j, k] * code
+                sum_l2 += lanes.square[i + j, k] * code * code
+            lanes.sum_xl[k], lanes.sum_l2[k] = sum_xl, sum_l2
+
+
+@inlined
+def _judge(lanes: Lanes) -> None:
+    """Keep what is better than the best before."""
+    for k in range(LANES):
+        sum_xl, sum_l2 = lanes.sum_xl[k], lanes.sum_l2[k]
+        better = sum_l2 > ZERO and sum_xl * sum_xl > lanes.best[k] * sum_l2
+        scale = sum_xl / sum_l2
+        lanes.scale[k] = scale if better else lanes.scale[k]
+        lanes.best[k] = scale * sum_xl if better else lanes.best[k]
+        lanes.best_factor[k] = lanes.factor[k] if better else lanes.best_factor[k]
+
+
+@compiled
+def _pack(blocks: Blocks, result: Bytes) -> None:
+    shifted, codes = numpy.empty(BLOCK, numpy.float32), numpy.empty(BLOCK, numpy.uint8)
+    small = numpy.empty(SUB_BLOCKS, numpy.int32)
+    for block in range(len(blocks.x)):
+        if blocks.inverse[block] == ZERO:
+            result[block] = 0
+            continue
+        for j in range(SUB_BLOCKS):
+            shifted[j] = blocks.inverse[block] * blocks.found[0, block, j] + MAGIC
+        for j in range(SUB_BLOCKS):
+            small[j] = min(numpy.int32(127), whole_number(shifted.view(numpy.int32)[j]))
+            result[block, _SCALES + j] = numpy.uint8(small[j])
+        for j in range(SUB_BLOCKS):
+            _round_weights(blocks, (block, j), blocks.halves[block] * numpy.float32(small[j]), shifted, codes)
+        _pack_six_bits(codes, result[block])
+
+
+@inlined
+def _round_weights(blocks: Blocks, place: tuple[int, int], scale: numpy.float32, shifted: Floats, codes: Bytes) -> None:
+    """Write the codes of a sub-block, whose place is (block, number in it)."""
+    block, j = place
+    start, factor = j * SUB_BLOCK, blocks.found[1, block, j]
+    for i in range(start, start + SUB_BLOCK):
+        # What the search found stays where the block's scale leaves a sub-block none.
+        shifted[i] = (factor * blocks.x[block, i] if scale == ZERO else blocks.x[block, i] / scale) + MAGIC
+    # A sub-block of nothing has the code 0, which is the lowest: its scale makes it 0 all the same.
+    lifted = numpy.int32(0) if scale == ZERO and factor == ZERO else numpy.int32(32)
+    bits = shifted.view(numpy.int32)
+    for i in range(start, start + SUB_BLOCK):
+        codes[i] = max(numpy.int32(-32), min(numpy.int32(31), whole_number(bits[i]))) + lifted
+
+
+@inlined
+def _pack_six_bits(codes: Bytes, result: Bytes) -> None:
+    """Write the lower four bits of codes that are 64 apart in pairs, and the upper two of four that are 32 apart."""
+    for half in range(2):
+        low, high = 64 * half, _HIGH + 32 * half
+        for i in range(32):
+            first = 128 * half + i
+            result[low + i] = (codes[first] & 15) | (codes[first + 64] & 15) << 4
+            result[low + 32 + i] = (codes[first + 32] & 15) | (codes[first + 96] & 15) << 4
+            result[high + i] = (
+                codes[first] >> 4
+                | (codes[first + 32] >> 4) << 2
+                | (codes[first + 64] >> 4) << 4
+                | (codes[first + 96] >> 4) << 6
+            )
