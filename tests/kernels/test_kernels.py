@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from toolkit import kernels
 from toolkit.gguf.ggml_types import tensor_type
-from toolkit.kernels import load_kernel
+from toolkit.kernels import affine, load_kernel, symmetric
 from toolkit.llama import quantizer
 
 TYPES = ("Q4_K", "Q5_K", "Q6_K")
@@ -90,6 +90,16 @@ def test_rows_that_it_would_not_do_as_ggml_does_are_left_to_it(type_, value):
 @pytest.mark.parametrize("name", ["Q4_K", "Q5_K"])
 def test_rows_too_small_to_be_divided_are_left_to_ggml(name):
     assert load_kernel(tensor_type(name))(random_rows(1e-40)) is None
+
+
+def test_rows_in_a_memory_map_are_quantized_by_the_code_that_is_there(type_):
+    kernel = load_kernel(type_)
+    expected = kernel(ROWS["with zeros"])
+    compiled = {module: len(module._search.signatures) for module in (affine, symmetric)}
+    rows = ROWS["with zeros"].view()
+    rows.flags.writeable = False
+    numpy.testing.assert_array_equal(kernel(rows), expected)
+    assert {module: len(module._search.signatures) for module in compiled} == compiled
 
 
 def test_other_types_have_none():

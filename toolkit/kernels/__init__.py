@@ -31,7 +31,12 @@ def load_kernel(type_: TensorType) -> Kernel | None:
         # numba is not there for this Python, or finds no folder to keep compiled code in.
         return None
     kernel: Kernel = module.kernel(type_)
-    return lambda values: kernel(values) if _are_ordinary(values) else None
+    return lambda values: kernel(_writeable(values)) if _are_ordinary(values) else None
+
+
+def _writeable(values: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+    """Return a copy of rows in a memory map: for an array that cannot be written numba would compile everything once more."""
+    return values if values.flags.writeable else values.copy()
 
 
 def _are_ordinary(values: NDArray[numpy.float32]) -> bool:
