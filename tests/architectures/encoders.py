@@ -207,7 +207,36 @@ def jina_bert(checkpoint: EditableCheckpoint) -> None:
     }  # fmt: skip
 
 
+def llama_embed(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {"architectures": ["LlamaBidirectionalModel"], "model_type": "llama_bidirec", "pooling": "avg"}
+    checkpoint.rename("model.", "")
+    del checkpoint.tensors["lm_head.weight"]
+    checkpoint.config["tie_word_embeddings"] = True
+
+
+def lfm2_embedding(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {"architectures": ["Lfm2BidirectionalModel"]}
+    checkpoint.rename("model.", "")
+
+
+def qwen3_reranker(checkpoint: EditableCheckpoint) -> None:
+    """A reranker is told by its model card; its vocabulary has both answers."""
+    (checkpoint.directory / "README.md").write_text("# Qwen3-Reranker-0.6B\n", encoding="utf-8")
+    with_answers(checkpoint)
+
+
+def with_answers(checkpoint: EditableCheckpoint) -> None:
+    path = checkpoint.directory / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+    content["added_tokens"] += [{"id": 390, "content": "no", **flags}, {"id": 391, "content": "yes", **flags}]
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
 ENCODERS = {
+    "qwen3_reranker": ("qwen3", qwen3_reranker),
+    "llama_embed": ("llama3", llama_embed),
+    "lfm2_embedding": ("lfm2", lfm2_embedding),
     "modern_bert_classifier": ("bert", modern_bert_classifier),
     "eurobert": ("llama3", eurobert),
     "jina_bert": ("bert", jina_bert),

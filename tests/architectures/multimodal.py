@@ -1,5 +1,6 @@
 """Text models inside multimodal checkpoints: a config inside a config, names below a prefix."""
 
+import json
 from typing import Any
 
 import numpy
@@ -229,7 +230,47 @@ def gemma4(checkpoint: EditableCheckpoint, shapes: dict[str, tuple[int, ...]], c
     )
 
 
+def gemma4_unified(checkpoint: EditableCheckpoint) -> None:
+    """Gemma 4 with an embedder in place of a vision tower, and tokens that it never says."""
+    as_text_of(checkpoint, "Gemma4UnifiedForConditionalGeneration", "gemma4_unified", "gemma4_unified_text", {})
+    checkpoint.rename("model.", "model.language_model.")
+    beside(checkpoint, "model.vision_embedder.patch_dense.weight", "model.embed_vision.embedding_projection.weight")
+    (checkpoint.directory / "generation_config.json").write_text(json.dumps({"suppress_tokens": [7, 9]}))
+
+
+def paddleocr_vl(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {
+        "architectures": ["PaddleOCRVLForConditionalGeneration"], "model_type": "paddleocr_vl", "vision_config": {},
+        "rope_scaling": {"mrope_section": [8, 12, 12], "rope_type": "default", "type": "default"},
+    }  # fmt: skip
+    beside(checkpoint, "mlp_AR.linear_1.weight", "visual.vision_model.post_layernorm.weight")
+
+
+def phi4_vision(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {
+        "architectures": ["Phi4ForCausalLMV"],
+        "model_type": "phi4-siglip",
+        "mm_projector_type": "mlp2x_gelu",
+    }
+    beside(checkpoint, "model.mm_projector.0.weight", "model.vision_tower.vision_tower.post_layernorm.weight")
+
+
+def hunyuan_ocr(checkpoint: EditableCheckpoint) -> None:
+    """HunyuanOCR: rope in sections; its ends stand where the others' do not."""
+    checkpoint.config |= {
+        "architectures": ["HunYuanVLForConditionalGeneration"], "model_type": "hunyuan_vl", "eod_token_id": 388,
+        "rope_scaling": {"type": "xdrope", "alpha": 1000.0, "factor": 1.0, "xdrope_section": [16, 16, 16, 16]},
+        "vision_config": {},
+    }  # fmt: skip
+    beside(checkpoint, "vit.layers.0.mlp.dense_h_to_4h.weight")
+    (checkpoint.directory / "generation_config.json").write_text(json.dumps({"eos_token_id": [387, 385]}))
+
+
 MULTIMODAL = {
+    "hunyuan_ocr": ("hunyuan", hunyuan_ocr),
+    "gemma4_unified": ("gemma4", gemma4_unified),
+    "paddleocr_vl": ("ernie4_5", paddleocr_vl),
+    "phi4_vision": ("phi3", phi4_vision),
     "smolvlm": ("smollm", smolvlm),
     "llava": ("llama2", llava),
     "internvl": ("qwen2", internvl),

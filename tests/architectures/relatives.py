@@ -164,7 +164,115 @@ def smallthinker(checkpoint: EditableCheckpoint) -> None:
     replace_all(checkpoint, config, made_up(23, shapes))
 
 
+def nemotron3(checkpoint: EditableCheckpoint) -> None:
+    """Nemotron 3: experts where the MLPs were, without a gate."""
+    checkpoint.config |= {
+        "hybrid_override_pattern": "MEM*", "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
+        "moe_intermediate_size": 64, "moe_shared_expert_intermediate_size": 96, "n_group": 1, "topk_group": 1,
+        "norm_topk_prob": True, "routed_scaling_factor": 2.5,
+    }  # fmt: skip
+    shapes = {
+        "gate.weight": (4, 128), "gate.e_score_correction_bias": (4,), "shared_experts.up_proj.weight": (96, 128),
+        "shared_experts.down_proj.weight": (128, 96),
+    }  # fmt: skip
+    for expert in range(4):
+        shapes |= {f"experts.{expert}.up_proj.weight": (64, 128), f"experts.{expert}.down_proj.weight": (128, 64)}
+    mlp = "backbone.layers.1.mixer."
+    checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if not name.startswith(mlp)}
+    checkpoint.tensors |= made_up(24, {f"{mlp}{name}": shape for name, shape in shapes.items()})
+
+
+def dream(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {"architectures": ["DreamModel"], "model_type": "Dream", "mask_token_id": 389}
+
+
+def maincoder(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {"architectures": ["MaincoderForCausalLM"], "model_type": "maincoder"}
+
+
+def mellum(checkpoint: EditableCheckpoint) -> None:
+    """Mellum 2: windows on three of four layers; here on the only one."""
+    checkpoint.config |= {
+        "architectures": ["MellumForCausalLM"], "model_type": "mellum", "sliding_window": 16, "use_sliding_window": True,
+        "layer_types": ["sliding_attention"],
+    }  # fmt: skip
+
+
+def pangu(checkpoint: EditableCheckpoint) -> None:
+    """openPangu: Llama with a bias on every projection of attention."""
+    checkpoint.config |= {"architectures": ["PanguEmbeddedForCausalLM"], "model_type": "PanguEmbedded", "bias": True}
+    for name in [name for name in checkpoint.tensors if ".self_attn." in name]:
+        rows = checkpoint.tensors[name][1].shape[0]
+        checkpoint.tensors |= made_up(25, {name.replace("weight", "bias"): (rows,)})
+
+
+def jais2(checkpoint: EditableCheckpoint) -> None:
+    attention = {f"self_attn.{name}_proj.weight": (128, 128) for name in "qo"}
+    attention |= {f"self_attn.{name}_proj.weight": (64, 128) for name in "kv"}
+    mlp = {"mlp.up_proj.weight": (96, 128), "mlp.down_proj.weight": (128, 96)}
+    block = NORMS | attention | mlp
+    block |= {name.replace("weight", "bias"): shape[:1] for name, shape in block.items()}
+    shapes = {
+        "model.embed_tokens.weight": (400, 128), "model.norm.weight": (128,), "model.norm.bias": (128,),
+        "lm_head.weight": (400, 128), **blocks("model.layers", 2, block),
+    }  # fmt: skip
+    config = {
+        "architectures": ["Jais2ForCausalLM"], "model_type": "jais2", "hidden_size": 128, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 400,
+        "layer_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 256, "hidden_act": "relu2",
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    replace_all(checkpoint, config, made_up(26, shapes))
+
+
+LAYERS = ((2, False, 3.0), (0, False, 1.5), (4, False, 12.0), (0, True, 3.0))
+"""heads of K and V, whether attention is one matrix, factor of the MLP's width"""
+
+
+def nemotron_nas(checkpoint: EditableCheckpoint) -> None:
+    """Llama Nemotron Super: one layer is without attention, one has a matrix in its place."""
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (400, 64), "model.norm.weight": (64,)}
+    described = []
+    for layer, (kv_heads, linear, factor) in enumerate(LAYERS):
+        shapes |= {
+            f"model.layers.{layer}.{name}": shape for name, shape in searched_layer(kv_heads, linear, factor).items()
+        }
+        attention = {"n_heads_in_group": 4 // kv_heads if kv_heads else None, "replace_with_linear": linear}
+        described.append({"attention": attention, "ffn": {"ffn_mult": factor}})
+    config = {
+        "architectures": ["DeciLMForCausalLM"], "model_type": "nemotron-nas", "hidden_size": 64, "intermediate_size": None,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": None, "block_configs": described,
+        "vocab_size": 400, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 256,
+        "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 128},
+        "hidden_act": "silu", "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    replace_all(checkpoint, config, made_up(27, shapes))
+
+
+def searched_layer(kv_heads: int, linear: bool, factor: float) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a layer of 64 elements and four heads."""
+    width = -(-int(2 * factor * 64 / 3) // 256) * 256
+    shapes: dict[str, tuple[int, ...]] = {
+        "mlp.gate_proj.weight": (width, 64), "mlp.up_proj.weight": (width, 64), "mlp.down_proj.weight": (64, width),
+        "post_attention_layernorm.weight": (64,),
+    }  # fmt: skip
+    if kv_heads:
+        shapes |= {f"self_attn.{name}_proj.weight": (64, 64) for name in "qo"}
+        shapes |= {f"self_attn.{name}_proj.weight": (16 * kv_heads, 64) for name in "kv"}
+    if linear:
+        shapes |= {"self_attn.linear_attn.weight": (64, 64)}
+    return shapes | ({"input_layernorm.weight": (64,)} if kv_heads or linear else {})
+
+
 RELATIVES = {
+    "dream": ("qwen2", dream),
+    "maincoder": ("qwen3", maincoder),
+    "mellum": ("qwen3_moe", mellum),
+    "pangu": ("ernie4_5", pangu),
+    "jais2": ("qwen2", jais2),
+    "nemotron_nas": ("llama_hf_vocab", nemotron_nas),
+    "nemotron3": ("nemotron_h", nemotron3),
     "trinity": ("qwen2", trinity),
     "smallthinker": ("qwen2", smallthinker),
     "glm": ("glm4", glm),

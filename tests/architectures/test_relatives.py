@@ -10,8 +10,8 @@ from logits import llama_logits, token_ids
 from twins import changed_case, convert_edited
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "relatives.npz"
-ENCODERS = ("modern_bert", "embedding_gemma", "eurobert", "jina_bert")
-RUN = ("gemma4_e2b", "gemma4_moe", "glm4v", "glm4v_moe", "glm_ocr", *ENCODERS)
+ENCODERS = ("modern_bert", "embedding_gemma", "eurobert", "jina_bert", "llama_embed", "lfm2_embedding")
+RUN = ("gemma4_e2b", "gemma4_moe", "glm4v", "glm4v_moe", "glm_ocr", "hunyuan_ocr", "paddleocr_vl", *ENCODERS)
 """Variants that are run beside the relatives: their graphs hold what no case of the kit has."""
 CASES = RELATIVES | {name: VARIANTS[name] for name in RUN}
 TOLERANCE = {"modern_bert": 2e-3, "falcon_mamba": 1e-3, "embedding_gemma": 4e-3, "glm": 1e-4, "glm4v": 1e-4}

@@ -129,6 +129,11 @@ def retargeted(rules: Rules, targets: Mapping[str, str]) -> Rules:
     return tuple(replace(one, target=_retarget(one.target, targets)) for one in rules)
 
 
+def resized(rules: Rules, sizes: Mapping[str, str]) -> Rules:
+    """Return the rules with other lengths: a term of `dimensions` -> the one that takes its place."""
+    return tuple(replace(one, shape=tuple(sizes.get(name, name) for name in one.shape)) for one in rules)
+
+
 def _retarget(target: str, targets: Mapping[str, str]) -> str:
     stem, _, suffix = target.removeprefix("blk.{layer}.").rpartition(".")
     return target.replace(f"{stem}.{suffix}", f"{targets.get(stem, stem)}.{suffix}")

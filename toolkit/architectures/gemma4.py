@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.architectures.base import Rules, bare_block, block, in_layers, needed_in_layers, other_than
+from toolkit.architectures.base import bare_block, block, in_layers, needed_in_layers, other_than, resized
 from toolkit.architectures.checks import all_of, gelu, tied
 from toolkit.architectures.gemma2 import SANDWICH_NORMS
 from toolkit.architectures.gemma3 import GEMMA3
@@ -28,10 +28,6 @@ _GLOBAL_SIZES = {
 _WIDE = {"ff": "2*ff"}
 _NEVER_TURNED = 1e30
 """what rope frequencies are divided by where they are to be 0"""
-
-
-def _resized(rules: Rules, sizes: dict[str, str]) -> Rules:
-    return tuple(replace(one, shape=tuple(sizes.get(name, name) for name in one.shape)) for one in rules)
 
 
 def _is_windowed(config: ModelConfig, layer: int) -> bool:
@@ -118,9 +114,9 @@ GEMMA4 = replace(
     + SANDWICH_NORMS
     + (bare_block("layer_scalar", "layer_output_scale.weight", "1"),)
     + in_layers(ATTENTION, _is_windowed)
-    + in_layers(_resized(ATTENTION, _GLOBAL_SIZES), other_than(_is_windowed))
+    + in_layers(resized(ATTENTION, _GLOBAL_SIZES), other_than(_is_windowed))
     + in_layers(GATED_MLP, other_than(_is_wide))
-    + in_layers(_resized(GATED_MLP, _WIDE), _is_wide)
+    + in_layers(resized(GATED_MLP, _WIDE), _is_wide)
     + MIXTURE
     + PER_LAYER,
     defaults=GEMMA3.defaults
@@ -138,4 +134,8 @@ GEMMA4 = replace(
     vocabularies=("gemma4",),
 )
 
-ARCHITECTURES = (GEMMA4,)
+GEMMA4_UNIFIED = replace(
+    GEMMA4, hf_classes=("Gemma4UnifiedForConditionalGeneration",), model_types=("gemma4_unified", "gemma4_unified_text")
+)
+
+ARCHITECTURES = (GEMMA4, GEMMA4_UNIFIED)

@@ -1,11 +1,13 @@
 """LFM 2: short convolutions, and attention in some layers."""
 
+from dataclasses import replace
+
 from toolkit.architectures.base import Architecture, block, in_layers, other_than, rule
 from toolkit.architectures.hybrids import layer_type, per_layer
 from toolkit.architectures.llama import EMBEDDING, OUTPUT
 from toolkit.architectures.transforms import squeeze
 from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, uint32
+from toolkit.gguf.format import Metadata, boolean, uint32
 
 AROUND = EMBEDDING + OUTPUT + (rule("model.embedding_norm", "token_embd_norm", "embd"),)
 NORMS = (block("operator_norm", "attn_norm", "embd"), block("ffn_norm", "ffn_norm", "embd"))
@@ -94,4 +96,13 @@ LFM2 = Architecture(
     rope_types=("default",),
 )
 
-ARCHITECTURES = (LFM2,)
+LFM2_EMBEDDING = replace(
+    LFM2,
+    hf_classes=("Lfm2BidirectionalModel",),
+    model_types=(),
+    metadata=lambda config: _metadata(config) | {"attention.causal": boolean(False)},
+    pools=True,
+)
+"""LFM 2.5 Embedding: every token sees every other."""
+
+ARCHITECTURES = (LFM2, LFM2_EMBEDDING)

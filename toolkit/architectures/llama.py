@@ -98,7 +98,7 @@ DEFAULTS: dict[str, Default] = {
 
 LLAMA = Architecture(
     name="llama",
-    hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel"),
+    hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"),
     model_types=("llama",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + GATED_MLP + MLP_BIAS,
     defaults=DEFAULTS | {"head_dim": computed_head_dim},

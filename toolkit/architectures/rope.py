@@ -13,6 +13,12 @@ from toolkit.errors import ConfigError
 from toolkit.gguf.format import Metadata, ValueType, array, float32, is_number, string, uint32
 
 LONGROPE = ("longrope", "su")
+_LLAMA3_DEFAULTS = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 _YARN_EXTRAS = {
     "extrapolation_factor": "yarn_ext_factor",
     "attention_factor": "yarn_attn_factor",
@@ -123,20 +129,7 @@ def llama3_frequency_factors(config: ModelConfig, dimensions: int) -> NDArray[nu
     rope = global_rope(config)
     if str(rope["rope_type"]).lower() != "llama3":
         return None
-    factor, low, high, original = (
-        _number(rope, key, default)
-        for key, default in (
-            ("factor", 8.0),
-            ("low_freq_factor", 1.0),
-            ("high_freq_factor", 4.0),
-            ("original_max_position_embeddings", 8192),
-        )
-    )
-    if not (factor > 0 and 0 < low < high):
-        raise ConfigError(
-            f"config.json: llama3 rope scaling needs a positive factor and low_freq_factor < high_freq_factor, "
-            f"found {factor:g}, {low:g} and {high:g}"
-        )
+    factor, low, high, original = _llama3_parameters(rope)
     exponents = numpy.arange(0, dimensions, 2, dtype=numpy.float32) / numpy.float32(dimensions)
     powers = numpy.float64(rope_theta(config)) ** exponents.astype(numpy.float64)
     frequencies = numpy.float32(1.0) / powers.astype(numpy.float32)
@@ -148,6 +141,16 @@ def llama3_frequency_factors(config: ModelConfig, dimensions: int) -> NDArray[nu
     blended = 1 / ((1 - smooth) / numpy.float32(factor) + smooth)
     factors = numpy.where(wavelengths < original / high, 1, numpy.where(wavelengths > original / low, factor, blended))
     return factors.astype(numpy.float32)
+
+
+def _llama3_parameters(rope: Mapping[str, Any]) -> tuple[float, ...]:
+    factor, low, high, original = (_number(rope, key, default) for key, default in _LLAMA3_DEFAULTS.items())
+    if not (factor > 0 and 0 < low < high):
+        raise ConfigError(
+            f"config.json: llama3 rope scaling needs a positive factor and low_freq_factor < high_freq_factor, "
+            f"found {factor:g}, {low:g} and {high:g}"
+        )
+    return factor, low, high, original
 
 
 def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> float:

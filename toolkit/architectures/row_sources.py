@@ -20,18 +20,24 @@ ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class SelectedRows:
-    """Rows of a source in another order, or some of them; a vector's elements take the part of rows."""
+class _Rearranged:
+    """Rows made of those of a source, in its type."""
 
     source: RowSource
-    shape: tuple[int, ...]
-    origin: Callable[[Indices], Indices]
-    """gives the source row of every row"""
 
     @property
     def type(self) -> TensorType:
         """Return the source's type."""
         return self.source.type
+
+
+@dataclass(frozen=True)
+class SelectedRows(_Rearranged):
+    """Rows of a source in another order, or some of them; a vector's elements take the part of rows."""
+
+    shape: tuple[int, ...]
+    origin: Callable[[Indices], Indices]
+    """gives the source row of every row"""
 
     def read_rows(self, start: int, stop: int) -> Bytes:
         """Return rows start to stop of the new order."""
@@ -56,21 +62,15 @@ def _gather(source: RowSource, rows: Indices) -> Bytes:
 
 
 @dataclass(frozen=True)
-class SelectedColumns:
+class SelectedColumns(_Rearranged):
     """Rows whose elements stand in another order, or some of them."""
 
-    source: RowSource
     columns: Indices
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the source's shape with another row length."""
         return (*self.source.shape[:-1], len(self.columns))
-
-    @property
-    def type(self) -> TensorType:
-        """Return the source's type."""
-        return self.source.type
 
     def read_rows(self, start: int, stop: int) -> Bytes:
         """Return rows start to stop with the chosen elements."""
@@ -79,16 +79,10 @@ class SelectedColumns:
 
 
 @dataclass(frozen=True)
-class Padded:
+class Padded(_Rearranged):
     """A matrix with rows of zeros after its own."""
 
-    source: RowSource
     shape: tuple[int, ...]
-
-    @property
-    def type(self) -> TensorType:
-        """Return the source's type."""
-        return self.source.type
 
     def read_rows(self, start: int, stop: int) -> Bytes:
         """Return rows start to stop, zeros where the source has none."""
@@ -100,21 +94,14 @@ class Padded:
 
 
 @dataclass(frozen=True)
-class Transposed:
+class Transposed(_Rearranged):
     """Matrices with rows and columns exchanged; a tensor of three axes holds a matrix for every index of the first."""
-
-    source: RowSource
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the source's shape with its last two axes exchanged."""
         *matrices, rows, columns = self.source.shape
         return (*matrices, columns, rows)
-
-    @property
-    def type(self) -> TensorType:
-        """Return the source's type."""
-        return self.source.type
 
     def read_rows(self, start: int, stop: int) -> Bytes:
         """Return rows start to stop: columns of the source."""
@@ -173,16 +160,10 @@ def row_values(rows: Bytes, type_: TensorType) -> Floats:
 
 
 @dataclass(frozen=True)
-class Reshaped:
+class Reshaped(_Rearranged):
     """The same elements in the same order under another shape."""
 
-    source: RowSource
     shape: tuple[int, ...]
-
-    @property
-    def type(self) -> TensorType:
-        """Return the source's type."""
-        return self.source.type
 
     def read_rows(self, start: int, stop: int) -> Bytes:
         """Return rows start to stop of the new shape."""

@@ -25,6 +25,7 @@ from toolkit.quantized_sources.opening import open_quantized
 from toolkit.sources.metadata_overrides import NO_OVERRIDES, MetadataOverrides
 from toolkit.sources.model_card import count_parameters, general_metadata
 from toolkit.sources.model_traits import model_traits
+from toolkit.sources.reranker import role_of
 from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.sources.tensor_names import canonical_names, layers_present
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
@@ -47,10 +48,12 @@ def source_from_checkpoint(
     architecture, notes = find_architecture(config)
     checkpoint, quantization_warnings = open_quantized(stored)
     found = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
-    matching = match_tensors(architecture, found.config, found.tensors)
-    tensors = (*_generated(architecture, found.config), *matching.tensors)
     rows, styles = found.config.integer("vocab_size"), architecture.vocabularies
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
+    role = role_of(directory, architecture, tokenizer.metadata)
+    architecture = role.architecture
+    matching = match_tensors(architecture, found.config, found.tensors)
+    tensors = (*_generated(architecture, found.config), *matching.tensors)
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
     general, stem = general_metadata(directory.resolve(), architecture.name, count, overrides)
     pooling = pooling_metadata(directory, architecture.name) if architecture.pools else {}
@@ -62,13 +65,15 @@ def source_from_checkpoint(
         | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
         | pooling
         | matching.metadata
-        | tokenizer.metadata,
+        | tokenizer.metadata
+        | role.metadata,
         tensors=tensors,
         traits=model_traits(architecture, found.config),
         keeps_types=False,
         quantization=checkpoint.quantization,
         warnings=(
             *notes,
+            *role.warnings,
             *quantization_warnings,
             *found.warnings,
             *tokenizer.warnings,

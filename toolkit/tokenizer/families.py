@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from toolkit.gguf.format import Metadata, boolean, uint32
+from toolkit.gguf.format import Metadata, ValueType, array, boolean, uint32
 from toolkit.tokenizer.files import TokenizerFiles, tokenizer_json_added_tokens
-from toolkit.tokenizer.special_tokens import SpecialTokens
+from toolkit.tokenizer.special_tokens import SpecialTokens, listed_ids
 from toolkit.tokenizer.vocabulary import Vocabulary
 
 ADD_SPACE_PREFIX = "tokenizer.ggml.add_space_prefix"
@@ -35,6 +35,10 @@ class Family:
     replaced: Mapping[str, str] | None = None
     space_prefix: bool | str | None = None
     overrides: Metadata | None = None
+    suppresses: bool = False
+    """whether the tokens that generation_config.json wants never chosen are written"""
+    own_ends: bool = False
+    """whether eod_token_id of config.json is the EOS, and the first of several ends in generation_config.json the EOT"""
 
 
 _CONFIG = "tokenizer_config.json"
@@ -57,6 +61,9 @@ FAMILIES: dict[str, Family] = {
     "Gemma4ForCausalLM": Family(space_prefix=False, overrides={ADD_BOS: boolean(True)}),
     "Gemma4ForConditionalGeneration": Family(space_prefix=False, overrides={ADD_BOS: boolean(True)}),
     "GlmForCausalLM": Family(texts=_GLM_TEXTS, overrides={ADD_BOS: boolean(False)}),
+    "Gemma4UnifiedForConditionalGeneration": Family(
+        space_prefix=False, overrides={ADD_BOS: boolean(True)}, suppresses=True
+    ),
     "Glm4ForCausalLM": _GLM4,
     "Glm4vForConditionalGeneration": _GLM4,
     "GlmOcrForConditionalGeneration": _GLM4,
@@ -64,11 +71,15 @@ FAMILIES: dict[str, Family] = {
     "Glm4vMoeForConditionalGeneration": _GLM_MOE,
     "Qwen3OmniMoeForConditionalGeneration": Family(replaced={"bos": "<|im_end|>", "eos": "<|im_end|>"}),
     "Glm4MoeLiteForCausalLM": _GLM_MOE,
+    "HunYuanDenseV1ForCausalLM": Family(own_ends=True),
+    "HunYuanVLForConditionalGeneration": Family(own_ends=True),
     "NemotronForCausalLM": Family(
         overrides={"tokenizer.ggml.padding_token_id": uint32(0), "tokenizer.ggml.unknown_token_id": uint32(1)}
     ),
     "Ernie4_5ForCausalLM": _ERNIE,
     "Ernie4_5_MoeForCausalLM": _ERNIE,
+    "PaddleOCRVLForConditionalGeneration": _ERNIE,
+    "PanguEmbeddedForCausalLM": _ERNIE,
     "ModernBertModel": _MODERN_BERT,
     "ModernBertForMaskedLM": _MODERN_BERT,
     "ModernBertForSequenceClassification": _MODERN_BERT,
@@ -80,7 +91,11 @@ FAMILIES: dict[str, Family] = {
 def family_of(config: Mapping[str, Any]) -> Family:
     """Return what the family of a config adds; nothing for most."""
     names = config.get("architectures")
-    return FAMILIES.get(str(names[0]), Family()) if isinstance(names, list) and names else Family()
+    family = FAMILIES.get(str(names[0]), Family()) if isinstance(names, list) and names else Family()
+    end = config.get("eod_token_id")
+    if not family.own_ends or not isinstance(end, int):
+        return family
+    return replace(family, overrides={"tokenizer.ggml.eos_token_id": uint32(end)})
 
 
 def with_family_tokens(
@@ -106,6 +121,12 @@ def family_metadata(family: Family, files: TokenizerFiles, vocabulary: Vocabular
     elif prefix == _MODEL:
         prefix = vocabulary.adds_space_prefix
     written = {ADD_SPACE_PREFIX: boolean(prefix)} if prefix is not None and vocabulary.scored else {}
+    suppressed = files.generation_config.get("suppress_tokens") if family.suppresses else None
+    if suppressed:
+        written["tokenizer.ggml.suppress_tokens"] = array(ValueType.INT32, suppressed)
+    ends = listed_ids(files.generation_config.get("eos_token_id")) if family.own_ends else []
+    if len(ends) > 1:
+        written["tokenizer.ggml.eot_token_id"] = uint32(ends[0])
     return written | (family.overrides or {})
 
 
