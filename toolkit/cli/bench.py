@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.loading import (
     LoadOptions,
     as_predicted,
@@ -18,7 +19,8 @@ from toolkit.cli.loading import (
     place_options,
 )
 from toolkit.cli.measuring import value_bar
-from toolkit.cli.places import parse_kv, places, warn_of_unused_gpu
+from toolkit.cli.options import repetitions_option
+from toolkit.cli.places import places, warn_of_unused_gpu
 
 if TYPE_CHECKING:
     from toolkit.measures.token_rate import RateSettings, TokenRate
@@ -62,19 +64,15 @@ def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str | None
     return parse
 
 
-def _kinds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    return tuple(parse_kv(context, parameter, kind) for kind in value.split(","))
-
-
 @click.command(epilog=EXAMPLE)
 @click.argument("gguf", type=click.Path(path_type=Path))
 @click.option("-p", "prompts", default="512", show_default=True, callback=_numbers(0), help="Tokens of the prompt.")
 @click.option("-n", "generate", default="128", show_default=True, callback=_numbers(0), help="Tokens to generate.")
 @click.option("-d", "depths", default="0", show_default=True, callback=_numbers(0), help="Tokens that come before.")
 @click.option("-ngl", "--n-gpu-layers", "layers", callback=_numbers(0), help="Layers on the GPU; default: what fits.")
-@click.option("--kv", default="f16", show_default=True, callback=_kinds, metavar="TYPE[/TYPE]", help="KV cache types.")
+@kv_list_option("f16")
 @click.option("--threads", "-t", callback=_numbers(1), help="CPU threads; default: physical cores.")
-@click.option("--repetitions", "-r", type=click.IntRange(min=1), default=5, show_default=True)
+@repetitions_option(5)
 @place_options
 @json_option
 def command(gguf: Path, **options: Any) -> None:

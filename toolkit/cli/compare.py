@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
+from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.measuring import value_bar
-from toolkit.cli.places import budget_options, kv_pair, memory_asker
+from toolkit.cli.options import force_option, pre_option, repetitions_option, threads_option
+from toolkit.cli.places import budget_options, memory_asker
 from toolkit.cli.source import local_files_option
 
 if TYPE_CHECKING:
@@ -30,13 +32,6 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
     return tuple(part.strip() for part in (value or "").split(",") if part.strip())
 
 
-def _kinds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    kinds = tuple(dict.fromkeys(part.lower() for part in _list(context, parameter, value)))
-    for kind in kinds:
-        kv_pair(kind)
-    return kinds
-
-
 @click.command(epilog=EXAMPLE)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--profiles", callback=_list, metavar="NAME[,NAME...]", help="Convert one MODEL with each of these.")
@@ -50,27 +45,25 @@ def _kinds(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--chunks", type=click.IntRange(min=1), default=40, show_default=True, help="Windows of each text.")
 @budget_options
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context to plan memory for.")
-@click.option(
-    "--kv", default="f16", show_default=True, callback=_kinds, metavar="TYPE[,TYPE...]", help="KV cache types."
-)
+@kv_list_option("f16")
 @click.option(
     "-p", "n_prompt", type=click.IntRange(min=1), default=512, show_default=True, help="Tokens of the prompt."
 )
 @click.option(
     "-n", "n_generate", type=click.IntRange(min=1), default=128, show_default=True, help="Tokens to generate."
 )
-@click.option("--repetitions", "-r", type=click.IntRange(min=1), default=3, show_default=True, help="Of token rates.")
+@repetitions_option(3)
 @click.option("--no-rates", is_flag=True, help="Leave token rates out.")
 @click.option("--use", metavar="USE", help="What the model is for: decides which file is advised.")
 @click.option("--verdicts", type=click.Path(path_type=Path), help="Thresholds of your own (TOML).")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page with table and pictures (HTML).")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a table for a model card.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write comma-separated values.")
-@click.option("--force", is_flag=True, help="Replace existing outputs.")
+@force_option
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the files that --profiles makes.")
 @click.option("--fresh", is_flag=True, help="Measure anew what is known from an earlier run.")
-@click.option("--threads", "-t", type=click.IntRange(min=1), help="CPU threads; default: physical cores.")
-@click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@threads_option
+@pre_option
 @local_files_option
 @json_option
 def command(models: tuple[str, ...], **options: Any) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import SIZE, Function, emit_json, note, warn
+from toolkit.cli.common import SIZE, Function, emit_json, json_option, note, warn
 from toolkit.cli.kept import kept_document, print_kept
+from toolkit.cli.options import add_options, force_option, imatrix_option, threads_option
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ _OPTIONS = (
     click.option(
         "--profile", "-p", default="q4_k_m", show_default=True, help="Profile name or file; see `profiles list`."
     ),
-    click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix (GGUF or legacy .dat)."),
+    imatrix_option,
     click.option(
         "--tensor-type",
         "tensor_types",
@@ -65,19 +66,17 @@ _OPTIONS = (
     click.option("--split-max-size", type=SIZE, help="Write several files, none larger than this, e.g. 4G."),
     click.option("--split-max-tensors", type=click.IntRange(min=1), help="Write several files of so many tensors."),
     click.option("--dry-run", is_flag=True, help="Print types, sizes and bits per weight; write nothing."),
-    click.option("--force", is_flag=True, help="Replace an existing output."),
+    force_option,
     click.option("--allow-nan", is_flag=True, help="Go on although weights are NaN or infinite."),
-    click.option("--threads", "-t", type=click.IntRange(min=1), help="Worker threads; default: physical cores."),
+    threads_option,
     click.option("--verbose", "-v", is_flag=True, help="Say what was left out and ignored."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+    json_option,
 )
 
 
 def conversion_options(function: Function) -> Function:
     """Add the options of a ConversionRequest to a command."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+    return add_options(function, _OPTIONS)
 
 
 def run_conversion(

@@ -8,6 +8,7 @@ import click
 
 from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
 from toolkit.cli.foreign import converter_options, source_from_converter
+from toolkit.cli.options import pre_option
 from toolkit.cli.source import local_files_option, resolve_preview, resolve_source
 
 EXAMPLE = """
@@ -24,7 +25,7 @@ Examples:
 @click.command(epilog=EXAMPLE)
 @click.argument("source", metavar="SRC")
 @click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
-@click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@pre_option
 @click.option("--model-name", metavar="NAME", help="Name of the model; default: that of its card, config or directory.")
 @click.option(
     "--metadata",

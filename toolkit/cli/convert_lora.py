@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, note
+from toolkit.cli.options import force_option
 from toolkit.cli.source import local_files_option, resolve_config, resolve_source
 
 if TYPE_CHECKING:
@@ -25,8 +26,15 @@ Examples:
 @click.argument("source", metavar="ADAPTER")
 @click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
 @click.option("--base", metavar="SRC", help="The model that it was trained on; default: the one that it names.")
-@click.option("--type", "type_", type=click.Choice(["f32", "f16", "bf16"]), default="f32", show_default=True)
-@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--type",
+    "type_",
+    type=click.Choice(["f32", "f16", "bf16"]),
+    default="f32",
+    show_default=True,
+    help="Of the matrices.",
+)
+@force_option
 @local_files_option
 @json_option
 def command(source: str, output: Path | None, base: str | None, **options: Any) -> None:

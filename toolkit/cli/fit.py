@@ -9,6 +9,17 @@ import click
 
 from toolkit.cli.common import COUNT, emit_json, json_option, note, warn
 from toolkit.cli.foreign import converter_options, source_from_converter
+from toolkit.cli.kv_types import kv_list_option
+from toolkit.cli.measuring import text_option
+from toolkit.cli.options import (
+    flash_attention_option,
+    force_option,
+    imatrix_option,
+    pre_option,
+    prefer_option,
+    repetitions_option,
+    threads_option,
+)
 from toolkit.cli.places import budget_options, memory_asker, sizes
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
 from toolkit.cli.source import local_files_option, resolve_source
@@ -35,32 +46,35 @@ Examples:
 @click.argument("source", metavar="SRC")
 @budget_options
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context length, e.g. 16k.")
-@click.option(
-    "--prefer",
-    type=click.Choice(["balance", "speed", "quality"]),
-    default="balance",
-    show_default=True,
-    help="Where nothing of 4 bits or more fits whole: split Q4_K_M, take a smaller file, or split a larger one.",
-)
+@prefer_option
 @click.option("--profile", "-p", "profiles", multiple=True, help="Only this profile; repeatable, best first.")
-@click.option("--kv", multiple=True, metavar="TYPE[/TYPE]", help="Type of KV cache; repeatable; default: f16, q8_0.")
-@click.option("--flash-attention", "-fa", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True)
-@click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix (GGUF or legacy .dat).")
+@kv_list_option(otherwise="f16,q8_0")
+@flash_attention_option
+@imatrix_option
 @click.option(
     "--use", metavar="USE", help="What it is for (chat, code, ...): its thresholds decide, on --text of its kind."
 )
-@click.option("--max-ppl-increase", type=click.FloatRange(min=0), default=3.0, show_default=True, help="Per cent.")
 @click.option(
-    "--text", type=click.Path(path_type=Path), help="Evaluation text; default: a part of Python's own manual."
+    "--max-ppl-increase",
+    type=click.FloatRange(min=0),
+    default=3.0,
+    show_default=True,
+    help="Most that the perplexity may grow, %.",
 )
+@text_option
+@click.option("--chunks", type=click.IntRange(min=1), default=20, show_default=True, help="Windows to measure on.")
+@repetitions_option(3)
 @click.option(
-    "--chunks", type=click.IntRange(min=1), default=20, show_default=True, help="Windows of text to measure on."
+    "--out",
+    "--output",
+    "-o",
+    "out",
+    type=click.Path(path_type=Path),
+    help="File, or folder for a file of the default name.",
 )
-@click.option("--repetitions", "-r", type=click.IntRange(min=1), default=3, show_default=True, help="Of token rates.")
-@click.option("--out", type=click.Path(path_type=Path), help="File, or folder for a file of the default name.")
-@click.option("--force", is_flag=True, help="Replace an existing output.")
-@click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
-@click.option("--threads", "-t", type=click.IntRange(min=1), help="Worker threads; default: physical cores.")
+@force_option
+@pre_option
+@threads_option
 @converter_options
 @local_files_option
 @json_option
@@ -112,13 +126,13 @@ def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
 def _measure_options(options: dict[str, Any]) -> "MeasureOptions":
     from toolkit.fit import MeasureOptions
     from toolkit.fit_quality import QualityOptions
-    from toolkit.measures.evaluation_text import read_text
+    from toolkit.measures.evaluation_text import named_text
     from toolkit.measures.token_rate import RateSettings
     from toolkit.measures.verdict import GENERAL
 
     use = _use(options)
     quality = QualityOptions(
-        read_text(options["text"]),
+        named_text(options["text"]),
         use.text if use is not None else GENERAL,
         options["chunks"],
         options["max_ppl_increase"] / 100,
@@ -132,6 +146,7 @@ def _use(options: dict[str, Any]) -> "Use | None":
 
     Raises InputError if there is no such use, or no text of its kind.
     """
+    from toolkit.measures.evaluation_text import DEMO
     from toolkit.measures.verdict import GENERAL
     from toolkit.measures.verdict_file import read_standard
 
@@ -141,7 +156,7 @@ def _use(options: dict[str, Any]) -> "Use | None":
     use = uses.get(options["use"])
     if use is None:
         raise InputError(f"--use {options['use']!r} is not one of {', '.join(uses)}")
-    if use.text != GENERAL and options["text"] is None:
+    if use.text != GENERAL and options["text"] == DEMO:
         raise InputError(f"--use {use.name} is judged on text of its kind; give a sample of it with --text FILE")
     if options["n_ctx"] < use.least_window:
         raise InputError(f"--use {use.name} is judged in windows of {use.least_window:,} tokens; give a longer --ctx")

@@ -102,12 +102,13 @@ def print_report(result: "FitResult", request: "PlanRequest") -> None:
 
 def _headline(result: "FitResult") -> str:
     from toolkit.cli.plan_report import where_words
+    from toolkit.llama.load_settings import kv_words
     from toolkit.units import format_count, format_size
 
     choice, launch = result.trial.choice, result.launch
     bits = f", {choice.file.conversion.bits_per_weight:.2f} bits per weight" if choice.file.conversion else ""
     where = "whole on the GPU" if _is_plainly_whole(choice) else where_words(choice)
-    kv = "/".join(dict.fromkeys(launch.kv_types))
+    kv = kv_words(launch.kv_types)
     return (
         f"{launch.path}: {choice.file.profile}, {format_size(choice.file.file_bytes)}{bits}; {where} at a context of "
         f"{format_count(launch.n_ctx)} with {kv} KV"
@@ -174,12 +175,13 @@ def _print_measurements(result: "FitResult") -> None:
 
 def _print_runners_up(result: "FitResult") -> None:
     from toolkit.cli.tables import print_table
+    from toolkit.llama.load_settings import kv_words
     from toolkit.units import format_size
 
     rows = [
         (
             choice.file.profile,
-            "/".join(dict.fromkeys((choice.settings.kv_type_k, choice.settings.kv_type_v))),
+            kv_words(choice.settings.kv_types),
             str(choice.placement.n_gpu_layers),
             format_size(choice.file.file_bytes),
             format_size(choice.footprint.gpu_bytes),

@@ -9,6 +9,7 @@ import click
 from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.loading import devices_document, opened
 from toolkit.cli.measuring import measured_text, quality_options, value_bar, windows_load
+from toolkit.cli.options import force_option
 
 if TYPE_CHECKING:
     from toolkit.imatrix.layers import LayerImportance
@@ -50,7 +51,7 @@ def command() -> None:
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="File to write, in GGUF format.")
 @click.option("--process-output", is_flag=True, help="Collect for output.weight as well.")
 @click.option("--parse-special", is_flag=True, help="Special tokens written in the text are taken for what they are.")
-@click.option("--force", is_flag=True, help="Replace an existing output.")
+@force_option
 @quality_options
 def collect(gguf: Path, **options: Any) -> None:
     """Run a text through a model, and sum up the squares of what each column of its weights is multiplied with.
@@ -125,7 +126,7 @@ def _remarks(file: Path, model: Path) -> list[str]:
 @command.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="File to write, in GGUF format.")
-@click.option("--force", is_flag=True, help="Replace an existing output.")
+@force_option
 @json_option
 def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
     """Add importance matrices of one model up, as if their texts had been one; both formats are read."""

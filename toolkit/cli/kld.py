@@ -11,6 +11,7 @@ import click
 
 from toolkit.cli.common import emit_json
 from toolkit.cli.kld_report import document, print_report, print_rival
+from toolkit.cli.kv_types import parse_kv
 from toolkit.cli.loading import LoadOptions, Opened, devices_document, opened
 from toolkit.cli.measuring import (
     Tell,
@@ -21,7 +22,7 @@ from toolkit.cli.measuring import (
     value_bar,
     windows_load,
 )
-from toolkit.cli.places import parse_kv
+from toolkit.cli.options import force_option
 from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
 if TYPE_CHECKING:
@@ -49,10 +50,15 @@ Examples:
 @click.option("--base", type=click.Path(path_type=Path), help="The unquantized model, evaluated in lockstep.")
 @click.option("--base-logits", type=click.Path(path_type=Path), help="Its logits in a file, instead.")
 @click.option(
-    "--base-kv", default="f16", show_default=True, callback=parse_kv, metavar="TYPE", help="The base's KV cache."
+    "--base-kv",
+    default="f16",
+    show_default=True,
+    callback=parse_kv,
+    metavar="TYPE[/TYPE]",
+    help="Type of the base's KV cache.",
 )
 @click.option("--save-logits", type=click.Path(path_type=Path), help="Keep the base's logits in a file.")
-@click.option("--force", is_flag=True, help="Replace an existing logits file.")
+@force_option
 @verdict_options
 @quality_options
 @click.pass_context

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import Function, note, warn
+from toolkit.cli.kv_types import kv_option, kv_pair
+from toolkit.cli.options import Option, add_options, flash_attention_option, threads_option
 from toolkit.cli.places import (
     BUDGET_OPTIONS,
-    Option,
     Places,
-    add_options,
-    kv_pair,
     memory_asker,
-    parse_kv,
     places,
     servers_that_answer,
     sizes,
@@ -36,9 +34,7 @@ if TYPE_CHECKING:
 _BATCH = 512
 PLACE_OPTIONS: tuple[Option[Any], ...] = (
     *BUDGET_OPTIONS,
-    click.option(
-        "--flash-attention", "-fa", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True
-    ),
+    flash_attention_option,
     click.option(
         "--override-tensor", "-ot", multiple=True, metavar="PATTERN=BUFFER", help="Where tensors lie; repeatable."
     ),
@@ -48,10 +44,8 @@ PLACE_OPTIONS: tuple[Option[Any], ...] = (
 
 LOADING_OPTIONS: tuple[Option[Any], ...] = (
     click.option("-ngl", "--n-gpu-layers", type=click.IntRange(min=0), help="Layers on the GPU; default: what fits."),
-    click.option(
-        "--kv", default="f16", show_default=True, callback=parse_kv, metavar="TYPE[/TYPE]", help="Type of the KV cache."
-    ),
-    click.option("--threads", "-t", type=click.IntRange(min=1), help="CPU threads; default: physical cores."),
+    kv_option,
+    threads_option,
     *PLACE_OPTIONS,
 )
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import COUNT, Function, emit_json
+from toolkit.cli.common import COUNT, Function, emit_json, json_option
 from toolkit.cli.loading import LOADING_OPTIONS, LoadOptions, load_options
-from toolkit.cli.places import add_options
+from toolkit.cli.options import add_options
 from toolkit.errors import QualityError
 
 if TYPE_CHECKING:
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 Tell = Callable[[int, int, str], None]
 
 
+text_option = click.option(
+    "--text",
+    default="demo",
+    show_default=True,
+    help="Text file in UTF-8, `demo` (Python's manual), or `wikitext-2` (its test set, from the hub).",
+)
 _QUALITY_OPTIONS = (
-    click.option(
-        "--text",
-        default="demo",
-        show_default=True,
-        help="Text file in UTF-8, `demo` (Python's manual), or `wikitext-2` (its test set, from the hub).",
-    ),
+    text_option,
     click.option("--as-chat", is_flag=True, help="Take paragraphs as turns, in the model's own chat format."),
     click.option("--ctx", "n_ctx", type=COUNT, default=512, show_default=True, help="Tokens of a window."),
     click.option("--chunks", type=click.IntRange(min=1), help="Windows to measure on; default: all of the text."),
     *LOADING_OPTIONS,
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
+    json_option,
 )
 
 

@@ -7,6 +7,7 @@ import click
 
 from toolkit.cli.common import emit_json, json_option
 from toolkit.cli.conversion import refuse_inputs, refuse_split_name
+from toolkit.cli.options import force_option
 
 EXAMPLE = """
 \b
@@ -18,7 +19,7 @@ Example:
 @click.command(epilog=EXAMPLE)
 @click.argument("source", metavar="PART.gguf", type=click.Path(path_type=Path))
 @click.argument("output", metavar="[OUT.gguf]", required=False, type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace an existing output.")
+@force_option
 @json_option
 def command(source: Path, output: Path | None, force: bool, as_json: bool) -> None:
     """Join the split model that PART.gguf is any file of, byte for byte what it was cut from; the parts stay.

@@ -9,6 +9,7 @@ import click
 from toolkit.cli.common import emit_json
 from toolkit.cli.loading import devices_document, load_options, opened
 from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, value_bar, windows_load
+from toolkit.cli.options import force_option
 
 if TYPE_CHECKING:
     from toolkit.measures.evaluation_text import EvaluationText
@@ -34,7 +35,7 @@ Examples:
     help="Let windows overlap, each N tokens after the one before, and score the last N of each.",
 )
 @click.option("--save-logits", type=click.Path(path_type=Path), help="Keep the logits for `kld --base-logits`.")
-@click.option("--force", is_flag=True, help="Replace an existing logits file.")
+@force_option
 @quality_options
 def command(gguf: Path, **options: Any) -> None:
     """Measure the perplexity of a GGUF file: exp of the mean negative log-likelihood of a text's tokens.

@@ -1,6 +1,6 @@
 """Where a model may lie: the options of planning and of loading, the servers that answer, and whom to ask for memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import SIZE, Function, warn
+from toolkit.cli.options import Option, add_options
 from toolkit.errors import EnvironmentFaultError, InputError
 
 if TYPE_CHECKING:
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from toolkit.memory.loaded_model import OwnProcess
     from toolkit.memory.probe import MemoryProbe
     from toolkit.planning.choice import PlannedChoice
-    from toolkit.planning.request import AsksMemory, KvTypes
+    from toolkit.planning.request import AsksMemory
 
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
-Option = Callable[[Function], Function]
 
 BUDGET_OPTIONS: tuple[Option[Any], ...] = (
     click.option(
@@ -46,13 +45,6 @@ def budget_options(function: Function) -> Function:
     return add_options(function, BUDGET_OPTIONS)
 
 
-def add_options(function: Function, options: tuple[Option[Any], ...]) -> Function:
-    """Add options in the order in which help lists them."""
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
 @dataclass(frozen=True)
 class Places:
     """What those options read, and those of loading where a command has them."""
@@ -71,28 +63,6 @@ class Places:
 def places(options: dict[str, Any]) -> Places:
     """Return the places that a command's options give."""
     return Places(**{field.name: options[field.name] for field in fields(Places) if field.name in options})
-
-
-def kv_pair(text: str) -> "KvTypes":
-    """Return the types of keys and values, in small letters, that TYPE or TYPE/TYPE stands for.
-
-    Raises InputError if one is none that a cache can have.
-    """
-    keys, slash, values = text.lower().partition("/")
-    pair = keys, values if slash else keys
-    for name in pair:
-        if name not in KV_TYPES:
-            raise InputError(f"KV type {name!r} is not one of {', '.join(KV_TYPES)}; two are written as KEYS/VALUES")
-    return pair
-
-
-def parse_kv(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Return the text that stands for types of a KV cache, if it does."""
-    try:
-        kv_pair(value)
-    except InputError as error:
-        raise click.BadParameter(str(error)) from error
-    return value.lower()
 
 
 def sizes(text: str | None) -> tuple[int, ...] | None:

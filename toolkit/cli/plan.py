@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, json_option, warn
+from toolkit.cli.kv_types import kv_list_option
+from toolkit.cli.options import flash_attention_option, pre_option, prefer_option
 from toolkit.cli.places import budget_options, memory_asker
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
 from toolkit.cli.source import is_gguf, local_files_option, resolve_source
@@ -39,15 +41,13 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 @budget_options
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context length, of all sequences.")
 @click.option("--profile", "-p", "profiles", multiple=True, help="Only this profile; repeatable.")
-@click.option(
-    "--kv", multiple=True, metavar="TYPE[/TYPE]", help="KV type, or K/V types; repeatable; default: f16, q8_0."
-)
+@kv_list_option(otherwise="f16,q8_0")
 @click.option("--parallel", "n_parallel", type=click.IntRange(1, 256), default=1, show_default=True, help="Sequences.")
 @click.option("--kv-unified", is_flag=True, help="One KV cache for all sequences.")
 @click.option("--ubatch", type=click.IntRange(min=1), default=512, show_default=True, help="Tokens computed at once.")
-@click.option("--flash-attention", "-fa", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True)
+@flash_attention_option
 @click.option("--swa-full", is_flag=True, help="Keep all tokens in sliding-window layers.")
-@click.option("--prefer", type=click.Choice(["balance", "speed", "quality"]), default="balance", show_default=True)
+@prefer_option
 @click.option("--mmproj", type=click.Path(path_type=Path), help="Projector for images, loaded beside the model.")
 @click.option("--draft", type=click.Path(path_type=Path), help="Draft model (GGUF), loaded beside the model.")
 @click.option("--max-ctx", is_flag=True, help="Find the longest context that fits.")
@@ -55,12 +55,23 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 @click.option("--gpu-bandwidth", type=click.FloatRange(min=1), help="GB/s of GPU memory; default: asked of the driver.")
 @click.option("--ram-bandwidth", type=click.FloatRange(min=1), help="GB/s of RAM; default: measured once.")
 @click.option(
-    "--device", type=click.Choice(["auto", "gpu", "stand-in"]), default="auto", help="Whom to ask for memory."
+    "--device",
+    type=click.Choice(["auto", "gpu", "stand-in"]),
+    default="auto",
+    show_default=True,
+    help="Whom to ask for memory.",
 )
-@click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@pre_option
 @local_files_option
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep answers on disk.")
-@click.option("--format", "format_", type=click.Choice(_FORMATS), default="table", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(_FORMATS),
+    default="table",
+    show_default=True,
+    help="For people, or the best choice for another program.",
+)
 @json_option
 def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     """Show how much memory SRC takes and what fits.

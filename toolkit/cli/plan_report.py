@@ -178,10 +178,11 @@ def _print_table(report: Report) -> None:
 
 
 def _headline(choice: "PlannedChoice", model: "PlannableModel") -> str:
+    from toolkit.llama.load_settings import kv_words
     from toolkit.units import format_size
 
     placement, settings = choice.placement, choice.settings
-    kv = "/".join(dict.fromkeys((settings.kv_type_k, settings.kv_type_v)))
+    kv = kv_words(settings.kv_types)
     size = f"{'about ' if model.estimated_file_bytes else ''}{format_size(choice.file.file_bytes)}"
     start = f"{model.name}: {choice.file.profile}, {size}, {kv} KV"
     if not choice.fits:
@@ -273,6 +274,7 @@ def _companion(companion: "Companion") -> str:
 
 
 def _print_choices(choices: "tuple[PlannedChoice, ...]", model: "PlannableModel") -> None:
+    from toolkit.llama.load_settings import kv_words
     from toolkit.units import format_size
 
     rows = [
@@ -280,7 +282,7 @@ def _print_choices(choices: "tuple[PlannedChoice, ...]", model: "PlannableModel"
             choice.file.profile,
             format_size(choice.file.file_bytes),
             f"{choice.settings.n_ctx:,}",
-            "/".join(dict.fromkeys((choice.settings.kv_type_k, choice.settings.kv_type_v))),
+            kv_words(choice.settings.kv_types),
             f"{choice.placement.n_gpu_layers}/{choice.n_layers}" if choice.fits else "-",
             str(choice.placement.n_cpu_moe) if choice.fits else "-",
             format_size(choice.footprint.gpu_bytes),

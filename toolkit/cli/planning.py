@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from toolkit.cli.common import note, warn
-from toolkit.cli.places import Places, kv_pair, places, servers_that_answer, sizes, warn_of_unused_gpu
+from toolkit.cli.kv_types import kv_pair
+from toolkit.cli.places import Places, places, servers_that_answer, sizes, warn_of_unused_gpu
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import Function, note
+from toolkit.cli.options import add_options
 from toolkit.errors import QualityError
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ _OPTIONS = (
 
 def verdict_options(function: Function) -> Function:
     """Add thresholds, and the option to stop as soon as they are settled."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+    return add_options(function, _OPTIONS)
 
 
 def questions_of(options: dict[str, Any]) -> "list[Question]":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.options import pre_option
 from toolkit.cli.source import is_gguf, local_files_option, resolve_source
 from toolkit.errors import FidelityError
 
@@ -26,7 +27,7 @@ Examples:
 @click.option("--source", required=True, metavar="SRC", help="Directory, model on the hub, `demo`, or GGUF file.")
 @click.option("--full", is_flag=True, help="Compare all rows of every tensor instead of a sample.")
 @click.option("--no-run", is_flag=True, help="Do not load the whole model for its first logits.")
-@click.option("--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised.")
+@pre_option
 @local_files_option
 @json_option
 def command(

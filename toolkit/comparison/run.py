@@ -13,7 +13,7 @@ from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import MemorySettings, kv_words
 from toolkit.llama.runtime import LlamaRuntime, supports_offload
 from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
@@ -189,7 +189,7 @@ class _Source:
 
 
 def _bare_row(contestant: Contestant, kv_types: KvTypes) -> Row:
-    kv = "/".join(dict.fromkeys(kv_types))
+    kv = kv_words(kv_types)
     path = None if contestant.path is None else str(contestant.path)
     return Row(contestant.name, kv, False, contestant.file.file_bytes, contestant.bits_per_weight, path=path)
 

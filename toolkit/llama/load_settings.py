@@ -15,6 +15,11 @@ class TensorOverride:
     buffer_type: str = "CPU"
 
 
+def kv_words(types: tuple[str, str]) -> str:
+    """Return how the types of keys and values are written: once where both have one."""
+    return "/".join(dict.fromkeys(types))
+
+
 @dataclass(frozen=True)
 class MemorySettings:
     """What the memory depends on; `device` says whom to ask: `auto` is a GPU if there is one, else its stand-in."""
@@ -53,6 +58,11 @@ class MemorySettings:
             self.n_devices,
             self.rpc,
         )
+
+    @property
+    def kv_types(self) -> tuple[str, str]:
+        """Return the types of the cache's keys and values."""
+        return self.kv_type_k, self.kv_type_v
 
     def undivided(self) -> Self:
         """Return the settings without a split, as a plan begins with them."""

@@ -127,7 +127,7 @@ def plan_load(request: LoadRequest, budgets: Budgets, asker: AsksMemory) -> Load
     settings = request.settings
     if not any(budgets.vram_bytes):
         settings = replace(settings, device="cpu", rpc=())
-    kv_types = (settings.kv_type_k, settings.kv_type_v)
+    kv_types = settings.kv_types
     bandwidths = Bandwidths(gpu_bandwidths(), ram_bandwidth())
     # RAM is judged below: what is mapped need not fit.
     asked = PlanRequest(replace(budgets, ram_bytes=_ALL_OF_IT), settings, bandwidths, (kv_types,), explicit=True)

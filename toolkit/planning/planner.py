@@ -88,7 +88,7 @@ class Planner:
         """Return the next heavier profile with the same KV types and as much on the GPUs as fits; None if there is none."""
         for name in reversed(self._model.profiles):
             if self._file(name).file_bytes > than.file.file_bytes:
-                one = self.choice(name, (than.settings.kv_type_k, than.settings.kv_type_v))
+                one = self.choice(name, than.settings.kv_types)
                 if one.fits and (one.placement.n_gpu_layers or self._request.on_cpu):
                     return one
         return None
@@ -218,7 +218,7 @@ class Planner:
         try:
             return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
         except GgufError as error:
-            kv_types = (settings.kv_type_k, settings.kv_type_v)
+            kv_types = settings.kv_types
             if not any(tensor_type(kv_type).quantized for kv_type in kv_types):
                 raise
             raise InputError(

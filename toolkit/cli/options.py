@@ -1,0 +1,56 @@
+"""Options that several commands take, each with one name, one meaning and one help text."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolkit.cli.common import Function
+
+Option = Callable[[Function], Function]
+
+force_option: Option[Any] = click.option("--force", is_flag=True, help="Replace an existing output.")
+threads_option: Option[Any] = click.option(
+    "--threads", "-t", type=click.IntRange(min=1), help="CPU threads; default: physical cores."
+)
+pre_option: Option[Any] = click.option(
+    "--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised."
+)
+imatrix_option: Option[Any] = click.option(
+    "--imatrix", type=click.Path(path_type=Path), help="Importance matrix (GGUF or legacy .dat)."
+)
+flash_attention_option: Option[Any] = click.option(
+    "--flash-attention",
+    "-fa",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Whether scores of the attention are computed in pieces, which a quantized V cache needs.",
+)
+prefer_option: Option[Any] = click.option(
+    "--prefer",
+    type=click.Choice(["balance", "speed", "quality"]),
+    default="balance",
+    show_default=True,
+    help="Where nothing of 4 bits or more fits whole: split Q4_K_M, take a smaller file, or split a larger one.",
+)
+
+
+def repetitions_option(default: int) -> Option[Any]:
+    """Return `--repetitions`."""
+    return click.option(
+        "--repetitions",
+        "-r",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        help="Measurements of each token rate.",
+    )
+
+
+def add_options(function: Function, options: tuple[Option[Any], ...]) -> Function:
+    """Add options in the order in which help lists them."""
+    for option in reversed(options):
+        function = option(function)
+    return function
