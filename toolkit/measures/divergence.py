@@ -18,6 +18,7 @@ from toolkit.errors import InputError, QualityError
 from toolkit.llama.runtime import Logits, Runtime
 from toolkit.machine.host import physical_cores
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, join_scores, summarize
+from toolkit.measures.log_sum import log_sum
 from toolkit.measures.logits_file import LogitsFile, LogitsWriter, StoredLogits, store_logits
 from toolkit.measures.perplexity import Windows, evaluate_group, row_spans
 
@@ -202,36 +203,29 @@ def _score_block(block: tuple[Logits, StoredLogits, NDArray[numpy.int64]]) -> To
     logits, base, targets = block
     picked = numpy.arange(len(targets)), targets
     with numpy.errstate(all="ignore"):
-        log_sum = _log_sum(logits)
+        top = logits.max(axis=1, keepdims=True)
+        above = top + log_sum(logits, top)
         base_log = base.codes.astype(numpy.float32)
         numpy.multiply(base_log, base.scale, out=base_log)
         numpy.add(base_log, base.lowest, out=base_log)
         return TokenScores(
-            nll=log_sum[:, 0] - logits[picked],
+            nll=above[:, 0] - logits[picked],
             base_nll=-base_log[picked],
             same_top=logits.argmax(axis=1) == base.codes.argmax(axis=1),
-            divergence=_divergences(logits, log_sum, base_log),
+            divergence=_divergences(logits, above, base_log),
             rounding=base.scale[:, 0] * numpy.float32(0.5),
         )
 
 
-def _log_sum(logits: Logits) -> NDArray[numpy.float32]:
-    """Return float32 [n, 1]: log of the sum of exponentials, which are added in 64 bits."""
-    top = logits.max(axis=1, keepdims=True)
-    shifted = logits - top
-    numpy.exp(shifted, out=shifted)
-    log_sum: NDArray[numpy.float32] = top + numpy.log(shifted.sum(axis=1, keepdims=True, dtype=numpy.float64)).astype(
-        numpy.float32
-    )
-    return log_sum
-
-
 def _divergences(
-    logits: Logits, log_sum: NDArray[numpy.float32], base_log: NDArray[numpy.float32]
+    logits: Logits, above: NDArray[numpy.float32], base_log: NDArray[numpy.float32]
 ) -> NDArray[numpy.float64]:
-    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p); `base_log` is used up."""
+    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p), where log p is logits - above.
+
+    `base_log` is used up.
+    """
     terms = base_log - logits
-    numpy.add(terms, log_sum, out=terms)
+    numpy.add(terms, above, out=terms)
     numpy.multiply(terms, base_log > _LEAST_LOG_PROBABILITY, out=terms)
     numpy.exp(base_log, out=base_log)
     numpy.multiply(terms, base_log, out=terms)

@@ -39,7 +39,9 @@ class TokenScores:
     @property
     def delta_p(self) -> Floats:
         """Return by how much the model finds the right token likelier than the base does."""
-        return numpy.exp(-self.nll) - numpy.exp(-self.base_nll)
+        # 64 bits, rounded: numpy's own 32-bit exponentials are off by a unit in the last place.
+        p, base_p = (numpy.exp(-nll, dtype=numpy.float64).astype(numpy.float32) for nll in (self.nll, self.base_nll))
+        return p - base_p
 
 
 def join_scores(parts: Sequence[TokenScores]) -> TokenScores:

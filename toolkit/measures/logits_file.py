@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from toolkit.errors import InputError
 from toolkit.gguf.output_file import WorkFile, whole_or_absent
 from toolkit.llama.runtime import Logits, Runtime
+from toolkit.measures.log_sum import log_sum
 from toolkit.measures.perplexity import Perplexity, Progress, Windows, measure_windows, row_spans
 
 MAGIC = b"_logits_"
@@ -82,13 +83,11 @@ def _store_block(block: tuple[Logits, StoredLogits]) -> None:
     with numpy.errstate(all="ignore"):
         top = logits.max(axis=1, keepdims=True)
         bottom = numpy.maximum(logits.min(axis=1, keepdims=True), top - numpy.float32(_RANGE))
-        shifted = logits - top
-        numpy.exp(shifted, out=shifted)
-        log_sum = numpy.log(shifted.sum(axis=1, keepdims=True, dtype=numpy.float64)).astype(numpy.float32)
         scale = (top - bottom) / numpy.float32(_STEPS)
-        stored.packed[:, :_HEAD].view(numpy.float32)[:] = numpy.hstack([scale, bottom - top - log_sum])
+        lowest = bottom - top - log_sum(logits, top)
+        stored.packed[:, :_HEAD].view(numpy.float32)[:] = numpy.hstack([scale, lowest])
         inverse = numpy.where(scale > 0, numpy.float32(1) / scale, numpy.float32(0))
-        numpy.subtract(logits, bottom, out=shifted)
+        shifted = logits - bottom
         numpy.multiply(shifted, inverse, out=shifted)
         numpy.rint(shifted, out=shifted)
         numpy.clip(shifted, 0, _STEPS, out=shifted)
