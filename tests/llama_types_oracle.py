@@ -190,7 +190,7 @@ def _compute(state: int, file_type: int, tensors: Sequence[tuple[str, int]]) -> 
 
 
 def _function(name: str, result: object, arguments: Sequence[object]):  # type: ignore[no-untyped-def]
-    function = llama_cpp().llama_cpp._lib[_SYMBOLS[name]]
+    function = llama_cpp()._lib[_SYMBOLS[name]]
     function.restype, function.argtypes = result, list(arguments)
     return function
 

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from toolkit.gguf.file_types import mixture_name
 from toolkit.gguf.format import EMBEDDING, Metadata, items
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.rows import row_count
 from toolkit.memory.kv_cache import MAX_LAYERS, KvCache, kv_cache
-from toolkit.quant_profile import FILE_TYPES
 from toolkit.tokenizer.vocabulary import TOKENS
 
 _GUESSED_FILE_TYPE = 1024
@@ -152,8 +152,7 @@ def _file_type(keys: ModelKeys) -> str | None:
     number = keys.number("general.file_type")
     if number is None:
         return None
-    names = {value: name.removeprefix("MOSTLY_") for name, value in FILE_TYPES.items()}
-    return names.get(number & ~_GUESSED_FILE_TYPE, str(number))
+    return mixture_name(number & ~_GUESSED_FILE_TYPE) or str(number)
 
 
 def _span(keys: ModelKeys, suffix: str) -> Span | None:

@@ -7,8 +7,8 @@ from toolkit.errors import TextError
 from toolkit.gguf.format import Metadata, string
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.measures.chat_text import TURNS, as_chat, conversations, tokens_of
-from toolkit.measures.evaluation_text import with_hash
+from toolkit.measures.chat_text import TURNS, as_chat, conversations
+from toolkit.measures.evaluation_text import tokens_of, with_hash
 from toolkit.tokenizer.chat_template import KEY
 
 BODY = "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"

@@ -6,7 +6,7 @@ from kit_cases import CASES, UNLOADABLE
 from toolkit.errors import EnvironmentFaultError, GgufError
 from toolkit.llama.load_settings import MemorySettings, TensorOverride
 from toolkit.memory.estimate import ESTIMATE, EstimatingProbe, estimate
-from toolkit.memory.plannable import model_from_source
+from toolkit.memory.plannable_source import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.sources.config_source import source_from_config

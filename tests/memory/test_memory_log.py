@@ -14,7 +14,7 @@ from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.llama.load_settings import MemorySettings, TensorOverride
 from toolkit.memory.memory_log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
-from toolkit.memory.plannable import model_from_source
+from toolkit.memory.plannable_source import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.sources.hf_source import source_from_checkpoint

@@ -21,7 +21,8 @@ from toolkit.errors import GgufError
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import MemorySettings, TensorOverride
 from toolkit.memory.placement import placements
-from toolkit.memory.plannable import model_from_gguf, model_from_source
+from toolkit.memory.plannable import model_from_gguf
+from toolkit.memory.plannable_source import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.quant_profile import load_profile

@@ -19,7 +19,8 @@ from toolkit.gguf.reader import read_gguf
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.cache import CachedProbe, MemoryCache
 from toolkit.memory.placement import Placement, placements
-from toolkit.memory.plannable import model_from_gguf, model_from_source
+from toolkit.memory.plannable import model_from_gguf
+from toolkit.memory.plannable_source import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.model_summary import described, summarize

@@ -110,7 +110,7 @@ def _model(source: str, options: dict[str, Any]) -> "ModelSource":
 def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
     from toolkit.fit import FitJob
     from toolkit.imatrix.matrix import read_imatrix
-    from toolkit.memory.plannable import model_from_source, profiles_worth_planning
+    from toolkit.memory.plannable_source import model_from_source, profiles_worth_planning
     from toolkit.planning.ranking import LADDER
     from toolkit.quant_profile import load_profile
 

@@ -142,8 +142,8 @@ def _measure(request: _Request) -> _Measured:
 
 
 def _in_lockstep(request: _Request) -> _Measured:
-    from toolkit.measures.chat_text import tokens_of
     from toolkit.measures.divergence import LiveBase, check_vocabularies
+    from toolkit.measures.evaluation_text import tokens_of
     from toolkit.measures.logits_file import logits_writer
     from toolkit.measures.perplexity import cut_windows
 
@@ -180,8 +180,8 @@ def _devices(models: list[Opened]) -> dict[str, Any]:
 
 
 def _against_file(request: _Request) -> _Measured:
-    from toolkit.measures.chat_text import tokens_of
     from toolkit.measures.divergence import SavedBase
+    from toolkit.measures.evaluation_text import tokens_of
     from toolkit.measures.logits_file import read_logits
     from toolkit.measures.perplexity import Windows
 

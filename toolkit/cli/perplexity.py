@@ -76,8 +76,7 @@ def document(result: "Perplexity") -> dict[str, Any]:
 
 def _measure(gguf: Path, text: "EvaluationText", options: dict[str, Any]) -> "tuple[Perplexity, list[dict[str, Any]]]":
     """Return the perplexity, and what the devices held."""
-    from toolkit.measures.chat_text import tokens_of
-    from toolkit.measures.logits_file import SaveAs, measure_and_save
+    from toolkit.measures.evaluation_text import tokens_of
     from toolkit.measures.perplexity import cut_windows, measure_windows, strided_window
 
     n_ctx, chunks, stride, output = options["n_ctx"], options["chunks"], options["stride"], options["save_logits"]
@@ -94,5 +93,7 @@ def _measure(gguf: Path, text: "EvaluationText", options: dict[str, Any]) -> "tu
         if output is None:
             result = measure_windows(one.runtime, windows, progress)
         else:
+            from toolkit.measures.logits_file import SaveAs, measure_and_save
+
             result = measure_and_save(one.runtime, windows, SaveAs(output, options["force"]), progress)
         return result, devices_document(one)

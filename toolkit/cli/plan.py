@@ -136,7 +136,8 @@ def _choices(
 
 def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "PlannableModel":
     """Return the model that SRC means, in these profiles; without any, in all that are worth planning."""
-    from toolkit.memory.plannable import model_from_gguf, model_from_source, profiles_worth_planning
+    from toolkit.memory.plannable import model_from_gguf
+    from toolkit.memory.plannable_source import model_from_source, profiles_worth_planning
     from toolkit.planning.ranking import LADDER
 
     if is_gguf(path) and not profiles:

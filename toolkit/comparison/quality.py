@@ -14,10 +14,9 @@ from toolkit.comparison.rows import Quality, TextKey
 from toolkit.errors import InputError
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.measures.chat_text import tokens_of
 from toolkit.measures.divergence import BaseLogits, LiveBase, SavedBase, check_vocabularies, measure_divergence
 from toolkit.measures.divergence_statistics import Divergence, Doubles, Estimate, TokenScores
-from toolkit.measures.evaluation_text import EvaluationText
+from toolkit.measures.evaluation_text import EvaluationText, tokens_of
 from toolkit.measures.logits_file import SaveAs, logits_bytes, measure_and_save, read_logits
 from toolkit.measures.perplexity import Perplexity, Windows, cut_windows, measure_perplexity, windows_together
 

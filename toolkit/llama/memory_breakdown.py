@@ -64,13 +64,13 @@ def read_memory_breakdown(context: Any) -> tuple[BufferBytes, ...]:
 
 def tells_memory() -> bool:
     """Tell whether this build of llama.cpp has the account, in the layout that is read here."""
-    return sys.platform == "linux" and hasattr(llama_cpp().llama_cpp._lib, SYMBOL)
+    return sys.platform == "linux" and hasattr(llama_cpp()._lib, SYMBOL)
 
 
 def _breakdown_function() -> Any:
     if not tells_memory():
         raise EnvironmentFaultError(f"this build of llama.cpp does not tell how much memory a model takes; {_ADVICE}")
-    function = llama_cpp().llama_cpp._lib[SYMBOL]
+    function = llama_cpp()._lib[SYMBOL]
     # The structure as result type leaves it to libffi where the ABI wants the address of the result.
     function.restype, function.argtypes = _MapHeader, [ctypes.c_void_p]
     return function

@@ -6,8 +6,10 @@ library is found through the one that libllama linked. ctypes releases the inter
 
 import ctypes
 import os
+import sys
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,19 +18,34 @@ from toolkit.errors import EnvironmentFaultError
 
 INSTALL_HINT = 'install it with: CMAKE_ARGS="-DGGML_RPC=on" pip install llama-cpp-python'
 
+_PACKAGE = "llama_cpp"
+
 
 @cache
 def llama_cpp() -> ModuleType:
-    """Import llama-cpp-python.
+    """Import the bindings of llama-cpp-python.
 
     Raises EnvironmentFaultError if it is missing or does not load.
     """
     # NVML counts GPUs in this order, and budgets and buffers must mean the same one.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
-        return import_module("llama_cpp")
+        return _bindings()
     except (ImportError, OSError, RuntimeError) as error:
         raise EnvironmentFaultError(f"llama-cpp-python does not load ({error}); {INSTALL_HINT}") from error
+
+
+def _bindings() -> ModuleType:
+    """Import the module of the C functions alone: its package would bring a chat server's modules, which take 0.1 s."""
+    spec = None if _PACKAGE in sys.modules else find_spec(_PACKAGE)
+    if spec is None:
+        return import_module(f"{_PACKAGE}.llama_cpp")
+    # Whoever imports the package later gets all of it, around the same functions.
+    sys.modules[_PACKAGE] = module_from_spec(spec)
+    try:
+        return import_module(f"{_PACKAGE}.llama_cpp")
+    finally:
+        del sys.modules[_PACKAGE]
 
 
 def library_folder() -> Path:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from toolkit.errors import TextError
 from toolkit.gguf.format import Metadata
-from toolkit.llama.runtime import LlamaRuntime
 from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, render
 from toolkit.measures.evaluation_text import EvaluationText, with_hash
 from toolkit.tokenizer.chat_template import KEY, special_texts
@@ -46,8 +45,3 @@ def conversations(text: str) -> Iterator[Conversation]:
         turns = enumerate(paragraphs[start : min(start + TURNS, answered)])
         messages = tuple({"role": _ROLES[index % 2], "content": paragraph} for index, paragraph in turns)
         yield Conversation(f"paragraph {start + 1}", messages, add_generation_prompt=False)
-
-
-def tokens_of(runtime: LlamaRuntime, text: EvaluationText) -> list[int]:
-    """Return the tokens of a text as llama-perplexity takes them; what a chat template wrote is taken for what it is."""
-    return runtime.tokenize_rendered(text.text) if text.is_chat else runtime.tokenize(text.text)

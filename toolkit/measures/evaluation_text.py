@@ -2,11 +2,14 @@
 
 import hashlib
 import platform
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.errors import TextError
+
+if TYPE_CHECKING:
+    from toolkit.llama.runtime import LlamaRuntime
 
 DEMO, WIKITEXT = "demo", "wikitext-2"
 _WIKITEXT_REPO, _WIKITEXT_ARCHIVE = "ggml-org/ci", "wikitext-2-raw-v1.zip"
@@ -55,8 +58,16 @@ def with_hash(name: str, text: str, *, is_chat: bool = False) -> EvaluationText:
     return EvaluationText(name, text, hashlib.sha256(text.encode("utf-8")).hexdigest(), is_chat)
 
 
+def tokens_of(runtime: "LlamaRuntime", text: EvaluationText) -> list[int]:
+    """Return the tokens of a text as llama-perplexity takes them; what a chat template wrote is taken for what it is."""
+    return runtime.tokenize_rendered(text.text) if text.is_chat else runtime.tokenize(text.text)
+
+
 def _wikitext() -> EvaluationText:
     """Return the test set of WikiText-2, fetched once into the hub's cache."""
+    # Imported here, because it takes long and no other text needs it.
+    import zipfile
+
     from toolkit.hub import fetch_dataset_file
 
     path = fetch_dataset_file(_WIKITEXT_REPO, _WIKITEXT_ARCHIVE)

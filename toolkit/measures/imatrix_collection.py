@@ -19,8 +19,7 @@ from toolkit.imatrix.sums import ImatrixSums, TensorSums
 from toolkit.llama.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.measures.chat_text import tokens_of
-from toolkit.measures.evaluation_text import EvaluationText
+from toolkit.measures.evaluation_text import EvaluationText, tokens_of
 from toolkit.measures.perplexity import cut_windows, evaluate_group
 
 Floats = NDArray[numpy.float32]

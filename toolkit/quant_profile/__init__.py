@@ -1,8 +1,9 @@
 """Quantization profiles: declarative rules that give every tensor of a model its type."""
 
+from toolkit.gguf.file_types import FILE_TYPES
 from toolkit.quant_profile.assignment import TypeChoice, TypeOverride, assign_types, parse_override
 from toolkit.quant_profile.example_models import EXAMPLE_MODELS, ExampleModel
-from toolkit.quant_profile.profile import FILE_TYPES, LAYER_SETS, MODEL_SIZES, ModelTraits, QuantProfile, Rule
+from toolkit.quant_profile.profile import LAYER_SETS, MODEL_SIZES, ModelTraits, QuantProfile, Rule
 from toolkit.quant_profile.profile_file import load_profile, profile_names, profiles_folder, read_profile
 from toolkit.quant_profile.roles import ROLES
 
