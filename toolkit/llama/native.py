@@ -38,14 +38,14 @@ def llama_cpp() -> ModuleType:
 def _bindings() -> ModuleType:
     """Import the module of the C functions alone: its package would bring a chat server's modules, which take 0.1 s."""
     spec = None if _PACKAGE in sys.modules else find_spec(_PACKAGE)
-    if spec is None:
-        return import_module(f"{_PACKAGE}.llama_cpp")
-    # Whoever imports the package later gets all of it, around the same functions.
-    sys.modules[_PACKAGE] = module_from_spec(spec)
+    if spec is not None:
+        sys.modules[_PACKAGE] = module_from_spec(spec)
     try:
-        return import_module(f"{_PACKAGE}.llama_cpp")
+        return import_module("llama_cpp.llama_cpp")
     finally:
-        del sys.modules[_PACKAGE]
+        if spec is not None:
+            # Whoever imports the package later gets all of it, around the same functions.
+            del sys.modules[_PACKAGE]
 
 
 def library_folder() -> Path:
