@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from compare import KIT
 from kit_cases import CASES
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
-from toolkit.errors import CheckpointError, ConfigError
+from toolkit.errors import CheckpointError, ConfigError, ToolkitError
 from toolkit.quant_profile import load_profile
 from toolkit.sources.config_source import source_from_config
 from toolkit.sources.hf_source import source_from_checkpoint
@@ -43,4 +44,58 @@ def test_a_missing_or_unknown_config_is_told(tmp_path):
         source_from_config(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["NobodyForCausalLM"]}))
     with pytest.raises(ConfigError, match="NobodyForCausalLM is not supported"):
+        source_from_config(tmp_path)
+
+
+WRONG = ("x", [], {"x": 1}, -1)
+OF_MANY_SHAPES = (
+    "phi3", "lfm2_moe", "mpt", "dbrx", "falcon_h1", "gemma3n", "nemotron_h", "granitemoehybrid", "jamba", "t5", "minimax_m2",
+    "deepseek_v2", "gemma3_multimodal", "hunyuan", "qwen3_5",
+)  # fmt: skip
+"""whose configs hold lists, objects and numbers that only their family has"""
+
+
+def places(content, before=()):
+    for key, value in content.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from places(value, (*before, key))
+
+
+def with_value(content, place, value):
+    changed = json.loads(json.dumps(content))
+    holder = changed
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("case", OF_MANY_SHAPES)
+def test_a_value_of_any_kind_is_refused_in_words_or_read(case, tmp_path):
+    content = json.loads((KIT / "sources" / case / "config.json").read_text(encoding="utf-8"))
+    refused = 0
+    for place in places(content):
+        for value in WRONG:
+            (tmp_path / "config.json").write_text(json.dumps(with_value(content, place, value)), encoding="utf-8")
+            try:
+                source_from_config(tmp_path)
+            except ToolkitError:
+                refused += 1
+    assert refused > len(content)
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "message"),
+    [
+        ("dbrx", {"attn_config": 7}, "attn_config is 7, which is not what this architecture has there"),
+        ("lfm2_moe", {"num_dense_layers": "two"}, "num_dense_layers is two, which is not what"),
+        ("falcon_h1", {"mlp_multipliers": []}, r"mlp_multipliers is \[\], which is not what"),
+        ("llama3", {"rope_theta": 0}, "rope_theta is 0, expected a number above 0"),
+    ],
+)
+def test_the_key_of_a_value_of_another_kind_is_named(case, changes, message, tmp_path):
+    content = json.loads((KIT / "sources" / case / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(content | changes), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
         source_from_config(tmp_path)

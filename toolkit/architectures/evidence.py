@@ -21,7 +21,7 @@ COMPARED = frozenset({
     "Llama4ForCausalLM", "Llama4ForConditionalGeneration", "LlamaBidirectionalModel", "LlamaForCausalLM",
     "MaincoderForCausalLM", "Mamba2ForCausalLM", "MambaForCausalLM", "MellumForCausalLM", "MiniCPM3ForCausalLM",
     "MiniCPMForCausalLM", "MiniMaxM2ForCausalLM", "Ministral3ForCausalLM", "Mistral3ForConditionalGeneration",
-    "mistral_inference.Transformer", "MistralForCausalLM", "MixtralForCausalLM",
+    "MistralForCausalLM", "MistralTransformer", "MixtralForCausalLM",
     "ModernBertForSequenceClassification", "ModernBertModel", "MPTForCausalLM", "NemotronForCausalLM",
     "NemotronHForCausalLM", "NomicBertModel", "Olmo2ForCausalLM", "Olmo3ForCausalLM", "OlmoeForCausalLM",
     "OlmoForCausalLM", "OrionForCausalLM", "PaddleOCRVLForConditionalGeneration", "PanguEmbeddedForCausalLM",

@@ -116,7 +116,10 @@ def rope_theta(config: ModelConfig) -> float:
     if isinstance(theta, list):
         model = config.get("model_type", "this model")
         raise ConfigError(f"config.json: per-layer rope_theta is not supported for {model}")
-    return config.number("rope_theta") if theta is None else _number(rope, "rope_theta")
+    base = config.number("rope_theta") if theta is None else _number(rope, "rope_theta")
+    if base <= 0:
+        raise ConfigError(f"config.json: rope_theta is {base:g}, expected a number above 0")
+    return base
 
 
 def llama3_frequency_factors(config: ModelConfig, dimensions: int) -> NDArray[numpy.float32] | None:

@@ -12,7 +12,7 @@ from toolkit.errors import CheckpointError
 
 PARAMS = "params.json"
 STEM = "consolidated"
-CLASS = "mistral_inference.Transformer"
+CLASS = "MistralTransformer"
 """what stands for the class that a config.json would name"""
 CONTEXT = 32768
 """tokens, where the file does not say: what transformers' converter takes"""

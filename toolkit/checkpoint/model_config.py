@@ -5,8 +5,9 @@ The hub's configs differ by age and by author: `rope_scaling` or `rope_parameter
 class; here both are tables.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toolkit.errors import ConfigError
@@ -52,12 +53,20 @@ ALIASES: dict[str, tuple[str, ...]] = {
 Default = Any | Callable[["ModelConfig"], Any]
 
 
+@dataclass
+class LastRead:
+    """Which key was asked for last, of a config and of those that were made of it."""
+
+    key: str = ""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A normalised config: no nulls, one spelling, the text part of a multimodal model at the top."""
 
     values: Mapping[str, Any]
     defaults: Mapping[str, Default] = field(default_factory=dict)
+    last_read: LastRead = field(default_factory=LastRead, compare=False, repr=False)
 
     def __getitem__(self, key: str) -> Any:
         """Return a value or its class default.
@@ -73,6 +82,7 @@ class ModelConfig:
 
     def get(self, key: str, otherwise: Any = None) -> Any:
         """Return a value, else its class default, else `otherwise`."""
+        self.last_read.key = key
         if key in self.values:
             return self.values[key]
         default = self.defaults.get(key)
@@ -106,7 +116,27 @@ class ModelConfig:
 
     def with_defaults(self, defaults: Mapping[str, Default]) -> "ModelConfig":
         """Return the same config with the defaults of a class."""
-        return ModelConfig(self.values, defaults)
+        return replace(self, defaults=defaults)
+
+    def with_values(self, **values: Any) -> "ModelConfig":
+        """Return the same config with some values in place of its own."""
+        return replace(self, values={**self.values, **values})
+
+
+@contextmanager
+def naming_bad_values(config: ModelConfig) -> Iterator[None]:
+    """Name the key whose value an architecture could not work with: the one that was asked for last.
+
+    Architectures take numbers for numbers and lists for lists; what else a config may hold is found out here.
+
+    Raises ConfigError in place of what Python raises over a value of another kind.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        key = config.last_read.key
+        value = str(config.values.get(key))[:60]
+        raise ConfigError(f"config.json: {key} is {value}, which is not what this architecture has there") from error
 
 
 def normalise(raw: Mapping[str, Any]) -> ModelConfig:

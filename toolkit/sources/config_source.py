@@ -14,7 +14,7 @@ from toolkit.architectures.base import Architecture, TensorRule
 from toolkit.architectures.common_metadata import architecture_metadata
 from toolkit.architectures.dimensions import dimension
 from toolkit.architectures.rope import check_rope_type
-from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
 from toolkit.errors import CheckpointError, InputError
 from toolkit.gguf.format import QUANTIZATION_VERSION, string, uint32
 from toolkit.gguf.ggml_types import BF16, TensorType
@@ -74,6 +74,11 @@ def source_from_config(path: Path) -> ModelSource:
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; give a config.json, or a folder that holds one")
     config = normalise(read_json_object(file))
+    with naming_bad_values(config):
+        return _described(file, config)
+
+
+def _described(file: Path, config: ModelConfig) -> ModelSource:
     architecture, notes = find_architecture(config)
     config = config.with_defaults(architecture.defaults)
     check_rope_type(config, architecture.rope_types)

@@ -14,7 +14,7 @@ from toolkit.architectures.common_metadata import architecture_metadata
 from toolkit.architectures.prediction import STORED, predicts
 from toolkit.architectures.rope import check_rope_type
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
-from toolkit.checkpoint.model_config import ModelConfig, normalise, text_part
+from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise, text_part
 from toolkit.checkpoint.sentence_transformers import left_out_modules, pooling_metadata
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
@@ -45,30 +45,29 @@ def source_from_checkpoint(
     """
     stored = open_checkpoint(directory)
     config = normalise(stored.config)
-    architecture, notes = find_architecture(config)
-    checkpoint, quantization_warnings = open_quantized(stored)
-    found = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
+    with naming_bad_values(config):
+        architecture, notes = find_architecture(config)
+        checkpoint, quantization_warnings = open_quantized(stored)
+        found = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
     rows, styles = found.config.integer("vocab_size"), architecture.vocabularies
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
     role = role_of(directory, architecture, tokenizer.metadata)
     architecture = role.architecture
-    matching = match_tensors(architecture, found.config, found.tensors)
-    tensors = (*_generated(architecture, found.config), *matching.tensors)
+    with naming_bad_values(config):
+        matching = match_tensors(architecture, found.config, found.tensors)
+        tensors = (*_generated(architecture, found.config), *matching.tensors)
+        own = architecture_metadata(architecture, found.config)
+        traits = model_traits(architecture, found.config)
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
     general, stem = general_metadata(directory.resolve(), architecture.name, count, overrides)
-    pooling = pooling_metadata(directory, architecture.name) if architecture.pools else {}
+    own |= {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
+    own |= pooling_metadata(directory, architecture.name) if architecture.pools else {}
     unread_modules = left_out_modules(directory) if architecture.pools else ()
     return ModelSource(
         name=stem,
-        metadata=general
-        | architecture_metadata(architecture, found.config)
-        | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
-        | pooling
-        | matching.metadata
-        | tokenizer.metadata
-        | role.metadata,
+        metadata=general | own | matching.metadata | tokenizer.metadata | role.metadata,
         tensors=tensors,
-        traits=model_traits(architecture, found.config),
+        traits=traits,
         keeps_types=False,
         quantization=checkpoint.quantization,
         warnings=(
@@ -125,7 +124,7 @@ def _with_prediction_layers(
     """Return the config with the number of stored layers that predict further tokens: under `mtp.`, or after the hidden ones."""
     after = [layer for layer in layers_present(tensors, architecture.naming) if predicts(config, layer)]
     apart = {int(match[1]) for name in tensors if (match := _PREDICTION_LAYER.match(name))}
-    return ModelConfig({**config.values, STORED: len(after) + len(apart)}, config.defaults)
+    return config.with_values(**{STORED: len(after) + len(apart)})
 
 
 def _renamed(
@@ -192,7 +191,7 @@ def _vocabulary_from_rows(
     rows, claimed = embedding.shape[0], config.get("vocab_size")
     if rows == claimed:
         return config, ()
-    reconciled = ModelConfig({**config.values, "vocab_size": rows}, config.defaults)
+    reconciled = config.with_values(vocab_size=rows)
     if claimed is None:
         return reconciled, ()
     return reconciled, (f"vocab_size is {claimed} in config.json, but the embedding has {rows} rows; the rows count",)
