@@ -62,10 +62,19 @@ def type_(request):
     return tensor_type(request.param)
 
 
+IMPORTANCE = {
+    "none": None,
+    "of columns": numpy.random.default_rng(10).exponential(size=SHAPE[1]).astype(numpy.float32),
+    "with columns that saw nothing": numpy.random.default_rng(11).integers(0, 3, SHAPE[1]).astype(numpy.float32),
+}
+
+
+@pytest.mark.parametrize("importance", IMPORTANCE)
 @pytest.mark.parametrize("name", ROWS)
-def test_the_bytes_are_those_of_ggml(type_, name):
-    found = load_kernel(type_)(ROWS[name])
-    numpy.testing.assert_array_equal(found, quantizer.from_float32(ROWS[name], type_))
+def test_the_bytes_are_those_of_ggml(type_, name, importance):
+    weights = IMPORTANCE[importance]
+    found = load_kernel(type_)(ROWS[name], weights)
+    numpy.testing.assert_array_equal(found, quantizer.from_float32(ROWS[name], type_, weights))
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -75,9 +84,11 @@ def test_whatever_is_given_the_bytes_are_those_of_ggml_or_none(name, data):
     largest = data.draw(st.sampled_from([2.0**-100, 2.0**-20, 1.0, 16384.0]))
     elements = st.floats(-largest, largest, width=32)
     rows = data.draw(arrays.arrays(numpy.float32, (1, 256), elements=elements, fill=elements))
-    found = load_kernel(tensor_type(name))(rows)
+    counts = st.floats(0, 1000, width=32)
+    importance = data.draw(st.none() | arrays.arrays(numpy.float32, 256, elements=counts, fill=counts))
+    found = load_kernel(tensor_type(name))(rows, importance)
     if found is not None:
-        numpy.testing.assert_array_equal(found, quantizer.from_float32(rows, tensor_type(name)))
+        numpy.testing.assert_array_equal(found, quantizer.from_float32(rows, tensor_type(name), importance))
 
 
 @pytest.mark.parametrize("value", [1e30, numpy.inf, -numpy.inf, numpy.nan])
@@ -128,8 +139,8 @@ def test_a_kernel_is_loaded_where_there_is_enough_to_do_for_it():
 
 @pytest.mark.usefixtures("_no_kernels")
 def test_a_kernel_that_does_not_give_ggmls_bytes_is_not_used(monkeypatch, type_):
-    def differs(values):
-        quantized = kernels.load_kernel(type_)(values)
+    def differs(values, importance):
+        quantized = kernels.load_kernel(type_)(values, importance)
         quantized[-1, -1] ^= 1
         return quantized
 
@@ -138,12 +149,3 @@ def test_a_kernel_that_does_not_give_ggmls_bytes_is_not_used(monkeypatch, type_)
     assert quantizer._kernels == {type_: None}
     expected = quantizer._through_ggml(ROWS["with zeros"], type_, None)
     numpy.testing.assert_array_equal(quantizer.from_float32(ROWS["with zeros"], type_), expected)
-
-
-@pytest.mark.usefixtures("_no_kernels")
-def test_an_importance_matrix_is_for_ggml(type_):
-    quantizer.speed_up({type_: quantizer.WORTH_A_KERNEL})
-    importance = numpy.linspace(0.1, 9.0, SHAPE[1], dtype=numpy.float32)
-    weighted = quantizer.from_float32(ROWS["with outliers"], type_, importance)
-    assert not numpy.array_equal(weighted, quantizer.from_float32(ROWS["with outliers"], type_))
-    numpy.testing.assert_array_equal(weighted, quantizer._through_ggml(ROWS["with outliers"], type_, importance))

@@ -99,17 +99,17 @@ class _Part:
 def _write_parts(parts: Sequence[_Part], options: ConversionOptions) -> None:
     tensors = [tensor for part in parts for tensor in part.tensors]
     quantizer.prepare({tensor.type for tensor in tensors})
-    quantizer.speed_up(_unweighted(tensors))
+    quantizer.speed_up(_to_quantize(tensors))
     _write_tensors(parts, options)
     for part in parts:
         part.work.write(0, part.layout.header)
 
 
-def _unweighted(tensors: Iterable[TensorPlan]) -> Counter[TensorType]:
-    """Return how many weights are quantized to each type without an importance matrix."""
+def _to_quantize(tensors: Iterable[TensorPlan]) -> Counter[TensorType]:
+    """Return how many weights are turned into each type."""
     counts: Counter[TensorType] = Counter()
     for tensor in tensors:
-        if tensor.importance is None and tensor.source.type is not tensor.type:
+        if tensor.source.type is not tensor.type:
             counts[tensor.type] += math.prod(tensor.shape)
     return counts
 

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from toolkit.gguf.ggml_types import TensorType
 
-Kernel = Callable[[NDArray[numpy.float32]], NDArray[numpy.uint8] | None]
-"""float32 [n, row length] to uint8 [n, row bytes]; None for rows whose bytes it cannot promise to be ggml's"""
+Floats = NDArray[numpy.float32]
+Kernel = Callable[[Floats, Floats | None], NDArray[numpy.uint8] | None]
+"""float32 [n, row length], and the importance of columns [row length] or None, to uint8 [n, row bytes]
+
+None for rows whose bytes it cannot promise to be ggml's."""
 LARGEST = numpy.float32(16384.0)
 """Beyond, sums of squares of squares may leave float32, where the kernels do not follow ggml."""
 
@@ -31,14 +34,20 @@ def load_kernel(type_: TensorType) -> Kernel | None:
         # numba is not there for this Python, or finds no folder to keep compiled code in.
         return None
     kernel: Kernel = module.kernel(type_)
-    return lambda values: kernel(_writeable(values)) if _are_ordinary(values) else None
+
+    def quantize(values: Floats, importance: Floats | None = None) -> NDArray[numpy.uint8] | None:
+        if not _are_ordinary(values) or not (importance is None or _are_ordinary(importance)):
+            return None
+        return kernel(_writeable(values), None if importance is None else _writeable(importance))
+
+    return quantize
 
 
-def _writeable(values: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
+def _writeable(values: Floats) -> Floats:
     """Return a copy of rows in a memory map: for an array that cannot be written numba would compile everything once more."""
     return values if values.flags.writeable else values.copy()
 
 
-def _are_ordinary(values: NDArray[numpy.float32]) -> bool:
+def _are_ordinary(values: Floats) -> bool:
     # NaN is neither above nor below.
     return bool(values.max(initial=0) <= LARGEST) and bool(values.min(initial=0) >= -LARGEST)

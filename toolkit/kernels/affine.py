@@ -11,7 +11,7 @@ import numpy
 
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.kernels import Kernel
-from toolkit.kernels.affine_blocks import SUB_BLOCK, pack
+from toolkit.kernels.affine_blocks import BLOCK, SUB_BLOCK, pack
 from toolkit.kernels.compiling import (
     LANES,
     LARGEST_ROUNDED,
@@ -43,7 +43,8 @@ class Search:
         return numpy.float32(self.first) + numpy.float32(self.step) * count + numpy.float32(self.top)
 
 
-_SEARCHES = {"Q4_K": Search(15, -1.0, 0.1, 20), "Q5_K": Search(31, -0.5, 0.1, 15)}
+_PLAIN = {"Q4_K": Search(15, -1.0, 0.1, 20), "Q5_K": Search(31, -0.5, 0.1, 15)}
+_WEIGHTED = {"Q4_K": Search(15, -0.9, 0.05, 36), "Q5_K": Search(31, -0.9, 0.05, 36)}
 
 
 class Lanes(NamedTuple):
@@ -72,23 +73,41 @@ class Lanes(NamedTuple):
 
 def kernel(type_: TensorType) -> Kernel:
     """Return the function that quantizes rows to Q4_K or Q5_K."""
-    search = _SEARCHES[type_.name]
-    spans, top = search.spans, numpy.float32(search.top)
 
-    def quantize(values: Floats) -> Bytes | None:
+    def quantize(values: Floats, importance: Floats | None = None) -> Bytes | None:
+        weighted = importance is not None
+        search = (_WEIGHTED if weighted else _PLAIN)[type_.name]
         sub_blocks = values.reshape(-1, SUB_BLOCK)
-        found = numpy.empty((4, len(sub_blocks)), numpy.float32)
-        if not _search(sub_blocks, top, spans, found):
+        weights = numpy.empty((len(sub_blocks) if weighted else 0, SUB_BLOCK), numpy.float32)
+        if importance is not None:
+            _weights(values.reshape(len(values), -1, BLOCK), importance.reshape(-1, BLOCK), weights.reshape(-1, BLOCK))
+        found = numpy.empty((5, len(sub_blocks)), numpy.float32)
+        if not _search(sub_blocks, weights, numpy.float32(search.top), search.spans, found):
             return None
-        return pack(values, found, type_, search.top)
+        return pack(values, found, type_, search.top, weighted=weighted)
 
     return quantize
 
 
 @compiled
-def _search(x: Floats, top: numpy.float32, spans: Floats, found: Floats) -> bool:
-    """Write scale, -minimum, and factor and offset of the best codes of every row of x [n, 32] into `found` [4, n].
+def _weights(x: Floats, importance: Floats, weights: Floats) -> None:
+    """Weigh the errors of x [rows, blocks, 256] by importance [blocks, 256] and magnitude, into weights [rows * blocks, 256]."""
+    for row in range(len(x)):
+        for block in range(len(importance)):
+            total = ZERO
+            for i in range(BLOCK):
+                total += x[row, block, i] * x[row, block, i]
+            spread = numpy.float32(2.0) * total / numpy.float32(BLOCK)
+            for i in range(BLOCK):
+                value = x[row, block, i]
+                weights[row * len(importance) + block, i] = importance[block, i] * numpy.sqrt(spread + value * value)
 
+
+@compiled
+def _search(x: Floats, weights: Floats, top: numpy.float32, spans: Floats, found: Floats) -> bool:
+    """Write scale, -minimum, factor and offset of the best codes, and sum of weights of every row of x [n, 32] into `found` [5, n].
+
+    Where there are no `weights` [n, 32], magnitudes are taken for them.
     Return False if a lane left the numbers that `nearest` rounds as ggml does.
     """
     lanes = Lanes(
@@ -115,7 +134,11 @@ def _search(x: Floats, top: numpy.float32, spans: Floats, found: Floats) -> bool
     sound = True
     for start in range(0, len(x), LANES):
         count = load_lanes(x, start, lanes.x)
-        _weigh(lanes)
+        if len(weights):
+            load_lanes(weights, start, lanes.w)
+        else:
+            _weigh(lanes)
+        _sum(lanes)
         _begin(lanes, top)
         for trial in range(len(spans)):
             sound &= _fit(lanes, spans[trial], top)
@@ -125,13 +148,14 @@ def _search(x: Floats, top: numpy.float32, spans: Floats, found: Floats) -> bool
             found[1, start + k] = -lanes.low[k]
             found[2, start + k] = lanes.best_factor[k]
             found[3, start + k] = lanes.best_low[k]
+            found[4, start + k] = lanes.sum_w[k]
     return sound
 
 
 @inlined
 def _weigh(lanes: Lanes) -> None:
-    """Weigh the errors: by the root of the mean square and by the magnitude; take bounds and first sums."""
-    x, w, low, high, sum_w, sum_x = lanes.x, lanes.w, lanes.first_low, lanes.high, lanes.sum_w, lanes.sum_x
+    """Weigh the errors: by the root of the mean square and by the magnitude."""
+    x, w, sum_x = lanes.x, lanes.w, lanes.sum_x
     for k in range(LANES):
         sum_x[k] = ZERO
     for i in range(SUB_BLOCK):
@@ -142,6 +166,12 @@ def _weigh(lanes: Lanes) -> None:
     for i in range(SUB_BLOCK):
         for k in range(LANES):
             w[i, k] = sum_x[k] + abs(x[i, k])
+
+
+@inlined
+def _sum(lanes: Lanes) -> None:
+    """Take bounds and first sums."""
+    x, w, low, high, sum_w, sum_x = lanes.x, lanes.w, lanes.first_low, lanes.high, lanes.sum_w, lanes.sum_x
     for k in range(LANES):
         low[k] = high[k] = x[0, k]
         sum_w[k] = w[0, k]

@@ -8,52 +8,54 @@ from typing import NamedTuple
 import numpy
 
 from toolkit.gguf.ggml_types import TensorType
+from toolkit.kernels.affine_scales import SUB_BLOCKS, plain_scales, weighted_scales
 from toolkit.kernels.compiling import MAGIC, ZERO, Bytes, Floats, compiled, inlined, whole_number
 
-SUB_BLOCK, SUB_BLOCKS = 32, 8
+SUB_BLOCK = 32
 BLOCK = SUB_BLOCK * SUB_BLOCKS
 _SCALES, _CODES = 4, 16
 """where they begin in a block, after two float16"""
-_LARGEST = numpy.float32(63.0)
 FOUR_BITS = 15
 
 
 class Blocks(NamedTuple):
-    """What is packed of n blocks: weights [n, 256], what was found of sub-blocks [4, n, 8], largest scale and minimum [2, n].
+    """What is packed of n blocks: weights [n, 256], what was found of sub-blocks [5, n, 8], their scales and minima.
 
-    `halves` are the latter over 63, as the float16 that is stored can hold them.
+    The latter are numbers of 6 bits [2, n, 8], and the steps that they count, as a float16 can hold them [2, n].
     """
 
     x: Floats
     found: Floats
-    largest: Floats
-    halves: Floats
+    small: Bytes
+    steps: Floats
 
 
-def pack(values: Floats, found: Floats, type_: TensorType, top: int) -> Bytes:
-    """Return uint8 [n, row bytes] for float32 [n, row length], with what was found of every sub-block: float32 [4, sub-blocks].
+def pack(values: Floats, found: Floats, type_: TensorType, top: int, *, weighted: bool) -> Bytes:
+    """Return uint8 [n, row bytes] for float32 [n, row length], with what was found of every sub-block: float32 [5, sub-blocks].
 
-    These are its scale, its minimum with the sign turned, and factor and offset of its codes, which count where the
-    scale of the block leaves it none.
+    These are its scale, its minimum with the sign turned, factor and offset of its codes, which count where the scale of
+    the block leaves it none, and the sum of its weights, which counts if it was `weighted`.
     """
-    x, found = values.reshape(-1, BLOCK), found.reshape(4, -1, SUB_BLOCKS)
-    largest = numpy.maximum(found[:2].max(axis=2), numpy.float32(0))
+    x, found = values.reshape(-1, BLOCK), found.reshape(5, -1, SUB_BLOCKS)
+    small, steps = numpy.empty((2, len(x), SUB_BLOCKS), numpy.uint8), numpy.empty((2, len(x)), numpy.float32)
+    if weighted:
+        weighted_scales(found[:2], found[4], small, steps)
+    else:
+        plain_scales(found[:2], small, steps)
     # The conversion to float16 is numpy's, because numba has none.
-    halves = (largest / _LARGEST).astype(numpy.float16)
+    halves = steps.astype(numpy.float16)
     result = numpy.empty((len(x), type_.block_bytes), numpy.uint8)
     result[:, :_SCALES] = numpy.ascontiguousarray(halves.T).view(numpy.uint8)
-    _pack(Blocks(x, found, largest, halves.astype(numpy.float32)), numpy.int32(top), result)
+    _pack(Blocks(x, found, small, halves.astype(numpy.float32)), numpy.int32(top), result)
     return result.reshape(len(values), -1)
 
 
 @compiled
 def _pack(blocks: Blocks, top: numpy.int32, result: Bytes) -> None:
-    shifted = numpy.empty(BLOCK, numpy.float32)
-    codes, small = numpy.empty(BLOCK, numpy.uint8), numpy.empty((2, SUB_BLOCKS), numpy.uint8)
+    shifted, codes = numpy.empty(BLOCK, numpy.float32), numpy.empty(BLOCK, numpy.uint8)
     for block in range(len(blocks.x)):
-        _round_scales(blocks, block, shifted, small)
-        _pack_scales(small, result[block, _SCALES:_CODES])
-        _place_weights(blocks, block, small, shifted)
+        _pack_scales(blocks.small[:, block], result[block, _SCALES:_CODES])
+        _place_weights(blocks, block, shifted)
         bits = shifted.view(numpy.int32)
         for i in range(BLOCK):
             codes[i] = max(numpy.int32(0), min(top, whole_number(bits[i])))
@@ -64,42 +66,36 @@ def _pack(blocks: Blocks, top: numpy.int32, result: Bytes) -> None:
 
 
 @inlined
-def _round_scales(blocks: Blocks, block: int, shifted: Floats, small: Bytes) -> None:
-    """Write scales and minima in 63rds of the largest."""
-    for part in range(2):
-        largest = blocks.largest[part, block]
-        inverse = _LARGEST / largest if largest > ZERO else ZERO
-        for j in range(SUB_BLOCKS):
-            shifted[j] = inverse * blocks.found[part, block, j] + MAGIC
-        for j in range(SUB_BLOCKS):
-            # A scale below zero wraps round in eight bits before it is cut, as in C.
-            small[part, j] = min(numpy.uint8(63), numpy.uint8(whole_number(shifted.view(numpy.int32)[j])))
-
-
-@inlined
-def _place_weights(blocks: Blocks, block: int, small: Bytes, shifted: Floats) -> None:
+def _place_weights(blocks: Blocks, block: int, shifted: Floats) -> None:
     """Write where every weight lies on the grid of its sub-block, plus `MAGIC`."""
     for j in range(SUB_BLOCKS):
         start = j * SUB_BLOCK
-        scale = blocks.halves[0, block] * numpy.float32(small[0, j])
+        scale = blocks.steps[0, block] * numpy.float32(blocks.small[0, block, j])
         if scale == ZERO:
             # What the search found stays where the block's scale leaves a sub-block none.
             factor, low = blocks.found[2, block, j], blocks.found[3, block, j]
             for i in range(start, start + SUB_BLOCK):
                 shifted[i] = factor * (blocks.x[block, i] - low) + MAGIC
         else:
-            minimum = blocks.halves[1, block] * numpy.float32(small[1, j])
+            minimum = blocks.steps[1, block] * numpy.float32(blocks.small[1, block, j])
             for i in range(start, start + SUB_BLOCK):
                 shifted[i] = (blocks.x[block, i] + minimum) / scale + MAGIC
 
 
 @inlined
 def _pack_scales(small: Bytes, result: Bytes) -> None:
-    """Write eight scales and eight minima of 6 bits as 12 bytes."""
+    """Write eight scales and eight minima of 6 bits as 12 bytes, and leave of them what can be read there.
+
+    A number that wrapped round below zero has more than 6 bits.
+    """
     for j in range(4):
         result[j] = small[0, j] | (small[0, j + 4] >> 4) << 6
         result[j + 4] = small[1, j] | (small[1, j + 4] >> 4) << 6
         result[j + 8] = (small[0, j + 4] & 15) | (small[1, j + 4] & 15) << 4
+    for part in range(2):
+        for j in range(4):
+            small[part, j + 4] = (result[j + 8] >> 4 * part & 15) | (result[4 * part + j] >> 6) << 4
+            small[part, j] = result[4 * part + j] & 63
 
 
 @inlined

@@ -38,11 +38,11 @@ SPANS = _HALF_SPAN + numpy.float32(0.1) * _TRIALS
 
 
 class Lanes(NamedTuple):
-    """A sub-block a lane: x, its square and its cube [16, LANES]; all else [LANES]."""
+    """A sub-block a lane: x, weight of its error, and both multiplied [16, LANES]; all else [LANES]."""
 
     x: Floats
-    square: Floats
-    cube: Floats
+    w: Floats
+    wx: Floats
     extreme: Floats
     factor: Floats
     sum_xl: Floats
@@ -70,10 +70,11 @@ def kernel(_type: TensorType) -> Kernel:
     return _quantize
 
 
-def _quantize(values: Floats) -> Bytes:
+def _quantize(values: Floats, importance: Floats | None = None) -> Bytes:
     x = values.reshape(-1, BLOCK)
     found = numpy.empty((2, len(x), SUB_BLOCKS), numpy.float32)
-    _search(x.reshape(-1, SUB_BLOCK), SPANS, found.reshape(2, -1))
+    weights = numpy.empty((0, SUB_BLOCK), numpy.float32) if importance is None else importance.reshape(-1, SUB_BLOCK)
+    _search(x.reshape(-1, SUB_BLOCK), weights, SPANS, found.reshape(2, -1))
     largest = numpy.take_along_axis(found[0], numpy.abs(found[0]).argmax(axis=1)[:, None], axis=1)
     inverse, half = numpy.zeros_like(largest), numpy.zeros_like(largest)
     some = numpy.abs(largest) >= NOTHING
@@ -88,8 +89,12 @@ def _quantize(values: Floats) -> Bytes:
 
 
 @compiled
-def _search(x: Floats, spans: Floats, found: Floats) -> None:
-    """Write scale, and factor of the best codes, of every row of x [n, 16] into `found` [2, n]."""
+def _search(x: Floats, weights: Floats, spans: Floats, found: Floats) -> None:
+    """Write scale, and factor of the best codes, of every row of x [n, 16] into `found` [2, n].
+
+    Errors count as `weights` say, which are those of the columns in rows that follow each other: [n of a row, 16]. Where
+    there are none, squares are taken for them.
+    """
     lanes = Lanes(
         numpy.empty((SUB_BLOCK, LANES), numpy.float32),
         numpy.empty((SUB_BLOCK, LANES), numpy.float32),
@@ -104,6 +109,7 @@ def _search(x: Floats, spans: Floats, found: Floats) -> None:
     )
     for start in range(0, len(x), LANES):
         count = load_lanes(x, start, lanes.x)
+        _weigh(lanes, weights, start)
         _begin(lanes)
         _fit(lanes)
         for k in range(LANES):
@@ -123,23 +129,37 @@ def _search(x: Floats, spans: Floats, found: Floats) -> None:
 
 
 @inlined
+def _weigh(lanes: Lanes, weights: Floats, start: int) -> None:
+    if len(weights):
+        for k in range(LANES):
+            column = (start + k) % len(weights)
+            for i in range(SUB_BLOCK):
+                lanes.w[i, k] = weights[column, i]
+    else:
+        for i in range(SUB_BLOCK):
+            for k in range(LANES):
+                lanes.w[i, k] = lanes.x[i, k] * lanes.x[i, k]
+    for i in range(SUB_BLOCK):
+        for k in range(LANES):
+            lanes.wx[i, k] = lanes.w[i, k] * lanes.x[i, k]
+
+
+@inlined
 def _begin(lanes: Lanes) -> None:
-    """Find the weight of the largest magnitude, the first of several, and start from the scale that it gives."""
+    """Find the weight of the largest magnitude, the first of several, and start from the factor that it gives."""
     x, extreme = lanes.x, lanes.extreme
     for k in range(LANES):
         extreme[k] = ZERO
     for i in range(SUB_BLOCK):
         for k in range(LANES):
             extreme[k] = x[i, k] if abs(x[i, k]) > abs(extreme[k]) else extreme[k]
-            lanes.square[i, k] = x[i, k] * x[i, k]
-            lanes.cube[i, k] = lanes.square[i, k] * x[i, k]
     for k in range(LANES):
         lanes.factor[k] = -_HALF_SPAN / extreme[k]
 
 
 @inlined
 def _fit(lanes: Lanes) -> None:
-    """Sum what says how well the codes of this factor can do, errors weighed by the squares of weights."""
+    """Sum what says how well the codes of this factor can do."""
     x, factor = lanes.x, lanes.factor
     for k in range(LANES):
         lanes.sum_xl[k] = lanes.sum_l2[k] = ZERO
@@ -148,8 +168,8 @@ def _fit(lanes: Lanes) -> None:
             sum_xl, sum_l2 = lanes.sum_xl[k], lanes.sum_l2[k]
             for j in range(UNROLL):
                 code = nearest(factor[k] * x[i + j, k], LOWEST, HIGHEST)
-                sum_xl += lanes.cube[i + j, k] * code
-                sum_l2 += lanes.square[i + j, k] * code * code
+                sum_xl += lanes.wx[i + j, k] * code
+                sum_l2 += lanes.w[i + j, k] * code * code
             lanes.sum_xl[k], lanes.sum_l2[k] = sum_xl, sum_l2
 
 

@@ -75,12 +75,13 @@ def from_float32(values: Floats, target: TensorType, importance: Floats | None =
     """Return uint8 [n, target row bytes] for float32 [n, row length] (`ggml_quantize_chunk` of llama.cpp)."""
     if target is F32:
         return values.view(numpy.uint8)
-    kernel = _kernels.get(target) if importance is None else None
-    quantized = kernel(values) if kernel is not None else None
-    return _through_ggml(values, target, importance) if quantized is None else quantized
+    weights = None if importance is None else numpy.ascontiguousarray(importance, dtype=numpy.float32)
+    kernel = _kernels.get(target)
+    quantized = kernel(values, weights) if kernel is not None else None
+    return _through_ggml(values, target, weights) if quantized is None else quantized
 
 
-def _through_ggml(values: Floats, target: TensorType, importance: Floats | None) -> Bytes:
+def _through_ggml(values: Floats, target: TensorType, weights: Floats | None) -> Bytes:
     n_rows, row_length = values.shape
     result = numpy.empty((n_rows, target.row_bytes(row_length)), dtype=numpy.uint8)
     if target is BF16:
@@ -88,7 +89,6 @@ def _through_ggml(values: Floats, target: TensorType, importance: Floats | None)
     elif target is F16:
         native.base().ggml_fp32_to_fp16_row(values.ctypes.data, result.ctypes.data, values.size)
     else:
-        weights = None if importance is None else numpy.ascontiguousarray(importance, dtype=numpy.float32)
         native.base().ggml_quantize_chunk(
             target.ggml_id,
             values.ctypes.data,
@@ -142,8 +142,9 @@ def _agrees(kernel: Kernel, type_: TensorType) -> bool:
     random = numpy.random.default_rng(0)
     spread = numpy.exp(random.normal(size=(_SAMPLE_ROWS, 1)))
     rows = (random.standard_normal((_SAMPLE_ROWS, 4 * type_.block_length)) * spread).astype(numpy.float32)
-    quantized = kernel(rows)
-    return quantized is not None and numpy.array_equal(quantized, _through_ggml(rows, type_, None))
+    importance = random.exponential(1.0, rows.shape[1:]).astype(numpy.float32)
+    found = ((kernel(rows, weights), _through_ggml(rows, type_, weights)) for weights in (None, importance))
+    return all(ours is not None and numpy.array_equal(ours, theirs) for ours, theirs in found)
 
 
 @cache
