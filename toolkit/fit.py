@@ -101,7 +101,7 @@ def fit(
     """Return the file that fits the budget, converted, loaded and measured.
 
     Raises InputError for a model that predicts no next token; DoesNotFitError if nothing fits, or what was loaded takes
-    more than was planned; QualityError if even the heaviest profile that fits loses more than `measure.max_increase`; and
+    more than was planned; QualityError if even the heaviest profile that fits loses more than `measure.quality.max_increase`; and
     what conversion and measuring raise.
     """
     watcher = watcher or Watcher()

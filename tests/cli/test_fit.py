@@ -44,7 +44,7 @@ def test_where_no_four_bits_fit_whole_q4_k_m_is_split(run_command, tmp_path):
     assert 0 < chosen["n_gpu_layers"] < 9
     verdict = report["verdict"]
     assert (verdict["use"], verdict["level"]) == ("general", "good")
-    assert f"mean KLD {report['mean_kld']:.3g}" in verdict["reason"]
+    assert f"mean KLD {report['mean_kld']:.3g}" in verdict["sentence"]
     assert 0.9 < report["same_top_fraction"] < 1
 
 

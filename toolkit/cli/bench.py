@@ -18,9 +18,9 @@ from toolkit.cli.loading import (
     opened,
     place_options,
 )
-from toolkit.cli.measuring import value_bar
 from toolkit.cli.options import repetitions_option
 from toolkit.cli.places import places, warn_of_unused_gpu
+from toolkit.cli.progress import value_bar
 
 if TYPE_CHECKING:
     from toolkit.measures.token_rate import RateSettings, TokenRate

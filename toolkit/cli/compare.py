@@ -10,9 +10,9 @@ import click
 
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
 from toolkit.cli.kv_types import kv_list_option
-from toolkit.cli.measuring import value_bar
 from toolkit.cli.options import force_option, pre_option, repetitions_option, threads_option
 from toolkit.cli.places import budget_options, memory_asker
+from toolkit.cli.progress import value_bar
 from toolkit.cli.source import local_files_option
 
 if TYPE_CHECKING:

@@ -78,7 +78,8 @@ def _report(plan: "ConversionPlan", path: Path, seconds: float, *, as_json: bool
             "alpha": alpha,
             "seconds": seconds,
             "tensors": [
-                {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape)} for tensor in plan.tensors
+                {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
+                for tensor in plan.tensors
             ],
         }
         emit_json("convert-lora", document)

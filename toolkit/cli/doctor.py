@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, installed_version, json_option, note
+from toolkit.errors import EnvironmentFaultError
 
 if TYPE_CHECKING:
     from toolkit.doctor import Diagnosis
@@ -17,7 +18,6 @@ Examples:
   gguf-toolkit doctor --json
   gguf-toolkit doctor --calibrate
 """
-ENVIRONMENT_FAULT = 4
 
 
 @click.command(epilog=EXAMPLE)
@@ -42,7 +42,7 @@ def command(ctx: click.Context, no_measure: bool, calibrate: bool, as_json: bool
     else:
         _print(diagnosis)
     if not diagnosis.healthy:
-        ctx.exit(ENVIRONMENT_FAULT)
+        ctx.exit(EnvironmentFaultError.exit_code)
 
 
 def _calibrate() -> None:

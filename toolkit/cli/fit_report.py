@@ -6,7 +6,6 @@ import click
 
 if TYPE_CHECKING:
     from toolkit.fit import FitResult
-    from toolkit.fit_quality import Proof
     from toolkit.llama.footprint import DeviceBytes
     from toolkit.planning.choice import PlannedChoice
     from toolkit.planning.request import PlanRequest
@@ -16,8 +15,9 @@ def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
     """Return the JSON document of a fit."""
     from dataclasses import asdict
 
-    from toolkit.cli.plan_report import choice_document
+    from toolkit.cli.plan_document import choice_document
     from toolkit.planning.launch import llama_arguments, llama_server_command
+    from toolkit.report import verdict_document
 
     trial, quality, loss = result.trial, result.trial.quality, result.trial.quality.file.loss
     conversion = trial.choice.file.conversion
@@ -42,20 +42,12 @@ def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
         "perplexity_increase": quality.increase,
         "mean_kld": loss.mean.value if loss is not None else None,
         "same_top_fraction": loss.same_top.value if loss is not None else None,
-        "verdict": _verdict(quality),
+        "verdict": verdict_document(quality.verdict) if quality.verdict is not None else None,
         "measured_on": _measured_on(result),
         **asdict(trial.rates),
         "llama_server": llama_server_command(result.launch),
         "llama_cpp_python": llama_arguments(result.launch),
     }
-
-
-def _verdict(quality: "Proof") -> dict[str, str] | None:
-    """Return what a file is worth for the use that was named."""
-    verdict = quality.verdict
-    if verdict is None:
-        return None
-    return {"use": verdict.use.name, "level": str(verdict.level), "reason": verdict.sentence}
 
 
 def _devices_document(result: "FitResult") -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.loading import devices_document, opened
-from toolkit.cli.measuring import measured_text, quality_options, value_bar, windows_load
+from toolkit.cli.measuring import measured_text, quality_options, windows_load
 from toolkit.cli.options import force_option
+from toolkit.cli.progress import value_bar
 
 if TYPE_CHECKING:
     from toolkit.imatrix.layers import LayerImportance

@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 
 
-def kept_tensors(plan: "ConversionPlan") -> "list[TensorPlan]":
+def _kept_tensors(plan: "ConversionPlan") -> "list[TensorPlan]":
     """Return the tensors whose blocks are those of the source."""
     return [tensor for tensor in plan.tensors if tensor.worst_difference is not None]
 
 
 def print_kept(plan: "ConversionPlan", *, every_tensor: bool) -> None:
     """Say which tensors are kept, and how far they are from the source at most."""
-    kept = kept_tensors(plan)
+    kept = _kept_tensors(plan)
     if every_tensor:
         for tensor in kept:
             click.echo(f"kept {tensor.name}: {tensor.type.name}, {_difference(tensor.worst_difference or 0.0)}")

@@ -13,16 +13,9 @@ from toolkit.cli.common import emit_json
 from toolkit.cli.kld_report import document, print_report, print_rival
 from toolkit.cli.kv_types import parse_kv
 from toolkit.cli.loading import LoadOptions, Opened, devices_document, opened
-from toolkit.cli.measuring import (
-    Tell,
-    explained,
-    measured_text,
-    quality_options,
-    text_document,
-    value_bar,
-    windows_load,
-)
+from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, windows_load
 from toolkit.cli.options import force_option
+from toolkit.cli.progress import Tell, value_bar
 from toolkit.cli.verdicts import conclude, questions_of, verdict_document, verdict_options
 
 if TYPE_CHECKING:

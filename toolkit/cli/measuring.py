@@ -1,7 +1,6 @@
-"""What the measuring commands share: their options, the text they measure on, and a progress bar with a running value."""
+"""What the measuring commands share: their options, the text they measure on, and what is said where logits are no numbers."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,6 @@ from toolkit.errors import QualityError
 
 if TYPE_CHECKING:
     from toolkit.measures.evaluation_text import EvaluationText
-
-Tell = Callable[[int, int, str], None]
-
 
 text_option = click.option(
     "--text",
@@ -64,25 +60,6 @@ def measured_text(options: dict[str, Any], gguf: Path) -> "EvaluationText":
 def text_document(text: "EvaluationText") -> dict[str, Any]:
     """Return what says whether two measurements may be compared."""
     return {"text": text.name, "text_sha256": text.sha256, "as_chat": text.is_chat}
-
-
-@contextmanager
-def value_bar(label: str) -> Iterator[Tell]:
-    """Give a function (done, total, value so far) that moves a bar on stderr; nothing is drawn without a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total, _value: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-
-        def tell(done: int, total: int, value: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{label}  {value}")
-
-        yield tell
 
 
 @contextmanager

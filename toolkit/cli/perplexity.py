@@ -8,8 +8,9 @@ import click
 
 from toolkit.cli.common import emit_json
 from toolkit.cli.loading import devices_document, load_options, opened
-from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, value_bar, windows_load
+from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, windows_load
 from toolkit.cli.options import force_option
+from toolkit.cli.progress import value_bar
 
 if TYPE_CHECKING:
     from toolkit.measures.evaluation_text import EvaluationText

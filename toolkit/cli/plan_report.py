@@ -1,13 +1,12 @@
-"""What `plan` prints: a headline, a bar for every device, the ranked choices; or the documents for other programs."""
+"""What `plan` prints: a headline, a bar for every device, the ranked choices; or what other programs read."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.cli.common import emit_json, note, warn
 from toolkit.cli.places import warn_of_idle_gpu
+from toolkit.cli.plan_document import Report, context_per_sequence, document, launched
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -15,18 +14,6 @@ if TYPE_CHECKING:
     from toolkit.memory.plannable import PlannableModel
     from toolkit.planning.choice import PlannedChoice
     from toolkit.planning.companions import Companion
-    from toolkit.planning.launch import LaunchPlan
-    from toolkit.planning.request import PlanRequest
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is printed."""
-
-    choices: "tuple[PlannedChoice, ...]"
-    model: "PlannableModel"
-    request: "PlanRequest"
-    companions: "tuple[Companion, ...]" = ()
 
 
 BAR = 40
@@ -44,106 +31,11 @@ def print_report(report: Report, format_: str) -> None:
         _print_for_others(report, format_)
 
 
-def with_companions(plan: "LaunchPlan", companions: "tuple[Companion, ...]") -> "LaunchPlan":
-    """Return the launch plan with the files that are loaded beside the model."""
-    paths = {companion.role: companion.path for companion in companions}
-    return replace(plan, mmproj=paths.get("mmproj"), draft=paths.get("draft"))
-
-
-def planned_path(choice: "PlannedChoice", model: "PlannableModel") -> Path:
-    """Return the file of a choice; one that is not made yet goes by the name that `convert` gives it."""
-    return model.path or Path(f"{model.name}-{choice.file.profile}.gguf")
-
-
-def document(report: Report) -> dict[str, Any]:
-    """Return the JSON document of a plan."""
-    from toolkit.memory.estimate import ESTIMATE
-    from toolkit.planning.launch import launch_plan, llama_server_command
-
-    choices, model, companions = report.choices, report.model, report.companions
-    return {
-        "model": model.name,
-        "trained_context_length": model.trained_context,
-        "answered_by": choices[0].footprint.answered_by if choices else None,
-        "estimated": any(choice.footprint.answered_by == ESTIMATE for choice in choices),
-        "file_bytes_exact": not model.estimated_file_bytes,
-        "bandwidth_origin": report.request.bandwidths.origin,
-        "measured_overhead_bytes": report.request.overhead_bytes,
-        "companions": [
-            {
-                "role": companion.role,
-                "path": str(companion.path),
-                "weights_bytes": companion.weights_bytes,
-                "kv_cache_bytes": companion.kv_cache_bytes,
-                "compute_bytes": companion.compute_bytes,
-                "host_bytes": companion.host_bytes,
-                "estimated": companion.estimated,
-            }
-            for companion in companions
-        ],
-        "choices": [
-            choice_document(choice, report.request)
-            | {
-                "llama_server": llama_server_command(
-                    with_companions(launch_plan(choice, planned_path(choice, model)), companions)
-                )
-            }
-            for choice in choices
-        ],
-    }
-
-
-def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str, Any]:
-    """Return the part of a document that describes a choice."""
-    from toolkit.planning.choice import devices_with_budgets, state_bytes
-
-    settings, states = choice.settings, state_bytes(choice)
-    return {
-        "profile": choice.file.profile,
-        "context_length": settings.n_ctx,
-        "context_length_per_sequence": context_per_sequence(choice),
-        "parallel": settings.n_parallel,
-        "kv_type_k": settings.kv_type_k,
-        "kv_type_v": settings.kv_type_v,
-        "n_gpu_layers": choice.placement.n_gpu_layers,
-        "n_layers": choice.n_layers,
-        "n_cpu_moe": choice.placement.n_cpu_moe,
-        "tensor_buft_overrides": [f"{one.pattern}={one.buffer_type}" for one in choice.placement.overrides],
-        "tensor_split": list(choice.placement.tensor_split),
-        "fits": choice.fits,
-        "fits_whole": choice.fits and choice.fits_whole,
-        "missing_bytes": choice.missing_bytes,
-        "first_layer_lacks_bytes": choice.first_layer_lacks_bytes,
-        "whole_lacks_bytes": choice.whole.lacks_bytes if choice.whole is not None else 0,
-        "predicted_tokens_per_second": choice.tokens_per_second if choice.fits else None,
-        "file_bytes": choice.file.file_bytes,
-        "devices": [
-            {
-                "name": device.name,
-                "budget_bytes": budget,
-                "weights_bytes": device.weights_bytes,
-                "kv_cache_bytes": device.kv_cache_bytes,
-                "recurrent_state_bytes": states.get(device.name, 0),
-                "compute_bytes": device.compute_bytes,
-                "mappable_bytes": device.mappable_bytes,
-                "unaccounted_bytes": 0 if device.on_host else request.budgets.margin_bytes,
-            }
-            for device, budget in devices_with_budgets(choice, request.budgets)
-        ],
-    }
-
-
-def context_per_sequence(choice: "PlannedChoice") -> int:
-    """Return the tokens that one sequence can have: an equal part, or all of them where the cache is unified."""
-    settings = choice.settings
-    return settings.n_ctx if settings.kv_unified else settings.n_ctx // settings.n_parallel
-
-
 def _print_for_others(report: Report, format_: str) -> None:
-    from toolkit.planning.launch import FORMATS, WITHOUT_OVERRIDES, launch_plan, uses_overrides
+    from toolkit.planning.launch import FORMATS, WITHOUT_OVERRIDES, uses_overrides
 
     choice, model = report.choices[0], report.model
-    plan = with_companions(launch_plan(choice, planned_path(choice, model)), report.companions)
+    plan = launched(choice, report)
     if format_ in WITHOUT_OVERRIDES and uses_overrides(plan):
         warn(
             f"{format_} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.tables import print_table
 from toolkit.quant_profile import (
     EXAMPLE_MODELS,
     ExampleModel,
@@ -52,10 +53,11 @@ def list_profiles(as_json: bool) -> None:
     if as_json:
         emit_json("profiles", {"profiles": [_summary(profile) | {"bits_per_weight": bits} for bits, profile in rows]})
         return
-    click.echo(f"{'profile':<11}{'bits/weight':>11}  {'imatrix':<8}  what it is")
-    for bits, profile in rows:
-        need = "needed" if profile.needs_imatrix else ""
-        click.echo(f"{profile.name:<11}{bits:>11.2f}  {need:<8}  {profile.summary}")
+    cells = [
+        (profile.name, f"{bits:.2f}", "needed" if profile.needs_imatrix else "", profile.summary)
+        for bits, profile in rows
+    ]
+    print_table(("profile", "bits/weight", "imatrix", "what it is"), cells, right=(1,))
 
 
 @command.command()
@@ -116,7 +118,6 @@ def _summary(profile: QuantProfile) -> dict[str, Any]:
 
 
 def _document(profile: QuantProfile, model: ExampleModel, choices: dict[str, TypeChoice]) -> dict[str, Any]:
-
     tensors = [
         {
             "name": name,
@@ -132,7 +133,6 @@ def _document(profile: QuantProfile, model: ExampleModel, choices: dict[str, Typ
 
 
 def _print_rules(profile: QuantProfile) -> None:
-
     need = "; needs an importance matrix" if profile.needs_imatrix else ""
     click.echo(f"{profile.name}: {profile.summary or 'no summary'} ({profile.file_type_name}{need})\n")
     for number, rule in enumerate(profile.rules, 1):

@@ -56,7 +56,7 @@ def _row(comparison: Comparison, row: Row) -> dict[str, Any]:
         **_figures(row.quality),
         **(asdict(row.rates) if row.rates is not None else dict.fromkeys(_NO_RATES)),
         "texts": [_text(quality) for quality in row.qualities],
-        "verdicts": [] if row.is_base else [_verdict(verdict) for verdict in verdicts_of(comparison, row)],
+        "verdicts": [] if row.is_base else [verdict_document(verdict) for verdict in verdicts_of(comparison, row)],
         "error": row.error or None,
     }
 
@@ -97,7 +97,8 @@ def _text(quality: Quality) -> dict[str, Any]:
     return about | asdict(quality.key) | reason | _figures(quality)
 
 
-def _verdict(verdict: UseVerdict) -> dict[str, Any]:
+def verdict_document(verdict: UseVerdict) -> dict[str, Any]:
+    """Return what a file is worth for a use, with every finding and where its thresholds come from."""
     basis = verdict.measurement.basis if verdict.measurement is not None else None
     return {
         "use": verdict.use.name,
