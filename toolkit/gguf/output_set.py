@@ -33,11 +33,16 @@ def all_or_none(outputs: Sequence[tuple[Path, int]], *, force: bool = False) -> 
             work.close()
         _publish_all(works, [output for output, _ in outputs], force=force)
     except OSError as error:
+        _discard(works, folder)  # before it is told how much is free
         raise described(error, first, total) from error
     finally:
-        for work in works:
-            work.abandon()
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(works, folder)
+
+
+def _discard(works: Sequence[WorkFile], folder: Path) -> None:
+    for work in works:
+        work.abandon()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish_all(works: Sequence[WorkFile], outputs: Sequence[Path], *, force: bool) -> None:

@@ -1,4 +1,8 @@
-"""FP4 (E2M1) weights, two codes a byte, the even one in the low nibble, with a scale for every group of a row."""
+"""FP4 (E2M1) weights, two codes a byte, the even one in the low nibble, with a scale for every group of a row.
+
+GGUF has the blocks of NVFP4, but the factor of the whole tensor stands in a tensor beside them, which the graphs of some
+architectures multiply by and those of others do not: its codes are not kept, since nothing would say that it is left out.
+"""
 
 from dataclasses import dataclass
 
