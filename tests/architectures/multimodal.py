@@ -266,7 +266,39 @@ def hunyuan_ocr(checkpoint: EditableCheckpoint) -> None:
     (checkpoint.directory / "generation_config.json").write_text(json.dumps({"eos_token_id": [387, 385]}))
 
 
+def janus(checkpoint: EditableCheckpoint) -> None:
+    as_text_of(checkpoint, "JanusForConditionalGeneration", "janus", "llama", {"model_type": "janus_vision_model"})
+    checkpoint.rename("model.", "model.language_model.")
+    beside(
+        checkpoint, "model.aligner.fc1.weight", "model.vqmodel.quantize.weight", "model.generation_head.proj_out.weight"
+    )
+
+
+def step3_vl(checkpoint: EditableCheckpoint) -> None:
+    as_text_of(checkpoint, "StepVLForConditionalGeneration", "step3_vl", "qwen3", {"width": 64})
+    checkpoint.config["text_config"]["architectures"] = ["Qwen3ForCausalLM"]
+    beside(checkpoint, "vit_large_projector.weight", "vision_model.transformer.resblocks.0.mlp.c_fc.weight")
+
+
+def exaone4_5(checkpoint: EditableCheckpoint) -> None:
+    """A layer that predicts the next token but one, under names of its own."""
+    as_text_of(checkpoint, "Exaone4_5_ForConditionalGeneration", "exaone4_5", "exaone4_5_text", {"depth": 1})
+    last = {name: one for name, one in checkpoint.tensors.items() if ".layers.1." in name}
+    checkpoint.rename("model.", "model.language_model.")
+    checkpoint.tensors |= {name.replace("model.layers.1.", "mtp.layers.0."): one for name, one in last.items()}
+    size = checkpoint.config["text_config"]["hidden_size"]
+    shapes = {"fc.weight": (size, 2 * size)} | {
+        f"{name}.weight": (size,) for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm")
+    }
+    checkpoint.tensors |= made_up(28, {f"mtp.{name}": shape for name, shape in shapes.items()})
+    checkpoint.config["text_config"] |= {"num_nextn_predict_layers": 1, "mtp_share_layers": False}
+    beside(checkpoint, "model.visual.merger.mlp.0.weight")
+
+
 MULTIMODAL = {
+    "janus": ("llama3", janus),
+    "step3_vl": ("qwen3", step3_vl),
+    "exaone4_5": ("exaone4", exaone4_5),
     "hunyuan_ocr": ("hunyuan", hunyuan_ocr),
     "gemma4_unified": ("gemma4", gemma4_unified),
     "paddleocr_vl": ("ernie4_5", paddleocr_vl),

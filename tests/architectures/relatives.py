@@ -1,4 +1,4 @@
-"""Small checkpoints of families that resemble one of the kit's cases but share no checkpoint with it: all weights are made up here."""
+"""Small checkpoints of families that resemble one of the kit's cases, most with weights of their own."""
 
 from architectures.made_up_tensors import Shapes, blocks, copy_tokenizer, made_up, replace_all
 from editable_checkpoint import EditableCheckpoint
@@ -265,7 +265,73 @@ def searched_layer(kv_heads: int, linear: bool, factor: float) -> dict[str, tupl
     return shapes | ({"input_layernorm.weight": (64,)} if kv_heads or linear else {})
 
 
+def nanbeige(checkpoint: EditableCheckpoint) -> None:
+    checkpoint.config |= {"architectures": ["NanbeigeForCausalLM"], "model_type": "nanbeige", "num_loops": 2}
+
+
+def youtu(checkpoint: EditableCheckpoint) -> None:
+    """Youtu-LLM: the dense block of DeepSeek V2 in every layer."""
+    copy_tokenizer(checkpoint, "qwen2")
+    config = checkpoint.config
+    checkpoint.config = {key: value for key, value in config.items() if not key.startswith(("n_", "topk", "first_k"))}
+    for key in (
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+        "routed_scaling_factor",
+        "norm_topk_prob",
+        "scoring_func",
+    ):
+        checkpoint.config.pop(key, None)
+    checkpoint.config |= {"architectures": ["YoutuForCausalLM"], "model_type": "youtu_llm"}
+    kept = {name: one for name, one in checkpoint.tensors.items() if ".layers.1.mlp." not in name}
+    dense = {name: one for name, one in kept.items() if ".layers.0.mlp." in name}
+    checkpoint.tensors = kept | {name.replace(".layers.0.", ".layers.1."): one for name, one in dense.items()}
+
+
+def kimi_linear(checkpoint: EditableCheckpoint) -> None:
+    """A layer of delta attention before one of latent attention; the second has experts."""
+    delta = {f"{name}_proj.weight": (64, 128) for name in "qkv"} | {
+        f"{name}_conv1d.weight": (64, 1, 4) for name in "qkv"
+    }
+    delta |= {
+        "o_proj.weight": (128, 64), "f_a_proj.weight": (16, 128), "f_b_proj.weight": (64, 16), "g_a_proj.weight": (16, 128),
+        "g_b_proj.weight": (64, 16), "b_proj.weight": (4, 128), "A_log": (1, 1, 4, 1), "dt_bias": (64,), "o_norm.weight": (16,),
+    }  # fmt: skip
+    latent = {
+        "q_proj.weight": (4 * 48, 128), "kv_a_proj_with_mqa.weight": (64 + 16, 128), "kv_a_layernorm.weight": (64,),
+        "kv_b_proj.weight": (4 * 64, 64), "o_proj.weight": (128, 4 * 32),
+    }  # fmt: skip
+    moe = {"gate.weight": (4, 128), "gate.e_score_correction_bias": (4,)}
+    moe |= {f"shared_experts.{name}": shape for name, shape in EXPERT.items()}
+    for expert in range(4):
+        moe |= {f"experts.{expert}.w1.weight": (64, 128), f"experts.{expert}.w3.weight": (64, 128)}
+        moe |= {f"experts.{expert}.w2.weight": (128, 64)}
+    shapes = {
+        "model.embed_tokens.weight": (400, 128), "model.norm.weight": (128,), "lm_head.weight": (400, 128),
+        **blocks("model.layers", 2, NORMS), **{f"model.layers.0.self_attn.{name}": shape for name, shape in delta.items()},
+        **{f"model.layers.0.mlp.{name}": shape for name, shape in DENSE.items()},
+        **{f"model.layers.1.self_attn.{name}": shape for name, shape in latent.items()},
+        **{f"model.layers.1.block_sparse_moe.{name}": shape for name, shape in moe.items()},
+    }  # fmt: skip
+    config = {
+        "architectures": ["KimiLinearForCausalLM"], "model_type": "kimi_linear", "hidden_size": 128, "intermediate_size": 96,
+        "moe_intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32,
+        "kv_lora_rank": 64, "q_lora_rank": None, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32,
+        "mla_use_nope": True, "num_experts": 4, "num_experts_per_token": 2, "num_shared_experts": 1,
+        "first_k_dense_replace": 1, "moe_layer_freq": 1, "moe_router_activation_func": "sigmoid", "moe_renormalize": True,
+        "routed_scaling_factor": 2.446, "num_expert_group": 1, "topk_group": 1, "use_grouped_topk": True,
+        "linear_attn_config": {"full_attn_layers": [2], "kda_layers": [1], "head_dim": 16, "num_heads": 4,
+                               "short_conv_kernel_size": 4},
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "model_max_length": 256, "vocab_size": 400, "hidden_act": "silu",
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    replace_all(checkpoint, config, made_up(29, shapes))
+
+
 RELATIVES = {
+    "kimi_linear": ("deepseek_v3", kimi_linear),
+    "nanbeige": ("llama2", nanbeige),
+    "youtu": ("deepseek_v2", youtu),
     "dream": ("qwen2", dream),
     "maincoder": ("qwen3", maincoder),
     "mellum": ("qwen3_moe", mellum),

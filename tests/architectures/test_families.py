@@ -1,6 +1,7 @@
 """Families whose graphs in llama.cpp have something built in, or whose configs need reading."""
 
 import pytest
+from architectures.variants import VARIANTS
 from twins import changed_case, gguf_of, value
 
 from toolkit.errors import ConfigError, TensorError
@@ -30,6 +31,31 @@ def test_what_llama_cpp_would_run_wrongly_is_refused(case, changes, message, tmp
     directory = changed_case(case, tmp_path, lambda checkpoint: checkpoint.config.update(changes))
     with pytest.raises(ConfigError, match=message):
         source_from_checkpoint(directory)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "message"),
+    [
+        ("glm", {"head_dim": 32}, "head_dim is 32, but llama.cpp runs this architecture with .* = 64 only"),
+        ("smallthinker", {"sliding_window_size": 2048}, "windows, or with both, of 4096 tokens"),
+        ("smallthinker", {"sliding_window_layout": [0, 0, 0, 0]}, "with rope everywhere and no windows"),
+        ("nemotron_nas", {"block_configs": None}, "config.json has no block_configs"),
+        ("nemotron_nas", {"block_configs": [{"attention": {}}]}, "does not describe attention and ffn of every layer"),
+        ("nemotron3", {"moe_latent_size": 64}, "moe_latent_size is 64"),
+        ("trinity", {"mup_enabled": False}, "mup_enabled is False"),
+        ("exaone4_5", {"mtp_share_layers": True}, "mtp_share_layers is True"),
+        ("internvl", {"llm_config": 7}, "llm_config is not an object"),
+    ],
+)
+def test_a_variant_that_llama_cpp_would_run_wrongly_is_refused(variant, changes, message, tmp_path):
+    case, change = VARIANTS[variant]
+
+    def change_more(checkpoint):
+        change(checkpoint)
+        checkpoint.config.get("text_config", checkpoint.config).update(changes)
+
+    with pytest.raises(ConfigError, match=message):
+        source_from_checkpoint(changed_case(case, tmp_path, change_more))
 
 
 def test_rope_of_windowed_layers_is_read_in_both_spellings(tmp_path):

@@ -90,9 +90,13 @@ def experts_metadata(config: ModelConfig) -> Metadata:
 
 def deepseek_metadata(config: ModelConfig) -> Metadata:
     """Return the keys of attention, experts and yarn's scale of attention."""
-    metadata = latent_metadata(config) | experts_metadata(config)
+    return latent_metadata(config) | experts_metadata(config) | yarn_metadata(config)
+
+
+def yarn_metadata(config: ModelConfig) -> Metadata:
+    """Return yarn's scale of attention."""
     scale = global_rope(config).get("mscale_all_dim")
-    return metadata | ({} if scale is None else {"rope.scaling.yarn_log_multiplier": float32(0.1 * scale)})
+    return {} if scale is None else {"rope.scaling.yarn_log_multiplier": float32(0.1 * scale)}
 
 
 def _corrects_choice(config: ModelConfig) -> bool:

@@ -13,7 +13,7 @@ from toolkit.errors import TensorError
 
 MULTIMODAL = re.compile(
     r"(.*\.)?(vision_\w+|visual|vision|embed_vision|audio_\w+|audio|embed_audio|talker|token2wav|code2wav"
-    r"|multi_modal_projector|mm_projector|vit|connector|mlp1|mlp_AR|image_newline|patch_merger|pre_mm_projector_norm)\..*"
+    r"|multi_modal_projector|mm_projector|vit|vit_large_projector|connector|mlp1|mlp_AR|aligner|vqmodel|generation_(?:embeddings|aligner|head)|image_newline|patch_merger|pre_mm_projector_norm)\..*"
     r"|(.*\.)?image_newline"
 )
 MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")
