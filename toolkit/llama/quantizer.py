@@ -20,8 +20,8 @@ from toolkit.llama import native
 
 Floats = NDArray[numpy.float32]
 
-WORTH_A_KERNEL = 1 << 28
-"""weights, for which ggml takes ten seconds and more of two cores; the first compilation of a kernel takes as long"""
+WORTH_A_KERNEL = 1 << 27
+"""weights, for which ggml takes five to ten seconds of a core; the first compilation of a kernel takes as long"""
 SAFE_MAGNITUDE = 16384.0
 """Weights up to here fit into F16, and so do the scales of every block type"""
 _SAMPLE_ROWS = 64
