@@ -102,6 +102,7 @@ PATTERNS = {"use_rslora": True, "alpha_pattern": {"q_proj": 3, "layers.1.mlp.*":
         ("llama2", SHAPES["llama2"], lambda _module, rank: 8 / rank),
         ("qwen3", SHAPES["qwen3"], lambda _module, rank: 8 / rank),
         ("gemma3", SHAPES["gemma3"], lambda _module, rank: 8 / rank),
+        ("mistral", SHAPES["mistral"], lambda _module, rank: 8 / rank),
         ("mixtral", SHAPES["mixtral"], lambda _module, rank: 8 / rank),
         (
             "llama3",
@@ -114,6 +115,7 @@ PATTERNS = {"use_rslora": True, "alpha_pattern": {"q_proj": 3, "layers.1.mlp.*":
         "llama2 with embedding",
         "qwen3",
         "gemma3",
+        "mistral",
         "mixtral",
         "rank-stabilized, of several ranks and alphas",
     ],

@@ -1,6 +1,7 @@
 """A model with packed matrices becomes the very file that its dequantized twin becomes, and llama.cpp computes with it."""
 
 import json
+import re
 from functools import partial
 
 import numpy
@@ -15,6 +16,10 @@ from quantized_sources import test_gptq as gptq
 from quantized_sources import test_hqq as hqq
 from quantized_sources import test_other_formats as others
 from twins import changed_case, convert_edited
+
+from toolkit.conversion.tensor_plan import plan_conversion
+from toolkit.quant_profile import load_profile
+from toolkit.sources.hf_source import source_from_checkpoint
 
 MODULES = ("model.layers.0.self_attn.k_proj", "model.layers.1.mlp.up_proj")
 """One whose rows are permuted on the way, and one whose rows are not."""
@@ -117,3 +122,38 @@ def test_the_file_is_that_of_the_dequantized_model(name, tmp_path):
     logits = llama_logits(ours, False, token_ids())
     assert numpy.isfinite(logits).all()
     assert numpy.ptp(logits) > 0
+
+
+EXPERT, STACKED = "model.layers.0.mlp.experts.", "blk.0.ffn_up_exps.weight"
+
+
+def scaled(packed, factor):
+    """Return packed tensors whose weights are a power of two times as large."""
+    return {
+        key: (dtype, bits * bits.dtype.type(factor) if dtype in ("F16", "F32") else bits)
+        for key, (dtype, bits) in packed.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "kept"), [("awq", "Q4_1"), ("compressed int4", "Q4_0"), ("fp8, rows", "F16")])
+def test_experts_that_are_packed_one_by_one_are_stacked_in_their_order(name, kept, tmp_path):
+    make, settings = FORMATS[name]
+
+    def pack(checkpoint, *, dequantized):
+        modules = [one.removesuffix(".weight") for one in checkpoint.tensors if re.match(rf"{EXPERT}\d+\.up", one)]
+        for number, module in enumerate(modules):
+            factor = 2.0 ** (number % 8 - 4)
+            packed, weights = make(checkpoint.tensors.pop(f"{module}.weight")[1].shape)
+            if dequantized:
+                checkpoint.tensors[f"{module}.weight"] = ("F32", weights * numpy.float32(factor))
+            else:
+                own = scaled(packed, factor)
+                checkpoint.tensors |= {module + key.removeprefix("m"): value for key, value in own.items()}
+                checkpoint.config["quantization_config"] = json.loads(json.dumps(settings))
+
+    ours, twin = (
+        changed_case("qwen3_moe", tmp_path / str(plain), partial(pack, dequantized=plain)) for plain in (False, True)
+    )
+    assert convert_edited(ours, "f32").read_bytes() == convert_edited(twin, "f32").read_bytes()
+    plan = plan_conversion(source_from_checkpoint(ours), load_profile("keep"))
+    assert next(tensor.type.name for tensor in plan.tensors if tensor.name == STACKED) == kept
