@@ -8,7 +8,8 @@ import pytest
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import InputError, QualityError
-from toolkit.llama.runtime import LlamaRuntime, Logits
+from toolkit.llama.evaluation import Logits
+from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.divergence import (
     LiveBase,

@@ -7,7 +7,8 @@ import pytest
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import QualityError, TextError
-from toolkit.llama.runtime import LlamaRuntime, Logits
+from toolkit.llama.evaluation import Logits
+from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.perplexity import (
     cut_windows,

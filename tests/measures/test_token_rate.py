@@ -5,7 +5,8 @@ import pytest
 from tiny_model import write_tiny_model
 
 from toolkit.errors import InputError
-from toolkit.llama.runtime import LlamaRuntime, Logits
+from toolkit.llama.evaluation import Logits
+from toolkit.llama.runtime import LlamaRuntime
 from toolkit.measures.token_rate import RateSettings, measure_rates
 
 

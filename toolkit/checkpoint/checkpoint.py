@@ -195,7 +195,7 @@ def _no_weights(directory: Path) -> str:
         if found:
             refuse_lfs_pointer(found[0])
             return f"{directory} holds {what} ({found[0].name}) and no *.safetensors or pytorch_model.bin, which is all that can be read"
-    return f"{directory} has no *.safetensors file"
+    return f"{directory} has no *.safetensors file: download the weights"
 
 
 def _refuse_gaps(files: list[Path], format_: _Format) -> None:

@@ -13,8 +13,9 @@ from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
+from toolkit.llama.device_choice import supports_offload
 from toolkit.llama.load_settings import MemorySettings, kv_words
-from toolkit.llama.runtime import LlamaRuntime, supports_offload
+from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets

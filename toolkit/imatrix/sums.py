@@ -79,7 +79,7 @@ def write_imatrix(sums: ImatrixSums, path: Path, *, force: bool = False) -> None
     Raises InputError or OutputError if it cannot be written, ImatrixError if there is nothing to write.
     """
     if not sums.entries:
-        raise ImatrixError("no tensor was seen, so there is no importance matrix to write")
+        raise ImatrixError("no tensor was seen, so there is no importance matrix to write; use a longer text")
     tensors = [tensor for name in sorted(sums.entries) for tensor in _tensors(name, sums.entries[name])]
     layout = lay_out(_metadata(sums), tensors)
     with whole_or_absent(path, layout.file_bytes, force=force) as work:

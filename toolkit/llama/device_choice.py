@@ -3,6 +3,7 @@
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.llama.ggml_devices import GgmlDevice, offload_devices
 from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.native import llama_cpp
 from toolkit.llama.stand_in import MAX_STAND_INS, add_rpc_devices, stand_in_devices
 
 RPC_WAIT_SECONDS = 3.0
@@ -29,6 +30,11 @@ def choose_devices(settings: MemorySettings) -> tuple[tuple[GgmlDevice, ...], st
     if len(found) < settings.n_devices + len(remote):
         raise InputError(f"{settings.n_devices} GPUs are more than the {MAX_STAND_INS} that can be stood in for")
     return found, f"{STAND_IN} (llama.cpp's RPC device on this CPU)"
+
+
+def supports_offload() -> bool:
+    """Tell whether llama-cpp-python was built with a GPU backend that finds a GPU on this machine."""
+    return bool(llama_cpp().llama_supports_gpu_offload()) and bool(offload_devices())
 
 
 def _described(devices: tuple[GgmlDevice, ...]) -> str:

@@ -10,7 +10,7 @@ from toolkit.errors import InputError
 from toolkit.gguf.format import aligned
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.llama.ggml_tensor import shaped_tensor
-from toolkit.llama.native import ggml_library, llama_cpp
+from toolkit.llama.native import INT, POINTER, SIZE, TEXT, declared, llama_cpp
 
 
 class DeviceKind(IntEnum):
@@ -164,36 +164,28 @@ def _extra_buffer_types(device: GgmlDevice) -> list[int]:
 
 @cache
 def _registry() -> Any:
-    library = ggml_library("ggml")
-    library.ggml_backend_dev_count.restype = ctypes.c_size_t
-    library.ggml_backend_dev_count.argtypes = []
-    library.ggml_backend_dev_get.restype = ctypes.c_void_p
-    library.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    return library
+    return declared("ggml", {"ggml_backend_dev_count": (SIZE, ()), "ggml_backend_dev_get": (POINTER, (SIZE,))})
 
 
 @cache
 def _base() -> Any:
-    library = ggml_library("ggml-base")
-    pointer, text = ctypes.c_void_p, ctypes.c_char_p
-    signatures: dict[str, tuple[Any, list[Any]]] = {
-        "ggml_backend_dev_name": (text, [pointer]),
-        "ggml_backend_dev_description": (text, [pointer]),
-        "ggml_backend_dev_type": (ctypes.c_int, [pointer]),
-        "ggml_backend_dev_memory": (None, [pointer, pointer, pointer]),
-        "ggml_backend_dev_buffer_type": (pointer, [pointer]),
-        "ggml_backend_dev_host_buffer_type": (pointer, [pointer]),
-        "ggml_backend_dev_backend_reg": (pointer, [pointer]),
-        "ggml_backend_reg_get_proc_address": (pointer, [pointer, text]),
-        "ggml_backend_cpu_buffer_from_ptr": (pointer, [pointer, ctypes.c_size_t]),
-        "ggml_backend_buffer_get_type": (pointer, [pointer]),
-        "ggml_backend_buffer_free": (None, [pointer]),
-        "ggml_backend_buft_name": (text, [pointer]),
-        "ggml_backend_buft_is_host": (ctypes.c_bool, [pointer]),
-        "ggml_backend_buft_get_alignment": (ctypes.c_size_t, [pointer]),
-        "ggml_backend_buft_get_alloc_size": (ctypes.c_size_t, [pointer, pointer]),
-    }
-    for name, (restype, argtypes) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = restype, argtypes
-    return library
+    return declared(
+        "ggml-base",
+        {
+            "ggml_backend_dev_name": (TEXT, (POINTER,)),
+            "ggml_backend_dev_description": (TEXT, (POINTER,)),
+            "ggml_backend_dev_type": (INT, (POINTER,)),
+            "ggml_backend_dev_memory": (None, (POINTER, POINTER, POINTER)),
+            "ggml_backend_dev_buffer_type": (POINTER, (POINTER,)),
+            "ggml_backend_dev_host_buffer_type": (POINTER, (POINTER,)),
+            "ggml_backend_dev_backend_reg": (POINTER, (POINTER,)),
+            "ggml_backend_reg_get_proc_address": (POINTER, (POINTER, TEXT)),
+            "ggml_backend_cpu_buffer_from_ptr": (POINTER, (POINTER, SIZE)),
+            "ggml_backend_buffer_get_type": (POINTER, (POINTER,)),
+            "ggml_backend_buffer_free": (None, (POINTER,)),
+            "ggml_backend_buft_name": (TEXT, (POINTER,)),
+            "ggml_backend_buft_is_host": (ctypes.c_bool, (POINTER,)),
+            "ggml_backend_buft_get_alignment": (SIZE, (POINTER,)),
+            "ggml_backend_buft_get_alloc_size": (SIZE, (POINTER, POINTER)),
+        },
+    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.ggml_types import TensorType
-from toolkit.llama import native
+from toolkit.llama.native import INT, POINTER, SIZE, TEXT, declared
 
 _OBJECT_BYTES = 32
 _MOST_OPS = 128
@@ -45,20 +45,22 @@ def _library() -> Any:
 
     Raises EnvironmentFaultError if they do not.
     """
-    library = native.ggml_library("ggml-base")
-    library.ggml_tensor_overhead.restype = ctypes.c_size_t
+    library = declared(
+        "ggml-base",
+        {
+            "ggml_tensor_overhead": (SIZE, ()),
+            "ggml_op_name": (TEXT, (INT,)),
+            "ggml_nbytes": (SIZE, (POINTER,)),
+            "ggml_backend_buffer_is_host": (ctypes.c_bool, (POINTER,)),
+            "ggml_backend_tensor_get": (None, (POINTER, POINTER, SIZE, SIZE)),
+        },
+    )
     found = library.ggml_tensor_overhead() - _OBJECT_BYTES
     if found != ctypes.sizeof(GgmlTensor):
         raise EnvironmentFaultError(
             f"this llama-cpp-python has tensors of {found} bytes, {ctypes.sizeof(GgmlTensor)} were expected; "
             "their numbers cannot be read, so take llama-cpp-python 0.3.36"
         )
-    library.ggml_op_name.restype, library.ggml_op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
-    library.ggml_nbytes.restype, library.ggml_nbytes.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
-    library.ggml_backend_buffer_is_host.restype = ctypes.c_bool
-    library.ggml_backend_buffer_is_host.argtypes = [ctypes.c_void_p]
-    library.ggml_backend_tensor_get.restype = None
-    library.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
     return library
 
 

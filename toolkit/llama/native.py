@@ -7,6 +7,7 @@ library is found through the one that libllama linked. ctypes releases the inter
 import ctypes
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
@@ -18,6 +19,9 @@ from toolkit.errors import EnvironmentFaultError
 
 INSTALL_HINT = 'install it with: CMAKE_ARGS="-DGGML_RPC=on" pip install llama-cpp-python'
 
+POINTER, TEXT, INT, INT64, SIZE = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
+Signature = tuple[Any, Sequence[Any]]
+"""the type of a function's result, and those of its arguments"""
 _PACKAGE = "llama_cpp"
 
 
@@ -67,23 +71,36 @@ def ggml_library(name: str) -> ctypes.CDLL:
     raise EnvironmentFaultError(f"this llama-cpp-python was built without lib{name}; {INSTALL_HINT}")
 
 
+def declared(name: str, signatures: Mapping[str, Signature]) -> ctypes.CDLL:
+    """Return the loaded library `name` once ctypes knows how to call these functions of it.
+
+    Raises EnvironmentFaultError if this build of llama-cpp-python has no such library or function.
+    """
+    library = ggml_library(name)
+    for function_name, (result, arguments) in signatures.items():
+        try:
+            function = getattr(library, function_name)
+        except AttributeError as error:
+            raise EnvironmentFaultError(
+                f"this llama-cpp-python has no function {function_name}; take the version that this toolkit names"
+            ) from error
+        function.restype, function.argtypes = result, list(arguments)
+    return library
+
+
 @cache
 def base() -> Any:
-    """Return libggml-base with the signatures of the functions that we call."""
-    library = ggml_library("ggml-base")
-    pointer, size, count = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-    library.ggml_quantize_chunk.restype = size
-    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, pointer, pointer, count, count, count, pointer]
-    library.ggml_quantize_init.restype = None
-    library.ggml_quantize_init.argtypes = [ctypes.c_int]
-    library.ggml_validate_row_data.restype = ctypes.c_bool
-    library.ggml_validate_row_data.argtypes = [ctypes.c_int, pointer, size]
-    for name in (
-        "ggml_bf16_to_fp32_row",
-        "ggml_fp16_to_fp32_row",
-        "ggml_fp32_to_fp16_row",
-        "ggml_fp32_to_bf16_row_ref",
-    ):
-        function = getattr(library, name)
-        function.restype, function.argtypes = None, [pointer, pointer, count]
-    return library
+    """Return libggml-base with the functions that convert, quantize and check rows."""
+    convert: Signature = (None, (POINTER, POINTER, INT64))
+    return declared(
+        "ggml-base",
+        {
+            "ggml_quantize_chunk": (SIZE, (INT, POINTER, POINTER, INT64, INT64, INT64, POINTER)),
+            "ggml_quantize_init": (None, (INT,)),
+            "ggml_validate_row_data": (ctypes.c_bool, (INT, POINTER, SIZE)),
+            "ggml_bf16_to_fp32_row": convert,
+            "ggml_fp16_to_fp32_row": convert,
+            "ggml_fp32_to_fp16_row": convert,
+            "ggml_fp32_to_bf16_row_ref": convert,
+        },
+    )

@@ -153,9 +153,8 @@ def _dequantizer(type_: TensorType) -> Any:
         return native.base().ggml_bf16_to_fp32_row
     if type_ is F16:
         return native.base().ggml_fp16_to_fp32_row
-    traits = native.base().ggml_get_type_traits
-    traits.restype, traits.argtypes = ctypes.POINTER(_TypeTraits), [ctypes.c_int]
-    found = traits(type_.ggml_id).contents
+    library = native.declared("ggml-base", {"ggml_get_type_traits": (ctypes.POINTER(_TypeTraits), (native.INT,))})
+    found = library.ggml_get_type_traits(type_.ggml_id).contents
     if not found.to_float:
         raise TensorError(f"tensors of type {type_.name} cannot be turned back into floats")
     return found.to_float

@@ -1,13 +1,13 @@
 """Run a GGUF file with llama.cpp: tokens in, logits out.
 
-`Runtime` is what the measurements need; `LlamaRuntime` is llama-cpp-python's low-level interface behind it. Logits are
-kept only where they are asked for, one batch at a time.
+It is the `Runtime` that measurements need, over llama-cpp-python's low-level interface. Logits are kept only where they
+are asked for, one batch at a time.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.gguf.reader import file_to_load
 from toolkit.llama.batch import LlamaBatch
+from toolkit.llama.evaluation import Logits
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
-from toolkit.llama.ggml_devices import offload_devices
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import read_memory_breakdown
 from toolkit.llama.native import llama_cpp
@@ -33,59 +33,7 @@ from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.text import detokenize, piece, tokenize
 from toolkit.machine.host import physical_cores
 
-Logits = NDArray[numpy.float32]
 LAST = slice(-1, None)
-
-
-class Runtime(Protocol):
-    """A loaded model with sequences of tokens in its memory."""
-
-    @property
-    def n_ctx(self) -> int:
-        """Return how many tokens a sequence can hold."""
-        ...
-
-    @property
-    def n_parallel(self) -> int:
-        """Return how many sequences can be evaluated together."""
-        ...
-
-    @property
-    def n_vocab(self) -> int:
-        """Return the number of logits of a token."""
-        ...
-
-    @property
-    def bos_token(self) -> int | None:
-        """Return the token that the model wants at the beginning, None if it wants none."""
-        ...
-
-    def clear(self) -> None:
-        """Forget the sequence."""
-        ...
-
-    def rewind(self, n_tokens: int) -> bool:
-        """Forget all but the first tokens of the sequence; False, and nothing is forgotten, if the model cannot."""
-        ...
-
-    def feed(self, tokens: Sequence[int]) -> None:
-        """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
-        ...
-
-    def evaluate_windows(
-        self, windows: Sequence[Sequence[int]], logits_for: slice
-    ) -> Iterator[tuple[int, int, Logits]]:
-        """Forget everything; evaluate windows of one length, each a sequence of its own, side by side.
-
-        Yield (index of the window, position in it, logits [n, n_vocab]), each valid until the next one; the positions of a
-        window come in order.
-        """
-        ...
-
-
-def supports_offload() -> bool:
-    """Tell whether llama-cpp-python was built with a GPU backend that finds a GPU on this machine."""
-    return bool(llama_cpp().llama_supports_gpu_offload()) and bool(offload_devices())
 
 
 class LlamaRuntime:

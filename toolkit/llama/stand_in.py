@@ -12,7 +12,7 @@ from functools import cache
 
 from toolkit.errors import EnvironmentFaultError
 from toolkit.llama.ggml_devices import DeviceKind, GgmlDevice, describe_device, list_ggml_devices
-from toolkit.llama.native import ggml_library
+from toolkit.llama.native import POINTER, SIZE, TEXT, declared, ggml_library
 
 LOOPBACK = "127.0.0.1"
 _WAIT_SECONDS = 30.0
@@ -37,15 +37,7 @@ def serve(endpoint: str, n_threads: int, n_devices: int = 1) -> None:
 
     It never returns unless it fails.
     """
-    rpc = ggml_library("ggml-rpc")
-    rpc.ggml_backend_rpc_start_server.restype = None
-    rpc.ggml_backend_rpc_start_server.argtypes = [
-        ctypes.c_char_p,
-        ctypes.c_char_p,
-        ctypes.c_size_t,
-        ctypes.c_size_t,
-        ctypes.c_void_p,
-    ]
+    rpc = declared("ggml-rpc", {"ggml_backend_rpc_start_server": (None, (TEXT, TEXT, SIZE, SIZE, POINTER))})
     cpu = next(device for device in list_ggml_devices() if device.kind == DeviceKind.CPU)
     devices = (ctypes.c_void_p * n_devices)(*[cpu.pointer] * n_devices)
     rpc.ggml_backend_rpc_start_server(endpoint.encode(), None, n_threads, n_devices, devices)
@@ -58,19 +50,16 @@ def add_rpc_devices(endpoint: str, wait_seconds: float = _WAIT_SECONDS) -> tuple
     Raises EnvironmentFaultError if nobody listens: ggml itself would abort the process.
     """
     wait_until_listening(endpoint, wait_seconds)
-    rpc, base, ggml = ggml_library("ggml-rpc"), ggml_library("ggml-base"), ggml_library("ggml")
-    rpc.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
-    rpc.ggml_backend_rpc_add_server.argtypes = [ctypes.c_char_p]
-    ggml.ggml_backend_register.restype = None
-    ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
-    base.ggml_backend_reg_dev_get.restype = ctypes.c_void_p
-    base.ggml_backend_reg_dev_get.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    base.ggml_backend_reg_dev_count.restype = ctypes.c_size_t
-    base.ggml_backend_reg_dev_count.argtypes = [ctypes.c_void_p]
+    rpc = declared("ggml-rpc", {"ggml_backend_rpc_add_server": (POINTER, (TEXT,))})
+    ggml = declared("ggml", {"ggml_backend_register": (None, (POINTER,))})
+    base = declared(
+        "ggml-base",
+        {"ggml_backend_reg_dev_count": (SIZE, (POINTER,)), "ggml_backend_reg_dev_get": (POINTER, (POINTER, SIZE))},
+    )
     list_ggml_devices()
     registry = rpc.ggml_backend_rpc_add_server(endpoint.encode())
     if not registry:
-        raise EnvironmentFaultError(f"the RPC server at {endpoint} offers no device")
+        raise EnvironmentFaultError(f"the RPC server at {endpoint} offers no device; start rpc-server there with one")
     ggml.ggml_backend_register(registry)
     count = base.ggml_backend_reg_dev_count(registry)
     return tuple(describe_device(base.ggml_backend_reg_dev_get(registry, index)) for index in range(count))

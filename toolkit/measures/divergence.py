@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.differences import first_difference
 from toolkit.errors import InputError, QualityError
-from toolkit.llama.runtime import Logits, Runtime
+from toolkit.llama.evaluation import Logits, Runtime
 from toolkit.machine.host import physical_cores
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, join_scores, summarize
 from toolkit.measures.log_sum import log_sum

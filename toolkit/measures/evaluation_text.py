@@ -105,5 +105,7 @@ def _decode(path: Path, data: bytes) -> str:
     except UnicodeDecodeError as error:
         raise TextError(f"{path} is not UTF-8 text (byte {error.start:,}); give a text file in UTF-8") from error
     if "\0" in text:
-        raise TextError(f"{path} is binary, not text (a NUL at character {text.index(chr(0)):,})")
+        raise TextError(
+            f"{path} is binary, not text (a NUL at character {text.index(chr(0)):,}); give a text file in UTF-8"
+        )
     return text

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy
 
 from toolkit.errors import InputError
-from toolkit.llama.runtime import LlamaRuntime, Logits
+from toolkit.llama.evaluation import Logits
+from toolkit.llama.runtime import LlamaRuntime
 from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, render
 
 Clock = Callable[[], float]

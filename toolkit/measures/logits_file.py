@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import InputError
 from toolkit.gguf.output_file import WorkFile, whole_or_absent
-from toolkit.llama.runtime import Logits, Runtime
+from toolkit.llama.evaluation import Logits, Runtime
 from toolkit.measures.log_sum import log_sum
 from toolkit.measures.perplexity import Perplexity, Progress, Windows, measure_windows, row_spans
 

@@ -16,7 +16,7 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import QualityError, TextError
-from toolkit.llama.runtime import Logits, Runtime
+from toolkit.llama.evaluation import Logits, Runtime
 from toolkit.machine.host import physical_cores
 
 SMALLEST_WINDOW = 4

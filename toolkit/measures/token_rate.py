@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy
 
 from toolkit.errors import InputError
-from toolkit.llama.runtime import Runtime
+from toolkit.llama.evaluation import Runtime
 
 Clock = Callable[[], float]
 

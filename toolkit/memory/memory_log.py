@@ -32,6 +32,7 @@ ROUNDING_BYTES = math.ceil(2 * HALF_A_DIGIT * MIB)
 _LEAST_ROW = 16
 """values: a head is never narrower"""
 _CPU = "CPU"
+_ADVICE = "install the llama-cpp-python version that this toolkit names"
 _REPACKED = "CPU_REPACK"
 _LAYER = re.compile(r"load_tensors: layer\s+(\d+) assigned to device (\S+),")
 _OVERRIDE = re.compile(r"tensor (\S+) \(.*\) buffer type overridden to (\S+)")
@@ -60,8 +61,7 @@ class MemoryLog:
         self._devices = {int(match[1]): match[2] for match in map(_LAYER.search, loading) if match}
         if not self._devices:
             raise EnvironmentFaultError(
-                f"{path}: llama.cpp's log does not say on which device its layers lie; "
-                "install the llama-cpp-python version that this toolkit names"
+                f"{path}: llama.cpp's log does not say on which device its layers lie; {_ADVICE}"
             )
         self._weights = self._place(file, loading)
 
@@ -163,9 +163,7 @@ def _buffer_type(name: str) -> BufferType:
     for kind in known_buffer_types().values():
         if kind.name == name:
             return kind
-    raise EnvironmentFaultError(
-        f"llama.cpp's log names an unknown buffer type {name!r}; install the llama-cpp-python version that this toolkit names"
-    )
+    raise EnvironmentFaultError(f"llama.cpp's log names an unknown buffer type {name!r}; {_ADVICE}")
 
 
 @cache
@@ -176,4 +174,4 @@ def _default_buffer(device: str) -> str:
     for kind in known_buffer_types().values():
         if kind.device == device:
             return kind.name
-    raise EnvironmentFaultError(f"llama.cpp's log names an unknown device {device!r}")
+    raise EnvironmentFaultError(f"llama.cpp's log names an unknown device {device!r}; {_ADVICE}")

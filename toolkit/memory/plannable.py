@@ -96,7 +96,9 @@ def model_from_gguf(path: Path) -> PlannableModel:
     file = read_gguf(path)
     keys = ModelKeys(file.metadata)
     if not keys.architecture or not keys.count("block_count"):
-        raise GgufError(f"{path} has no general.architecture or no block_count; it is not a model")
+        raise GgufError(
+            f"{path} has no general.architecture or no block_count; it is not a model: give a GGUF file of one"
+        )
     tensors = file.shaped_tensors
     file_type = keys.number("general.file_type")
     profile = (mixture_name(file_type) if file_type is not None else None) or "unknown"

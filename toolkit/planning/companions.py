@@ -66,7 +66,8 @@ def projector(path: Path) -> Companion:
     found = file.metadata.get("general.architecture")
     if found is None or found.value != PROJECTOR:
         raise GgufError(
-            f"{path} is no projector: general.architecture is {found.value if found else 'missing'}, not {PROJECTOR}"
+            f"{path} is no projector: general.architecture is {found.value if found else 'missing'}, not {PROJECTOR}; give "
+            "the mmproj file that belongs to the model"
         )
     weights = sum(rows.type.tensor_bytes(rows.shape) for rows in file.tensors.values())
 

@@ -4,8 +4,9 @@ import numpy
 
 from toolkit.errors import EnvironmentFaultError, ToolkitError
 from toolkit.gguf.reader import GgufFile
+from toolkit.llama.evaluation import Logits
 from toolkit.llama.next_token import why_no_next_token
-from toolkit.llama.runtime import LlamaRuntime, Logits
+from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.verify.check import Check, Outcome, judged, unknown
 from toolkit.verify.file_check import refusal
