@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from sparse_file import write_without_weights
 
 from toolkit.conversion.convert import ConversionOptions, row_blocks, write_gguf
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan, plan_conversion
@@ -36,12 +37,6 @@ def even_imatrix(source):
     """Return an importance matrix for which every column matters as much, so that every profile can be used."""
     shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     return Imatrix(Path("even"), {name: numpy.ones(shape[-1], numpy.float32) for name, shape in shapes.items()}, 1)
-
-
-def write_without_weights(plan, output):
-    with output.open("wb") as file:
-        file.write(plan.layout.header)
-        file.truncate(plan.file_bytes)
 
 
 @pytest.mark.parametrize("case", ["llama3", "qwen3"])

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from kit_cases import CASES, UNLOADABLE
 from smollm2 import smollm2_checkpoint
+from sparse_file import write_without_weights
 
 from toolkit.conversion.convert import write_gguf
-from toolkit.conversion.convert import write_skeleton as write_sparse
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.errors import GgufError
 from toolkit.llama.footprint import Footprint
@@ -119,7 +119,7 @@ def test_a_model_of_a_billion_weights_is_predicted_to_the_byte(largest_differenc
     """The weights are zeros in a sparse file; llama.cpp reads and places them as any others."""
     checkpoint, real = tmp_path / "checkpoint", tmp_path / "real.gguf"
     subprocess.run([sys.executable, MAKE_CHECKPOINT, checkpoint, "--sparse"], check=True)
-    write_sparse(plan_conversion(source_from_checkpoint(checkpoint), load_profile("q4_k_m")), real)
+    write_without_weights(plan_conversion(source_from_checkpoint(checkpoint), load_profile("q4_k_m")), real)
     assert largest_difference(checkpoint, real, "q4_k_m") == (0, set())
 
 
