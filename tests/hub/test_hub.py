@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from checkpoints import case_names
 from hub_server import TOKEN, Hub, serve
+from mistral_checkpoint import as_mistral_format
+from twins import changed_case
 
 from toolkit.cli.source import resolve_source
 from toolkit.gguf.reader import read_gguf
@@ -190,6 +192,19 @@ def test_a_dry_run_of_a_quantized_model_has_its_weights_for_what_it_measures(com
     said = [command("convert", source, "--dry-run").stderr for source in ("some/awq_4bit", QUANTIZED / "awq_4bit")]
     assert "measured on" in said[0]
     assert said[1] in said[0]
+
+
+def test_a_model_in_mistrals_own_format_is_told_from_its_header_and_converts(command, hub, tmp_path):
+    directory = changed_case("mistral", tmp_path / "own", as_mistral_format)
+    hub.repositories["some/own"] = directory
+    dry = command("convert", "some/own", "--dry-run", "--json")
+    assert dry.returncode == 0, dry.stderr
+    assert hub.served["consolidated.safetensors"] < (directory / "consolidated.safetensors").stat().st_size // 4
+    done = command("convert", "some/own", "m.gguf", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tensors"] == json.loads(dry.stdout)["tensors"]
+    again = command("convert", "some/own", "n.gguf", "--local-files-only")
+    assert (again.returncode, again.stderr.count("error")) == (0, 0)
 
 
 def test_a_shard_that_is_no_safetensors_file_is_refused(command, hub, tmp_path):
