@@ -1,9 +1,11 @@
 """The main job through the real command, on the embedded checkpoint."""
 
 import json
+import math
 
 import pytest
 from demo_model import FIXED_TEXT
+from editable_checkpoint import edit_case
 from loopback_device import loopback_device
 
 from toolkit.llama.ggml_devices import offload_devices
@@ -53,6 +55,26 @@ def test_what_is_not_advised_for_its_use_fails_with_1_and_leaves_nothing(run_com
     assert done.returncode == 1
     assert "Q2_K, the heaviest profile that fits, is not advised for general text: mean KLD" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("weight", "value", "code", "message"),
+    [
+        ("model.layers.0.self_attn.q_proj.weight", math.nan, 2, "blk.0.attn_q.weight holds 1 NaN"),
+        ("model.norm.weight", 3e38, 1, "logits are not finite, so there is no perplexity"),
+    ],
+)
+def test_nothing_is_decided_on_numbers_that_are_none(weight, value, code, message, run_command, tmp_path):
+    checkpoint, folder = edit_case("llama_f32", tmp_path), tmp_path / "out"
+    dtype, rows = checkpoint.tensors[weight]
+    checkpoint.tensors[weight] = (dtype, rows.copy())
+    checkpoint.tensors[weight][1].flat[0] = value
+    folder.mkdir()
+    done = run_command("fit", checkpoint.save(), "--out", folder, "--vram", "64MiB", *TINY)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+    assert list(folder.iterdir()) == []
 
 
 def test_too_much_loss_backs_off_to_a_heavier_profile_and_says_so(run_command, tmp_path):

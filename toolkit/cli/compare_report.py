@@ -56,10 +56,17 @@ def _print_rows(comparison: "Comparison") -> None:
 
 
 def _remarks(comparison: "Comparison") -> list[str]:
-    from toolkit.comparison.ranking import pareto_rows, why_not_ranked
+    from toolkit.comparison.ranking import differences, pareto_rows, why_not_ranked
+    from toolkit.measures.paired import ALPHA
     from toolkit.report import words
 
     lines = ["* no other takes as little and diverges as little"] if pareto_rows(comparison) else []
+    if any(differences(comparison.rows)):
+        lines.append(
+            f"differs: in mean KLD from the row above, window by window; all answers are right with {1 - ALPHA:.0%} confidence"
+        )
+    if any(words.verdict_words(comparison, row).endswith("?") for row in comparison.rows):
+        lines.append("?: more text could change the verdict")
     lines += [
         f"{comparison.rows[number].name} is not ranked: {why}" for number, why in why_not_ranked(comparison).items()
     ]

@@ -18,7 +18,7 @@ from toolkit.errors import InputError, QualityError
 from toolkit.llama.evaluation import Logits, Runtime
 from toolkit.machine.host import physical_cores
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, join_scores, summarize
-from toolkit.measures.log_sum import log_sum
+from toolkit.measures.log_sum import exponentials, log_sum
 from toolkit.measures.logits_file import LogitsFile, LogitsWriter, StoredLogits, store_logits
 from toolkit.measures.perplexity import Windows, evaluate_group, row_spans
 
@@ -220,14 +220,10 @@ def _score_block(block: tuple[Logits, StoredLogits, NDArray[numpy.int64]]) -> To
 def _divergences(
     logits: Logits, above: NDArray[numpy.float32], base_log: NDArray[numpy.float32]
 ) -> NDArray[numpy.float64]:
-    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p), where log p is logits - above.
-
-    `base_log` is used up.
-    """
+    """Return float64 [n]: the sum over the vocabulary of p_base * (log p_base - log p), where log p is logits - above."""
     terms = base_log - logits
     numpy.add(terms, above, out=terms)
     numpy.multiply(terms, base_log > _LEAST_LOG_PROBABILITY, out=terms)
-    numpy.exp(base_log, out=base_log)
-    numpy.multiply(terms, base_log, out=terms)
+    numpy.multiply(terms, exponentials(base_log), out=terms)
     result: NDArray[numpy.float64] = terms.sum(axis=1, dtype=numpy.float64)
     return result

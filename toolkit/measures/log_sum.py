@@ -14,13 +14,15 @@ _LIGHT = numpy.float32(1e-4)
 
 def log_sum(logits: Floats, top: Floats) -> Floats:
     """Return float32 [n, 1], log sum exp(logits - top), of logits [n, n_vocab] and the largest of each row, top [n, 1]."""
-    n_vocab = logits.shape[1]
-    exponentials = logits - top
-    numpy.exp(exponentials, out=exponentials)
-    flat = exponentials.reshape(-1)
-    heavy = numpy.flatnonzero(flat > _LIGHT)
-    differences = logits.reshape(-1)[heavy] - top.reshape(-1)[heavy // n_vocab]
-    flat[heavy] = numpy.exp(differences, dtype=numpy.float64)
-    total = exponentials.sum(axis=1, keepdims=True, dtype=numpy.float64)
+    total = exponentials(logits - top).sum(axis=1, keepdims=True, dtype=numpy.float64)
     result: Floats = numpy.log(total).astype(numpy.float32)
+    return result
+
+
+def exponentials(exponents: Floats) -> Floats:
+    """Return exp of float32 [n, n_vocab], rounded as it should be wherever the result weighs."""
+    result: Floats = numpy.exp(exponents)
+    flat = result.reshape(-1)
+    heavy = numpy.flatnonzero(flat > _LIGHT)
+    flat[heavy] = numpy.exp(exponents.reshape(-1)[heavy], dtype=numpy.float64)
     return result
