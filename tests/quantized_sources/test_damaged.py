@@ -1,10 +1,9 @@
 """Every companion and every setting of the kit's quantized checkpoints, wrong in turn: a CheckpointError or plain values."""
 
-import json
-
 import numpy
 import pytest
 from compare import KIT
+from odd_values import places, with_value
 from packed_checkpoint import NAMES, write_packed
 
 from toolkit.checkpoint.checkpoint import open_checkpoint
@@ -67,27 +66,11 @@ def test_a_companion_of_another_shape_or_type_is_refused_or_read(case, tmp_path)
     assert refused > len(tensors)
 
 
-def paths(settings, prefix=()):
-    for key, value in settings.items():
-        yield (*prefix, key)
-        if isinstance(value, dict):
-            yield from paths(value, (*prefix, key))
-
-
-def changed_settings(settings, path, value):
-    copy = json.loads(json.dumps(settings))
-    target = copy
-    for key in path[:-1]:
-        target = target[key]
-    target[path[-1]] = value
-    return copy
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_a_setting_of_another_kind_is_refused_or_read(case, tmp_path):
     tensors, settings = module_of(case)
     refused = 0
-    for path in paths(settings):
+    for place in places(settings):
         for value in WRONG_SETTINGS:
-            refused += not open_and_read(tmp_path, tensors, changed_settings(settings, path, value))
+            refused += not open_and_read(tmp_path, tensors, with_value(settings, place, value))
     assert refused > 0

@@ -5,6 +5,7 @@ import json
 import pytest
 from compare import KIT
 from kit_cases import CASES
+from odd_values import places, with_value
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
@@ -53,22 +54,6 @@ OF_MANY_SHAPES = (
     "deepseek_v2", "gemma3_multimodal", "hunyuan", "qwen3_5",
 )  # fmt: skip
 """whose configs hold lists, objects and numbers that only their family has"""
-
-
-def places(content, before=()):
-    for key, value in content.items():
-        yield (*before, key)
-        if isinstance(value, dict):
-            yield from places(value, (*before, key))
-
-
-def with_value(content, place, value):
-    changed = json.loads(json.dumps(content))
-    holder = changed
-    for key in place[:-1]:
-        holder = holder[key]
-    holder[place[-1]] = value
-    return changed
 
 
 @pytest.mark.parametrize("case", OF_MANY_SHAPES)

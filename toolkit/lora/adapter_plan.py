@@ -11,7 +11,7 @@ from toolkit.architectures.base import Architecture, TensorRule
 from toolkit.architectures.dimensions import dimension
 from toolkit.architectures.row_sources import SelectedRows, Transposed
 from toolkit.architectures.transforms import scaled, stacked
-from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.format import EMBEDDING, QUANTIZATION_VERSION, Metadata, ValueType, array, float32, string, uint32
@@ -53,12 +53,13 @@ def plan_adapter(adapter: Adapter, base_config: Path, profile_name: str) -> tupl
     Raises CheckpointError, ConfigError or TensorError if the adapter does not belong to such a base.
     """
     base = _read_base(base_config)
-    pairs = _by_canonical_name(base, adapter)
-    _refuse_tied(base, pairs)
     type_ = load_profile(profile_name).default
-    matrices = [
-        matrix for instance in _chosen(base, pairs) for matrix in _matrices(instance, base, pairs, adapter.settings)
-    ]
+    with naming_bad_values(base.config):
+        pairs = _by_canonical_name(base, adapter)
+        _refuse_tied(base, pairs)
+        matrices = [
+            matrix for instance in _chosen(base, pairs) for matrix in _matrices(instance, base, pairs, adapter.settings)
+        ]
     tensors = tuple(TensorPlan(name, rows.shape, type_, rows) for name, rows in matrices)
     general, stem = general_metadata(adapter.directory.resolve(), base.architecture.name, _count(tensors))
     metadata = general | _adapter_metadata(adapter.settings)
@@ -93,7 +94,8 @@ def _read_base(path: Path) -> _Base:
             f"{file} does not exist; the config.json of the base model is needed: give it with --base"
         )
     config = normalise(read_json_object(file))
-    architecture, _ = find_architecture(config)
+    with naming_bad_values(config):
+        architecture, _ = find_architecture(config)
     return _Base(architecture, config.with_defaults(architecture.defaults))
 
 

@@ -34,7 +34,11 @@ def _declared_block(parts: Parts) -> tuple[int, int] | None:
     block = parts.declaration.settings.get("weight_block_size")
     if block is None:
         return None
-    if not isinstance(block, list) or len(block) != 2 or not all(isinstance(size, int) and size > 0 for size in block):
+    if (
+        not isinstance(block, list)
+        or len(block) != 2
+        or not all(isinstance(size, int) and 0 < size < 1 << 31 for size in block)
+    ):
         raise CheckpointError(f"{parts.declaration.file}: weight_block_size is {block!r}, expected [rows, columns]")
     return block[0], block[1]
 
