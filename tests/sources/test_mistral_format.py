@@ -4,6 +4,7 @@ import json
 
 import numpy
 import pytest
+from architectures.variants import mistral_format
 from mistral_checkpoint import as_mistral_format
 from quantized_sources.test_fp8 import codes_of, decoded
 from twins import changed_case, convert_edited, file_of, gguf_of, value
@@ -44,6 +45,14 @@ def test_it_passes_every_check_against_its_source(tmp_path):
     found = verify(path, Origin(source_from_checkpoint(directory), directory)).checks
     assert {check.outcome for check in found} == {Outcome.PASS}
     assert "tokenizer.model.v3 through sentencepiece" in next(one.evidence for one in found if one.name == "token ids")
+
+
+def test_its_own_vocabulary_is_checked_by_rank(tmp_path):
+    directory = changed_case("mistral_nemo", tmp_path, mistral_format)
+    path = convert_edited(directory, "q8_0")
+    found = verify(path, Origin(source_from_checkpoint(directory), directory)).checks
+    assert {check.outcome for check in found} == {Outcome.PASS}
+    assert "tekken.json by rank" in next(one.evidence for one in found if one.name == "token ids")
 
 
 def test_shards_are_those_that_the_index_names(tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from tokenizer.kit_vocabularies import SOURCES
 
 from toolkit.tokenizer.byte_alphabet import bytes_by_letter
+from toolkit.tokenizer.pre_tokenizer_table import TEKKEN
 
 SPECIAL_V7 = [
     "<unk>",
@@ -50,7 +51,7 @@ def tiktoken_lines(tokens: list[bytes]) -> str:
 def tekken_json(tokens: list[bytes], special: list[str] | None, n_special: int, version: str) -> dict[str, Any]:
     content: dict[str, Any] = {
         "config": {
-            "pattern": r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            "pattern": TEKKEN,
             "num_vocab_tokens": len(tokens),
             "default_vocab_size": len(tokens) + n_special,
             "default_num_special_tokens": n_special,

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import TokenizerError
+from toolkit.tokenizer.ranks import merged_below
 from toolkit.tokenizer.sentencepiece_model import sentencepiece_file
+from toolkit.tokenizer.tekken import FILE as TEKKEN_FILE
+from toolkit.tokenizer.tekken import open_tekken
 from toolkit.tokenizer.unigram import T5_FILES, XLM_ROBERTA_FILE
 
 TOKENIZERS_FILE = "tokenizer.json"
@@ -32,7 +35,7 @@ def source_encoder(directory: Path, model: str) -> SourceEncoder | None:
         return _sentencepiece(trained)
     if (directory / TOKENIZERS_FILE).is_file():
         return _tokenizers(directory / TOKENIZERS_FILE)
-    return None
+    return _tekken(directory / TEKKEN_FILE) if (directory / TEKKEN_FILE).is_file() else None
 
 
 def _trained_model(directory: Path, model: str) -> Path | None:
@@ -72,3 +75,22 @@ def _tokenizers(path: Path) -> SourceEncoder:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     return SourceEncoder(f"{path.name} through tokenizers", encode, True)
+
+
+def _tekken(path: Path) -> SourceEncoder:
+    """Return an encoder that joins bytes by rank, as tiktoken does for Mistral; the tokenizers library cuts the pieces."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import Split
+
+    tekken = open_tekken(path)
+    try:
+        pieces = Split(Regex(tekken.pattern), behavior="isolated")
+    except Exception as error:  # the library raises nothing more special
+        raise TokenizerError(f"{path.name}: its pattern is refused by the tokenizers library: {error}") from error
+    first, limit = len(tekken.special), len(tekken.ranks)
+
+    def encode(text: str) -> list[int]:
+        joined = (merged_below(tekken.ranks, piece.encode(), limit) for piece, _ in pieces.pre_tokenize_str(text))
+        return [first + tekken.ranks[token] for tokens in joined for token in tokens]
+
+    return SourceEncoder(f"{path.name} by rank", encode, False)

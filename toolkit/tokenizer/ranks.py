@@ -58,13 +58,13 @@ def last_merges(ranks: Ranks) -> Iterator[str]:
     A token that merges do not lead to has none. Source: QwenModel.bpe in llama.cpp's conversion/qwen.py.
     """
     for token, rank in ranks.items():
-        parts = _merged_below(ranks, token, rank) if len(token) > 1 else []
+        parts = merged_below(ranks, token, rank) if len(token) > 1 else []
         if len(parts) == 2:
             yield f"{spelled(parts[0])} {spelled(parts[1])}"
 
 
-def _merged_below(ranks: Ranks, token: bytes, limit: int) -> list[bytes]:
-    """Return a token as BPE leaves it when only merges of a lower rank count."""
+def merged_below(ranks: Ranks, token: bytes, limit: int) -> list[bytes]:
+    """Return a token as BPE leaves it when only merges of a rank below `limit` count: with all of them, as tiktoken does."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 1:
         merged = (ranks.get(parts[i] + parts[i + 1], limit) for i in range(len(parts) - 1))

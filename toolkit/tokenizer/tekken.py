@@ -1,6 +1,8 @@
 """Read tekken.json, the vocabulary of Mistral's own format: special tokens first, then ranks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from toolkit.errors import TokenizerError
@@ -31,6 +33,32 @@ _NO_TEMPLATE = (
 _ROLES = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"}
 
 
+@dataclass(frozen=True)
+class Tekken:
+    """What tekken.json holds: special tokens by id, then bytes by rank, counted from there on."""
+
+    version: str
+    pattern: str
+    """the regular expression that cuts text into the pieces within which bytes are joined"""
+    special: dict[int, str]
+    ranks: dict[bytes, int]
+
+
+def open_tekken(path: Path) -> Tekken:
+    """Read tekken.json.
+
+    Raises TokenizerError if it is malformed.
+    """
+    content = read_json_object(path)
+    config = content.get("config")
+    if not isinstance(config, dict):
+        raise TokenizerError(f"{FILE} has no config, expected an object with default_vocab_size and version")
+    n_special, version = _count(config, "default_num_special_tokens"), str(config.get("version"))
+    special = _special_tokens(content.get("special_tokens"), version, n_special)
+    ranks = _ranks(content.get("vocab"), _count(config, "default_vocab_size") - n_special)
+    return Tekken(version, str(config.get("pattern")), special, ranks)
+
+
 def read_tekken(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     """Return the vocabulary of tekken.json, or None if there is no such file, or a tokenizer.json beside it.
 
@@ -42,27 +70,22 @@ def read_tekken(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     path = files.path(FILE)
     if files.tokenizer_json is not None or not path.is_file():
         return None
-    content = read_json_object(path)
-    config = content.get("config")
-    if not isinstance(config, dict):
-        raise TokenizerError(f"{FILE} has no config, expected an object with default_vocab_size and version")
-    n_special = _count(config, "default_num_special_tokens")
-    special = _special_tokens(content.get("special_tokens"), str(config.get("version")), n_special)
-    ranks = _ranks(content.get("vocab"), _count(config, "default_vocab_size") - n_special)
-    tokens = {index: Token(text, TokenType.CONTROL) for index, text in special.items()}
-    tokens |= {n_special + rank: Token(spelled(token), TokenType.NORMAL) for token, rank in ranks.items()}
-    last = n_special + len(ranks) - 1
+    tekken = open_tekken(path)
+    n_special = len(tekken.special)
+    tokens = {index: Token(text, TokenType.CONTROL) for index, text in tekken.special.items()}
+    tokens |= {n_special + rank: Token(spelled(token), TokenType.NORMAL) for token, rank in tekken.ranks.items()}
+    last = n_special + len(tekken.ranks) - 1
     if last >= n_rows:
         raise too_few_rows(last, tokens[last].text, n_rows)
-    template = _TEMPLATES.get(str(config.get("version")))
-    ids = {text: index for index, text in special.items()}
+    template = _TEMPLATES.get(tekken.version)
+    ids = {text: index for index, text in tekken.special.items()}
     roles = {role: ids[text] for role, text in _ROLES.items() if text in ids}
     return Vocabulary(
         model="gpt2",
         pre="tekken",
         tokens=tuple(padded(tokens, n_rows)),
         scored=False,
-        merges=tuple(all_merges(ranks)),
+        merges=tuple(all_merges(tekken.ranks)),
         metadata=_defaults(template, n_rows),
         role_ids={"pad": roles["eos"], **roles} if "eos" in roles else roles,
         warnings=() if template or has_chat_template(files) else (_NO_TEMPLATE,),

@@ -56,7 +56,7 @@ def _against_library(source: ModelSource, directory: Path, vocabulary: LlamaVoca
     model = source.metadata.get("tokenizer.ggml.model")
     encoder = source_encoder(directory, str(model.value) if model else "")
     if encoder is None:
-        why = "the source has neither tokenizer.model nor tokenizer.json, which a library could read"
+        why = "the source has no tokenizer.model, tokenizer.json or tekken.json, which could be encoded with"
         return unknown(NAME, EXPECTED, why)
     return _compared(source, encoder, vocabulary)
 
