@@ -16,8 +16,8 @@ from toolkit.comparison.rows import (
 )
 from toolkit.measures.divergence_statistics import ChunkScores, Estimate
 from toolkit.measures.paired import Interval
+from toolkit.measures.standard_file import read_standard
 from toolkit.measures.token_rate import TokenRate
-from toolkit.measures.verdict_file import read_standard
 
 GIB = 1 << 30
 KEY = TextKey("4a862675969b2eca" * 4, 512, 40, "a vocabulary")

@@ -16,7 +16,8 @@ from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import EvaluationText
-from toolkit.measures.verdict import GENERAL, Level, Use, UseVerdict, judge_use
+from toolkit.measures.standard import GENERAL, Level, Use
+from toolkit.measures.verdict import UseVerdict, judge_use
 from toolkit.model_source import ModelSource, unquantized_profile
 from toolkit.quant_profile import load_profile
 

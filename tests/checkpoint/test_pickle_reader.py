@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch_files import Calls, name, number, pickled_call, state_dict, storage, tensor, text, write_archive
 
 from toolkit.checkpoint.checkpoint import open_checkpoint
-from toolkit.checkpoint.pickle_reader import Storage, View, read_state_dict
+from toolkit.checkpoint.pickle_reader import read_state_dict
+from toolkit.checkpoint.pickled_names import Storage, View
 from toolkit.errors import CheckpointError
 
 ONE = tensor(storage("F32", "0", 4), (2, 2), (2, 1))

@@ -5,7 +5,7 @@ from made_up_comparison import GIB, KEY, base_row, comparison, ladder, loss, mem
 
 from toolkit.comparison.ranking import advise, differences, pareto_rows, why_not_ranked
 from toolkit.comparison.rows import Row
-from toolkit.measures.verdict import Level
+from toolkit.measures.standard import Level
 
 
 def names(rows: list[Row], numbers: frozenset[int]) -> list[str]:

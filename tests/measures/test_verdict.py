@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.measures.verdict import QUANTITIES, Level, Measured, Measurement, Use, judge, judge_use
-from toolkit.measures.verdict_file import read_standard
+from toolkit.measures.standard import QUANTITIES, Level, Use
+from toolkit.measures.standard_file import read_standard
+from toolkit.measures.verdict import Measured, Measurement, judge, judge_use
 
 STANDARD = read_standard()
 SHIPPED = Path(__file__).parents[2] / "toolkit" / "measures" / "verdicts.toml"

@@ -1,7 +1,7 @@
 """Interpret the pickle of a PyTorch state dict without running anything that it names.
 
 A pickle is a program for a stack machine. This machine knows the opcodes that a state dict is made of; the few names that
-it knows stand for functions of this module, which build descriptions. Everything else is refused.
+it knows stand for functions of `pickled_names`, which build descriptions. Everything else is refused.
 """
 
 import pickletools
@@ -9,56 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from toolkit.checkpoint.pickled_names import BUILDERS, Name, Storage, View, dtype_of, is_number
 from toolkit.errors import CheckpointError
 
 MAX_BYTES = 64 << 20
 """a state dict of 100,000 tensors takes 20 MB"""
 MAX_STACK = 1 << 20
-MAX_AXES = 8
-MAX_NUMBER = 1 << 62
-
-DTYPES = {
-    "float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0",
-}  # fmt: skip
-_STORAGES = {
-    "FloatStorage": "F32", "DoubleStorage": "F64", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-}  # fmt: skip
-UNTYPED = "bytes"
-
-
-@dataclass(frozen=True)
-class Name:
-    """A function or type that a pickle names."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module[:60]}.{self.name[:60]}".encode("ascii", "backslashreplace").decode()
-
-
-@dataclass(frozen=True)
-class Storage:
-    """An array of numbers in a file of its own; `key` is the file's name."""
-
-    dtype: str
-    key: str
-    count: int
-
-
-@dataclass(frozen=True)
-class View:
-    """A tensor: numbers of a storage from `offset` on; all lengths are counted in numbers."""
-
-    storage: Storage
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
 
 
 def read_state_dict(data: bytes, source: str) -> dict[str, View]:
@@ -145,7 +101,7 @@ class _Machine:
         Raises CheckpointError for every other.
         """
         named = Name(module, name)
-        if (module, name) not in _BUILDERS and _dtype_of(named) is None:
+        if (module, name) not in BUILDERS and dtype_of(named) is None:
             raise CheckpointError(
                 f"{self.source}: its pickle asks for {named}, which no state dict needs; nothing was run. "
                 "Do not load this file with torch either; look for safetensors"
@@ -164,7 +120,7 @@ class _Machine:
         name, arguments = self.pop_many(2)
         if type(name) is not Name or type(arguments) is not tuple:
             raise TypeError("a call of something else")
-        builder = _BUILDERS.get((name.module, name.name))
+        builder = BUILDERS.get((name.module, name.name))
         if builder is None:
             raise TypeError("a call of a type")
         self.push(builder(arguments))
@@ -172,8 +128,8 @@ class _Machine:
     def persistent(self) -> None:
         """Push the storage that an identifier names: ("storage", type, key, device, count)."""
         kind, type_, key, _device, count = self.pop()
-        dtype = _dtype_of(type_)
-        if kind != "storage" or dtype is None or not isinstance(key, str) or not _is_number(count):
+        dtype = dtype_of(type_)
+        if kind != "storage" or dtype is None or not isinstance(key, str) or not is_number(count):
             raise TypeError("no storage")
         self.push(Storage(dtype, key, count))
 
@@ -198,65 +154,6 @@ class _Machine:
         """Leave out the attributes of a dict: `_metadata`, the versions of modules."""
         self.pop()
         self.top(dict)
-
-
-def _dtype_of(value: object) -> str | None:
-    if type(value) is not Name:
-        return None
-    if value == Name("torch.storage", "UntypedStorage"):
-        return UNTYPED
-    return (_STORAGES.get(value.name) or DTYPES.get(value.name)) if value.module == "torch" else None
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MAX_NUMBER
-
-
-def _empty_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
-    if arguments:
-        raise TypeError("a dict that is not empty")
-    return {}
-
-
-def _view(arguments: tuple[Any, ...]) -> View:
-    """(storage, offset, shape, stride, requires_grad, hooks, …)."""
-    storage, offset, shape, stride = arguments[:4]
-    if type(storage) is not Storage or storage.dtype == UNTYPED:
-        raise TypeError("a tensor without a storage")
-    return _checked(View(storage, storage.dtype, offset, shape, stride))
-
-
-def _typed_view(arguments: tuple[Any, ...]) -> View:
-    """(storage of bytes, offset, shape, stride, requires_grad, hooks, dtype, …)."""
-    storage, offset, shape, stride, _requires_grad, _hooks, type_ = arguments[:7]
-    dtype = _dtype_of(type_)
-    if type(storage) is not Storage or storage.dtype != UNTYPED or dtype in (None, UNTYPED):
-        raise TypeError("a tensor without a storage")
-    return _checked(View(storage, str(dtype), offset, shape, stride))
-
-
-def _checked(view: View) -> View:
-    if type(view.shape) is not tuple or type(view.stride) is not tuple or len(view.shape) > MAX_AXES:
-        raise TypeError("a shape that is none")
-    if len(view.shape) != len(view.stride) or not all(map(_is_number, (view.offset, *view.shape, *view.stride))):
-        raise ValueError("a shape that is none")
-    return view
-
-
-def _parameter(arguments: tuple[Any, ...]) -> View:
-    """(tensor, requires_grad, hooks)."""
-    if type(arguments[0]) is not View:
-        raise TypeError("a parameter without a tensor")
-    return arguments[0]
-
-
-_BUILDERS: Mapping[tuple[str, str], Callable[[tuple[Any, ...]], object]] = {
-    ("collections", "OrderedDict"): _empty_dict,
-    ("torch._utils", "_rebuild_tensor_v2"): _view,
-    ("torch._utils", "_rebuild_tensor_v3"): _typed_view,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-}
 
 
 def _pushed(value: Callable[[], object]) -> Callable[[_Machine, Any], None]:

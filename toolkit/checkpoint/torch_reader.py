@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy
 
-from toolkit.checkpoint.pickle_reader import UNTYPED, View, read_state_dict
+from toolkit.checkpoint.pickle_reader import read_state_dict
+from toolkit.checkpoint.pickled_names import UNTYPED, View
 from toolkit.checkpoint.safetensors_reader import ITEM_BITS
 from toolkit.checkpoint.tensor import FLOAT_DTYPES, CheckpointTensor, StoredTensor
 from toolkit.errors import CheckpointError, TensorError

@@ -41,6 +41,7 @@ Exit codes:
   3  nothing fits the budget
   4  the machine lacks something (library, disk space, permission)
   130  interrupted
+  141  whoever reads the output has gone
 """
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from toolkit.comparison.rows import Method
     from toolkit.comparison.run import Job
     from toolkit.comparison.store import ComparisonStore
+    from toolkit.measures.standard import Standard
     from toolkit.measures.token_rate import RateSettings
-    from toolkit.measures.verdict import Standard
 
 CHAT = "chat"
 LEAST_WINDOWS = 10
@@ -52,7 +52,7 @@ def prepare(models: Sequence[str], options: dict[str, Any]) -> Prepared:
     """
     from toolkit.comparison.store import ComparisonStore
     from toolkit.machine.disk_cache import cache_folder
-    from toolkit.measures.verdict_file import read_standard
+    from toolkit.measures.standard_file import read_standard
 
     standard = read_standard(options["verdicts"])
     use, texts = _use_of(options["use"], standard), _texts_of(options, standard)
@@ -102,7 +102,7 @@ def _as_chat(texts: "tuple[TextRequest, ...]", model: "Contestant") -> "tuple[Te
 
 
 def _kind_and_name(word: str, standard: "Standard") -> tuple[str, str]:
-    from toolkit.measures.verdict import GENERAL
+    from toolkit.measures.standard import GENERAL
 
     kind, equals, name = word.partition("=")
     if equals and kind in standard.kinds:

@@ -81,7 +81,7 @@ def _remarks(comparison: "Comparison") -> list[str]:
 def _verdict_lines(comparison: "Comparison") -> list[str]:
     """Return the verdicts for other uses that were measured, and how to get those that are unknown."""
     from toolkit.comparison.ranking import verdicts_of
-    from toolkit.measures.verdict import Level
+    from toolkit.measures.standard import Level
 
     rows = [row for row in comparison.rows if not row.is_base and not row.error]
     found = [(row, verdict) for row in rows for verdict in verdicts_of(comparison, row)]

@@ -27,7 +27,7 @@ from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.fit import Devices, FitJob, FitResult, MeasureOptions
-    from toolkit.measures.verdict import Use
+    from toolkit.measures.standard import Use
     from toolkit.model_source import ModelSource
     from toolkit.planning.choice import PlannedChoice
     from toolkit.planning.request import PlanRequest
@@ -83,7 +83,8 @@ def command(source: str, **options: Any) -> None:
 
     SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Memory is asked of llama.cpp before anything
     is converted. The file is loaded, its perplexity is compared with the unquantized model's and its token rates are
-    measured; if it lost too much, a heavier profile with fewer layers on the GPU takes its place. Without a GPU it plans for the budget all the same and measures on the CPU.
+    measured; if it lost too much, a heavier profile with fewer layers on the GPU takes its place. Without a GPU it plans
+    for the budget all the same and measures on the CPU.
     """
     from toolkit.cli.fit_report import document, print_report
 
@@ -127,8 +128,8 @@ def _measure_options(options: dict[str, Any]) -> "MeasureOptions":
     from toolkit.fit import MeasureOptions
     from toolkit.fit_quality import QualityOptions
     from toolkit.measures.evaluation_text import named_text
+    from toolkit.measures.standard import GENERAL
     from toolkit.measures.token_rate import RateSettings
-    from toolkit.measures.verdict import GENERAL
 
     use = _use(options)
     quality = QualityOptions(
@@ -147,8 +148,8 @@ def _use(options: dict[str, Any]) -> "Use | None":
     Raises InputError if there is no such use, or no text of its kind.
     """
     from toolkit.measures.evaluation_text import DEMO
-    from toolkit.measures.verdict import GENERAL
-    from toolkit.measures.verdict_file import read_standard
+    from toolkit.measures.standard import GENERAL
+    from toolkit.measures.standard_file import read_standard
 
     if options["use"] is None:
         return None

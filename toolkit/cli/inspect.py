@@ -39,7 +39,8 @@ def command(source: str, with_tensors: bool, local_files_only: bool, as_json: bo
     """Show what a GGUF file or a checkpoint holds, without reading its weights.
 
     Any part of a split model stands for the whole. A directory is a checkpoint if it has a config.json (or Mistral's
-    params.json), else the place of one GGUF model. Of a model on the hub only config, vocabulary and the headers of shards are fetched. KV cache sizes are those of an f16 cache for one sequence.
+    params.json), else the place of one GGUF model. Of a model on the hub only config, vocabulary and the headers of shards
+    are fetched. KV cache sizes are those of an f16 cache for one sequence.
     """
     from toolkit.model_summary import summarize
 

@@ -77,7 +77,8 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     """Show how much memory SRC takes and what fits.
 
     SRC is a GGUF file, a checkpoint (a directory, or org/name[@revision] on the hub, of which only config, vocabulary and
-    the headers of shards are fetched), a config.json, or `demo`. Every number is llama.cpp's own, asked before anything is converted or loaded.
+    the headers of shards are fetched), a config.json, or `demo`. Every number is llama.cpp's own, asked before anything
+    is converted or loaded.
     """
     from toolkit.cli.plan_document import Report
     from toolkit.cli.plan_report import print_report

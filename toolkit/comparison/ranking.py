@@ -9,7 +9,8 @@ from typing import Literal
 from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.rows import Comparison, Row, TextKey
 from toolkit.measures.paired import ALPHA, Interval, interval
-from toolkit.measures.verdict import Level, UseVerdict, judge, judge_use
+from toolkit.measures.standard import Level
+from toolkit.measures.verdict import UseVerdict, judge, judge_use
 from toolkit.units import format_size
 
 SAME_SHARE = 0.05

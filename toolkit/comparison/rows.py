@@ -6,8 +6,8 @@ from functools import cached_property
 
 from toolkit.measures.divergence_statistics import ChunkScores, Estimate
 from toolkit.measures.paired import Interval
+from toolkit.measures.standard import Standard, Use
 from toolkit.measures.token_rate import TokenRate
-from toolkit.measures.verdict import Standard, Use
 
 UNQUANTIZED = frozenset({"F32", "F16", "BF16"})
 """Files that can be the base of others."""

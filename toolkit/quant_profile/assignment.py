@@ -82,8 +82,8 @@ def assign_types(  # noqa: PLR0913
     tensors that are neither quantized nor always F32. Where llama-quantize ignores overrides for a 16- or 32-bit file,
     they hold here too.
 
-    Raises ProfileError if an override matches no tensor that can be quantized or a rule's name pattern none, TensorError if a tensor's block is beyond
-    the model's.
+    Raises ProfileError if an override matches no tensor that can be quantized or a rule's name pattern none, TensorError
+    if a tensor's block is beyond the model's.
     """
     names = {name for name, _ in tensors}
     _refuse_idle_patterns(profile, names)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from toolkit.comparison.ranking import SAME_SHARE, verdicts_of, why_not_ranked
 from toolkit.comparison.rows import Comparison
 from toolkit.measures.paired import ALPHA
-from toolkit.measures.verdict import Level, Source, Threshold, Use
+from toolkit.measures.standard import Level, Source, Threshold, Use
 from toolkit.report import words
 from toolkit.report.markup import Html, element, joined
 from toolkit.units import format_size

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.measures.verdict import QUANTITIES, Source, Standard, Threshold, Use
+from toolkit.measures.standard import QUANTITIES, Source, Standard, Threshold, Use
 
 JUDGEMENT = "judgement"
 """As a source: our own."""
