@@ -8,6 +8,8 @@ import pytest
 from demo_model import FIXED_TEXT, convert_demo
 from hub_server import Hub, serve
 
+from toolkit.cli import imatrix, kld, perplexity
+
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 QUICK = ("--ctx", "32", "--chunks", "2", "--threads", "1", "--json")
 
@@ -80,3 +82,13 @@ def test_a_chat_model_reads_its_own_format(run_command, converted, tmp_path, com
     else:
         assert (plain["as_chat"], chat["as_chat"]) == (False, True)
         assert chat["text_sha256"] != plain["text_sha256"]
+
+
+def test_every_command_that_reads_a_text_takes_the_same_options():
+    commands = (perplexity.command, kld.command, imatrix.collect)
+    spellings = [{parameter.name: sorted(parameter.opts) for parameter in command.params} for command in commands]
+    shared = ("text", "as_chat", "n_ctx", "chunks", "n_gpu_layers", "kv", "threads", "vram", "ram", "margin", "rpc")
+    for name in (*shared, "flash_attention", "override_tensor", "no_mmap", "as_json"):
+        first, *others = (options.get(name) for options in spellings)
+        assert first
+        assert others == [first, first], name
