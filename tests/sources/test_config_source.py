@@ -48,7 +48,7 @@ def test_a_missing_or_unknown_config_is_told(tmp_path):
         source_from_config(tmp_path)
 
 
-WRONG = ("x", [], {"x": 1}, -1)
+WRONG = ("x", [], {"x": 1})
 OF_MANY_SHAPES = (
     "phi3", "lfm2_moe", "mpt", "dbrx", "falcon_h1", "gemma3n", "nemotron_h", "granitemoehybrid", "jamba", "t5", "minimax_m2",
     "deepseek_v2", "gemma3_multimodal", "hunyuan", "qwen3_5",

@@ -10,7 +10,7 @@ from tokenizer.kit_vocabularies import copied, kit_request
 from toolkit.errors import ToolkitError
 from toolkit.tokenizer import read_tokenizer
 
-WRONG = ("x", [], {"x": 1}, -1)
+WRONG = ([], {"x": 1}, -1)
 VOCABULARY = (("model", "vocab"), ("model", "merges"))
 """whose entries are tried by tests of their own"""
 
