@@ -1,6 +1,6 @@
 """Quantize a matrix with the libraries themselves: `PYTHON tests/quantized_sources/reference_of_libraries.py`.
 
-PYTHON has torch, safetensors, bitsandbytes, hqq, mlx and compressed-tensors, all on the CPU. Writes the tensors of a module
+PYTHON has torch, safetensors, bitsandbytes, hqq, mlx, compressed-tensors and auto-gptq, all on the CPU. Writes the tensors of a module
 `m` as each library stores them into tests/golden/quantized_by_libraries.safetensors, and with them the SHA-256 of what
 the library makes of them again in float32.
 """
@@ -66,6 +66,27 @@ def mlx(bits: int) -> Case:
     return stored, {"group_size": 64, "bits": bits}, torch.from_numpy(numpy.array(meant))
 
 
+def gptq(bits: int) -> Case:
+    from auto_gptq.nn_modules.qlinear.qlinear_cuda_old import QuantLinear
+
+    weights, size = torch.cat([matrix(), matrix()[:8]]), 32  # zeros are packed by 32 outputs
+    inputs = weights.shape[1]
+    linear = torch.nn.Linear(inputs, len(weights), bias=False)
+    linear.weight.data = weights
+    draw = numpy.random.default_rng(33)
+    zeros = torch.from_numpy(draw.integers(1, 2**bits, (len(weights), inputs // size)).astype(numpy.float32))
+    largest = weights.abs().reshape(len(weights), -1, size).amax(-1).clamp(1e-4)
+    module = QuantLinear(bits, size, inputs, len(weights), bias=False)
+    module.pack(
+        linear, (largest / 2 ** (bits - 1)).half().float(), zeros, torch.arange(inputs, dtype=torch.int32) // size
+    )
+    stored = {name: getattr(module, name) for name in ("qweight", "qzeros", "scales", "g_idx")}
+    stored = {name: value.detach().clone() for name, value in stored.items()}
+    module.scales = module.scales.float()
+    config = {"quant_method": "gptq", "bits": bits, "group_size": size, "desc_act": False, "sym": False}
+    return stored, config, module(torch.eye(inputs)).T
+
+
 def compressed(format_: str, **weights: Any) -> Case:
     from compressed_tensors.compressors import BaseCompressor
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
@@ -126,6 +147,8 @@ def cases() -> Iterator[tuple[str, Callable[[], Case]]]:
             yield f"hqq {bits} bits, axis {axis}", partial(hqq, bits, axis)
     for bits in (2, 3, 4, 5, 6, 8):
         yield f"mlx {bits} bits", partial(mlx, bits)
+    for bits in (2, 3, 4, 8):
+        yield f"auto-gptq {bits} bits", partial(gptq, bits)
     for bits in range(2, 9):
         yield f"compressed-tensors int{bits}", partial(integers, bits, True)
         yield f"compressed-tensors int{bits}, asymmetric", partial(integers, bits, False)
@@ -148,7 +171,7 @@ def main() -> None:
     for name, make in cases():
         stored, config, meant = make()
         tensors |= {f"{name}/m.{key}": value.detach().contiguous().clone() for key, value in stored.items()}
-        values = meant.detach().float().reshape(SHAPE).contiguous().numpy() + 0  # no zero is negative
+        values = meant.detach().float().contiguous().numpy() + 0  # no zero is negative
         digest = hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
         configs[name] = json.dumps({"quantization_config": config, "sha256": digest})
     golden = Path(__file__).parents[1] / "golden" / "quantized_by_libraries.safetensors"

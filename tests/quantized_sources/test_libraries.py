@@ -1,4 +1,4 @@
-"""What bitsandbytes, HQQ, MLX and compressed-tensors store means here, bit for bit, what it means to them."""
+"""What bitsandbytes, HQQ, MLX, compressed-tensors and AutoGPTQ store means here, bit for bit, what it means to them."""
 
 import hashlib
 import json
