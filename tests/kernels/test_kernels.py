@@ -13,7 +13,7 @@ from toolkit.gguf.ggml_types import tensor_type
 from toolkit.kernels import affine, load_kernel, symmetric
 from toolkit.llama import quantizer
 
-TYPES = ("Q4_K", "Q5_K", "Q6_K")
+TYPES = ("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 SHAPE = (24, 1024)
 
 
@@ -118,7 +118,7 @@ def test_other_types_have_none():
 
 
 def test_without_numba_there_is_none(monkeypatch, type_):
-    for module in ("compiling", "affine", "affine_blocks", "symmetric"):
+    for module in ("compiling", "affine", "affine_blocks", "affine_scales", "codebook", "error_weights", "symmetric"):
         monkeypatch.delitem(sys.modules, f"toolkit.kernels.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     assert load_kernel(type_) is None

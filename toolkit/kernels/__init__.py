@@ -21,7 +21,7 @@ None for rows whose bytes it cannot promise to be ggml's."""
 LARGEST = numpy.float32(16384.0)
 """Beyond, sums of squares of squares may leave float32, where the kernels do not follow ggml."""
 
-_MODULES = {"Q4_K": "affine", "Q5_K": "affine", "Q6_K": "symmetric"}
+_MODULES = {"Q4_K": "affine", "Q5_K": "affine", "Q6_K": "symmetric", "IQ4_NL": "codebook", "IQ4_XS": "codebook"}
 
 
 def load_kernel(type_: TensorType) -> Kernel | None:

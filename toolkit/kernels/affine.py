@@ -25,6 +25,7 @@ from toolkit.kernels.compiling import (
     load_lanes,
     nearest,
 )
+from toolkit.kernels.error_weights import error_weights
 
 
 @dataclass(frozen=True)
@@ -78,29 +79,13 @@ def kernel(type_: TensorType) -> Kernel:
         weighted = importance is not None
         search = (_WEIGHTED if weighted else _PLAIN)[type_.name]
         sub_blocks = values.reshape(-1, SUB_BLOCK)
-        weights = numpy.empty((len(sub_blocks) if weighted else 0, SUB_BLOCK), numpy.float32)
-        if importance is not None:
-            _weights(values.reshape(len(values), -1, BLOCK), importance.reshape(-1, BLOCK), weights.reshape(-1, BLOCK))
+        weights = error_weights(values, importance, BLOCK).reshape(-1, SUB_BLOCK)
         found = numpy.empty((5, len(sub_blocks)), numpy.float32)
         if not _search(sub_blocks, weights, numpy.float32(search.top), search.spans, found):
             return None
         return pack(values, found, type_, search.top, weighted=weighted)
 
     return quantize
-
-
-@compiled
-def _weights(x: Floats, importance: Floats, weights: Floats) -> None:
-    """Weigh the errors of x [rows, blocks, 256] by importance [blocks, 256] and magnitude, into weights [rows * blocks, 256]."""
-    for row in range(len(x)):
-        for block in range(len(importance)):
-            total = ZERO
-            for i in range(BLOCK):
-                total += x[row, block, i] * x[row, block, i]
-            spread = numpy.float32(2.0) * total / numpy.float32(BLOCK)
-            for i in range(BLOCK):
-                value = x[row, block, i]
-                weights[row * len(importance) + block, i] = importance[block, i] * numpy.sqrt(spread + value * value)
 
 
 @compiled
