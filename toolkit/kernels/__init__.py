@@ -1,4 +1,4 @@
-"""K-quants, the bytes of ggml's own functions several times faster: sub-blocks lie side by side in vector lanes.
+"""Slow block types, the bytes of ggml's own functions several times faster: sub-blocks lie side by side in vector lanes.
 
 ggml searches the scale of one sub-block after the other, adding in an order that its compiler may not change. Here every
 lane keeps that order for a sub-block of its own. Who uses a kernel compares it with ggml first (`llama.quantizer`): where
