@@ -121,7 +121,10 @@ def test_a_sentencepiece_file_of_mistrals_naming_is_found(tmp_path: Path) -> Non
         (tmp_path / f"tokenizer.model.{version}").write_bytes(b"broken")
     (tmp_path / "tokenizer.model.v7").write_bytes((SOURCES / "llama2" / "tokenizer.model").read_bytes())
 
-    assert read(tmp_path, *LLAMA_STYLES).model == "llama"
+    tokenizer = read(tmp_path, *LLAMA_STYLES)
+    assert (tokenizer.model, tokenizer.metadata[TEMPLATE].value) == ("llama", "mistral-v7")
+    (tmp_path / "chat_template.jinja").write_text("{{ own }}")
+    assert read(tmp_path, *LLAMA_STYLES).metadata[TEMPLATE].value == "{{ own }}"
 
 
 def test_the_name_that_the_user_gives_decides(tmp_path: Path) -> None:

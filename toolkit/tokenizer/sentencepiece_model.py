@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import TokenizerError
+from toolkit.gguf.format import string
 from toolkit.json_files import refuse_lfs_pointer
+from toolkit.tokenizer.chat_template import KEY as CHAT_TEMPLATE
 from toolkit.tokenizer.files import (
     AddedToken,
     TokenizerFiles,
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 FILE = "tokenizer.model"
+_TEMPLATES = {".v1": "mistral-v1", ".v3": "mistral-v3", ".v7": "mistral-v7"}
+"""llama.cpp's own names for the chat templates that Mistral's versions of the file imply, where no file has one"""
 
 
 def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
@@ -35,12 +39,14 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
         return None
     model = open_sentencepiece(path)
     tokens, warnings = _overlaid(model.pieces, files, n_rows)
+    template = _TEMPLATES.get(path.suffix)
     return Vocabulary(
         model="llama",
         pre="default",
         tokens=tokens,
         scored=True,
         adds_space_prefix=model.settings.adds_space_prefix,
+        metadata={} if template is None else {CHAT_TEMPLATE: string(template)},
         warnings=warnings,
     )
 
