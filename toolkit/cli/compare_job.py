@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.cli.common import warn
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import is_gguf, resolve_source
+from toolkit.cli.source import is_gguf, resolve_source, told
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -150,9 +149,7 @@ def _profiles_of(models: Sequence[str], options: dict[str, Any]) -> _Entrants:
     if len(models) > 1:
         raise InputError(f"--profiles are made of one model, but {len(models)} are given")
     conversions = _conversions(models[0], options)
-    source = conversions.source
-    for message in source.warnings:
-        warn(message)
+    source = told(conversions.source)
     found = contestants_from_profiles(conversions, options["profiles"])
     # Nothing of the base is quantized, and it is large.
     plain = replace(conversions, imatrix=None, keep=None)

@@ -56,22 +56,9 @@ def _calibrate() -> None:
 
 def document(diagnosis: "Diagnosis") -> dict[str, Any]:
     """Return the JSON document of a diagnosis."""
-    speeds = diagnosis.gpu_bytes_per_second
     return {
         "healthy": diagnosis.healthy,
-        "gpus": [
-            {
-                "name": gpu.name,
-                "uuid": gpu.uuid,
-                "total_bytes": gpu.total_bytes,
-                "free_bytes": gpu.free_bytes,
-                "held_by": [{"pid": holder.pid, "used_bytes": holder.used_bytes} for holder in gpu.holders],
-                "bytes_per_second": speeds[index] if index < len(speeds) else None,
-                "origin": gpu.origin,
-                "overhead_bytes": overhead.n_bytes if overhead else None,
-            }
-            for index, (gpu, overhead) in enumerate(zip(diagnosis.gpus, diagnosis.overheads, strict=True))
-        ],
+        "gpus": _gpus_document(diagnosis),
         "notes": list(diagnosis.notes),
         "llama_cpp_python": {
             "installed": diagnosis.build.installed,
@@ -94,6 +81,23 @@ def document(diagnosis: "Diagnosis") -> dict[str, Any]:
         },
         "advice": list(diagnosis.advice),
     }
+
+
+def _gpus_document(diagnosis: "Diagnosis") -> list[dict[str, Any]]:
+    speeds = diagnosis.gpu_bytes_per_second
+    return [
+        {
+            "name": gpu.name,
+            "uuid": gpu.uuid,
+            "total_bytes": gpu.total_bytes,
+            "free_bytes": gpu.free_bytes,
+            "held_by": [{"pid": holder.pid, "used_bytes": holder.used_bytes} for holder in gpu.holders],
+            "bytes_per_second": speeds[index] if index < len(speeds) else None,
+            "origin": gpu.origin,
+            "overhead_bytes": overhead.n_bytes if overhead else None,
+        }
+        for index, (gpu, overhead) in enumerate(zip(diagnosis.gpus, diagnosis.overheads, strict=True))
+    ]
 
 
 def _print(diagnosis: "Diagnosis") -> None:

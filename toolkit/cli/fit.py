@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import COUNT, emit_json, json_option, note, warn
+from toolkit.cli.common import COUNT, emit_json, json_option, note
 from toolkit.cli.foreign import converter_options, source_from_converter
 from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.measuring import text_option
@@ -22,7 +22,7 @@ from toolkit.cli.options import (
 )
 from toolkit.cli.places import budget_options, memory_asker, sizes
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import local_files_option, resolve_source
+from toolkit.cli.source import local_files_option, resolve_source, told
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def command(source: str, **options: Any) -> None:
     """
     from toolkit.cli.fit_report import document, print_report
 
-    model = _model(source, options)
-    for message in model.warnings:
-        warn(message)
+    model = told(_model(source, options))
     job = _job(model, options)
     result = _run(job, options)
     if options["as_json"]:

@@ -6,6 +6,7 @@ import click
 
 if TYPE_CHECKING:
     from toolkit.fit import FitResult
+    from toolkit.fit_quality import Proof
     from toolkit.llama.footprint import DeviceBytes
     from toolkit.planning.choice import PlannedChoice
     from toolkit.planning.request import PlanRequest
@@ -17,10 +18,8 @@ def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
 
     from toolkit.cli.plan_document import choice_document
     from toolkit.planning.launch import llama_arguments, llama_server_command
-    from toolkit.report import verdict_document
 
-    trial, quality, loss = result.trial, result.trial.quality, result.trial.quality.file.loss
-    conversion = trial.choice.file.conversion
+    trial, conversion = result.trial, result.trial.choice.file.conversion
     return {
         "output": str(result.launch.path),
         "seconds": result.seconds,
@@ -35,6 +34,20 @@ def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
         "devices": _devices_document(result),
         "file_bytes": trial.choice.file.file_bytes,
         "bits_per_weight": conversion.bits_per_weight if conversion is not None else None,
+        **_quality_document(trial.quality),
+        "measured_on": _measured_on(result),
+        **asdict(trial.rates),
+        "llama_server": llama_server_command(result.launch),
+        "llama_cpp_python": llama_arguments(result.launch),
+    }
+
+
+def _quality_document(quality: "Proof") -> dict[str, Any]:
+    """Return what the file lost, and what that is worth for the use that was named."""
+    from toolkit.report import verdict_document
+
+    loss = quality.file.loss
+    return {
         "perplexity": quality.file.perplexity.value,
         "standard_error": quality.file.perplexity.error,
         "tokens": quality.file.tokens,
@@ -43,10 +56,6 @@ def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
         "mean_kld": loss.mean.value if loss is not None else None,
         "same_top_fraction": loss.same_top.value if loss is not None else None,
         "verdict": verdict_document(quality.verdict) if quality.verdict is not None else None,
-        "measured_on": _measured_on(result),
-        **asdict(trial.rates),
-        "llama_server": llama_server_command(result.launch),
-        "llama_cpp_python": llama_arguments(result.launch),
     }
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import emit_json, json_option, warn
-from toolkit.cli.source import local_files_option, resolve_source
+from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.source import local_files_option, resolve_source, told
 from toolkit.cli.tables import print_table
 from toolkit.units import format_count, format_size
 
@@ -84,9 +84,7 @@ def _read_checkpoint(directory: Path) -> "tuple[dict[str, Any], Metadata, list[D
     """Return where a checkpoint lies, the metadata that it would get, and its tensors under their GGUF names."""
     from toolkit.sources.hf_source import source_from_checkpoint
 
-    source = source_from_checkpoint(directory)
-    for warning in source.warnings:
-        warn(warning)
+    source = told(source_from_checkpoint(directory))
     return {"paths": [str(directory)]}, source.metadata, [_stored(tensor, source) for tensor in source.tensors]
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import COUNT, json_option, warn
+from toolkit.cli.common import COUNT, json_option
 from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.options import flash_attention_option, pre_option, prefer_option
 from toolkit.cli.places import budget_options, memory_asker
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import is_gguf, local_files_option, resolve_source
+from toolkit.cli.source import is_gguf, local_files_option, resolve_source, told
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ def _model(path: Path, profiles: tuple[str, ...], pre: str | None) -> "Plannable
 
         return model_from_source(source_from_gguf(path), profiles)
     bare = path.suffix == ".json" or _has_config_alone(path)
-    model = _bare_source(path) if bare else _whole_source(path, pre)
-    for message in model.warnings:
-        warn(message)
+    model = told(_bare_source(path) if bare else _whole_source(path, pre))
     return model_from_source(model, profiles or profiles_worth_planning(model, LADDER), estimated_file_bytes=bare)
 
 

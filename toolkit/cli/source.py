@@ -10,6 +10,7 @@ from toolkit.cli.common import Function, note, warn
 
 if TYPE_CHECKING:
     from toolkit.hub import HubModel, Repository
+    from toolkit.model_source import ModelSource
 
 
 def local_files_option(function: Function) -> Function:
@@ -55,6 +56,13 @@ def resolve_config(text: str, *, local_files_only: bool = False) -> Path:
     return (
         _cached(model) if local_files_only else _from_hub(model, lambda repository: repository.fetch(("config.json",)))
     )
+
+
+def told(model: "ModelSource") -> "ModelSource":
+    """Return a model once its warnings are on stderr."""
+    for message in model.warnings:
+        warn(message)
+    return model
 
 
 def is_gguf(path: Path) -> bool:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.common import emit_json, json_option
 from toolkit.cli.options import pre_option
-from toolkit.cli.source import is_gguf, local_files_option, resolve_source
+from toolkit.cli.source import is_gguf, local_files_option, resolve_source, told
 from toolkit.errors import FidelityError
 
 if TYPE_CHECKING:
@@ -63,10 +63,7 @@ def _origin(source: Path, pre: str | None) -> "Origin":
     if is_gguf(source):
         file = read_gguf(source)
         return Origin(source_from_gguf(file.path, allow_requantize=True), file.path)
-    model = source_from_checkpoint(source, pre)
-    for message in model.warnings:
-        warn(message)
-    return Origin(model, source)
+    return Origin(told(source_from_checkpoint(source, pre)), source)
 
 
 def document(file: Path, source: str, verification: "Verification") -> dict[str, Any]:
