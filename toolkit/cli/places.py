@@ -81,10 +81,12 @@ def servers_that_answer(
 
     Raises InputError for an address that is none or not trusted, EnvironmentFaultError if a required server is down.
     """
+    if not where.rpc:
+        return vram, ()
     from toolkit.machine.rpc_endpoints import check_reachable, parse_endpoint
 
     endpoints = [parse_endpoint(text, insecure=where.rpc_insecure) for text in where.rpc]
-    if endpoints and vram is not None and any(vram) and len(vram) < len(endpoints):
+    if vram is not None and any(vram) and len(vram) < len(endpoints):
         raise InputError(
             f"--vram has {len(vram)} sizes for {len(endpoints)} RPC servers; give one for each GPU, then for each server"
         )

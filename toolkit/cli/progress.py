@@ -1,5 +1,6 @@
-"""Progress bars on stderr, for people only: nothing is drawn where stderr is not a terminal."""
+"""Progress bars on stderr, for people only: nothing is drawn, and rich not loaded, where stderr is no terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ Tell = Callable[[int, int, str], None]
 @contextmanager
 def progress_bar(label: str, total: int, *, unit_bytes: bool = True) -> Iterator[Callable[[int], None]]:
     """Give a function that advances a bar by a number of bytes (or of steps)."""
+    if not sys.stderr.isatty():
+        yield lambda _advance: None
+        return
     with _bar(unit_bytes=unit_bytes) as bar:
         task = bar.add_task(label, total=total)
         yield lambda advance: bar.advance(task, advance)
@@ -22,6 +26,9 @@ def progress_bar(label: str, total: int, *, unit_bytes: bool = True) -> Iterator
 @contextmanager
 def value_bar(label: str) -> Iterator[Tell]:
     """Give a function that moves a bar, and shows a value beside it."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total, _value: None
+        return
     with _bar(unit_bytes=False) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total, value: bar.update(
@@ -35,5 +42,4 @@ def _bar(*, unit_bytes: bool) -> "Progress":
 
     count = DownloadColumn(binary_units=True) if unit_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=Console(stderr=True), transient=True)
