@@ -22,6 +22,14 @@ LARGEST = numpy.float32(16384.0)
 """Beyond, sums of squares of squares may leave float32, where the kernels do not follow ggml."""
 
 _MODULES = {"Q4_K": "affine", "Q5_K": "affine", "Q6_K": "symmetric", "IQ4_NL": "codebook", "IQ4_XS": "codebook"}
+_WORTH_IT = {"affine": 1 << 27, "symmetric": 1 << 27, "codebook": 1 << 24}
+"""weights, for which ggml takes five to ten seconds of a core; the first compilation of a module takes as long"""
+
+
+def worth_loading(type_: TensorType, n_weights: int) -> bool:
+    """Tell whether there is a kernel for a type, and so many weights to quantize that it saves time."""
+    module = _MODULES.get(type_.name)
+    return module is not None and n_weights >= _WORTH_IT[module]
 
 
 def load_kernel(type_: TensorType) -> Kernel | None:

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from toolkit.errors import TensorError
 from toolkit.gguf.ggml_types import BF16, F16, F32, TensorType
 from toolkit.gguf.rows import Bytes
-from toolkit.kernels import Kernel, load_kernel
+from toolkit.kernels import Kernel, load_kernel, worth_loading
 from toolkit.llama import native
 
 Floats = NDArray[numpy.float32]
 
-WORTH_A_KERNEL = 1 << 27
-"""weights, for which ggml takes five to ten seconds of a core; the first compilation of a kernel takes as long"""
 SAFE_MAGNITUDE = 16384.0
 """Weights up to here fit into F16, and so do the scales of every block type"""
 _SAMPLE_ROWS = 64
@@ -133,7 +131,7 @@ def speed_up(n_weights: Mapping[TensorType, int]) -> None:
     before threads start.
     """
     for type_, count in n_weights.items():
-        if count >= WORTH_A_KERNEL and type_ not in _kernels:
+        if type_ not in _kernels and worth_loading(type_, count):
             kernel = load_kernel(type_)
             _kernels[type_] = kernel if kernel is not None and _agrees(kernel, type_) else None
 
