@@ -15,6 +15,7 @@ from toolkit.llama import quantizer
 
 TYPES = ("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 SHAPE = (24, 1024)
+MANY = 1 << 40
 
 
 def random_rows(scale=0.02):
@@ -131,10 +132,9 @@ def _no_kernels(monkeypatch):
 
 @pytest.mark.usefixtures("_no_kernels")
 def test_a_kernel_is_loaded_where_there_is_enough_to_do_for_it():
-    quantizer.speed_up(
-        {tensor_type("Q4_K"): quantizer.WORTH_A_KERNEL - 1, tensor_type("Q6_K"): quantizer.WORTH_A_KERNEL}
-    )
-    assert [type_.name for type_ in quantizer._kernels] == ["Q6_K"]
+    counts = {"Q3_K": MANY, "Q4_K": (1 << 27) - 1, "Q6_K": 1 << 27, "IQ4_NL": (1 << 24) - 1, "IQ4_XS": 1 << 24}
+    quantizer.speed_up({tensor_type(name): count for name, count in counts.items()})
+    assert [type_.name for type_ in quantizer._kernels] == ["Q6_K", "IQ4_XS"]
 
 
 @pytest.mark.usefixtures("_no_kernels")
@@ -145,7 +145,7 @@ def test_a_kernel_that_does_not_give_ggmls_bytes_is_not_used(monkeypatch, type_)
         return quantized
 
     monkeypatch.setattr(quantizer, "load_kernel", lambda _type: differs)
-    quantizer.speed_up({type_: quantizer.WORTH_A_KERNEL})
+    quantizer.speed_up({type_: MANY})
     assert quantizer._kernels == {type_: None}
     expected = quantizer._through_ggml(ROWS["with zeros"], type_, None)
     numpy.testing.assert_array_equal(quantizer.from_float32(ROWS["with zeros"], type_), expected)
