@@ -295,7 +295,15 @@ def exaone4_5(checkpoint: EditableCheckpoint) -> None:
     beside(checkpoint, "model.visual.merger.mlp.0.weight")
 
 
+def minicpm_v4_6(checkpoint: EditableCheckpoint) -> None:
+    """Made by the converter with --flag no_mtp."""
+    as_text_of(checkpoint, "MiniCPMV4_6ForConditionalGeneration", "minicpmv4_6", "qwen3_5_text", {"hidden_size": 64})
+    checkpoint.rename("model.", "model.language_model.")
+    beside(checkpoint, "model.merger.mlp.0.linear_1.weight", "model.vision_tower.post_layernorm.weight")
+
+
 MULTIMODAL = {
+    "minicpm_v4_6": ("qwen3_5", minicpm_v4_6),
     "janus": ("llama3", janus),
     "step3_vl": ("qwen3", step3_vl),
     "exaone4_5": ("exaone4", exaone4_5),

@@ -21,14 +21,13 @@ def main() -> None:
     parser.add_argument(
         "--pre", default="default", help="name of the BPE pre-tokenizer, which its hash cannot tell here"
     )
-    parser.add_argument("--mistral-format", action="store_true", help="tell the converter so")
+    parser.add_argument("--flag", action="append", default=[], help="a flag of the converter: mistral_format, no_mtp")
     arguments = parser.parse_args()
     from reference import Converter
 
     converter = Converter(arguments.llama_cpp)
-    if arguments.mistral_format:
-        parse = converter._script.parse_args
-        converter._script.parse_args = lambda: argparse.Namespace(**{**vars(parse()), "mistral_format": True})
+    parse = converter._script.parse_args
+    converter._script.parse_args = lambda: argparse.Namespace(**vars(parse()) | dict.fromkeys(arguments.flag, True))
     from architectures.variants import VARIANTS  # after Converter has put llama.cpp's own gguf first
     from editable_checkpoint import edit_case
     from fingerprint import fingerprint

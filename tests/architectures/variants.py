@@ -108,7 +108,7 @@ def mistral_tekken_v7(checkpoint: EditableCheckpoint) -> None:
 
 
 def mistral_format(checkpoint: EditableCheckpoint) -> None:
-    """Made by the converter with --mistral-format."""
+    """Made by the converter with --flag mistral_format."""
     mistral_tekken_v7(checkpoint)
     as_mistral_format(checkpoint)
 

@@ -104,4 +104,9 @@ QWEN3_5 = replace(
     renamed=head_as_block,
 )
 
-ARCHITECTURES = (QWEN3_5,)
+MINICPM_V4_6 = replace(
+    QWEN3_5, hf_classes=("MiniCPMV4_6ForConditionalGeneration",), model_types=("minicpmv4_6",), naming=Naming()
+)
+"""The text model of MiniCPM-V 4.6, whose head for further tokens llama.cpp's converter leaves out."""
+
+ARCHITECTURES = (QWEN3_5, MINICPM_V4_6)

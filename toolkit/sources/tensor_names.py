@@ -11,11 +11,16 @@ from toolkit.architectures.base import Naming
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import TensorError
 
-MULTIMODAL = re.compile(
-    r"(.*\.)?(vision_\w+|visual|vision|embed_vision|audio_\w+|audio|embed_audio|talker|token2wav|code2wav"
-    r"|multi_modal_projector|mm_projector|vit|vit_large_projector|connector|mlp1|mlp_AR|aligner|vqmodel|generation_(?:embeddings|aligner|head)|image_newline|patch_merger|pre_mm_projector_norm)\..*"
-    r"|(.*\.)?image_newline"
+_SEEING = r"vision|visual|vision_\w+|embed_vision|vit|vit_large_projector|vpm|siglip2|vqmodel|generation_(?:embeddings|aligner|head)"
+_HEARING = (
+    r"audio|audio_\w+|embed_audio|conformer|sound_encoder|sound_projection|speech_embeddings|talker|token2wav|code2wav"
 )
+_BETWEEN = (
+    r"multi_modal_projector|mm_projector|connector|aligner|resampler|merger|patch_merger|patch_merge_mlp|mlp1|mlp_AR"
+    r"|pre_mm_projector_norm|image_newline|view_seperator"
+)
+MULTIMODAL = re.compile(rf"(.*\.)?({_SEEING}|{_HEARING}|{_BETWEEN})\..*|(.*\.)?(image_newline|view_seperator)")
+"""what stands beside a language model, by the names that models of all kinds give to it"""
 MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")
 _ADAPTER = re.compile(r"(.*)\.(base_layer|lora_[AB]|lora_embedding_[AB]|modules_to_save|original_module)\b.*")
 
