@@ -13,6 +13,7 @@ from sparse_file import write_without_weights
 
 from toolkit.conversion.convert import ConversionOptions, row_blocks, write_gguf
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan, plan_conversion
+from toolkit.demo import demo_checkpoint
 from toolkit.errors import InputError, OutputError, TensorError
 from toolkit.gguf.format import MAGIC
 from toolkit.gguf.ggml_types import F32
@@ -21,11 +22,14 @@ from toolkit.gguf.output_file import whole_or_absent
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import StoredRows
 from toolkit.imatrix.matrix import Imatrix
+from toolkit.llama import quantizer
 from toolkit.quant_profile import load_profile, profile_names
 from toolkit.sources.hf_source import source_from_checkpoint
 
 SLOW_TO_PREPARE = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S")
 """Their tables take ggml half a minute; that their sizes are right shows in the header alone."""
+
+FAST = ("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,21 @@ def test_the_size_of_a_block_does_not_change_a_byte(sources, tmp_path, monkeypat
     monkeypatch.setattr("toolkit.conversion.convert.WEIGHTS_PER_BLOCK", 1)
     write_gguf(plan, tmp_path / "small.gguf")
     assert (tmp_path / "large.gguf").read_bytes() == (tmp_path / "small.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("profile", ["q4_k_m", "q5_k_m", "iq4_xs"])
+def test_kernels_do_not_change_a_byte(profile, weighted, tmp_path, monkeypatch):
+    source = source_from_checkpoint(demo_checkpoint())
+    plan = plan_conversion(source, load_profile(profile), even_imatrix(source) if weighted else None)
+    monkeypatch.setattr(quantizer, "_kernels", {})
+    write_gguf(plan, tmp_path / "ggml.gguf")
+    assert quantizer._kernels == {}
+    monkeypatch.setattr(quantizer, "worth_loading", lambda type_, _n_weights: type_.name in FAST)
+    write_gguf(plan, tmp_path / "kernels.gguf")
+    assert None not in quantizer._kernels.values()
+    assert {type_.name for type_ in quantizer._kernels} == {tensor.type.name for tensor in plan.tensors} & set(FAST)
+    assert (tmp_path / "kernels.gguf").read_bytes() == (tmp_path / "ggml.gguf").read_bytes()
 
 
 def test_a_block_of_rows_never_crosses_the_border_between_experts():
