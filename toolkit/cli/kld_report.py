@@ -1,5 +1,6 @@
 """What `kld` prints and writes: every statistic of a divergence with its error, as llama-perplexity rounds them."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,7 +74,9 @@ def print_rival(name: str, result: "Divergence", answer: "Answer") -> None:
         f"same top token {_percent(result.same_top)}"
     )
     found = answer.found
-    click.echo(f"{answer.question.quantity}: {found.mean:.6f} ({found.low:.6f} to {found.high:.6f})")
+    is_bounded = math.isfinite(found.low) and math.isfinite(found.high)
+    bounds = f"{found.low:.6f} to {found.high:.6f}" if is_bounded else "too few windows to bound it"
+    click.echo(f"{answer.question.quantity}: {found.mean:.6f} ({bounds})")
 
 
 def _places(distribution: "Distribution") -> list[tuple[str, float]]:
