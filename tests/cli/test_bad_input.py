@@ -322,7 +322,7 @@ def heed_signals():
 
 
 def start_and_wait_for_the_work_file(checkpoint, output):
-    command = [sys.executable, "-m", "toolkit", "convert", checkpoint, output, "-p", "iq4_xs", "--threads", "1"]
+    command = [sys.executable, "-m", "toolkit", "convert", checkpoint, output, "-p", "iq3_s", "--threads", "1"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
     process = subprocess.Popen(command, **pipes, preexec_fn=heed_signals)  # noqa: PLW1509  no other thread runs
     while not any(path.stat().st_size for path in output.parent.glob("*.part")):
