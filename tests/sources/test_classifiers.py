@@ -76,6 +76,15 @@ def test_a_reranker_scores_what_its_language_model_says_of_both_answers(tmp_path
     assert numpy.abs(class_scores(reranker, token_ids(), 2, causal=True) - expected / expected.sum()).max() < 1e-5
 
 
+def test_a_model_whose_card_only_names_a_reranker_is_none(tmp_path):
+    def related(checkpoint):
+        card = "# Qwen3-Embedding-0.6B\n\n### Qwen3-Reranker\n\nSee \xe9".encode("latin-1")
+        (checkpoint.directory / "README.md").write_bytes(card)
+
+    source = source_from_checkpoint(changed_case("qwen3", tmp_path, related))
+    assert "cls.output.weight" not in {tensor.name for tensor in source.tensors}
+
+
 def test_a_reranker_without_its_answers_is_refused(tmp_path):
     def unanswered(checkpoint):
         (checkpoint.directory / "README.md").write_text("# Qwen3-Reranker-4B", encoding="utf-8")

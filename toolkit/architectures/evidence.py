@@ -41,6 +41,7 @@ _ENCODER = "a vision or audio encoder, which llama.cpp reads from a file of its 
 _DRAFT = "a draft model, which lives off the vocabulary and embeddings of another"
 _CODE = "its special tokens stand in Python code of the checkpoint, which is never run"
 _FAILS = "llama.cpp's converter fails on it, or reads its vocabulary wrongly, so that there is nothing to compare with"
+_OTHER_HEAD = "llama.cpp's head for classes has tanh where this class has ReLU: its scores would be others"
 _NOT_YET = "not written here yet; --converter PATH has llama.cpp's own converter read it"
 
 _BY_REASON = {
@@ -56,21 +57,21 @@ _BY_REASON = {
     ),
     _CODE: ("ChatGLMForConditionalGeneration", "ChatGLMModel", "HunYuanMoEV1ForCausalLM"),
     _FAILS: ("BaichuanForCausalLM", "BaiChuanForCausalLM", "CamembertModel"),
+    _OTHER_HEAD: ("DistilBertForSequenceClassification"),
     _NOT_YET: (
         "ArcticForCausalLM", "BailingMoeV3ForCausalLM", "BailingMoeV3VLForConditionalGeneration",
         "BambaForCausalLM", "BitnetForCausalLM", "BitNetForCausalLM", "ChameleonForConditionalGeneration",
         "CodeShellForCausalLM", "CogVLMForCausalLM", "Cohere2MoeForCausalLM", "DeepseekOCRForCausalLM",
-        "DeepseekV32ForCausalLM", "DeepseekV4ForCausalLM", "DistilBertForSequenceClassification",
-        "Dots3NoteForCausalLM", "Dots3NoteForConditionalGeneration", "Dots3NoteTextForCausalLM",
-        "Glm5NextForConditionalGeneration", "GlmMoeDsaForCausalLM", "GPTRefactForCausalLM",
-        "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM", "GraniteSwitchForCausalLM", "Grok1ForCausalLM",
-        "GrokForCausalLM", "GroveMoeForCausalLM", "HrmTextForCausalLM", "HYV3ForCausalLM", "HYV4ForCausalLM",
-        "JAISLMHeadModel", "JinaEmbeddingsV5Model", "KimiK25ForConditionalGeneration",
-        "KimiK3ForConditionalGeneration", "KORMoForCausalLM", "LagunaForCausalLM", "Lfm2Model", "LLaDAModelLM",
-        "LLaDAMoEModel", "LLaDAMoEModelLM", "LlavaStableLMEpochForCausalLM", "MambaLMHeadModel", "MapleForCausalLM",
-        "MiMoV2FlashForCausalLM", "MiMoV2ForCausalLM", "MiniMaxM3SparseForCausalLM",
-        "MiniMaxM3SparseForConditionalGeneration", "MiniMaxText01ForCausalLM",
-        "MuseGlimmerForConditionalGeneration", "NemotronHPuzzleForCausalLM", "NeoBERT",
+        "DeepseekV32ForCausalLM", "DeepseekV4ForCausalLM", "Dots3NoteForCausalLM",
+        "Dots3NoteForConditionalGeneration", "Dots3NoteTextForCausalLM", "Glm5NextForConditionalGeneration",
+        "GlmMoeDsaForCausalLM", "GPTRefactForCausalLM", "GraniteMoeSWAForCausalLM", "GraniteSWAForCausalLM",
+        "GraniteSwitchForCausalLM", "Grok1ForCausalLM", "GrokForCausalLM", "GroveMoeForCausalLM",
+        "HrmTextForCausalLM", "HYV3ForCausalLM", "HYV4ForCausalLM", "JAISLMHeadModel", "JinaEmbeddingsV5Model",
+        "KimiK25ForConditionalGeneration", "KimiK3ForConditionalGeneration", "KORMoForCausalLM",
+        "LagunaForCausalLM", "Lfm2Model", "LLaDAModelLM", "LLaDAMoEModel", "LLaDAMoEModelLM",
+        "LlavaStableLMEpochForCausalLM", "MambaLMHeadModel", "MapleForCausalLM", "MiMoV2FlashForCausalLM",
+        "MiMoV2ForCausalLM", "MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration",
+        "MiniMaxText01ForCausalLM", "MuseGlimmerForConditionalGeneration", "NemotronHPuzzleForCausalLM", "NeoBERT",
         "NeoBERTForSequenceClassification", "NeoBERTLMHead", "OpenELMForCausalLM", "Plamo2ForCausalLM",
         "PLaMo2ForCausalLM", "Plamo3ForCausalLM", "PLaMo3ForCausalLM", "PlamoForCausalLM", "PLMForCausalLM",
         "PocketTTSModel", "Qwen3ASRForConditionalGeneration", "Qwen3TTSForConditionalGeneration",

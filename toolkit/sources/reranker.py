@@ -3,6 +3,7 @@
 Source: Qwen3Model in conversion/qwen.py of llama.cpp (commit 0c1e570).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from toolkit.architectures.base import Architecture
 from toolkit.architectures.qwen3_reranker import ANSWERS, RERANKABLE, as_reranker
 from toolkit.errors import TokenizerError
 from toolkit.gguf.format import Metadata, ValueType, array, items, string
-from toolkit.json_files import read_text
 from toolkit.tokenizer.vocabulary import TOKENS
 
 _CARD = "README.md"
-_NAMES = ("qwen3-reranker", "qwen3-vl-reranker")
+_NAME = r"qwen3-(?:vl-)?reranker"
+_HEADING = re.compile(rf"^# {_NAME}", re.IGNORECASE | re.MULTILINE)
+"""the title of a card; those of other models name rerankers further down"""
 _TEMPLATE = (
     "<|im_start|>system\n"
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
@@ -61,6 +63,8 @@ def role_of(directory: Path, architecture: Architecture, vocabulary: Metadata) -
 
 
 def _says_reranker(directory: Path) -> bool:
+    if re.search(_NAME, directory.name, re.IGNORECASE):
+        return True
     card = directory / _CARD
-    heading = read_text(card).lower() if card.is_file() else ""
-    return any(name in directory.name.lower() or f"# {name}" in heading for name in _NAMES)
+    # a card that cannot be read is no reason to refuse a model
+    return card.is_file() and _HEADING.search(card.read_text(encoding="utf-8", errors="replace")) is not None
