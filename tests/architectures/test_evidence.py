@@ -37,7 +37,9 @@ def test_what_is_refused_does_not_convert():
     assert KNOWN >= COMPARED
 
 
-@pytest.mark.parametrize("name", ["ChatGLMModel", "Eagle3DraftModel", "InternVisionModel"])
+@pytest.mark.parametrize(
+    "name", ["ChatGLMModel", "DistilBertForSequenceClassification", "Eagle3DraftModel", "InternVisionModel"]
+)
 def test_a_refused_class_is_told_why(name):
     with pytest.raises(ConfigError, match=f"architecture {name} is refused: {REFUSED[name][:20]}"):
         find_architecture(ModelConfig({"architectures": [name]}))

@@ -57,7 +57,7 @@ _BY_REASON = {
     ),
     _CODE: ("ChatGLMForConditionalGeneration", "ChatGLMModel", "HunYuanMoEV1ForCausalLM"),
     _FAILS: ("BaichuanForCausalLM", "BaiChuanForCausalLM", "CamembertModel"),
-    _OTHER_HEAD: ("DistilBertForSequenceClassification"),
+    _OTHER_HEAD: ("DistilBertForSequenceClassification",),
     _NOT_YET: (
         "ArcticForCausalLM", "BailingMoeV3ForCausalLM", "BailingMoeV3VLForConditionalGeneration",
         "BambaForCausalLM", "BitnetForCausalLM", "BitNetForCausalLM", "ChameleonForConditionalGeneration",
