@@ -119,7 +119,16 @@ def test_other_types_have_none():
 
 
 def test_without_numba_there_is_none(monkeypatch, type_):
-    for module in ("compiling", "affine", "affine_blocks", "affine_scales", "codebook", "error_weights", "symmetric"):
+    for module in (
+        "compiling",
+        "affine",
+        "affine_blocks",
+        "affine_scales",
+        "codebook",
+        "error_weights",
+        "scale_search",
+        "symmetric",
+    ):
         monkeypatch.delitem(sys.modules, f"toolkit.kernels.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     assert load_kernel(type_) is None

@@ -18,7 +18,7 @@ Kernel = Callable[[Floats, Floats | None], NDArray[numpy.uint8] | None]
 """float32 [n, row length], and the importance of columns [row length] or None, to uint8 [n, row bytes]
 
 None for rows whose bytes it cannot promise to be ggml's."""
-LARGEST = numpy.float32(16384.0)
+LEAST_IMPORTANCE, LARGEST = numpy.float32(0.0), numpy.float32(16384.0)
 """Beyond, sums of squares of squares may leave float32, where the kernels do not follow ggml."""
 
 _MODULES = {"Q4_K": "affine", "Q5_K": "affine", "Q6_K": "symmetric", "IQ4_NL": "codebook", "IQ4_XS": "codebook"}
@@ -44,7 +44,7 @@ def load_kernel(type_: TensorType) -> Kernel | None:
     kernel: Kernel = module.kernel(type_)
 
     def quantize(values: Floats, importance: Floats | None = None) -> NDArray[numpy.uint8] | None:
-        if not _are_ordinary(values) or not (importance is None or _are_ordinary(importance)):
+        if not _lie_within(values, -LARGEST) or not (importance is None or _lie_within(importance, LEAST_IMPORTANCE)):
             return None
         return kernel(_writeable(values), None if importance is None else _writeable(importance))
 
@@ -56,6 +56,6 @@ def _writeable(values: Floats) -> Floats:
     return values if values.flags.writeable else values.copy()
 
 
-def _are_ordinary(values: Floats) -> bool:
+def _lie_within(values: Floats, least: numpy.float32) -> bool:
     # NaN is neither above nor below.
-    return bool(values.max(initial=0) <= LARGEST) and bool(values.min(initial=0) >= -LARGEST)
+    return bool(values.max(initial=least) <= LARGEST) and bool(values.min(initial=least) >= least)

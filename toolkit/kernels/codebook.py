@@ -4,8 +4,6 @@ Source: `quantize_row_iq4_nl_impl` and `best_index_int8` in ggml/src/ggml-quants
 the one there.
 """
 
-from typing import NamedTuple
-
 import numpy
 
 from toolkit.gguf.ggml_types import TensorType
@@ -22,10 +20,9 @@ from toolkit.kernels.compiling import (
     whole_number,
 )
 from toolkit.kernels.error_weights import error_weights
+from toolkit.kernels.scale_search import Lanes, find_extreme, new_lanes, take_better, take_first, weigh_by_squares
 
 SUB_BLOCK = 32
-NOTHING = numpy.float32(1e-15)
-"""magnitudes below are taken for zeros (`GROUP_MAX_EPS`)"""
 VALUES = numpy.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], numpy.float32)
 """`kvalues_iq4nl`"""
 MIDDLES = (VALUES[:-1] + VALUES[1:]) / numpy.float32(2)
@@ -33,19 +30,6 @@ MIDDLES = (VALUES[:-1] + VALUES[1:]) / numpy.float32(2)
 _TRIALS = VALUES[0] + numpy.arange(-7, 8, dtype=numpy.float32)
 _SUB_BLOCKS = 8
 """of a block of IQ4_XS"""
-
-
-class Lanes(NamedTuple):
-    """A sub-block a lane: x and weight of its error [32, LANES]; all else [LANES]."""
-
-    x: Floats
-    w: Floats
-    extreme: Floats
-    factor: Floats
-    sum_xq: Floats
-    sum_q2: Floats
-    best: Floats
-    scale: Floats
 
 
 def kernel(type_: TensorType) -> Kernel:
@@ -86,57 +70,25 @@ def _pack_several(x: Floats, scales: Floats, result: Bytes) -> None:
 @compiled
 def _search(x: Floats, weights: Floats, scales: Floats) -> None:
     """Write the scale of every row of x [n, 32], whose errors count as `weights` say, or else as squares do."""
-    lanes = Lanes(
-        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
-        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-    )
+    lanes = new_lanes(SUB_BLOCK)
     for start in range(0, len(x), LANES):
         count = load_lanes(x, start, lanes.x)
         if len(weights):
             load_lanes(weights, start, lanes.w)
-        _begin(lanes, weighted=len(weights) > 0)
+        else:
+            weigh_by_squares(lanes)
+        find_extreme(lanes)
         for k in range(LANES):
             lanes.factor[k] = numpy.float32(1.0) / (-lanes.extreme[k] / VALUES[0])
         _fit(lanes)
-        for k in range(LANES):
-            some = abs(lanes.extreme[k]) >= NOTHING
-            scale = lanes.sum_xq[k] / lanes.sum_q2[k]
-            lanes.scale[k] = scale if some and lanes.sum_q2[k] > ZERO else ZERO
-            # Nothing is better than the infinite.
-            lanes.best[k] = lanes.scale[k] * lanes.sum_xq[k] if some else numpy.float32(numpy.inf)
+        take_first(lanes)
         for trial in range(len(_TRIALS)):
             for k in range(LANES):
                 lanes.factor[k] = _TRIALS[trial] / lanes.extreme[k]
             _fit(lanes)
-            for k in range(LANES):
-                sum_xq, sum_q2 = lanes.sum_xq[k], lanes.sum_q2[k]
-                better = (sum_q2 > ZERO) & (sum_xq * sum_xq > lanes.best[k] * sum_q2)
-                scale = sum_xq / sum_q2
-                lanes.scale[k] = scale if better else lanes.scale[k]
-                lanes.best[k] = scale * sum_xq if better else lanes.best[k]
+            take_better(lanes)
         for k in range(count):
             scales[start + k] = lanes.scale[k]
-
-
-@inlined
-def _begin(lanes: Lanes, weighted: bool) -> None:
-    """Find the weight of the largest magnitude, the first of several."""
-    x, extreme = lanes.x, lanes.extreme
-    for k in range(LANES):
-        extreme[k] = ZERO
-    for i in range(SUB_BLOCK):
-        for k in range(LANES):
-            extreme[k] = x[i, k] if abs(x[i, k]) > abs(extreme[k]) else extreme[k]
-    if not weighted:
-        for i in range(SUB_BLOCK):
-            for k in range(LANES):
-                lanes.w[i, k] = x[i, k] * x[i, k]
 
 
 @inlined

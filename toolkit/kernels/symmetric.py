@@ -23,33 +23,25 @@ from toolkit.kernels.compiling import (
     nearest,
     whole_number,
 )
+from toolkit.kernels.scale_search import (
+    NOTHING,
+    Lanes,
+    find_extreme,
+    new_lanes,
+    take_better,
+    take_first,
+    weigh_by_squares,
+)
 
 SUB_BLOCK, SUB_BLOCKS = 16, 16
 BLOCK = SUB_BLOCK * SUB_BLOCKS
 LOWEST, HIGHEST = numpy.float32(-32.0), numpy.float32(31.0)
-NOTHING = numpy.float32(1e-15)
-"""magnitudes below are taken for zeros (`GROUP_MAX_EPS`)"""
 _HIGH, _SCALES, _HALF = 128, 192, 208
 """where the upper bits of the codes, the scales and the float16 begin in a block"""
 _HALF_SPAN = numpy.float32(32.0)
 _TRIALS = numpy.array([trial for trial in range(-9, 10) if trial], numpy.float32)
 SPANS = _HALF_SPAN + numpy.float32(0.1) * _TRIALS
 """the codes that the largest weight is given by each trial, rounded as ggml rounds them"""
-
-
-class Lanes(NamedTuple):
-    """A sub-block a lane: x, weight of its error, and both multiplied [16, LANES]; all else [LANES]."""
-
-    x: Floats
-    w: Floats
-    wx: Floats
-    extreme: Floats
-    factor: Floats
-    sum_xl: Floats
-    sum_l2: Floats
-    best: Floats
-    best_factor: Floats
-    scale: Floats
 
 
 class Blocks(NamedTuple):
@@ -95,94 +87,54 @@ def _search(x: Floats, weights: Floats, spans: Floats, found: Floats) -> None:
     Errors count as `weights` say, which are those of the columns in rows that follow each other: [n of a row, 16]. Where
     there are none, squares are taken for them.
     """
-    lanes = Lanes(
-        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
-        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
-        numpy.empty((SUB_BLOCK, LANES), numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-        numpy.empty(LANES, numpy.float32),
-    )
+    lanes, products = new_lanes(SUB_BLOCK), numpy.empty((SUB_BLOCK, LANES), numpy.float32)
     for start in range(0, len(x), LANES):
         count = load_lanes(x, start, lanes.x)
-        _weigh(lanes, weights, start)
-        _begin(lanes)
-        _fit(lanes)
+        _weigh(lanes, weights, start, products)
+        find_extreme(lanes)
         for k in range(LANES):
-            some = abs(lanes.extreme[k]) >= NOTHING
-            lanes.scale[k] = lanes.sum_xl[k] / lanes.sum_l2[k] if some and lanes.sum_l2[k] != ZERO else ZERO
-            # Nothing is better than the infinite.
-            lanes.best[k] = lanes.scale[k] * lanes.sum_xl[k] if some else numpy.float32(numpy.inf)
-            lanes.best_factor[k] = lanes.factor[k] if some else ZERO
+            lanes.factor[k] = -_HALF_SPAN / lanes.extreme[k]
+        _fit(lanes, products)
+        take_first(lanes)
         for trial in range(len(spans)):
             for k in range(LANES):
                 lanes.factor[k] = -spans[trial] / lanes.extreme[k]
-            _fit(lanes)
-            _judge(lanes)
+            _fit(lanes, products)
+            take_better(lanes)
         for k in range(count):
             found[0, start + k] = lanes.scale[k]
             found[1, start + k] = lanes.best_factor[k]
 
 
 @inlined
-def _weigh(lanes: Lanes, weights: Floats, start: int) -> None:
+def _weigh(lanes: Lanes, weights: Floats, start: int, products: Floats) -> None:
+    """Weigh the errors, and multiply x with that once for all trials."""
     if len(weights):
         for k in range(LANES):
             column = (start + k) % len(weights)
             for i in range(SUB_BLOCK):
                 lanes.w[i, k] = weights[column, i]
     else:
-        for i in range(SUB_BLOCK):
-            for k in range(LANES):
-                lanes.w[i, k] = lanes.x[i, k] * lanes.x[i, k]
+        weigh_by_squares(lanes)
     for i in range(SUB_BLOCK):
         for k in range(LANES):
-            lanes.wx[i, k] = lanes.w[i, k] * lanes.x[i, k]
+            products[i, k] = lanes.w[i, k] * lanes.x[i, k]
 
 
 @inlined
-def _begin(lanes: Lanes) -> None:
-    """Find the weight of the largest magnitude, the first of several, and start from the factor that it gives."""
-    x, extreme = lanes.x, lanes.extreme
-    for k in range(LANES):
-        extreme[k] = ZERO
-    for i in range(SUB_BLOCK):
-        for k in range(LANES):
-            extreme[k] = x[i, k] if abs(x[i, k]) > abs(extreme[k]) else extreme[k]
-    for k in range(LANES):
-        lanes.factor[k] = -_HALF_SPAN / extreme[k]
-
-
-@inlined
-def _fit(lanes: Lanes) -> None:
+def _fit(lanes: Lanes, products: Floats) -> None:
     """Sum what says how well the codes of this factor can do."""
     x, factor = lanes.x, lanes.factor
     for k in range(LANES):
-        lanes.sum_xl[k] = lanes.sum_l2[k] = ZERO
+        lanes.sum_xq[k] = lanes.sum_q2[k] = ZERO
     for i in range(0, SUB_BLOCK, UNROLL):
         for k in range(LANES):
-            sum_xl, sum_l2 = lanes.sum_xl[k], lanes.sum_l2[k]
+            sum_xq, sum_q2 = lanes.sum_xq[k], lanes.sum_q2[k]
             for j in range(UNROLL):
                 code = nearest(factor[k] * x[i + j, k], LOWEST, HIGHEST)
-                sum_xl += lanes.wx[i + j, k] * code
-                sum_l2 += lanes.w[i + j, k] * code * code
-            lanes.sum_xl[k], lanes.sum_l2[k] = sum_xl, sum_l2
-
-
-@inlined
-def _judge(lanes: Lanes) -> None:
-    """Keep what is better than the best before."""
-    for k in range(LANES):
-        sum_xl, sum_l2 = lanes.sum_xl[k], lanes.sum_l2[k]
-        better = sum_l2 > ZERO and sum_xl * sum_xl > lanes.best[k] * sum_l2
-        scale = sum_xl / sum_l2
-        lanes.scale[k] = scale if better else lanes.scale[k]
-        lanes.best[k] = scale * sum_xl if better else lanes.best[k]
-        lanes.best_factor[k] = lanes.factor[k] if better else lanes.best_factor[k]
+                sum_xq += products[i + j, k] * code
+                sum_q2 += lanes.w[i + j, k] * code * code
+            lanes.sum_xq[k], lanes.sum_q2[k] = sum_xq, sum_q2
 
 
 @compiled
