@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,32 @@ except EnvironmentFaultError as error:
 else:
     raise AssertionError
 """
+PACKAGE_TAKES_THE_LOG = """
+import sys
+from pathlib import Path
+from toolkit.errors import GgufError
+from toolkit.llama.runtime import LlamaRuntime
+from toolkit.llama.runtime_settings import RuntimeSettings
+for _ in range(2):
+    try:
+        LlamaRuntime(Path(sys.argv[1]), RuntimeSettings())
+    except GgufError as error:
+        print(error)
+    import llama_cpp
+"""
 
 
 @pytest.mark.parametrize("program", [BINDINGS_FIRST, PACKAGE_FIRST, MISSING])
 def test_the_functions_are_the_same_whoever_comes_first_and_their_absence_is_one_line(program: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_log_is_received_again_after_the_package_took_it(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"GGUF\x03\0\0\0" + bytes(16))
+    command = [sys.executable, "-c", PACKAGE_TAKES_THE_LOG, str(damaged)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    first, second = done.stdout.splitlines()
+    assert (first, done.stderr) == (second, "")
+    assert "damaged.gguf" in first

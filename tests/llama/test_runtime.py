@@ -178,7 +178,7 @@ def test_the_log_keeps_its_last_lines_and_the_telling_error() -> None:
 
 @pytest.mark.parametrize("reason", ["failed to allocate buffer for kv cache", "std::bad_alloc"])
 def test_memory_that_does_not_suffice_is_not_blamed_on_the_file(reason: str) -> None:
-    llama_log().clear()
+    llama_log().begin()
     llama_log().write(4, f"llama_init_from_model: failed to initialize the context: {reason}\n")
     refusal = refusal_of(Path("m.gguf"))
     assert isinstance(refusal, DoesNotFitError)

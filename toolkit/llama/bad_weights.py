@@ -18,7 +18,7 @@ def find_bad_weights(path: Path) -> Iterator[str]:
 
     Raises GgufError if the file is damaged.
     """
-    llama_log()  # ggml says on its log what it found; the names are enough here.
+    llama_log().divert()  # ggml says on its log what it found; the names are enough here.
     for name, rows in read_gguf(path).tensors.items():
         if not _is_valid(rows):
             yield name

@@ -22,10 +22,11 @@ class LogRing:
         self._callback: Any = None
 
     def divert(self) -> None:
-        """Receive llama.cpp's log from now on."""
+        """Receive llama.cpp's log from now on; who imports llama-cpp-python's package leads it to stderr."""
         module = llama_cpp()
-        # Kept, because ctypes frees a callback that nobody holds.
-        self._callback = module.llama_log_callback(self._receive)
+        if self._callback is None:
+            # Kept, because ctypes frees a callback that nobody holds.
+            self._callback = module.llama_log_callback(self._receive)
         module.llama_log_set(self._callback, None)
 
     def _receive(self, level: int, text: bytes, _user_data: Any) -> None:
@@ -38,9 +39,10 @@ class LogRing:
             text = begun + text
         self._lines.extend((level, line) for line in text.split("\n") if line.strip())
 
-    def clear(self) -> None:
-        """Forget what was written."""
+    def begin(self) -> None:
+        """Forget what was written, and make sure of what comes."""
         self._lines.clear()
+        self.divert()
 
     def lines(self) -> list[str]:
         """Return the kept lines, oldest first."""
@@ -55,7 +57,5 @@ class LogRing:
 
 @cache
 def llama_log() -> LogRing:
-    """Return the ring that receives llama.cpp's log, diverting the log into it on the first call."""
-    ring = LogRing()
-    ring.divert()
-    return ring
+    """Return the ring that receives llama.cpp's log once it was diverted there."""
+    return LogRing()

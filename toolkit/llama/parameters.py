@@ -69,7 +69,7 @@ def load_model(path: Path, parameters: Any) -> Any:
     Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice.
     """
     start_backends()
-    llama_log().clear()
+    llama_log().begin()
     model = llama_cpp().llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
     if not model:
         raise refusal_of(path)

@@ -34,7 +34,7 @@ MAX_KEPT_MODELS = 32
 def main() -> None:
     """Answer until stdin ends."""
     answers = _private_stdout()
-    llama_log()
+    llama_log().divert()
     models = _Models(from_log=FROM_LOG in sys.argv[1:])
     for line in sys.stdin:
         answers.write(json.dumps(_respond(json.loads(line), models)) + "\n")

@@ -65,7 +65,7 @@ class LoadedModel:
 
         Raises GgufError if llama.cpp refuses the settings, DoesNotFitError if memory does not suffice.
         """
-        llama_log().clear()
+        llama_log().begin()
         context = self._library.llama_init_from_model(self._model, context_parameters(settings))
         if not context:
             raise refusal_of(self._path)
