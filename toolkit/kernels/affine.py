@@ -1,7 +1,8 @@
 """Q4_K and Q5_K: sub-blocks of 32 weights, each with a scale and a minimum of 6 bits.
 
-Source: `make_qkx2_quants`, `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref` in ggml/src/ggml-quants.c of llama.cpp.
-The order of every sum is the one there.
+Source: `make_qkx2_quants`, `quantize_row_q4_K_ref` and `quantize_row_q5_K_ref` in ggml/src/ggml-quants.c of llama.cpp, and
+with an importance matrix `make_qkx3_quants`, `quantize_row_q4_K_impl` and `quantize_row_q5_K_impl`. The order of every sum
+is the one there.
 """
 
 from dataclasses import dataclass
