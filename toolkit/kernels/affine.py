@@ -96,7 +96,32 @@ def _search(x: Floats, weights: Floats, top: numpy.float32, spans: Floats, found
     Where there are no `weights` [n, 32], magnitudes are taken for them.
     Return False if a lane left the numbers that `nearest` rounds as ggml does.
     """
-    lanes = Lanes(
+    lanes = _new_lanes()
+    sound = True
+    for start in range(0, len(x), LANES):
+        count = load_lanes(x, start, lanes.x)
+        if len(weights):
+            load_lanes(weights, start, lanes.w)
+        else:
+            _weigh(lanes)
+        _sum(lanes)
+        _begin(lanes, top)
+        for trial in range(len(spans)):
+            sound &= _fit(lanes, spans[trial], top)
+            _judge(lanes)
+        for k in range(count):
+            found[0, start + k] = lanes.scale[k]
+            found[1, start + k] = -lanes.low[k]
+            found[2, start + k] = lanes.best_factor[k]
+            found[3, start + k] = lanes.best_low[k]
+            found[4, start + k] = lanes.sum_w[k]
+    return sound
+
+
+@inlined
+def _new_lanes() -> Lanes:
+    """Return room; it is taken where it is used, for then the compiler knows that no two arrays overlap."""
+    return Lanes(
         numpy.empty((SUB_BLOCK, LANES), numpy.float32),
         numpy.empty((SUB_BLOCK, LANES), numpy.float32),
         numpy.empty((SUB_BLOCK, LANES), numpy.float32),
@@ -117,25 +142,6 @@ def _search(x: Floats, weights: Floats, top: numpy.float32, spans: Floats, found
         numpy.empty(LANES, numpy.float32),
         numpy.empty(LANES, numpy.float32),
     )
-    sound = True
-    for start in range(0, len(x), LANES):
-        count = load_lanes(x, start, lanes.x)
-        if len(weights):
-            load_lanes(weights, start, lanes.w)
-        else:
-            _weigh(lanes)
-        _sum(lanes)
-        _begin(lanes, top)
-        for trial in range(len(spans)):
-            sound &= _fit(lanes, spans[trial], top)
-            _judge(lanes)
-        for k in range(count):
-            found[0, start + k] = lanes.scale[k]
-            found[1, start + k] = -lanes.low[k]
-            found[2, start + k] = lanes.best_factor[k]
-            found[3, start + k] = lanes.best_low[k]
-            found[4, start + k] = lanes.sum_w[k]
-    return sound
 
 
 @inlined

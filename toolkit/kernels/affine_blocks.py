@@ -9,7 +9,7 @@ import numpy
 
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.kernels.affine_scales import SUB_BLOCKS, plain_scales, weighted_scales
-from toolkit.kernels.compiling import MAGIC, ZERO, Bytes, Floats, compiled, inlined, whole_number
+from toolkit.kernels.compiling import ZERO, Bytes, Floats, compiled, inlined, nearest_int
 
 SUB_BLOCK = 32
 BLOCK = SUB_BLOCK * SUB_BLOCKS
@@ -52,22 +52,20 @@ def pack(values: Floats, found: Floats, type_: TensorType, top: int, *, weighted
 
 @compiled
 def _pack(blocks: Blocks, top: numpy.int32, result: Bytes) -> None:
-    shifted, codes = numpy.empty(BLOCK, numpy.float32), numpy.empty(BLOCK, numpy.uint8)
+    codes = numpy.empty(BLOCK, numpy.uint8)
     for block in range(len(blocks.x)):
         _pack_scales(blocks.small[:, block], result[block, _SCALES:_CODES])
-        _place_weights(blocks, block, shifted)
-        bits = shifted.view(numpy.int32)
-        for i in range(BLOCK):
-            codes[i] = max(numpy.int32(0), min(top, whole_number(bits[i])))
+        _round_weights(blocks, block, top, codes)
         if top == FOUR_BITS:
-            _pack_four_bits(codes, result[block, _CODES:])
+            _pack_low_bits(codes, result[block, _CODES:])
         else:
-            _pack_five_bits(codes, result[block, _CODES:])
+            _pack_fifth_bits(codes, result[block, _CODES:])
+            _pack_low_bits(codes, result[block, _CODES + SUB_BLOCK :])
 
 
 @inlined
-def _place_weights(blocks: Blocks, block: int, shifted: Floats) -> None:
-    """Write where every weight lies on the grid of its sub-block, plus `MAGIC`."""
+def _round_weights(blocks: Blocks, block: int, top: numpy.int32, codes: Bytes) -> None:
+    """Write the codes of all weights of a block, 0 to `top`."""
     for j in range(SUB_BLOCKS):
         start = j * SUB_BLOCK
         scale = blocks.steps[0, block] * numpy.float32(blocks.small[0, block, j])
@@ -75,11 +73,11 @@ def _place_weights(blocks: Blocks, block: int, shifted: Floats) -> None:
             # What the search found stays where the block's scale leaves a sub-block none.
             factor, low = blocks.found[2, block, j], blocks.found[3, block, j]
             for i in range(start, start + SUB_BLOCK):
-                shifted[i] = factor * (blocks.x[block, i] - low) + MAGIC
+                codes[i] = max(numpy.int32(0), min(top, nearest_int(factor * (blocks.x[block, i] - low))))
         else:
             minimum = blocks.steps[1, block] * numpy.float32(blocks.small[1, block, j])
             for i in range(start, start + SUB_BLOCK):
-                shifted[i] = (blocks.x[block, i] + minimum) / scale + MAGIC
+                codes[i] = max(numpy.int32(0), min(top, nearest_int((blocks.x[block, i] + minimum) / scale)))
 
 
 @inlined
@@ -99,21 +97,18 @@ def _pack_scales(small: Bytes, result: Bytes) -> None:
 
 
 @inlined
-def _pack_four_bits(codes: Bytes, result: Bytes) -> None:
-    """Write pairs of codes that are 32 apart."""
+def _pack_low_bits(codes: Bytes, result: Bytes) -> None:
+    """Write the lower four bits of codes that are 32 apart in pairs."""
     for pair in range(BLOCK // 64):
         for i in range(32):
-            result[32 * pair + i] = codes[64 * pair + i] | codes[64 * pair + 32 + i] << 4
+            result[32 * pair + i] = (codes[64 * pair + i] & 15) | (codes[64 * pair + 32 + i] & 15) << 4
 
 
 @inlined
-def _pack_five_bits(codes: Bytes, result: Bytes) -> None:
-    """Write the fifth bits of all codes, then the other four as `_pack_four_bits` does."""
-    for i in range(32):
+def _pack_fifth_bits(codes: Bytes, result: Bytes) -> None:
+    """Write the fifth bits of codes that are 32 apart in one byte."""
+    for i in range(SUB_BLOCK):
         high = 0
         for part in range(SUB_BLOCKS):
-            high |= (codes[32 * part + i] >> 4) << part
+            high |= (codes[SUB_BLOCK * part + i] >> 4) << part
         result[i] = high
-    for pair in range(BLOCK // 64):
-        for i in range(32):
-            result[32 + 32 * pair + i] = (codes[64 * pair + i] & 15) | (codes[64 * pair + 32 + i] & 15) << 4

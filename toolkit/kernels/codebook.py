@@ -10,17 +10,25 @@ from toolkit.gguf.ggml_types import TensorType
 from toolkit.kernels import Kernel
 from toolkit.kernels.compiling import (
     LANES,
-    MAGIC,
     ZERO,
     Bytes,
     Floats,
     compiled,
     inlined,
     load_lanes,
-    whole_number,
+    nearest_int,
 )
 from toolkit.kernels.error_weights import error_weights
-from toolkit.kernels.scale_search import Lanes, find_extreme, new_lanes, take_better, take_first, weigh_by_squares
+from toolkit.kernels.scale_search import (
+    Lanes,
+    divided,
+    find_extreme,
+    new_lanes,
+    of_largest_magnitude,
+    take_better,
+    take_first,
+    weigh_by_squares,
+)
 
 SUB_BLOCK = 32
 VALUES = numpy.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], numpy.float32)
@@ -50,17 +58,13 @@ def kernel(type_: TensorType) -> Kernel:
 def _pack_single(x: Floats, scales: Floats, result: Bytes) -> None:
     """Write the blocks of IQ4_NL, whose sub-blocks have a float16 each."""
     result[:, :2] = scales.astype(numpy.float16)[:, None].view(numpy.uint8)
-    some = scales != 0
-    inverse = numpy.zeros_like(scales)
-    numpy.divide(numpy.float32(1), scales, out=inverse, where=some)
-    _pack_codes(x, inverse, result[:, 2:])
+    _pack_codes(x, divided(1, scales), result[:, 2:])
 
 
 def _pack_several(x: Floats, scales: Floats, result: Bytes) -> None:
     """Write the blocks of IQ4_XS, whose sub-blocks share a float16 and have 6 bits each."""
     scales = scales.reshape(-1, _SUB_BLOCKS)
-    largest = numpy.take_along_axis(scales, numpy.abs(scales).argmax(axis=1)[:, None], axis=1)[:, 0]
-    steps = -largest / numpy.float32(32)
+    steps = -of_largest_magnitude(scales) / numpy.float32(32)
     inverse = numpy.empty(scales.shape, numpy.float32)
     result[:, :2] = steps.astype(numpy.float16)[:, None].view(numpy.uint8)
     _share_scales(scales, steps, inverse, result[:, 2:8])
@@ -110,14 +114,11 @@ def _fit(lanes: Lanes) -> None:
 @compiled
 def _share_scales(scales: Floats, steps: Floats, inverse: Floats, result: Bytes) -> None:
     """Write scales [n, 8] in steps [n] with 6 bits each, and one over what they then are."""
-    shifted = numpy.empty(_SUB_BLOCKS, numpy.float32)
     for block in range(len(scales)):
-        step = steps[block]
+        step, high = steps[block], 0
+        factor = numpy.float32(1.0) / step if step != ZERO else ZERO
         for j in range(_SUB_BLOCKS):
-            shifted[j] = (numpy.float32(1.0) / step if step != ZERO else ZERO) * scales[block, j] + MAGIC
-        high = 0
-        for j in range(_SUB_BLOCKS):
-            number = max(-32, min(31, int(whole_number(shifted.view(numpy.int32)[j]))))
+            number = max(-32, min(31, int(nearest_int(factor * scales[block, j]))))
             scale = step * numpy.float32(number)
             inverse[block, j] = numpy.float32(1.0) / scale if scale != ZERO else ZERO
             lifted = number + 32

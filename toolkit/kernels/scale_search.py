@@ -86,3 +86,16 @@ def take_better(lanes: Lanes) -> None:
         lanes.scale[k] = scale if better else lanes.scale[k]
         lanes.best[k] = scale * sum_xq if better else lanes.best[k]
         lanes.best_factor[k] = lanes.factor[k] if better else lanes.best_factor[k]
+
+
+def of_largest_magnitude(scales: Floats) -> Floats:
+    """Return float32 [n]: of each block the scale of the largest magnitude, the first of several; scales are [n, sub-blocks]."""
+    place = numpy.abs(scales).argmax(axis=1)[:, None]
+    return numpy.take_along_axis(scales, place, axis=1)[:, 0]
+
+
+def divided(numerator: float, values: Floats) -> Floats:
+    """Return float32 of the shape of values: a number divided by each, and 0 for 0."""
+    result = numpy.zeros_like(values)
+    numpy.divide(numpy.float32(numerator), values, out=result, where=values != 0)
+    return result

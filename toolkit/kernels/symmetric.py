@@ -1,7 +1,7 @@
 """Q6_K: sub-blocks of 16 weights, each with a scale of 8 bits, and codes from -32 to 31.
 
-Source: `make_qx_quants` and `quantize_row_q6_K_ref` in ggml/src/ggml-quants.c of llama.cpp. The order of every sum is the
-one there.
+Source: `make_qx_quants`, `quantize_row_q6_K_ref` and `quantize_row_q6_K_impl` in ggml/src/ggml-quants.c of llama.cpp. The
+order of every sum is the one there.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,6 @@ from toolkit.gguf.ggml_types import TensorType
 from toolkit.kernels import Kernel
 from toolkit.kernels.compiling import (
     LANES,
-    MAGIC,
     UNROLL,
     ZERO,
     Bytes,
@@ -21,13 +20,15 @@ from toolkit.kernels.compiling import (
     inlined,
     load_lanes,
     nearest,
-    whole_number,
+    nearest_int,
 )
 from toolkit.kernels.scale_search import (
     NOTHING,
     Lanes,
+    divided,
     find_extreme,
     new_lanes,
+    of_largest_magnitude,
     take_better,
     take_first,
     weigh_by_squares,
@@ -39,8 +40,7 @@ LOWEST, HIGHEST = numpy.float32(-32.0), numpy.float32(31.0)
 _HIGH, _SCALES, _HALF = 128, 192, 208
 """where the upper bits of the codes, the scales and the float16 begin in a block"""
 _HALF_SPAN = numpy.float32(32.0)
-_TRIALS = numpy.array([trial for trial in range(-9, 10) if trial], numpy.float32)
-SPANS = _HALF_SPAN + numpy.float32(0.1) * _TRIALS
+_SPANS = _HALF_SPAN + numpy.float32(0.1) * numpy.array([trial for trial in range(-9, 10) if trial], numpy.float32)
 """the codes that the largest weight is given by each trial, rounded as ggml rounds them"""
 
 
@@ -66,22 +66,19 @@ def _quantize(values: Floats, importance: Floats | None = None) -> Bytes:
     x = values.reshape(-1, BLOCK)
     found = numpy.empty((2, len(x), SUB_BLOCKS), numpy.float32)
     weights = numpy.empty((0, SUB_BLOCK), numpy.float32) if importance is None else importance.reshape(-1, SUB_BLOCK)
-    _search(x.reshape(-1, SUB_BLOCK), weights, SPANS, found.reshape(2, -1))
-    largest = numpy.take_along_axis(found[0], numpy.abs(found[0]).argmax(axis=1)[:, None], axis=1)
-    inverse, half = numpy.zeros_like(largest), numpy.zeros_like(largest)
-    some = numpy.abs(largest) >= NOTHING
-    numpy.divide(numpy.float32(-128), largest, out=inverse, where=some)
-    numpy.divide(numpy.float32(1), inverse, out=half, where=some)
+    _search(x.reshape(-1, SUB_BLOCK), weights, found.reshape(2, -1))
+    largest = of_largest_magnitude(found[0])
+    inverse = divided(-128, numpy.where(numpy.abs(largest) < NOTHING, numpy.float32(0), largest))
     # The conversion to float16 is numpy's, because numba has none.
-    halves = half.astype(numpy.float16)
+    halves = divided(1, inverse).astype(numpy.float16)
     result = numpy.empty((len(x), _HALF + 2), numpy.uint8)
-    result[:, _HALF:] = halves.view(numpy.uint8)
-    _pack(Blocks(x, found, inverse[:, 0], halves.astype(numpy.float32)[:, 0]), result)
+    result[:, _HALF:] = halves[:, None].view(numpy.uint8)
+    _pack(Blocks(x, found, inverse, halves.astype(numpy.float32)), result)
     return result.reshape(len(values), -1)
 
 
 @compiled
-def _search(x: Floats, weights: Floats, spans: Floats, found: Floats) -> None:
+def _search(x: Floats, weights: Floats, found: Floats) -> None:
     """Write scale, and factor of the best codes, of every row of x [n, 16] into `found` [2, n].
 
     Errors count as `weights` say, which are those of the columns in rows that follow each other: [n of a row, 16]. Where
@@ -96,9 +93,9 @@ def _search(x: Floats, weights: Floats, spans: Floats, found: Floats) -> None:
             lanes.factor[k] = -_HALF_SPAN / lanes.extreme[k]
         _fit(lanes, products)
         take_first(lanes)
-        for trial in range(len(spans)):
+        for trial in range(len(_SPANS)):
             for k in range(LANES):
-                lanes.factor[k] = -spans[trial] / lanes.extreme[k]
+                lanes.factor[k] = -_SPANS[trial] / lanes.extreme[k]
             _fit(lanes, products)
             take_better(lanes)
         for k in range(count):
@@ -139,35 +136,36 @@ def _fit(lanes: Lanes, products: Floats) -> None:
 
 @compiled
 def _pack(blocks: Blocks, result: Bytes) -> None:
-    shifted, codes = numpy.empty(BLOCK, numpy.float32), numpy.empty(BLOCK, numpy.uint8)
-    small = numpy.empty(SUB_BLOCKS, numpy.int32)
+    codes = numpy.empty(BLOCK, numpy.uint8)
     for block in range(len(blocks.x)):
         if blocks.inverse[block] == ZERO:
             result[block] = 0
             continue
         for j in range(SUB_BLOCKS):
-            shifted[j] = blocks.inverse[block] * blocks.found[0, block, j] + MAGIC
-        for j in range(SUB_BLOCKS):
-            small[j] = min(numpy.int32(127), whole_number(shifted.view(numpy.int32)[j]))
-            result[block, _SCALES + j] = numpy.uint8(small[j])
-        for j in range(SUB_BLOCKS):
-            _round_weights(blocks, (block, j), blocks.halves[block] * numpy.float32(small[j]), shifted, codes)
+            number = min(numpy.int32(127), nearest_int(blocks.inverse[block] * blocks.found[0, block, j]))
+            result[block, _SCALES + j] = numpy.uint8(number)
+            _round_weights(blocks, (block, j), blocks.halves[block] * numpy.float32(number), codes)
         _pack_six_bits(codes, result[block])
 
 
 @inlined
-def _round_weights(blocks: Blocks, place: tuple[int, int], scale: numpy.float32, shifted: Floats, codes: Bytes) -> None:
+def _round_weights(blocks: Blocks, place: tuple[int, int], scale: numpy.float32, codes: Bytes) -> None:
     """Write the codes of a sub-block, whose place is (block, number in it)."""
     block, j = place
     start, factor = j * SUB_BLOCK, blocks.found[1, block, j]
-    for i in range(start, start + SUB_BLOCK):
-        # What the search found stays where the block's scale leaves a sub-block none.
-        shifted[i] = (factor * blocks.x[block, i] if scale == ZERO else blocks.x[block, i] / scale) + MAGIC
-    # A sub-block of nothing has the code 0, which is the lowest: its scale makes it 0 all the same.
-    lifted = numpy.int32(0) if scale == ZERO and factor == ZERO else numpy.int32(32)
-    bits = shifted.view(numpy.int32)
-    for i in range(start, start + SUB_BLOCK):
-        codes[i] = max(numpy.int32(-32), min(numpy.int32(31), whole_number(bits[i]))) + lifted
+    if scale == ZERO:
+        # What the search found stays where the block's scale leaves a sub-block none. One of nothing has the code 0.
+        lifted = numpy.int32(0) if factor == ZERO else numpy.int32(32)
+        for i in range(start, start + SUB_BLOCK):
+            codes[i] = _code(factor * blocks.x[block, i]) + lifted
+    else:
+        for i in range(start, start + SUB_BLOCK):
+            codes[i] = _code(blocks.x[block, i] / scale) + numpy.int32(32)
+
+
+@inlined
+def _code(value: numpy.float32) -> numpy.int32:
+    return max(numpy.int32(-32), min(numpy.int32(31), nearest_int(value)))
 
 
 @inlined
