@@ -13,9 +13,8 @@ from toolkit.sources.hf_source import source_from_checkpoint
     [
         ("gemma", {"tie_word_embeddings": False}, "tie_word_embeddings is False"),
         ("gemma2", {"hidden_activation": "relu", "hidden_act": "relu"}, "hidden_act 'relu'"),
-        ("gemma3", {"sliding_window_pattern": 3}, "not every 6th"),
-        ("gemma3", {"layer_types": ["full_attention"] * 6}, "not every 6th"),
-        ("cohere2", {"sliding_window_pattern": 2}, "not every 4th"),
+        ("gemma3", {"sliding_window_pattern": 0}, "sliding_window_pattern is 0, expected a number above 0"),
+        ("cohere2", {"sliding_window_pattern": [1]}, r"sliding_window_pattern is \[1\], expected"),
         ("falcon", {"alibi": True}, "alibi is True"),
         ("falcon", {"parallel_attn": False}, "parallel_attn is False"),
         ("stablelm", {"qk_layernorm": True}, "qk_layernorm is True"),

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 from toolkit.architectures.base import block
-from toolkit.architectures.checks import all_of, setting, silu, window_every
+from toolkit.architectures.checks import all_of, setting, silu
 from toolkit.architectures.experts import SHARED_EXPERTS, correction_bias, dense_first, experts
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, DEFAULTS, LLAMA, NORMS, PROJECTIONS, llama_metadata
 from toolkit.architectures.qwen3 import HEAD_NORMS
+from toolkit.architectures.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
@@ -30,14 +31,17 @@ MIXTURE = (
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    return llama_metadata(config) | {
-        "attention.sliding_window": uint32(config.integer("sliding_window")),
-        "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
-        "expert_shared_count": uint32(config.integer("n_shared_experts")),
-        "expert_weights_norm": boolean(bool(config["route_norm"])),
-        "expert_weights_scale": float32(config.number("route_scale")),
-        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
-    }
+    return (
+        llama_metadata(config)
+        | window_every(config, 4)
+        | {
+            "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
+            "expert_shared_count": uint32(config.integer("n_shared_experts")),
+            "expert_weights_norm": boolean(bool(config["route_norm"])),
+            "expert_weights_scale": float32(config.number("route_scale")),
+            "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        }
+    )
 
 
 AFMOE = replace(
@@ -58,7 +62,7 @@ AFMOE = replace(
         "scoring_func": "sigmoid",
     },
     metadata=_metadata,
-    check=all_of(silu, window_every(4), setting("mup_enabled", True), setting("global_attn_every_n_layers", 4)),
+    check=all_of(silu, setting("mup_enabled", True)),
     rope_types=("default", "yarn"),
 )
 

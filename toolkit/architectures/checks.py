@@ -31,24 +31,6 @@ def setting(key: str, *allowed: object) -> Check:
     return check
 
 
-def window_every(period: int) -> Check:
-    """Return the check that every `period`th layer attends to everything and the others to a window."""
-
-    def check(config: ModelConfig) -> None:
-        n_layer = config.integer("num_hidden_layers")
-        built_in = [(layer + 1) % period != 0 for layer in range(n_layer)]
-        types = config.get("layer_types")
-        written = [kind == "sliding_attention" for kind in types] if types else built_in
-        pattern = config.get("sliding_window_pattern", period)
-        if written != built_in or pattern != period:
-            raise ConfigError(
-                f"config.json: the layers with full attention are not every {period}th, "
-                "the only pattern that llama.cpp runs for this architecture"
-            )
-
-    return check
-
-
 def all_of(*checks: Check) -> Check:
     """Return the check that makes all of these."""
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.checks import all_of, window_every
 from toolkit.architectures.cohere import COHERE, PARALLEL_BLOCK, scaling_metadata
 from toolkit.architectures.llama import computed_head_dim
 from toolkit.architectures.rope import rotary_metadata
+from toolkit.architectures.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 
@@ -14,10 +14,8 @@ def _metadata(config: ModelConfig) -> Metadata:
     return (
         scaling_metadata(config)
         | rotary_metadata(config)
-        | {
-            "attention.sliding_window": uint32(config.integer("sliding_window")),
-            "vocab_size": uint32(config.integer("vocab_size")),
-        }
+        | window_every(config, 4)
+        | {"vocab_size": uint32(config.integer("vocab_size"))}
     )
 
 
@@ -33,7 +31,6 @@ COHERE2 = replace(
         "sliding_window": 4096,
     },
     metadata=_metadata,
-    check=all_of(COHERE.check, window_every(4)),
 )
 
 ARCHITECTURES = (COHERE2,)

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from toolkit.architectures.base import block, transformed, without
-from toolkit.architectures.checks import all_of, window_every
 from toolkit.architectures.gemma import GEMMA
 from toolkit.architectures.llama import ATTENTION, EMBEDDING, GATED_MLP, OUTPUT_NORM
 from toolkit.architectures.transforms import plus_one
+from toolkit.architectures.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, float32, uint32
+from toolkit.gguf.format import Metadata, float32
 
 SANDWICH_NORMS = (
     block("post_attention_layernorm", "post_attention_norm", "embd"),
@@ -19,10 +19,9 @@ TENSORS = EMBEDDING + OUTPUT_NORM + without(ATTENTION, "post_attention") + SANDW
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    return {
+    return window_every(config, 2) | {
         "attn_logit_softcapping": float32(config.number("attn_logit_softcapping")),
         "final_logit_softcapping": float32(config.number("final_logit_softcapping")),
-        "attention.sliding_window": uint32(config.integer("sliding_window")),
     }
 
 
@@ -42,7 +41,6 @@ GEMMA2 = replace(
         "final_logit_softcapping": 30.0,
     },
     metadata=_metadata,
-    check=all_of(GEMMA.check, window_every(2)),
 )
 
 ARCHITECTURES = (GEMMA2,)

@@ -2,18 +2,20 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.base import transformed
-from toolkit.architectures.checks import all_of, setting, window_every
+from toolkit.architectures.base import no_metadata, transformed
+from toolkit.architectures.checks import all_of, setting
 from toolkit.architectures.gemma import GEMMA
 from toolkit.architectures.gemma2 import TENSORS
 from toolkit.architectures.qwen3 import HEAD_NORMS
 from toolkit.architectures.transforms import plus_one
+from toolkit.architectures.windows import window_every, windowed_layers
 from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, float32, uint32
+from toolkit.gguf.format import Metadata, float32
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    metadata: Metadata = {"attention.sliding_window": uint32(config.integer("sliding_window"))}
+    # Its graph runs without a window where the file has none.
+    metadata = window_every(config, 6) if any(windowed_layers(config, 6)) else no_metadata(config)
     if config.get("final_logit_softcapping") is not None:
         metadata["final_logit_softcapping"] = float32(config.number("final_logit_softcapping"))
     return metadata
@@ -37,7 +39,7 @@ GEMMA3 = replace(
     },
     metadata=_metadata,
     unwritten=frozenset(),
-    check=all_of(GEMMA.check, window_every(6), setting("attn_logit_softcapping")),
+    check=all_of(GEMMA.check, setting("attn_logit_softcapping")),
     rope_types=("default", "linear", "local"),
 )
 

@@ -4,6 +4,7 @@ from toolkit.architectures.base import Architecture, bare_block, biases, block, 
 from toolkit.architectures.checks import silu
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, DEFAULTS, NORMS, PROJECTIONS
 from toolkit.architectures.transforms import compose, every_other_column, every_other_row, transpose
+from toolkit.architectures.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 
@@ -51,8 +52,7 @@ SINKS = (bare_block("self_attn.sinks", "attn_sinks.weight", "num_attention_heads
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    return {
-        "attention.sliding_window": uint32(config.integer("sliding_window")),
+    return window_every(config, 2) | {
         "expert_feed_forward_length": uint32(config.integer("intermediate_size")),
     }
 
