@@ -42,14 +42,14 @@ def open_awq(parts: Parts) -> Opened:
     version = str(declaration.settings.get("version") or "gemm").lower()
     if version != "gemm":
         raise declaration.refusal(f"of version {version!r}", first)
-    bits = declaration.integer("bits", "w_bit")
+    return Opened({f"{module}.weight": _open_module(parts, module) for module in parts.modules(".qweight")})
+
+
+def _open_module(parts: Parts, module: str) -> DequantizedTensor:
+    effective = parts.declaration.of_module(module)
+    bits, group_size = effective.integer("bits", "w_bit"), effective.integer("group_size", "q_group_size")
     if bits != BITS:
-        raise declaration.refusal(f"with {bits} bits", first)
-    group_size = declaration.integer("group_size", "q_group_size")
-    return Opened({f"{module}.weight": _open_module(parts, module, group_size) for module in parts.modules(".qweight")})
-
-
-def _open_module(parts: Parts, module: str, group_size: int) -> DequantizedTensor:
+        raise effective.refusal(f"with {bits} bits", module)
     qweight = parts.require_matrix(f"{module}.qweight", module, WORDS)
     scales = parts.require_matrix(f"{module}.scales", qweight.name, FLOATS)
     qzeros = parts.require_matrix(f"{module}.qzeros", qweight.name, WORDS)

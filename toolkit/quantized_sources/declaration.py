@@ -1,7 +1,8 @@
 """What a checkpoint says about its quantization, wherever it says it."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from toolkit.errors import CheckpointError
 from toolkit.json_files import read_json_object
 
 ADVICE = "convert the original in bf16 or f16"
+_OLDER_NAMES = {"intel/auto-round": "auto-round", "auto_round": "auto-round", "autoround": "auto-round"}
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Declaration:
     method: str
     settings: Mapping[str, Any]
     file: str
+    of_modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """what is said of modules by their names, over the settings of all"""
 
     def integer(self, *keys: str) -> int:
         """Return the first of these settings that is there.
@@ -30,6 +34,25 @@ class Declaration:
                 f"{self.file}: {keys[0]} of the {self.method} quantization is {value!r}, expected a number"
             )
         return value
+
+    def of_module(self, module: str) -> "Declaration":
+        """Return the settings of one module: its own by name, else those of GPTQModel's `dynamic`, over the settings of all.
+
+        `dynamic` is {"+:REGEX": {"bits": 8}}; the first that matches the beginning of a name counts, and `-:` names modules
+        that are not quantized.
+
+        Raises CheckpointError if `dynamic` is something else.
+        """
+        if module in self.of_modules:
+            return replace(self, settings={**self.settings, **self.of_modules[module]})
+        overrides = self.settings.get("dynamic") or {}
+        try:
+            for pattern, override in overrides.items():
+                if not pattern.startswith("-:") and re.match(pattern.removeprefix("+:"), module):
+                    return replace(self, settings={**self.settings, **override})
+        except (AttributeError, TypeError, ValueError, re.error) as error:
+            raise self.refusal(f"with dynamic {str(overrides)[:60]!r}", module) from error
+        return self
 
     def refusal(self, what: str, module: str | None = None) -> CheckpointError:
         """Return the error for a variant of the method that is not read."""
@@ -48,6 +71,7 @@ def find_declaration(directory: Path, config: Mapping[str, Any]) -> Declaration 
         ("quantize_config.json", "gptq"),
         ("quant_config.json", "awq"),
         ("hf_quant_config.json", "modelopt"),
+        ("quantization_config.json", "auto-round"),
     ):
         if (directory / file).is_file():
             return _from_file(directory / file, method)
@@ -64,7 +88,8 @@ def _from_config(key: str, settings: Any) -> Declaration:
         method = "bitsandbytes"
     if method is None and "quant_algo" in settings:
         method = "modelopt"
-    return Declaration(str(method or "unnamed").lower(), settings, "config.json")
+    name = str(method or "unnamed").lower()
+    return Declaration(_OLDER_NAMES.get(name, name), settings, "config.json")
 
 
 def _from_file(path: Path, method: str) -> Declaration:

@@ -4,7 +4,6 @@ w[o, i] = scales[g, o] * (q[i, o] - zero[g, o]), g = g_idx[i]. Format "gptq" (v1
 A stored 15 of v1 means 16, as GPTQModel and llama.cpp's converter read it.
 """
 
-import re
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,9 +18,20 @@ from toolkit.quantized_sources.numbers import Numbers
 from toolkit.quantized_sources.packing import unpack_stream, unpack_stream_columns
 from toolkit.quantized_sources.parts import FLOATS, WORDS, Parts
 
-BITS = (2, 3, 4, 8)
 _ZERO_OFFSETS = {"gptq": 1, "gptq_v2": 0}
 _SUFFIXES = (".qweight", ".qzeros", ".scales", ".g_idx")
+
+
+@dataclass(frozen=True)
+class WordFormat:
+    """What a checkpoint says of its words as a whole."""
+
+    zero_offset: int
+    """what is to be added to a stored zero; in a symmetric checkpoint the zeros themselves count more"""
+    declared: str
+    """the setting that says so, in words"""
+    bits: tuple[int, ...] = (2, 3, 4, 8)
+    """widths that are read"""
 
 
 @dataclass(frozen=True)
@@ -40,49 +50,45 @@ def open_gptq(parts: Parts) -> Opened:
     format_ = str(settings.get("checkpoint_format") or "gptq")
     if format_ not in _ZERO_OFFSETS:
         raise parts.declaration.refusal(f"with checkpoint_format {format_!r}", next(parts.modules(".qweight"), None))
-    offset, warnings = _zero_offset(parts, format_)
+    return open_words(parts, WordFormat(_ZERO_OFFSETS[format_], f"checkpoint_format is {format_!r}"))
+
+
+def open_words(parts: Parts, format_: WordFormat) -> Opened:
+    """Return the tensors of a checkpoint laid out as GPTQ does, whatever tool wrote it.
+
+    Raises CheckpointError as `open_gptq` does.
+    """
+    format_, warnings = _with_actual_zeros(parts, format_)
     made = {}
     for module in parts.modules(".qweight"):
-        made[f"{module}.weight"] = _open_module(parts, module, _layout(parts.declaration, module, offset))
+        made[f"{module}.weight"] = _open_module(parts, module, _layout(parts.declaration, module, format_))
     return Opened(made, warnings=warnings)
 
 
-def _layout(declaration: Declaration, module: str, zero_offset: int) -> _Layout:
-    settings = {**declaration.settings, **_override(declaration, module)}
-    effective = Declaration(declaration.method, settings, declaration.file)
+def _layout(declaration: Declaration, module: str, format_: WordFormat) -> _Layout:
+    effective = declaration.of_module(module)
     bits = effective.integer("bits", "w_bit")
-    if bits not in BITS:
+    if bits not in format_.bits:
         raise declaration.refusal(f"with {bits} bits", module)
-    return _Layout(bits, effective.integer("group_size"), zero_offset)
+    return _Layout(bits, effective.integer("group_size"), format_.zero_offset)
 
 
-def _override(declaration: Declaration, module: str) -> dict[str, object]:
-    """Return what GPTQModel's `dynamic` says of a module: {"+:REGEX": {"bits": 8}}."""
-    overrides = declaration.settings.get("dynamic") or {}
-    try:
-        for pattern, override in overrides.items():
-            if not pattern.startswith("-:") and re.match(pattern.removeprefix("+:"), module):
-                return dict(override)
-    except (AttributeError, TypeError, ValueError, re.error) as error:
-        raise declaration.refusal(f"with dynamic {str(overrides)[:60]!r}", module) from error
-    return {}
-
-
-def _zero_offset(parts: Parts, format_: str) -> tuple[int, tuple[str, ...]]:
-    """Return what to add to stored zeros: in a symmetric checkpoint the zeros themselves tell, whatever the label says."""
-    declared = _ZERO_OFFSETS[format_]
-    module = next(parts.modules(".qweight"), None)
-    if module is None or not parts.declaration.settings.get("sym", False):
-        return declared, ()
-    bits = _layout(parts.declaration, module, declared).bits
+def _with_actual_zeros(parts: Parts, format_: WordFormat) -> tuple[WordFormat, tuple[str, ...]]:
+    """Return the format that the zeros of the first symmetric module tell of, whatever the label says, and a warning."""
+    symmetric = (name for name in parts.modules(".qweight") if parts.declaration.of_module(name).settings.get("sym"))
+    module = next(symmetric, None)
+    if module is None:
+        return format_, ()
+    bits = _layout(parts.declaration, module, format_).bits
     stored = unpack_stream(parts.require_matrix(f"{module}.qzeros", f"{module}.qweight", WORDS).bits.T, bits)
     actual = 2 ** (bits - 1) - int(stored[0, 0])
-    if actual == declared or actual not in (0, 1) or (stored != stored[0, 0]).any():
-        return declared, ()
-    return actual, (
-        f"checkpoint_format is {format_!r}, but the zero points are those of {'gptq' if actual else 'gptq_v2'}: "
-        f"symmetric at {bits} bits, all {int(stored[0, 0])}; the values count",
+    if actual == format_.zero_offset or actual not in (0, 1) or (stored != stored[0, 0]).any():
+        return format_, ()
+    warning = (
+        f"{format_.declared}, but the zero points are those of {'gptq' if actual else 'gptq_v2'}: "
+        f"symmetric at {bits} bits, all {int(stored[0, 0])}; the values count"
     )
+    return replace(format_, zero_offset=actual), (warning,)
 
 
 def _open_module(parts: Parts, module: str, layout: _Layout) -> DequantizedTensor:

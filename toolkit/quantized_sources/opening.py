@@ -7,6 +7,7 @@ from dataclasses import replace
 from toolkit.checkpoint.checkpoint import Checkpoint
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError
+from toolkit.quantized_sources.auto_round import open_auto_round
 from toolkit.quantized_sources.awq import open_awq
 from toolkit.quantized_sources.bitsandbytes import open_bitsandbytes
 from toolkit.quantized_sources.compressed_tensors import open_compressed_tensors
@@ -31,6 +32,7 @@ METHODS: dict[str, Callable[[Parts], Opened]] = {
     "mxfp4": open_mxfp4,
     "mlx": open_mlx,
     "hqq": open_hqq,
+    "auto-round": open_auto_round,
 }
 _SIGNS = {
     ".qweight": "GPTQ or AWQ",
