@@ -36,8 +36,6 @@ def test_the_elements_of_a_bias_move_as_rows_do():
     [
         ("llama2", {"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ("qwen3", {"hidden_act": "relu"}, "hidden_act 'relu'"),
-        ("qwen2", {"use_sliding_window": True, "sliding_window": 16}, "use_sliding_window with a window of 16"),
-        ("qwen3", {"use_sliding_window": True, "sliding_window": 16}, "use_sliding_window with a window of 16"),
         ("smollm3", {"no_rope_layers": [1, 0, 1, 0]}, "no_rope_layers is not every fourth layer"),
         ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 3}, "not every fourth layer"),
         ("qwen2", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope type 'llama3' is not supported"),

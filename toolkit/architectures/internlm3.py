@@ -22,8 +22,7 @@ INTERNLM3 = replace(
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + BIASES) + GATED_MLP,
     defaults=DEFAULTS | {"max_position_embeddings": 32768, "qkv_bias": False, "bias": False},
     generated_tensors=no_generated_tensors,
-    # "dynamic" changes nothing within the context that the config gives, and llama.cpp goes no further.
-    rope_types=("default", "linear", "yarn", "dynamic"),
+    rope_types=("default", "linear", "yarn"),
     vocabularies=("sentencepiece",),
 )
 

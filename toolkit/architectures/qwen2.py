@@ -5,23 +5,6 @@ from dataclasses import replace
 from toolkit.architectures.base import no_generated_tensors, no_metadata
 from toolkit.architectures.checks import silu
 from toolkit.architectures.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, LLAMA, QKV_BIAS
-from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.errors import ConfigError
-
-
-def check_full_attention(config: ModelConfig) -> None:
-    """Refuse sliding-window attention, which llama.cpp does not do for Qwen, and foreign activations.
-
-    Raises ConfigError.
-    """
-    silu(config)
-    window, context = config.get("sliding_window"), config.integer("max_position_embeddings")
-    if config.get("use_sliding_window", False) and isinstance(window, int) and window < context:
-        raise ConfigError(
-            f"config.json: use_sliding_window with a window of {window} below the context of {context}; "
-            "llama.cpp attends to everything for this architecture and would differ"
-        )
-
 
 QWEN2 = replace(
     LLAMA,
@@ -39,7 +22,7 @@ QWEN2 = replace(
     },
     metadata=no_metadata,
     generated_tensors=no_generated_tensors,
-    check=check_full_attention,
+    check=silu,
     rope_types=("default", "linear", "yarn"),
     vocabularies=("sentencepiece", "bpe"),
     pools=True,

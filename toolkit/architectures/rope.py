@@ -87,6 +87,25 @@ def rotary_metadata(config: ModelConfig) -> Metadata:
     return {"rope.dimension_count": uint32(rotary_dimensions(config, head_dim(config)))}
 
 
+def without_dynamic_scaling(config: ModelConfig, supported: tuple[str, ...]) -> tuple[ModelConfig, tuple[str, ...]]:
+    """Return the config with plain rope in place of dynamic NTK scaling, which changes nothing up to the trained context.
+
+    A warning says where it would begin (`_compute_dynamic_ntk_parameters` of transformers: beyond
+    `original_max_position_embeddings`, or `max_position_embeddings` where that is absent). Architectures that name
+    `dynamic` themselves, and scaling by `alpha`, which is always on, stay as they are.
+    """
+    rope: Mapping[str, Any] = config["rope"]
+    if rope["rope_type"] != "dynamic" or "dynamic" in supported or "alpha" in rope:
+        return config, ()
+    trained = rope.get("original_max_position_embeddings", config.integer("max_position_embeddings"))
+    plain = {key: value for key, value in rope.items() if key != "factor"} | {"rope_type": "default"}
+    warning = (
+        f"config.json scales rope dynamically beyond {trained} tokens, which llama.cpp does not do; "
+        f"the file gets a context of {trained}, up to which the model is the same"
+    )
+    return config.with_values(rope=plain, max_position_embeddings=trained), (warning,)
+
+
 def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
     """Refuse a rope type that the architecture does not know; dropping one would ruin long contexts in silence.
 
@@ -166,10 +185,10 @@ def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> 
 def longrope_factors(config: ModelConfig, dimensions: int) -> dict[str, NDArray[numpy.float32]]:
     """Return the tensors of factors for contexts beyond and within the original one, each float32 [dimensions / 2].
 
-    Raises ConfigError if one is missing, or not as long as half the rotated elements.
+    Raises ConfigError if one is missing where rope is scaled so, or not as long as half the rotated elements.
     """
     rope = global_rope(config)
-    if not rope.get("long_factor"):
+    if rope["rope_type"] not in LONGROPE and not rope.get("long_factor"):
         return {}
     tensors = {}
     for name in ("long", "short"):

@@ -13,7 +13,8 @@ from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, TensorRule
 from toolkit.architectures.common_metadata import architecture_metadata
 from toolkit.architectures.dimensions import dimension
-from toolkit.architectures.rope import check_rope_type
+from toolkit.architectures.rope import check_rope_type, without_dynamic_scaling
+from toolkit.architectures.shortfalls import shortfalls
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
 from toolkit.errors import CheckpointError, InputError
 from toolkit.gguf.format import QUANTIZATION_VERSION, string, uint32
@@ -81,6 +82,7 @@ def source_from_config(path: Path) -> ModelSource:
 def _described(file: Path, config: ModelConfig) -> ModelSource:
     architecture, notes = find_architecture(config)
     config = config.with_defaults(architecture.defaults)
+    config, rope_warnings = without_dynamic_scaling(config, architecture.rope_types)
     check_rope_type(config, architecture.rope_types)
     architecture.check(config)
     implied = {tensor.name: tensor for tensor in implied_tensors(architecture, config, file)}
@@ -98,7 +100,12 @@ def _described(file: Path, config: ModelConfig) -> ModelSource:
         tensors=(*computed, *matching.tensors),
         traits=model_traits(architecture, config),
         keeps_types=False,
-        warnings=(*notes, f"{file} has no weights beside it: planned from the config alone"),
+        warnings=(
+            *notes,
+            *rope_warnings,
+            *shortfalls(config, metadata),
+            f"{file} has no weights beside it: planned from the config alone",
+        ),
     )
 
 

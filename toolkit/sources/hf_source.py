@@ -12,7 +12,8 @@ from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, Naming
 from toolkit.architectures.common_metadata import architecture_metadata
 from toolkit.architectures.prediction import STORED, predicts
-from toolkit.architectures.rope import check_rope_type
+from toolkit.architectures.rope import check_rope_type, without_dynamic_scaling
+from toolkit.architectures.shortfalls import shortfalls
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise, text_part
 from toolkit.checkpoint.sentence_transformers import left_out_modules, pooling_metadata
@@ -75,6 +76,7 @@ def source_from_checkpoint(
             *role.warnings,
             *quantization_warnings,
             *found.warnings,
+            *shortfalls(found.config, own),
             *tokenizer.warnings,
             *unread_modules,
             *found.summary,
@@ -107,12 +109,13 @@ def _reconciled(checkpoint: Checkpoint, architecture: Architecture, config: Mode
     tensors, warnings = _one_output(renamed, config, naming)
     tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - tensors.keys()}
     config, vocabulary_warnings = _vocabulary_from_rows(config, tensors, naming)
+    config, rope_warnings = without_dynamic_scaling(config, architecture.rope_types)
     check_rope_type(config, architecture.rope_types)
     architecture.check(config)
     return _Reconciled(
         config,
         tensors,
-        (*warnings, *vocabulary_warnings),
+        (*warnings, *vocabulary_warnings, *rope_warnings),
         tuple(_summary(named.left_out, checkpoint)),
         {**named.left_out, **tied},
     )
