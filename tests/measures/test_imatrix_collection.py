@@ -11,7 +11,7 @@ from loopback_device import loopback_device
 from tiny_model import TinyShape, write_tiny_model
 from tiny_moe import N_EXPERTS, write_tiny_moe
 
-from toolkit.errors import QualityError, TextError
+from toolkit.errors import EnvironmentFaultError, QualityError, TextError
 from toolkit.imatrix.matrix import read_sums
 from toolkit.imatrix.sums import TensorSums
 from toolkit.llama.ggml_tensor import tensor_at
@@ -127,6 +127,60 @@ def test_a_failing_watcher_does_not_bring_down_native_code(tmp_path: Path) -> No
     assert all(seen)
 
 
+class FailsAtNode(ImatrixCollector):
+    """A collector in which something is raised when it is called for the nth time."""
+
+    def __init__(self, calls: int, fault: BaseException) -> None:
+        super().__init__()
+        self.calls, self._fault = calls, fault
+
+    def __call__(self, pointer: int, ask: bool, user_data: object) -> bool:
+        self.calls -= 1
+        if self.calls == 0:
+            raise self._fault
+        return super().__call__(pointer, ask, user_data)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 40, 300])
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_whatever_is_raised_within_a_graph_ends_the_collection(
+    tmp_path: Path, calls: int, fault: type[BaseException]
+) -> None:
+    collector = FailsAtNode(calls, fault("here"))
+    settings = dataclasses.replace(SETTINGS, on_tensor=collector)
+    with LlamaRuntime(write_tiny_model(tmp_path / "m.gguf"), settings) as runtime:
+        with pytest.raises(fault, match="here"):
+            collect_with(runtime, collector, CALIBRATION)
+        assert collector.calls == 0, "ggml went on after it"
+        collector.calls = -1
+        runtime.clear()
+        runtime.feed([1, 2, 3])
+
+
+class StopsOnce(ImatrixCollector):
+    """A collector that ends one batch early, as a graph does that is computed in part."""
+
+    batches = 0
+
+    def __call__(self, pointer: int, ask: bool, user_data: object) -> bool:
+        goes_on = super().__call__(pointer, ask, user_data)
+        return goes_on if ask or self.batches != 1 else False
+
+    def end_batch(self, start: int, n_tokens: int) -> None:
+        super().end_batch(start, n_tokens)
+        self.batches += 1
+
+
+def test_a_batch_that_reached_fewer_weights_than_the_others_makes_no_matrix(tmp_path: Path) -> None:
+    collector = StopsOnce()
+    settings = dataclasses.replace(SETTINGS, on_tensor=collector)
+    with (
+        LlamaRuntime(write_tiny_model(tmp_path / "m.gguf"), settings) as runtime,
+        pytest.raises(EnvironmentFaultError, match="multiplied with 1 weights in one batch and with"),
+    ):
+        collect_with(runtime, collector, CALIBRATION)
+
+
 def test_squares_are_added_row_after_row_in_32_bits() -> None:
     rows = numpy.random.default_rng(0).normal(0, 1, (500, 7)).astype(numpy.float32)
     total = numpy.full(7, 0.1, numpy.float32)
@@ -178,8 +232,8 @@ class WatchedCollector(ImatrixCollector):
             self.batches[-1].append(tensor_at(pointer).name.decode())
         return super().__call__(pointer, ask, user_data)
 
-    def end_batch(self) -> None:
-        super().end_batch()
+    def end_batch(self, start: int, n_tokens: int) -> None:
+        super().end_batch(start, n_tokens)
         self.batches.append([])
 
 

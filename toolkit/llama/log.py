@@ -5,6 +5,7 @@ from collections import deque
 from functools import cache
 from typing import Any
 
+from toolkit.llama.callbacks import Callback
 from toolkit.llama.native import llama_cpp
 
 MAX_LINES = 20_000
@@ -19,15 +20,14 @@ class LogRing:
 
     def __init__(self, max_lines: int = MAX_LINES) -> None:
         self._lines: deque[tuple[int, str]] = deque(maxlen=max_lines)
-        self._callback: Any = None
+        self._callback: Callback | None = None
 
     def divert(self) -> None:
         """Receive llama.cpp's log from now on; who imports llama-cpp-python's package leads it to stderr."""
         module = llama_cpp()
         if self._callback is None:
-            # Kept, because ctypes frees a callback that nobody holds.
-            self._callback = module.llama_log_callback(self._receive)
-        module.llama_log_set(self._callback, None)
+            self._callback = Callback(module.llama_log_callback, self._receive)
+        module.llama_log_set(self._callback.pointer, None)
 
     def _receive(self, level: int, text: bytes, _user_data: Any) -> None:
         self.write(level, text.decode("utf-8", "replace"))

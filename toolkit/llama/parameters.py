@@ -3,12 +3,14 @@
 import ctypes
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import DoesNotFitError, GgufError, ToolkitError
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.reader import file_to_load
+from toolkit.llama.callbacks import Callback, native_code
 from toolkit.llama.ggml_devices import buffer_type_pointer, start_backends
 from toolkit.llama.load_settings import TensorOverride
 from toolkit.llama.log import llama_log
@@ -70,10 +72,24 @@ def load_model(path: Path, parameters: Any) -> Any:
     """
     start_backends()
     llama_log().begin()
-    model = llama_cpp().llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
+    parameters.progress_callback = _unless_interrupted().pointer
+    model: Any = None
+    try:
+        with native_code():
+            model = llama_cpp().llama_model_load_from_file(os.fsencode(file_to_load(path)), parameters)
+    except BaseException:
+        if model:
+            llama_cpp().llama_model_free(model)
+        raise
     if not model:
         raise refusal_of(path)
     return model
+
+
+@cache
+def _unless_interrupted() -> Callback:
+    """Return what llama.cpp asks for every tensor that it loads: whether to go on."""
+    return Callback(llama_cpp().llama_progress_callback, lambda *_: True, lambda *_: False)
 
 
 def refusal_of(path: Path) -> ToolkitError:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.gguf.reader import file_to_load
 from toolkit.llama.batch import LlamaBatch
+from toolkit.llama.callbacks import Callback, native_code
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
 from toolkit.llama.log import llama_log
@@ -69,10 +70,11 @@ class LlamaRuntime:
         parameters = context_parameters(self.settings)
         parameters.n_threads = parameters.n_threads_batch = self.settings.n_threads or physical_cores()
         if self.settings.on_tensor is not None:
-            # Kept, because ctypes frees a callback that nobody holds.
-            self._on_tensor = library.ggml_backend_sched_eval_callback(self.settings.on_tensor)
-            parameters.cb_eval = self._on_tensor
-        self._context = library.llama_init_from_model(self._model, parameters)
+            callback = library.ggml_backend_sched_eval_callback
+            self._on_tensor = Callback(callback, self.settings.on_tensor, _ends_the_graph)
+            parameters.cb_eval = self._on_tensor.pointer
+        with native_code():
+            self._context = library.llama_init_from_model(self._model, parameters)
         if not self._context:
             raise refusal_of(self.path)
         self._memory = library.llama_get_memory(self._context)
@@ -170,7 +172,8 @@ class LlamaRuntime:
         else:
             for _ in self._evaluate(tokens, _wanted(len(tokens), LAST)):
                 pass
-        self._library.llama_synchronize(self._context)
+        with native_code():
+            self._library.llama_synchronize(self._context)
 
     def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
         """Append tokens; yield (index into tokens, logits [n, n_vocab]), each a view valid until the next one."""
@@ -253,7 +256,8 @@ class LlamaRuntime:
 
     def _decode(self, batch: Any, n_tokens: int) -> None:
         """Compute a batch, which takes every sequence in it `n_tokens` further."""
-        code = self._library.llama_decode(self._context, batch)
+        with native_code():
+            code = self._library.llama_decode(self._context, batch)
         if code != 0:
             raise EnvironmentFaultError(
                 f"llama.cpp could not evaluate {batch.n_tokens} tokens at position {self._position} "
@@ -266,6 +270,11 @@ class LlamaRuntime:
         if not pointer:
             raise InputError(f"{self.path.name} gives no logits; it is no model that predicts the next token")
         return numpy.ctypeslib.as_array(pointer, shape=(count, self.n_vocab))
+
+
+def _ends_the_graph(_pointer: int, ask: bool, _user_data: object) -> bool:
+    """Answer so that ggml computes as little more as can be: the node that it asks about, and none after that."""
+    return ask
 
 
 def _wanted(count: int, logits_for: slice) -> NDArray[numpy.bool_]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.errors import QualityError
+from toolkit.errors import EnvironmentFaultError, QualityError
 from toolkit.gguf.format import OUTPUT
 from toolkit.gguf.ggml_types import F32
 from toolkit.imatrix.sums import ImatrixSums, TensorSums
@@ -39,37 +39,38 @@ class ImatrixCollector:
         self._process_output = process_output
         self._multiply, self._multiply_experts = operation_number("MUL_MAT"), operation_number("MUL_MAT_ID")
         self._entries: dict[str, TensorSums] = {}
-        self._error: Exception | None = None
-        self._seen, self._seen_in_first = 0, 0
+        self._seen: list[str] = []
+        self._seen_in_first = 0
+        self._seen_at: dict[tuple[int, int], list[str]] = {}
 
     def __call__(self, pointer: int, ask: bool, _user_data: object) -> bool:
-        """Answer whether a node is of interest, or take its numbers and answer whether to go on.
+        """Answer whether a node is of interest, or take its numbers and answer whether to go on."""
+        node = tensor_at(pointer)
+        if ask:
+            return self._wants(node)
+        self._seen.append(self._collect(node))
+        return len(self._seen) != self._seen_in_first
 
-        An error waits for `end_batch`.
+    def end_batch(self, start: int, n_tokens: int) -> None:
+        """Get ready for the next batch, after one of so many tokens from position `start` of its windows.
+
+        Raises EnvironmentFaultError if it did not reach the weights that the same part of other windows did: what a text
+        adds to some weights only is no importance of the others.
         """
-        try:
-            node = tensor_at(pointer)
-            if ask:
-                return self._wants(node)
-            self._collect(node)
-        except Exception as error:  # nothing may be raised through native code
-            self._error = self._error or error
-        self._seen += 1
-        return self._seen != self._seen_in_first
-
-    def end_batch(self) -> None:
-        """Get ready for the next batch, or raise what went wrong within the last one."""
-        if self._error is not None:
-            raise self._error
-        self._seen, self._seen_in_first = 0, self._seen_in_first or self._seen
+        seen, self._seen = self._seen, []
+        self._seen_in_first = self._seen_in_first or len(seen)
+        expected = self._seen_at.setdefault((start, n_tokens), seen)
+        if seen != expected:
+            raise EnvironmentFaultError(
+                f"llama.cpp multiplied with {len(seen)} weights in one batch and with {len(expected)} in another of the same "
+                "kind, so the sums are not those of the text and nothing is written; run it again"
+            )
 
     def entries(self) -> dict[str, TensorSums]:
         """Return what was collected so far, by the name of the weight."""
         return dict(self._entries)
 
     def _wants(self, node: GgmlTensor) -> bool:
-        if self._error is not None:
-            return False
         if node.op == self._multiply_experts:
             return True
         if node.op != self._multiply:
@@ -80,7 +81,7 @@ class ImatrixCollector:
         name = weight_name(tensor_at(node.src[0]).name)
         return name.startswith("blk.") or (self._process_output and name == OUTPUT)
 
-    def _collect(self, node: GgmlTensor) -> None:
+    def _collect(self, node: GgmlTensor) -> str:
         weight = tensor_at(node.src[0])
         name, values = weight_name(weight.name), read_values(node.src[1], numpy.float32)
         if node.op == self._multiply_experts:
@@ -92,6 +93,7 @@ class ImatrixCollector:
             _add_dense(entry, values, int(weight.ne[2]), int(weight.ne[3]))
         if not numpy.isfinite(entry.sums).all():
             raise QualityError(f"{name} was multiplied with NaN or infinite values, so there is no importance matrix")
+        return name
 
     def _entry(self, name: str, row_length: int, matrices: int, counts: int) -> TensorSums:
         if name not in self._entries:
@@ -175,9 +177,9 @@ def collect_with(
     windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
     for group in windows.groups(runtime.n_parallel):
         # All logits are asked for: llama.cpp skips the end of the last layer where they are not.
-        for place, _, _ in evaluate_group(runtime, windows, group, slice(None)):
+        for place, start, logits in evaluate_group(runtime, windows, group, slice(None)):
             if place == 0:
-                collector.end_batch()
+                collector.end_batch(start, len(group) * len(logits))
         if progress is not None:
             progress(group[-1] + 1, windows.count)
     return ImatrixSums(collector.entries(), calibration.n_ctx, (calibration.text.name,))

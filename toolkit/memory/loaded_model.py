@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from toolkit.llama.callbacks import native_code
 from toolkit.llama.device_choice import choose_devices
 from toolkit.llama.footprint import Footprint, by_device
 from toolkit.llama.load_settings import MemorySettings
@@ -66,7 +67,8 @@ class LoadedModel:
         Raises GgufError if llama.cpp refuses the settings, DoesNotFitError if memory does not suffice.
         """
         llama_log().begin()
-        context = self._library.llama_init_from_model(self._model, context_parameters(settings))
+        with native_code():
+            context = self._library.llama_init_from_model(self._model, context_parameters(settings))
         if not context:
             raise refusal_of(self._path)
         try:
