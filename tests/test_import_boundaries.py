@@ -81,7 +81,7 @@ OWNERS = {
     "sentencepiece": ("toolkit.tokenizer",),
     "tokenizers": ("toolkit.tokenizer", "toolkit.measures.evaluation_text"),
     "numba": ("toolkit.kernels.compiling",),
-    "jinja2": ("toolkit.measures.chat_rendering",),
+    "jinja2": ("toolkit.measures.template_child",),
 }
 """Who may import a library: a module or all below it. llama_cpp comes by name, through `llama.native.llama_cpp()` only."""
 

@@ -5,10 +5,12 @@ import os
 import zipfile
 
 import pytest
+from altered_gguf import altered
 from demo_model import FIXED_TEXT, convert_demo
 from hub_server import Hub, serve
 
 from toolkit.cli import imatrix, kld, perplexity
+from toolkit.gguf.format import string
 
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 QUICK = ("--ctx", "32", "--chunks", "2", "--threads", "1", "--json")
@@ -67,6 +69,16 @@ def test_a_model_without_a_chat_template_is_not_measured_as_chat(run_command, de
     done = run_command("perplexity", demo, "--as-chat", *QUICK)
     assert done.returncode == 2
     assert "has no chat template" in done.stderr
+
+
+def test_a_template_that_wants_all_memory_is_told_in_one_line(run_command, demo, tmp_path):
+    hostile = altered(demo, tmp_path / "hostile.gguf", {"tokenizer.chat_template": string("{{ 'a' * 10**11 }}")})
+    done = run_command("perplexity", hostile, "--as-chat", *QUICK)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the chat template of hostile.gguf does not take paragraphs as turns: rendering it takes more than 512 MiB of "
+        "memory\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["perplexity", "kld", "imatrix"])

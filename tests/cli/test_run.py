@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from altered_gguf import altered
 from demo_model import convert_demo
 from loopback_device import loopback_device
 from tiny_model import write_tiny_model
+
+from toolkit.gguf.format import string
+from toolkit.tokenizer.chat_template import KEY
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +73,37 @@ def test_a_prompt_may_come_from_stdin(run_command, demo):
 
 
 @pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "takes more than 2 s"),
+        ("{{ 'a' * 10**11 }}", "takes more than 512 MiB of memory"),
+        ("{% break %}", "'break' outside loop"),
+        ("{{ '\\ud800' }}", "half of a surrogate pair"),
+    ],
+)
+def test_a_template_that_never_ends_or_is_none_is_told_in_one_line(run_command, tmp_path, template, reason):
+    model = altered(write_tiny_model(tmp_path / "m.gguf"), tmp_path / "hostile.gguf", {KEY: string(template)})
+    done = run(run_command, model, "-p", "the sea")
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("warning: "))
+    assert line.startswith("error: the chat template does not take the prompt (")
+    assert reason in line
+    assert line.endswith("); --raw goes on without it")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_prompt_on_stdin_that_is_no_text_is_told(run_command, demo, tmp_path):
+    (tmp_path / "noise").write_bytes(b"a\xff\xfe")
+    with (tmp_path / "noise").open("rb") as noise:
+        done = run_command("run", demo, "--raw", "-p", "-", stdin=noise)
+    assert done.returncode == 2
+    assert "error: the prompt is not text in UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         (("-p", ""), 2, "the prompt is empty"),
+        (("--raw", "-p", "a\udcff"), 2, "the prompt is not text in UTF-8"),
         (("--raw", "--system", "x", "-p", "hi"), 2, "--system is a part of the chat format"),
         (("--raw", "--ctx", "256", "-p", "word " * 400), 2, "leaves no room in a context of 256"),
         (("--raw", "-p", "hi", "--ram", "100KiB"), 3, "of RAM beside what can be mapped"),

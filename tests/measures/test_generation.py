@@ -6,7 +6,8 @@ from tiny_model import write_tiny_model
 from toolkit.errors import InputError
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.measures.generation import Generation, GenerationStats, Sampling, chat_tokens
+from toolkit.measures.chat_rendering import TemplateRenderer
+from toolkit.measures.generation import Generation, GenerationStats, Sampling, chat_prompt
 
 BOS = 1
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -86,7 +87,9 @@ def test_the_first_token_is_the_prompts_and_counts_to_no_rate():
 
 @pytest.mark.parametrize("template", [PLAIN, "{{ bos_token }}" + PLAIN])
 def test_a_conversation_begins_with_one_bos_whether_its_template_writes_it_or_not(runtime, template):
-    tokens = chat_tokens(runtime, template, [{"role": "user", "content": "hi"}], SPECIAL)
+    with TemplateRenderer() as renderer:
+        text = chat_prompt(renderer, template, [{"role": "user", "content": "hi"}], SPECIAL)
+    tokens = runtime.tokenize_rendered(text)
     assert tokens.count(BOS) == 1
     assert tokens[0] == BOS
     assert runtime.detokenize(tokens).strip() == "[user]hi[assistant]"
@@ -94,5 +97,6 @@ def test_a_conversation_begins_with_one_bos_whether_its_template_writes_it_or_no
 
 def test_what_a_template_does_not_take_is_refused_with_its_words(runtime):
     template = "{{ raise_exception('no system role here') }}"
-    with pytest.raises(InputError, match=r"does not take the prompt \(no system role here\); --raw goes on without it"):
-        chat_tokens(runtime, template, [{"role": "user", "content": "hi"}], SPECIAL)
+    message = r"does not take the prompt \(no system role here\); --raw goes on without it"
+    with TemplateRenderer() as renderer, pytest.raises(InputError, match=message):
+        chat_prompt(renderer, template, [{"role": "user", "content": "hi"}], SPECIAL)

@@ -14,6 +14,7 @@ from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.tokenizer.vocabulary import TOKENS
 from toolkit.verify import Origin, Outcome, VerifyOptions, verify
+from toolkit.verify.chat import check_chat_templates
 
 CLEAN = ("llama2", "llama3", "qwen3_moe", "gemma2", "gpt2", "mamba2", "gpt_oss", "gemma3_multimodal")
 NO_RUN = VerifyOptions(run=False)
@@ -109,6 +110,31 @@ def test_a_template_that_is_written_otherwise_and_says_the_same_passes(checks, c
     assert not failing(checks(altered(path, tmp_path / "c.gguf", same), "llama2"))
     other = {"tokenizer.chat_template": string(template + "!")}
     assert failing(checks(altered(path, tmp_path / "c.gguf", other), "llama2")) == {"chat template"}
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ 7 ** (10**8) }}", "of the source's template: rendering it takes more than 2 s"),
+        ("{{ 'a' * 10**11 }}", "of the source's template: rendering it takes more than 512 MiB"),
+    ],
+)
+def test_a_template_that_never_ends_is_unknown_where_it_is_the_sources(converted, tmp_path, template, reason):
+    path = converted("llama2", "q8_0")
+    hostile = altered(path, tmp_path / "hostile.gguf", {"tokenizer.chat_template": string(template)})
+    check = check_chat_templates(source_from_gguf(hostile, allow_requantize=True), read_gguf(hostile))
+    assert check.outcome is Outcome.UNKNOWN
+    assert check.evidence.startswith(reason)
+
+
+def test_a_template_that_never_ends_fails_where_the_sources_does(converted, tmp_path):
+    path = converted("llama2", "q8_0")
+    template = read_gguf(path).metadata["tokenizer.chat_template"].value
+    hostile = {"tokenizer.chat_template": string(template + "{{ 'a' * 10**11 }}")}
+    file = read_gguf(altered(path, tmp_path / "hostile.gguf", hostile))
+    check = check_chat_templates(source_from_gguf(path, allow_requantize=True), file)
+    assert check.outcome is Outcome.FAIL
+    assert check.evidence == "of the file's template: rendering it takes more than 512 MiB of memory"
 
 
 def test_two_experts_in_each_others_place_are_caught(checks, converted, tmp_path):

@@ -1,6 +1,7 @@
 """`run`: the answer of a model to a prompt."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.gguf.format import Metadata
+    from toolkit.measures.chat_rendering import TemplateRenderer
     from toolkit.measures.generation import Generation, GenerationStats
 
 DEFAULT_CONTEXT = 4096
@@ -49,12 +51,12 @@ def command(gguf: Path, **options: Any) -> None:
     if options["raw"] and options["system"]:
         raise click.UsageError("--system is a part of the chat format, which --raw leaves out")
     warn_of_unused_gpu()
-    metadata = read_gguf(gguf).metadata
-    prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
-    if not prompt:
-        raise InputError("the prompt is empty")
+    prompt = _given_prompt(options["prompt"])
+    with nullcontext() if options["raw"] else _renderer() as renderer:
+        metadata = read_gguf(gguf).metadata
+        text, is_rendered = _text(gguf, metadata, prompt, options["system"], renderer)
     with opened(gguf, load_options(options), options["n_ctx"] or _default_context(metadata)) as one:
-        generation = _generation(one, metadata, prompt, options)
+        generation = _generation(one, text, options, is_rendered=is_rendered)
         pieces = []
         for piece in generation:
             pieces.append(piece)
@@ -62,8 +64,8 @@ def command(gguf: Path, **options: Any) -> None:
                 click.echo(piece, nl=False)
         assert generation.stats is not None
         if options["as_json"]:
-            text = {"model": str(gguf), "text": "".join(pieces)}
-            emit_json("run", text | document(generation.stats) | {"devices": devices_document(one)})
+            answer = {"model": str(gguf), "text": "".join(pieces)}
+            emit_json("run", answer | document(generation.stats) | {"devices": devices_document(one)})
             return
     click.echo()
     note(_words(generation.stats))
@@ -86,27 +88,50 @@ def _default_context(metadata: "Metadata") -> int:
     return min(DEFAULT_CONTEXT, ModelKeys(metadata).count("context_length") or DEFAULT_CONTEXT)
 
 
-def _generation(one: Opened, metadata: "Metadata", prompt: str, options: dict[str, Any]) -> "Generation":
-    from toolkit.measures.generation import Generation, Sampling
+def _given_prompt(given: str) -> str:
+    """Return the prompt, read from stdin where it is `-`."""
+    try:
+        prompt = sys.stdin.read() if given == "-" else given
+        prompt.encode()
+    except UnicodeError as error:
+        raise InputError("the prompt is not text in UTF-8") from error
+    if not prompt:
+        raise InputError("the prompt is empty")
+    return prompt
 
-    tokens = _tokens(one, metadata, prompt, options)
-    return Generation(one.runtime, tokens, Sampling(options["n_tokens"], options["temperature"], options["seed"]))
+
+def _renderer() -> "TemplateRenderer":
+    from toolkit.measures.chat_rendering import TemplateRenderer
+
+    return TemplateRenderer()
 
 
-def _tokens(one: Opened, metadata: "Metadata", prompt: str, options: dict[str, Any]) -> list[int]:
-    from toolkit.measures.generation import chat_tokens
+def _text(
+    gguf: Path, metadata: "Metadata", prompt: str, system: str | None, renderer: "TemplateRenderer | None"
+) -> tuple[str, bool]:
+    """Return what the model goes on with, and whether its chat template wrote it; without a renderer none does."""
+    from toolkit.measures.generation import chat_prompt
     from toolkit.tokenizer.chat_template import KEY, special_texts
 
     template = metadata.get(KEY)
-    if options["raw"] or template is None:
-        if options["system"]:
-            raise InputError(f"{one.runtime.path.name} has no chat template, so it takes no --system message")
-        if not options["raw"]:
-            note("there is no chat template in the file: the prompt is continued as it is")
-        return one.runtime.tokenize(prompt, parse_special=True)
-    system = [{"role": "system", "content": options["system"]}] if options["system"] else []
-    messages = [*system, {"role": "user", "content": prompt}]
-    return chat_tokens(one.runtime, str(template.value), messages, special_texts(metadata))
+    if renderer is None:
+        return prompt, False
+    if template is None:
+        if system:
+            raise InputError(f"{gguf.name} has no chat template, so it takes no --system message")
+        note("there is no chat template in the file: the prompt is continued as it is")
+        return prompt, False
+    first = [{"role": "system", "content": system}] if system else []
+    messages = [*first, {"role": "user", "content": prompt}]
+    return chat_prompt(renderer, str(template.value), messages, special_texts(metadata)), True
+
+
+def _generation(one: Opened, text: str, options: dict[str, Any], *, is_rendered: bool) -> "Generation":
+    from toolkit.measures.generation import Generation, Sampling
+
+    runtime = one.runtime
+    tokens = runtime.tokenize_rendered(text) if is_rendered else runtime.tokenize(text, parse_special=True)
+    return Generation(runtime, tokens, Sampling(options["n_tokens"], options["temperature"], options["seed"]))
 
 
 def _words(stats: "GenerationStats") -> str:

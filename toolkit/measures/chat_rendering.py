@@ -1,25 +1,39 @@
-"""Render chat templates as transformers does, in jinja2's sandbox: a template can neither reach Python nor write.
-
-Source: `render_jinja_template` in src/transformers/utils/chat_template_utils.py of transformers.
-"""
+"""Render chat templates in a child process: jinja2's sandbox bounds what a template may do, the process what it may take."""
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from toolkit.memory.child_process import ChildProcess
 
-MOST_CHARACTERS = 1 << 20
-"""A template that writes more than this never ends."""
-_TODAY = "26 Jul 2024"
-"""Fixed, so that two renderings can be compared."""
+_CHILD = "toolkit.measures.template_child"
 
 
 class TemplateRefusalError(Exception):
-    """A template does not accept a conversation, or is no template; the message says what it said."""
+    """A template does not accept a conversation, or is no template; the message says what it said, in one line."""
+
+
+class TemplateLimitError(TemplateRefusalError):
+    """Rendering took more than it may, so nobody knows what the template says."""
+
+
+@dataclass(frozen=True)
+class TemplateLimits:
+    """What one rendering may take.
+
+    A real template needs a few milliseconds and MiB. Where a system has no limits of processor time or memory, as Windows,
+    the clock alone ends a rendering.
+    """
+
+    cpu_seconds: float = 2.0
+    clock_seconds: float = 20.0
+    """on a busy machine it passes much faster than the processor's time"""
+    memory_bytes: int = 512 << 20
+    """of address space, the interpreter's own included"""
+    characters: int = 1 << 20
+    """written beyond three times what the conversation has"""
 
 
 @dataclass(frozen=True)
@@ -32,78 +46,70 @@ class Conversation:
     add_generation_prompt: bool = True
 
 
-def render(template: str, conversation: Conversation, special: Mapping[str, str]) -> str:
-    """Return the text of a conversation; `special` are texts by name, as `bos_token`.
+class TemplateRenderer:
+    """A child process that renders templates until the `with` block ends; whatever breaks a limit ends it, and another starts."""
 
-    Raises TemplateRefusalError.
-    """
-    from jinja2 import TemplateError
+    def __init__(self, limits: TemplateLimits = TemplateLimits()) -> None:
+        """Start the process, which gets ready meanwhile."""
+        self._limits = limits
+        self._child: ChildProcess | None = None
+        self._start()
 
-    given = {
-        "messages": [dict(message) for message in conversation.messages],
-        "tools": [dict(tool) for tool in conversation.tools] or None,
-        "documents": None,
-        "add_generation_prompt": conversation.add_generation_prompt,
-        **special,
-    }
-    try:
-        return _bounded(_environment().from_string(template).generate(**given))
-    except (
-        TemplateError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise TemplateRefusalError(str(error) or type(error).__name__) from error
+    def __enter__(self) -> "TemplateRenderer":
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._end()
 
-def _bounded(parts: Any) -> str:
-    written, length = [], 0
-    for part in parts:
-        written.append(part)
-        length += len(part)
-        if length > MOST_CHARACTERS:
-            raise TemplateRefusalError(f"it writes more than {MOST_CHARACTERS:,} characters")
-    return "".join(written)
+    def render(self, template: str, conversation: Conversation, special: Mapping[str, str]) -> str:
+        """Return the text of a conversation; `special` are texts by name, as `bos_token`.
 
+        Raises TemplateRefusalError, TemplateLimitError of these where a limit was broken.
+        """
+        answer = self._ask(json.dumps(self._request(template, conversation, special)))
+        if "text" in answer:
+            return str(answer["text"])
+        if "refused" in answer:
+            raise TemplateRefusalError(" ".join(str(answer["refused"]).split()) or "it gives no reason")
+        self._end()
+        raise TemplateLimitError(f"rendering it takes more than {self._limits.memory_bytes >> 20} MiB of memory")
 
-@cache
-def _environment() -> "Environment":
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    def _request(self, template: str, conversation: Conversation, special: Mapping[str, str]) -> dict[str, Any]:
+        given = {
+            "messages": [dict(message) for message in conversation.messages],
+            "tools": [dict(tool) for tool in conversation.tools] or None,
+            "documents": None,
+            "add_generation_prompt": conversation.add_generation_prompt,
+            **special,
+        }
+        characters = self._limits.characters + 3 * len(json.dumps(given, ensure_ascii=False))
+        return {"template": template, "given": given, "most_characters": characters}
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _generation_tag()]
-    )
-    environment.filters["tojson"] = _as_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda _format: _TODAY
-    return environment
+    def _ask(self, request: str) -> dict[str, str]:
+        child = self._start()
+        line = child.ask(request, self._limits.clock_seconds)
+        if line is not None:
+            answer: dict[str, str] = json.loads(line)
+            return answer
+        why = self._why_there_is_none(child)
+        self._end()
+        raise TemplateLimitError(why)
 
+    def _why_there_is_none(self, child: ChildProcess) -> str:
+        code = child.exit_code()
+        if code is None:
+            return f"rendering it takes more than {self._limits.clock_seconds:g} s"
+        if code == -getattr(signal, "SIGPROF", 0):
+            return f"rendering it takes more than {self._limits.cpu_seconds:g} s of the processor's time"
+        return f"the process that renders it {child.last_words(1.0)}"
 
-def _as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """Return JSON without the escapes that jinja2's own filter makes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+    def _start(self) -> ChildProcess:
+        if self._child is None:
+            arguments = (str(self._limits.memory_bytes), str(self._limits.cpu_seconds))
+            self._child = ChildProcess(arguments, _CHILD)
+        return self._child
 
-
-def _refuse(message: str) -> None:
-    raise TemplateRefusalError(message)
-
-
-def _generation_tag() -> type:
-    """Return the extension for `{% generation %}`, which marks what the model wrote and changes nothing of the text."""
-    from jinja2 import nodes
-    from jinja2.ext import Extension
-    from jinja2.parser import Parser
-
-    class GenerationTag(Extension):
-        tags = {"generation"}  # noqa: RUF012 - the base class declares it
-
-        def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    return GenerationTag
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from toolkit.errors import TextError
 from toolkit.gguf.format import Metadata
-from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, render
+from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, TemplateRenderer
 from toolkit.measures.evaluation_text import EvaluationText, with_hash
 from toolkit.tokenizer.chat_template import KEY, special_texts
 
@@ -29,7 +29,8 @@ def as_chat(text: EvaluationText, metadata: Metadata, model: str) -> EvaluationT
         raise TextError(f"{model} has no chat template, so --as-chat has no format to write in; leave it out")
     special = special_texts(metadata)
     try:
-        parts = [render(str(found.value), conversation, special) for conversation in conversations(text.text)]
+        with TemplateRenderer() as renderer:
+            parts = [renderer.render(str(found.value), each, special) for each in conversations(text.text)]
     except TemplateRefusalError as refusal:
         raise TextError(f"the chat template of {model} does not take paragraphs as turns: {refusal}") from refusal
     if not parts:

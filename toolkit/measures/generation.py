@@ -11,7 +11,7 @@ import numpy
 from toolkit.errors import InputError
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, render
+from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, TemplateRenderer
 
 Clock = Callable[[], float]
 
@@ -101,17 +101,16 @@ class Generation:
         return int(self._random.choice(len(shares), p=shares / shares.sum()))
 
 
-def chat_tokens(
-    runtime: LlamaRuntime, template: str, messages: Sequence[Mapping[str, Any]], special: Mapping[str, str]
-) -> list[int]:
-    """Return the tokens of a conversation in a model's own format.
+def chat_prompt(
+    renderer: TemplateRenderer, template: str, messages: Sequence[Mapping[str, Any]], special: Mapping[str, str]
+) -> str:
+    """Return a conversation in a model's own format; `LlamaRuntime.tokenize_rendered` makes tokens of it.
 
     Raises InputError if the template does not take the conversation.
     """
     try:
-        text = render(template, Conversation("prompt", tuple(messages)), special)
+        return renderer.render(template, Conversation("prompt", tuple(messages)), special)
     except TemplateRefusalError as refusal:
         raise InputError(
             f"the chat template does not take the prompt ({refusal}); --raw goes on without it"
         ) from refusal
-    return runtime.tokenize_rendered(text)

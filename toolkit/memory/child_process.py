@@ -1,4 +1,4 @@
-"""The process that runs `toolkit.memory.child`: a request a line goes in, an answer a line comes out, or none in time."""
+"""A process that answers, as `toolkit.memory.child`: a request a line goes in, an answer a line comes out, or none in time."""
 
 import os
 import queue
@@ -16,12 +16,12 @@ FROM_LOG = "--from-log"
 class ChildProcess:
     """The process, and a thread that collects its answers so that waiting for one can end."""
 
-    def __init__(self, arguments: tuple[str, ...]) -> None:
-        """Start the process."""
+    def __init__(self, arguments: tuple[str, ...], module: str = "toolkit.memory.child") -> None:
+        """Start the process, which runs a module with arguments."""
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "toolkit.memory.child", *arguments],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
@@ -46,11 +46,17 @@ class ChildProcess:
         except (BrokenPipeError, queue.Empty):
             return None
 
+    def exit_code(self) -> int | None:
+        """Return the code of a process that has ended, or is about to; None of one that goes on."""
+        try:
+            return self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return None
+
     def last_words(self, timeout_seconds: float) -> str:
         """Return why there was no answer."""
-        try:
-            code = self._process.wait(1)
-        except subprocess.TimeoutExpired:
+        code = self.exit_code()
+        if code is None:
             return f"gave no answer in {timeout_seconds:g} s"
         self._messages.seek(0)
         lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()

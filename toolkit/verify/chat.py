@@ -1,9 +1,11 @@
 """Whether a file formats conversations as its source does."""
 
+from dataclasses import dataclass
+
 from toolkit.differences import first_difference
 from toolkit.gguf.format import Metadata
 from toolkit.gguf.reader import GgufFile
-from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, render
+from toolkit.measures.chat_rendering import Conversation, TemplateLimitError, TemplateRefusalError, TemplateRenderer
 from toolkit.model_source import ModelSource
 from toolkit.tokenizer.chat_template import KEY, special_texts
 from toolkit.verify.check import Check, judged, listed, unknown
@@ -19,22 +21,63 @@ def check_chat_templates(source: ModelSource, file: GgufFile) -> Check:
         if found:
             return unknown(NAME, "that of the source", "the source has none, the file has one")
         return judged(NAME, True, "none", "none")
-    faults, rendered = [], 0
-    for key, template in expected.items():
-        other = found.get(key)
-        if other is None:
+    promised = f"{len(CONVERSATIONS) * len(expected)} renderings of the source's"
+    try:
+        with TemplateRenderer() as renderer:
+            return _compared(renderer, _Side(expected, source.metadata), _Side(found, file.metadata), promised)
+    except _SourceLimitError as limit:
+        return unknown(NAME, promised, f"of the source's template: {limit}")
+    except TemplateLimitError as limit:
+        return judged(NAME, False, promised, "no rendering", f"of the file's template: {limit}")
+
+
+class _SourceLimitError(Exception):
+    """The template of a source takes too much to be known."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What a source, or a file, gives to render with."""
+
+    templates: dict[str, str]
+    metadata: Metadata
+
+    def rendered(self, renderer: TemplateRenderer, key: str, conversation: Conversation) -> tuple[str, bool]:
+        """Return the text, or the refusal, and which of the two it is."""
+        try:
+            return renderer.render(self.templates[key], conversation, special_texts(self.metadata)), True
+        except TemplateLimitError:
+            raise
+        except TemplateRefusalError as refusal:
+            return f"(refused: {refusal})", False
+
+
+def _compared(renderer: TemplateRenderer, source: _Side, file: _Side, promised: str) -> Check:
+    faults, accepted = [], 0
+    for key in source.templates:
+        if key not in file.templates:
             faults.append(f"{key} is missing")
             continue
-        results = [_compare(template, other, source.metadata, file.metadata, each) for each in CONVERSATIONS]
-        faults += [fault for fault, _ in results if fault]
-        rendered += sum(accepted for _, accepted in results)
-    tried = len(CONVERSATIONS) * len(expected)
+        for conversation in CONVERSATIONS:
+            expected, takes = _of_source(renderer, source, key, conversation)
+            found, _ = file.rendered(renderer, key, conversation)
+            accepted += takes
+            if expected != found:
+                faults.append(f"{conversation.name}: {_parting(expected, found)}")
+    tried = len(CONVERSATIONS) * len(source.templates)
     evidence = [listed(faults, 2)] if faults else []
     evidence.append(
-        f"{rendered} of {tried} renderings accepted by the source's template, the others refused by both alike"
+        f"{accepted} of {tried} renderings accepted by the source's template, the others refused by both alike"
     )
     observed = f"{len(faults)} of {tried} renderings differ" if faults else "equal"
-    return judged(NAME, not faults, f"{tried} renderings of the source's", observed, "; ".join(evidence))
+    return judged(NAME, not faults, promised, observed, "; ".join(evidence))
+
+
+def _of_source(renderer: TemplateRenderer, source: _Side, key: str, conversation: Conversation) -> tuple[str, bool]:
+    try:
+        return source.rendered(renderer, key, conversation)
+    except TemplateLimitError as limit:
+        raise _SourceLimitError(str(limit)) from limit
 
 
 def templates(metadata: Metadata) -> dict[str, str]:
@@ -44,25 +87,6 @@ def templates(metadata: Metadata) -> dict[str, str]:
         for key, value in metadata.items()
         if (key == KEY or key.startswith(f"{KEY}.")) and isinstance(value.value, str)
     }
-
-
-def _compare(
-    template: str, other: str, source: Metadata, file: Metadata, conversation: Conversation
-) -> tuple[str | None, bool]:
-    """Return what differs, and whether the source's template takes the conversation."""
-    expected, accepted = _rendered(template, conversation, special_texts(source))
-    found, _ = _rendered(other, conversation, special_texts(file))
-    if expected == found:
-        return None, accepted
-    return f"{conversation.name}: {_parting(expected, found)}", accepted
-
-
-def _rendered(template: str, conversation: Conversation, special: dict[str, str]) -> tuple[str, bool]:
-    """Return the text, or the refusal, and which of the two it is."""
-    try:
-        return render(template, conversation, special), True
-    except TemplateRefusalError as refusal:
-        return f"(refused: {refusal})", False
 
 
 def _parting(expected: str, found: str) -> str:
