@@ -13,7 +13,7 @@ from checkpoints import write_checkpoint
 
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U32": "<u4", "I8": "i1", "U8": "u1",
-    "BOOL": "u1", "F8_E4M3": "u1",
+    "BOOL": "u1", "F8_E4M3": "u1", "F8_E5M2": "u1",
 }  # fmt: skip
 
 
@@ -69,8 +69,10 @@ def read_safetensors(path: Path) -> dict[str, tuple[str, numpy.ndarray]]:
     }
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, numpy.ndarray]]) -> None:
-    header: dict[str, Any] = {}
+def write_safetensors(
+    path: Path, tensors: Mapping[str, tuple[str, numpy.ndarray]], metadata: Mapping[str, str] | None = None
+) -> None:
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, (dtype, array) in tensors.items():
         header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}

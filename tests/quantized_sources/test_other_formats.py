@@ -126,7 +126,7 @@ def test_other_modes_and_sizes_of_mlx_are_refused(settings, message, tmp_path):
         open_packed(tmp_path, mlx(4)[0], settings)
 
 
-@pytest.mark.parametrize("method", ["foo", "aqlm", "quip", "torchao"])
+@pytest.mark.parametrize("method", ["foo", "aqlm", "quip", "vptq"])
 def test_an_unknown_method_is_refused_by_name_with_its_first_module(method, tmp_path):
     settings = {"quant_method": method, "bits": 3, "format": "dense"}
     message = rf"already quantized \({method}, 3 bits, dense; first module m\), which cannot be read; known: gptq, awq"

@@ -29,6 +29,25 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
 
     Raises CheckpointError if the file is truncated, no safetensors file, or its header does not describe it.
     """
+    header, data = _header(path)
+    header.pop("__metadata__", None)
+    tensors = {name: _tensor(path, name, entry, data) for name, entry in header.items()}
+    _refuse_overlaps(path, header)
+    return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what the header of one file says of the whole: texts by name.
+
+    Raises CheckpointError as `read_safetensors` does.
+    """
+    metadata = _header(path)[0].get("__metadata__")
+    found = metadata.items() if isinstance(metadata, dict) else ()
+    return {name: text for name, text in found if isinstance(text, str)}
+
+
+def _header(path: Path) -> tuple[dict[str, Any], Bytes]:
+    """Return the header of a file, and the bytes after it."""
     mapped = _map(path)
     header_bytes = int.from_bytes(mapped[:8].tobytes(), "little")
     available = len(mapped) - 8
@@ -37,11 +56,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
             f"{path.name}: its header claims {header_bytes:,} bytes but {available:,} follow; "
             "the file is truncated or no safetensors file: download it again"
         )
-    header = _parse_header(path, mapped[8 : 8 + header_bytes].tobytes())
-    data = mapped[8 + header_bytes :]
-    tensors = {name: _tensor(path, name, entry, data) for name, entry in header.items()}
-    _refuse_overlaps(path, header)
-    return tensors
+    return _parse_header(path, mapped[8 : 8 + header_bytes].tobytes()), mapped[8 + header_bytes :]
 
 
 def _map(path: Path) -> Bytes:
@@ -59,7 +74,6 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
         raise CheckpointError(f"{path.name}: its header is not the JSON of a safetensors file ({error})") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path.name}: its header is not a JSON object")
-    header.pop("__metadata__", None)
     return header
 
 

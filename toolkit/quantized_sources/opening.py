@@ -20,6 +20,7 @@ from toolkit.quantized_sources.mlx import open_mlx
 from toolkit.quantized_sources.modelopt import open_modelopt
 from toolkit.quantized_sources.mxfp4 import open_mxfp4
 from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.torchao import open_torchao
 
 METHODS: dict[str, Callable[[Parts], Opened]] = {
     "gptq": open_gptq,
@@ -33,6 +34,7 @@ METHODS: dict[str, Callable[[Parts], Opened]] = {
     "mlx": open_mlx,
     "hqq": open_hqq,
     "auto-round": open_auto_round,
+    "torchao": open_torchao,
 }
 _SIGNS = {
     ".qweight": "GPTQ or AWQ",
@@ -44,6 +46,7 @@ _SIGNS = {
     ".absmax": "bitsandbytes",
     ".quant_map": "bitsandbytes",
     ".SCB": "bitsandbytes",
+    "_qdata": "torchao",
     "._data": "optimum-quanto",
     "._scale": "optimum-quanto",
     ".W_q": "HQQ",
