@@ -1,5 +1,6 @@
 """Sentencepiece-like vocabularies of which only tokenizer.json is there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tokenizer.vocabulary_file import SAMPLE, llama_ids, loaded_vocabulary, writ
 
 from toolkit.architectures.gemma3 import GEMMA3
 from toolkit.errors import TokenizerError
-from toolkit.tokenizer import Tokenizer, read_tokenizer
+from toolkit.tokenizer import Tokenizer, TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.vocabulary import TokenType
 
 
@@ -53,6 +54,36 @@ def test_added_tokens_keep_their_kind_and_rows_are_filled(tmp_path: Path) -> Non
     assert kinds["<|im_start|>"] == kinds["<extra>"] == kinds["marked"] == TokenType.CONTROL
     assert kinds["   "] == TokenType.USER_DEFINED
     assert kinds["[PAD403]"] == TokenType.UNUSED
+
+
+def test_added_tokens_beyond_the_embedding_are_named(tmp_path: Path) -> None:
+    directory = copied("llama2", tmp_path, "tokenizer.model")
+    added = [{"id": index, "content": f"<extra{index}>", "special": True} for index in (400, 401)]
+    edit(directory / "tokenizer.json", lambda content: content["added_tokens"].extend(added))
+
+    for request in (kit_request("llama2", directory, n_embedding_rows=400), gemma4_request(directory)):
+        (warning,) = [line for line in read_tokenizer(request).warnings if "no row in the embedding" in line]
+        assert warning.startswith("2 added token(s) from 400 ('<extra400>')")
+
+
+def gemma4_request(directory: Path) -> TokenizerRequest:
+    return replace(kit_request("llama2", directory, n_embedding_rows=400), styles=("gemma4",))
+
+
+@pytest.mark.parametrize("prepends", [True, False])
+def test_a_space_that_llama_cpp_will_not_prepend_is_warned_of(prepends: bool, tmp_path: Path) -> None:
+    directory = copied("llama2", tmp_path, "tokenizer.model")
+    replaced = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    steps = [{"type": "Prepend", "prepend": "▁"}, replaced] if prepends else [replaced]
+    edit(
+        directory / "tokenizer.json",
+        lambda content: content.update(normalizer={"type": "Sequence", "normalizers": steps}),
+    )
+
+    warnings = read_tokenizer(gemma4_request(directory)).warnings
+
+    assert [line for line in warnings if "puts a space before every text" in line] == list(warnings)
+    assert len(warnings) == prepends
 
 
 def test_vocabulary_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Encode text as the checkpoint's own tokenizer does, with the library that its files are made for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toolkit.errors import TokenizerError
+from toolkit.tokenizer.files import decoder_added_tokens, open_tokenizer_files
 from toolkit.tokenizer.ranks import merged_below
-from toolkit.tokenizer.sentencepiece_model import sentencepiece_file
+from toolkit.tokenizer.sentencepiece_model import markers, sentencepiece_file
 from toolkit.tokenizer.tekken import FILE as TEKKEN_FILE
 from toolkit.tokenizer.tekken import open_tekken
 from toolkit.tokenizer.unigram import T5_FILES, XLM_ROBERTA_FILE
@@ -23,6 +25,8 @@ class SourceEncoder:
     encode: Callable[[str], list[int]]
     knows_added_tokens: bool
     """whether texts of added tokens become those tokens"""
+    markers: Mapping[str, int] = field(default_factory=dict)
+    """texts that are found in a text before it is split, and the one token that each becomes"""
 
 
 def source_encoder(directory: Path, model: str) -> SourceEncoder | None:
@@ -32,10 +36,25 @@ def source_encoder(directory: Path, model: str) -> SourceEncoder | None:
     """
     trained = _trained_model(directory, model)
     if trained is not None:
-        return _sentencepiece(trained)
+        # sentencepiece knows nothing of the tokens that were added to its model
+        return replace(_sentencepiece(trained), markers=_markers(directory))
     if (directory / TOKENIZERS_FILE).is_file():
         return _tokenizers(directory / TOKENIZERS_FILE)
     return _tekken(directory / TEKKEN_FILE) if (directory / TEKKEN_FILE).is_file() else None
+
+
+def _markers(directory: Path) -> Mapping[str, int]:
+    """Return the markers that the tokenizers library knows, or where it does not read the files, what they declare."""
+    with suppress(TokenizerError):
+        if (directory / TOKENIZERS_FILE).is_file():
+            return _tokenizers(directory / TOKENIZERS_FILE).markers
+    files = open_tokenizer_files(directory)
+    return _told_apart({token.text: token.id for token in (*decoder_added_tokens(files), *markers(files, {}))})
+
+
+def _told_apart(ids: dict[str, int]) -> dict[str, int]:
+    """Return the markers without white space, which vocabularies spell in ways of their own."""
+    return {text: index for text, index in ids.items() if "▁" not in text and not any(map(str.isspace, text))}
 
 
 def _trained_model(directory: Path, model: str) -> Path | None:
@@ -70,11 +89,15 @@ def _tokenizers(path: Path) -> SourceEncoder:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more special
         raise TokenizerError(f"{path.name} is refused by the tokenizers library: {error}") from error
+    # Settings for batches of a training run, which say nothing of the text.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    added = {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()}
 
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    return SourceEncoder(f"{path.name} through tokenizers", encode, True)
+    return SourceEncoder(f"{path.name} through tokenizers", encode, True, _told_apart(added))
 
 
 def _tekken(path: Path) -> SourceEncoder:

@@ -1,8 +1,10 @@
 """Read a sentencepiece-like vocabulary from tokenizer.json alone: BPE over raw text, with bytes as fallback."""
 
-from toolkit.tokenizer.added_tokens import gather_added_tokens
+from collections.abc import Iterator
+
+from toolkit.tokenizer.added_tokens import beyond, gather_added_tokens
 from toolkit.tokenizer.bpe_model import too_few_rows, vocabulary_ids
-from toolkit.tokenizer.files import AddedToken, TokenizerFiles, named_special_texts, role_texts
+from toolkit.tokenizer.files import AddedToken, TokenizerFiles, named_special_texts, normalizer_steps, role_texts
 from toolkit.tokenizer.merges import read_merges
 from toolkit.tokenizer.vocabulary import ADDED_SCORE, BYTE, Token, TokenType, Vocabulary, added_token, padded
 
@@ -27,15 +29,32 @@ def read_llama_hf(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
         "there is no tokenizer.model, so the scores of its pieces are unknown: llama.cpp may split text into other "
         "tokens than the model was trained with; copy tokenizer.model from the original model if it has one"
     )
-    return Vocabulary("llama", "default", _tokens(files, n_rows), scored=True, warnings=(warning,))
+    tokens, beyond_warnings = _tokens(files, n_rows)
+    return Vocabulary("llama", "default", tokens, scored=True, warnings=(warning, *beyond_warnings))
 
 
 def read_gemma4(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     """Return the vocabulary of tokenizer.json as model `gemma4`, which has merges and needs no scores."""
     if not _is_sentencepiece_like(files):
         return None
-    tokens = tuple(_visible(token) for token in _tokens(files, n_rows))
-    return Vocabulary("gemma4", None, tokens, scored=True, merges=read_merges(files))
+    tokens, warnings = _tokens(files, n_rows)
+    return Vocabulary(
+        "gemma4",
+        None,
+        tuple(_visible(token) for token in tokens),
+        scored=True,
+        merges=read_merges(files),
+        warnings=(*warnings, *_lost_prefix(files)),
+    )
+
+
+def _lost_prefix(files: TokenizerFiles) -> Iterator[str]:
+    steps = normalizer_steps((files.tokenizer_json or {}).get("normalizer"))
+    if any(step.get("type") == "Prepend" for step in steps):
+        yield (
+            "tokenizer.json puts a space before every text, which llama.cpp does not do for this vocabulary: most texts "
+            "become other tokens than the model was trained with, at their beginning"
+        )
 
 
 def _is_sentencepiece_like(files: TokenizerFiles) -> bool:
@@ -45,17 +64,18 @@ def _is_sentencepiece_like(files: TokenizerFiles) -> bool:
     return bytes_fall_back and isinstance(decoder, dict) and decoder.get("type") == "Sequence"
 
 
-def _tokens(files: TokenizerFiles, n_rows: int) -> tuple[Token, ...]:
+def _tokens(files: TokenizerFiles, n_rows: int) -> tuple[tuple[Token, ...], list[str]]:
     named = {*named_special_texts(files), *(_CLASS_TEXTS | role_texts(files)).values()}
     ids = vocabulary_ids(files.model)
     tokens = {index: _piece(text, named) for text, index in ids.items()}
     last = max(tokens)
     if last >= n_rows:
         raise too_few_rows(last, tokens[last].text, n_rows)
-    for added in gather_added_tokens(files, ids):
+    gathered = gather_added_tokens(files, ids)
+    for added in gathered:
         if added.id not in tokens or tokens[added.id].type == TokenType.NORMAL:
             tokens[added.id] = _added(added, named)
-    return tuple(padded(tokens, n_rows))
+    return tuple(padded(tokens, n_rows)), beyond(gathered, n_rows)
 
 
 def _piece(text: str, named: set[str]) -> Token:

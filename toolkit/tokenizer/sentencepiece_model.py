@@ -1,6 +1,6 @@
 """Read a sentencepiece vocabulary: tokenizer.model, and the tokens that other files add to it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,11 @@ from toolkit.tokenizer.files import (
     AddedToken,
     TokenizerFiles,
     decoder_added_tokens,
+    named_special_texts,
     tokenizer_json_added_tokens,
 )
 from toolkit.tokenizer.sentencepiece_proto import SentencePieceSettings, read_settings
-from toolkit.tokenizer.vocabulary import ADDED_SCORE, Token, TokenType, Vocabulary, added_token, padded
+from toolkit.tokenizer.vocabulary import ADDED_SCORE, Token, TokenType, Vocabulary, added_token, looks_special, padded
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -30,6 +31,7 @@ def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     """Return the vocabulary of tokenizer.model with one token for each of `n_rows` rows, or None if there is no file.
 
     Added tokens come from added_tokens.json, then tokenizer_config.json, then, for ids still free, tokenizer.json.
+    Pieces that are markers of a chat by these files alone become such: llama.cpp matches those first, as transformers.
     Source: TextModel._create_vocab_sentencepiece in llama.cpp's conversion/base.py, which ignores tokenizer.json.
 
     Raises TokenizerError if the file is no sentencepiece model.
@@ -96,7 +98,22 @@ def _overlaid(pieces: Iterable[Token], files: TokenizerFiles, n_rows: int) -> tu
     slots.add_plain(files.added_tokens)
     slots.add(decoder_added_tokens(files), "tokenizer_config.json")
     slots.add_missing(tokenizer_json_added_tokens(files), "tokenizer.json")
+    slots.mark(markers(files, {piece.text: index for index, piece in slots.tokens.items()}))
     return tuple(padded(slots.tokens, n_rows)), slots.warnings()
+
+
+def markers(files: TokenizerFiles, pieces: Mapping[str, int]) -> Iterator[AddedToken]:
+    """Yield the tokens that transformers finds in a text before any piece, whatever the sentencepiece model calls them.
+
+    `pieces` gives the ids of those that a file names by their text alone.
+    """
+    yield from tokenizer_json_added_tokens(files)
+    named = [text for text in named_special_texts(files) if not text.isalnum()]
+    ids = dict(files.added_tokens)
+    for text in dict.fromkeys((*named, *filter(looks_special, ids))):
+        index = ids.get(text, pieces.get(text))
+        if index is not None:
+            yield AddedToken(index, text, special=True)
 
 
 class _Slots:
@@ -127,6 +144,13 @@ class _Slots:
                 self.add([token], file)
             elif not _same(known.text, token.text):
                 self._conflicts.append(f"{file} says that token {token.id} is {token.text!r}, but it is {known.text!r}")
+
+    def mark(self, markers: Iterable[AddedToken]) -> None:
+        """Give markers that are ordinary pieces the type of an added token, or they would be split like any word."""
+        for marker in markers:
+            known = self.tokens.get(marker.id)
+            if known is not None and known.type == TokenType.NORMAL and _same(known.text, marker.text):
+                self.tokens[marker.id] = added_token(marker.text, marker.special)
 
     def warnings(self) -> tuple[str, ...]:
         """Return one warning for each conflict, and one for all tokens without a row."""

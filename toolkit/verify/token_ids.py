@@ -4,6 +4,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 import numpy
@@ -67,16 +68,23 @@ def _compared(source: ModelSource, encoder: SourceEncoder, vocabulary: LlamaVoca
         texts += tuple(
             str(items(source.metadata, TOKENS)[index]) for index in _of_type(source, _CONTROL)[:MOST_SPECIAL]
         )
+    expected_ids = {text: encoder.encode(text) for text in texts} | _markers(encoder, vocabulary)
     different = [
         Difference(text, expected, found)
-        for text in texts
-        if (expected := encoder.encode(text)) != (found := vocabulary.tokenize(text, parse_special=True))
+        for text, expected in expected_ids.items()
+        if expected != (found := vocabulary.tokenize(text, parse_special=True))
     ]
-    evidence = f"{len(texts)} texts, {encoder.origin}"
+    evidence = f"{len(expected_ids)} texts, {encoder.origin}"
     if different:
         evidence = f"{different[0].described()}; {evidence}"
-    observed = f"{len(different)} of {len(texts)} texts differ" if different else "equal"
+    observed = f"{len(different)} of {len(expected_ids)} texts differ" if different else "equal"
     return judged(NAME, not different, EXPECTED, observed, evidence)
+
+
+def _markers(encoder: SourceEncoder, vocabulary: LlamaVocabulary) -> dict[str, list[int]]:
+    """Return texts that must become one token, and that token; those without a row in the embedding are left out."""
+    known = {text: [index] for text, index in encoder.markers.items() if index < vocabulary.n_tokens}
+    return dict(islice(known.items(), MOST_SPECIAL))
 
 
 def strung_together(source: ModelSource, vocabulary: LlamaVocabulary) -> tuple[str, ...]:
