@@ -76,7 +76,7 @@ OWNERS = {
     "llama_cpp": (),
     "pynvml": ("toolkit.machine.gpus",),
     "gguf": ("toolkit.sources.model_card",),
-    "yaml": ("toolkit.sources.model_card",),
+    "yaml": ("toolkit.sources.front_matter",),
     "huggingface_hub": ("toolkit.hub",),
     "sentencepiece": ("toolkit.tokenizer",),
     "tokenizers": ("toolkit.tokenizer", "toolkit.measures.evaluation_text"),

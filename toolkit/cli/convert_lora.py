@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.common import emit_json, json_option, note
+from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.options import force_option
 from toolkit.cli.source import local_files_option, resolve_config, resolve_source
 
@@ -49,8 +49,10 @@ def command(source: str, output: Path | None, base: str | None, **options: Any) 
     local = options["local_files_only"]
     adapter = read_adapter(resolve_source(source, local_files_only=local))
     config = resolve_config(base or _named_base(adapter), local_files_only=local)
-    plan, stem = plan_adapter(adapter, config, options["type_"])
-    path = output or Path(f"{stem}-{plan.profile.name}-LoRA.gguf")
+    plan, general = plan_adapter(adapter, config, options["type_"])
+    for message in general.warnings:
+        warn(message)
+    path = output or Path(f"{general.stem}-{plan.profile.name}-LoRA.gguf")
     started = time.perf_counter()
     write_gguf(plan, path, ConversionOptions(force=options["force"], check=check_written))
     _report(plan, path, time.perf_counter() - started, as_json=options["as_json"])

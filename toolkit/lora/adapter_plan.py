@@ -21,7 +21,7 @@ from toolkit.json_files import read_json_object
 from toolkit.lora.adapter import Adapter, LoraPair
 from toolkit.lora.settings import MERGE, LoraSettings
 from toolkit.quant_profile import load_profile
-from toolkit.sources.model_card import ParameterCount, general_metadata
+from toolkit.sources.model_card import General, ParameterCount, general_metadata
 from toolkit.sources.tensor_matching import Instance, instances
 from toolkit.sources.tensor_names import MULTIMODAL
 
@@ -45,8 +45,8 @@ class _Base:
         return known.get(module.rpartition(".")[2], f"{module}.weight")
 
 
-def plan_adapter(adapter: Adapter, base_config: Path, profile_name: str) -> tuple[ConversionPlan, str]:
-    """Return the plan of the adapter's GGUF file, and what it is called, without type and suffix.
+def plan_adapter(adapter: Adapter, base_config: Path, profile_name: str) -> tuple[ConversionPlan, General]:
+    """Return the plan of the adapter's GGUF file, and what its files say of its name.
 
     `base_config` is the base's config.json or a directory that holds it; `profile_name` one of f32, f16, bf16.
 
@@ -61,9 +61,9 @@ def plan_adapter(adapter: Adapter, base_config: Path, profile_name: str) -> tupl
             matrix for instance in _chosen(base, pairs) for matrix in _matrices(instance, base, pairs, adapter.settings)
         ]
     tensors = tuple(TensorPlan(name, rows.shape, type_, rows) for name, rows in matrices)
-    general, stem = general_metadata(adapter.directory.resolve(), base.architecture.name, _count(tensors))
-    metadata = general | _adapter_metadata(adapter.settings)
-    return ConversionPlan(load_profile(profile_name), metadata, tensors, lay_out(metadata, tensors)), stem
+    general = general_metadata(adapter.directory.resolve(), base.architecture.name, _count(tensors))
+    metadata = general.metadata | _adapter_metadata(adapter.settings)
+    return ConversionPlan(load_profile(profile_name), metadata, tensors, lay_out(metadata, tensors)), general
 
 
 @dataclass(frozen=True)

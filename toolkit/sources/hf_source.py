@@ -60,19 +60,20 @@ def source_from_checkpoint(
         own = architecture_metadata(architecture, found.config)
         traits = model_traits(architecture, found.config)
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
-    general, stem = general_metadata(directory.resolve(), architecture.name, count, overrides)
+    general = general_metadata(directory.resolve(), architecture.name, count, overrides)
     own |= {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
     own |= pooling_metadata(directory, architecture.name) if architecture.pools else {}
     unread_modules = left_out_modules(directory) if architecture.pools else ()
     return ModelSource(
-        name=stem,
-        metadata=general | own | matching.metadata | tokenizer.metadata | role.metadata,
+        name=general.stem,
+        metadata=general.metadata | own | matching.metadata | tokenizer.metadata | role.metadata,
         tensors=tensors,
         traits=traits,
         keeps_types=False,
         quantization=checkpoint.quantization,
         warnings=(
             *notes,
+            *general.warnings,
             *role.warnings,
             *quantization_warnings,
             *found.warnings,

@@ -100,7 +100,7 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         return value
     if bare in LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
-    if bare in ENTRIES and isinstance(value, list) and all(map(_is_entry, value)):
+    if bare in ENTRIES and isinstance(value, list) and all(map(is_entry, value)):
         return value
     if bare in SAMPLING_TYPES and (number := sampling_value(value, SAMPLING_TYPES[bare])) is not None:
         return number
@@ -115,5 +115,6 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     raise InputError(f"{path.name}: {key} is none of {', '.join(known)}")
 
 
-def _is_entry(item: Any) -> bool:
+def is_entry(item: Any) -> bool:
+    """Tell whether a value describes another model or a data set in texts under known keys."""
     return isinstance(item, dict) and all(key in ENTRY_KEYS and isinstance(value, str) for key, value in item.items())

@@ -9,7 +9,8 @@ from typing import Any
 
 from toolkit.gguf.format import Metadata, MetadataValue, ValueType
 from toolkit.json_files import read_json_object
-from toolkit.sources.metadata_overrides import NO_OVERRIDES, SAMPLING_TYPES, MetadataOverrides, sampling_value
+from toolkit.sources.front_matter import CARD, read_front_matter
+from toolkit.sources.metadata_overrides import NO_OVERRIDES, SAMPLING_TYPES, MetadataOverrides, is_entry, sampling_value
 
 _SAMPLING = {
     "sequence": "sampling_sequence",
@@ -26,6 +27,19 @@ _SAMPLING = {
     "mirostat_eta": "sampling_mirostat_eta",
 }
 """Key of generation_config.json -> attribute of gguf.Metadata."""
+
+
+_TEXTS = ("name", "author", "version", "organization", "description", "finetune", "basename", "size_label", "url", "doi",
+          "uuid", "repo_url")  # fmt: skip
+_KINDS = {
+    **dict.fromkeys((*_TEXTS, *(f"model_{key}" for key in _TEXTS)), "text"),
+    **dict.fromkeys(("model_creator", "model_type", "license_name", "license_link"), "text"),
+    **dict.fromkeys(("license", "tags", "pipeline_tag", "languages", "language"), "texts"),
+    **dict.fromkeys(
+        ("base_model", "base_models", "base_model_sources", "datasets", "dataset", "dataset_sources"), "models"
+    ),
+}
+"""Entries of a model card that become metadata -> what they may be; texts and models also one alone."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +75,24 @@ def hub_name(directory: Path) -> str | None:
     return repository.removeprefix("models--").replace("--", "/", 1)
 
 
+@dataclass(frozen=True)
+class General:
+    """What a checkpoint's files say of its name and authorship."""
+
+    metadata: Metadata
+    """general.* keys"""
+    stem: str
+    """the name of its files without type and suffix"""
+    warnings: tuple[str, ...] = ()
+
+
 def general_metadata(
     directory: Path, architecture: str, count: ParameterCount, overrides: MetadataOverrides = NO_OVERRIDES
-) -> tuple[Metadata, str]:
-    """Return the general.* keys of a checkpoint, and the name of its files without type and suffix.
+) -> General:
+    """Return the general.* keys of a checkpoint.
 
     The gguf library guesses from the model card, the config and the directory's name; the files are read here, because
-    the library takes neither a byte order mark nor a model card that is no YAML.
+    the library fails over a byte order mark and over cards that are no YAML, or YAML of another kind.
     """
     import gguf
 
@@ -76,9 +101,10 @@ def general_metadata(
     published = hub_name(directory)
     # Without UTF-8 mode a name may have been decoded by another code page; its bytes are what counts.
     named = Path(published or os.fsencode(directory).decode("utf-8", "surrogateescape"))
+    entries, warnings = _model_card(directory)
     card = gguf.Metadata.apply_metadata_heuristic(
         gguf.Metadata(),
-        _model_card(directory) | dict(overrides.card),
+        entries | dict(overrides.card),
         _published_name(directory, published),
         named,
         count.total,
@@ -93,7 +119,8 @@ def general_metadata(
     recorder = gguf.GGUFWriter(None, architecture)
     recorder.add_type("model")
     card.set_gguf_meta_model(recorder)
-    return {key: _value(value) for key, value in recorder.kv_data[0].items()}, _file_stem(card, named.name)
+    metadata = {key: _value(value) for key, value in recorder.kv_data[0].items()}
+    return General(metadata, _file_stem(card, named.name), warnings)
 
 
 def _file_stem(card: Any, fallback: str) -> str:
@@ -104,16 +131,27 @@ def _file_stem(card: Any, fallback: str) -> str:
     return str(gguf.naming_convention(str(card.name) or fallback, *texts, None))
 
 
-def _model_card(directory: Path) -> dict[str, Any]:
-    """Return the front matter of README.md; one that cannot be read is no reason to refuse a model."""
-    import gguf
-    import yaml  # type: ignore[import-untyped]  # the gguf library's own parser
+def _model_card(directory: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the entries of the model card that the gguf library can use, and a warning where something is left out."""
+    front = read_front_matter(directory)
+    if front.problem:
+        return {}, (f"{CARD} is left out, its front matter cannot be read: {front.problem}",)
+    card = {key: _of_its_kind(key, value) for key, value in front.entries.items() if key in _KINDS}
+    odd = sorted(key for key, value in card.items() if value is None)
+    warnings = (f"{CARD}: left out {', '.join(odd)}, which {'is' if len(odd) == 1 else 'are'} no text there",)
+    return {key: value for key, value in card.items() if value is not None}, warnings if odd else ()
 
-    try:
-        card: dict[str, Any] = gguf.Metadata.load_model_card(directory)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return {}
-    return {key: value for key, value in card.items() if value is not None}
+
+def _of_its_kind(key: str, value: Any) -> Any:
+    """Return what the gguf library can work with under a key: a text, a list of texts or of models; else None."""
+    if isinstance(value, str):
+        return value
+    if _KINDS[key] == "text" or not isinstance(value, list):
+        return None
+    items = [item for item in value if item is not None]
+    if all(isinstance(item, str) or (_KINDS[key] == "models" and is_entry(item)) for item in items):
+        return items
+    return None
 
 
 def _published_name(directory: Path, published: str | None) -> dict[str, str]:

@@ -11,9 +11,9 @@ from toolkit.architectures.base import Architecture
 from toolkit.architectures.qwen3_reranker import ANSWERS, RERANKABLE, as_reranker
 from toolkit.errors import TokenizerError
 from toolkit.gguf.format import Metadata, ValueType, array, items, string
+from toolkit.sources.front_matter import card_text
 from toolkit.tokenizer.vocabulary import TOKENS
 
-_CARD = "README.md"
 _NAME = r"qwen3-(?:vl-)?reranker"
 _HEADING = re.compile(rf"^# {_NAME}", re.IGNORECASE | re.MULTILINE)
 """the title of a card; those of other models name rerankers further down"""
@@ -65,6 +65,4 @@ def role_of(directory: Path, architecture: Architecture, vocabulary: Metadata) -
 def _says_reranker(directory: Path) -> bool:
     if re.search(_NAME, directory.name, re.IGNORECASE):
         return True
-    card = directory / _CARD
-    # a card that cannot be read is no reason to refuse a model
-    return card.is_file() and _HEADING.search(card.read_text(encoding="utf-8", errors="replace")) is not None
+    return _HEADING.search(card_text(directory)) is not None
