@@ -4,8 +4,11 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
@@ -40,13 +43,37 @@ Exit codes:
   2  usage, or input that cannot be used
   3  nothing fits the budget
   4  the machine lacks something (library, disk space, permission)
-  130  interrupted
+  129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
   141  whoever reads the output has gone
 """
+_READER_GONE = 141
+_ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class _ReaderGoneError(Exception):
+    """A broken pipe: click would end with 1 for the system's own error."""
+
+
+class _EndedError(KeyboardInterrupt):
+    """A signal that asks for the end: it unwinds as Ctrl-C does, so that no work file is left behind."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 class LazyGroup(click.Group):
     """A group that knows its commands' names and summaries without importing them."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse, and print what `--help` asks for."""
+        with _broken_pipes_told():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _broken_pipes_told():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of a user's work."""
@@ -76,30 +103,67 @@ def cli() -> None:
     """
 
 
+@contextmanager
+def _broken_pipes_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
+
+
 def main() -> None:
     """Run the command line and exit with a documented code."""
     _survive_narrow_consoles()
-    _end_like_an_interrupt()
+    try:
+        _end_like_an_interrupt()
+        code = _run()
+        _heed_no_more_signals()
+    except KeyboardInterrupt as error:
+        _heed_no_more_signals()
+        code = _interrupted(error)
+    # What is left in the buffers would be written, and fail, after the last line of Python.
+    _silence_broken_pipes()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Return the exit code of the command; say why it is not 0."""
+    try:
+        code = _code_of_the_command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (_ReaderGoneError, BrokenPipeError):
+        return _READER_GONE
+    return code
+
+
+def _code_of_the_command() -> int:
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: nothing was left under the output's name", err=True)
-        sys.exit(130)
+        return error.exit_code
+    except click.Abort as error:
+        raise (error.__cause__ or KeyboardInterrupt()) from error
     except ToolkitError as error:
-        _fail(str(error), error.exit_code)
+        return _failed(str(error), error.exit_code)
     except BrokenPipeError:
-        sys.exit(141)
+        raise
     except OSError as error:
-        _fail(_what_the_system_said(error), EnvironmentFaultError.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _failed(_what_the_system_said(error), EnvironmentFaultError.exit_code)
+    return code if isinstance(code, int) else 0
 
 
-def _fail(message: str, exit_code: int) -> NoReturn:
+def _interrupted(error: KeyboardInterrupt) -> int:
+    notes = ", ".join(getattr(error, "__notes__", ()))
+    with suppress(BrokenPipeError):
+        click.echo(f"interrupted: {notes}" if notes else "interrupted", err=True)
+    return error.exit_code if isinstance(error, _EndedError) else _EndedError(signal.SIGINT).exit_code
+
+
+def _failed(message: str, exit_code: int) -> int:
     click.echo(f"error: {' '.join(message.splitlines())}", err=True)
-    sys.exit(exit_code)
+    return exit_code
 
 
 def _what_the_system_said(error: OSError) -> str:
@@ -108,11 +172,33 @@ def _what_the_system_said(error: OSError) -> str:
 
 
 def _end_like_an_interrupt() -> None:
-    """Let a request to end unwind as Ctrl-C does, so that no work file is left behind."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+    """Let a request to end unwind as Ctrl-C does; one that the parent ignores, as nohup does, stays ignored."""
+    for number in _ending_signals():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise_ended)
+
+
+def _raise_ended(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _EndedError(number)
+
+
+def _heed_no_more_signals() -> None:
+    """Ignore what comes after the command is done, or has been undone: its exit code is settled."""
+    for number in _ending_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _ending_signals() -> list[signal.Signals]:
+    return [signal.Signals[name] for name in _ENDING_SIGNALS if hasattr(signal, name)]
+
+
+def _silence_broken_pipes() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _survive_narrow_consoles() -> None:

@@ -27,6 +27,8 @@ if sys.platform != "win32":
     import fcntl
 
 MARK = b"gguf-toolkit work file of process "
+NOTHING_LEFT = "nothing was left under the output's name"
+"""what an interrupt is told to have done"""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _WORK_NAME = re.compile(r"\.gguf-[0-9a-f]{8}-(\d+)-\d+\.part")
@@ -116,6 +118,9 @@ def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Itera
         yield work
         work.close()
         publish(work.path, output, force=force)
+    except KeyboardInterrupt as error:
+        error.add_note(NOTHING_LEFT)
+        raise
     except OSError as error:
         raise described(error, output, n_bytes) from error
     finally:

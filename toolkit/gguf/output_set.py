@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from toolkit.gguf.output_file import WorkFile, check_output, described, publish, work_path
+from toolkit.gguf.output_file import NOTHING_LEFT, WorkFile, check_output, described, publish, work_path
 
 
 @contextmanager
@@ -32,6 +32,9 @@ def all_or_none(outputs: Sequence[tuple[Path, int]], *, force: bool = False) -> 
         for work in works:
             work.close()
         _publish_all(works, [output for output, _ in outputs], force=force)
+    except KeyboardInterrupt as error:
+        error.add_note(NOTHING_LEFT)
+        raise
     except OSError as error:
         _discard(works, folder)  # before it is told how much is free
         raise described(error, first, total) from error
