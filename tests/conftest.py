@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_checkpoint
+from tool_prints import prints_of, this_build
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
@@ -31,9 +32,42 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for name, value in report.user_properties:
                 if name in MEASURED:
                     found[name][value[0]].append(value[1])
+    _tell_of_prints(terminalreporter)
     for name, numbers in found.items():
         largest = [f"{architecture} {max(each, key=abs):g}" for architecture, each in sorted(numbers.items())]
         terminalreporter.write_line(f"{MEASURED[name]}: {', '.join(largest)}")
+
+
+def _tell_of_prints(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which prints of llama.cpp's tools were compared, and which not, because they are another build's."""
+    found: dict[bool, list[str]] = defaultdict(list)
+    for report in terminalreporter.getreports("passed"):
+        for key, value in report.user_properties:
+            if key == "print":
+                found[value[1]].append(value[0])
+    if found[True]:
+        terminalreporter.write_line(f"printed digits of llama.cpp's tools, all equal: {', '.join(sorted(found[True]))}")
+    if found[False]:
+        terminalreporter.write_line(
+            f"no prints of llama.cpp's tools for this build, held against `llama_tools` alone: "
+            f"{', '.join(sorted(found[False]))} ({this_build()})"
+        )
+
+
+@pytest.fixture
+def tool_print(record_property: Callable[[str, object], None]) -> Callable[[str, str], bool]:
+    """Give a function that tells whether a print of one of llama.cpp's tools is known for this build.
+
+    If it is, what `llama_tools` made of it here must be the same to the letter.
+    """
+
+    def is_known(name: str, made_here: str) -> bool:
+        known = prints_of(this_build()).get(name)
+        record_property("print", (name, known is not None))
+        assert known is None or known == made_here.strip()
+        return known is not None
+
+    return is_known
 
 
 @pytest.fixture(autouse=True, scope="session")

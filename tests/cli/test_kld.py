@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from demo_model import FIXED_TEXT, GOLDEN, convert_demo
+from bench_measure import STATISTICS, printed_statistics
+from demo_model import FIXED_TEXT, convert_demo
+from llama_tools import llama_tool
 from tiny_model import write_tiny_model
+from tool_prints import is_close
 
 SMALL = ("--ctx", "64", "--text", FIXED_TEXT, "--threads", "1")
 
@@ -26,32 +29,46 @@ def base_logits(models, tmp_path_factory):
     return path
 
 
-def test_every_statistic_is_llama_perplexitys(run_command, models):
-    golden = json.loads((GOLDEN / "demo_divergence.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def made_here(models, tmp_path_factory):
+    """What llama-perplexity prints on this machine of the divergence of q4_k_m from bf16."""
+    logits = tmp_path_factory.mktemp("made_here") / "base.logits"
+    llama_tool("perplexity", models["bf16"], FIXED_TEXT, "-c", 64, "--logits", logits)
+    return llama_tool("divergence", models["q4_k_m"], logits)
+
+
+def nat_in(key, value):
+    """Return what a nat weighs in a statistic: a perplexity grows by as much as it is, a percentage has 100 parts."""
+    if "perplexity" in key and "ratio" not in key:
+        return 2 * abs(value) + 100
+    return 2 * next(scale for name, _, scale, _ in STATISTICS if name == key.removesuffix("_error"))
+
+
+def test_every_statistic_is_llama_perplexitys(run_command, tool_print, models, made_here):
     done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SMALL, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    for key in golden.keys() - {"made_by", "perplexity_alone"}:
-        expected = golden[key] if isinstance(golden[key], list) else [golden[key]]
-        values = [found[key], found[f"{key}_error"]] if len(expected) == 2 else [found[key]]
-        # Half a unit of the last digit that is printed, and as much for the exponential function's own rounding.
-        digits = 1e-5 if "delta_p" in key or key in ("same_top_fraction",) else 1e-4 if key == "correlation" else 2e-6
-        assert values == pytest.approx(expected, abs=digits), key
+    pairs = list(printed_statistics(found, made_here))
+    assert len(pairs) == 43
+    for key, mine, theirs in pairs:
+        assert is_close(mine, theirs, nat_in(key, float(mine))), (key, mine, theirs)
     assert found["tokens"] == 279
     assert 0 < found["base_rounding"] < 1.3e-4
+    known = tool_print("demo_divergence", made_here)
+    assert not known or [(key, mine) for key, mine, _ in pairs] == [(key, theirs) for key, _, theirs in pairs]
 
 
-def test_people_read_every_statistic_with_its_error_and_what_the_storage_allows(run_command, models):
+def test_people_read_every_statistic_with_its_error_and_what_the_storage_allows(run_command, models, made_here):
     lines = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SMALL).stdout.splitlines()
-    golden = json.loads((GOLDEN / "demo_divergence.json").read_text(encoding="utf-8"))
+    expected = {line[:10].strip(): re.findall(r"-?\d+\.\d+", line[10:]) for line in made_here.splitlines()}
     printed = {line[:23].strip(): re.findall(r"-?\d+\.\d+", line[23:]) for line in lines[:-1]}
     names = ["PPL", "PPL of the base", "PPL / PPL of the base", "ln of that", "KLD mean", "KLD maximum"]
     assert list(printed) == [
         *names,
         *("KLD 99.9 %", "KLD 99 %", "KLD 95 %", "KLD 90 %", "KLD median", "Δp mean", "Δp RMS", "same top token"),
     ]
-    assert list(map(float, printed["KLD mean"])) == pytest.approx(golden["mean"], abs=2e-6)
-    assert float(printed["same top token"][0]) == pytest.approx(100 * golden["same_top_fraction"][0], abs=1e-3)
+    for name, words, nat in (("KLD mean", "Mean    KL", 2), ("same top token", "Same top p", 0)):
+        assert all(map(is_close, printed[name], expected[words], (nat, nat))), name
     assert "279 tokens in 9 windows of 64" in lines[-1]
     assert re.search(r"stored in 16 bits, exact to \d\.\de-0\d, so that a model's divergence from itself", lines[-1])
 
@@ -172,10 +189,12 @@ def test_which_of_two_files_is_closer_is_settled_on_their_differences(run_comman
 
 
 def test_a_file_that_diverges_more_than_the_other_ends_with_1_and_both_are_shown(run_command, models, base_logits):
-    against = ("--against", models["q4_k_m"], "--base-logits", base_logits, "--threads", "1")
-    done = run_command("kld", models["q3_k_m"], *against)
+    base = ("--base-logits", base_logits, "--threads", "1")
+    done = run_command("kld", models["q3_k_m"], "--against", models["q4_k_m"], *base)
     assert done.returncode == 1
-    assert re.search(r"^demo-q4_k_m\.gguf: PPL 55\.34\d+ ± 8\.15\d+, KLD mean 0\.0107\d+ ±", done.stdout, re.MULTILINE)
+    alone = json.loads(run_command("kld", models["q4_k_m"], *base, "--json").stdout)
+    numbers = [alone[key] for key in ("perplexity", "perplexity_error", "mean", "mean_error")]
+    assert "demo-q4_k_m.gguf: PPL {:.6f} ± {:.6f}, KLD mean {:.6f} ± {:.6f}, ".format(*numbers) in done.stdout
     assert re.search(
         r"error: mean KLD less that of demo-q4_k_m\.gguf 0\.\d+ is above the threshold of 0\.0", done.stderr
     )

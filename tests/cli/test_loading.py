@@ -48,13 +48,18 @@ def held(document):
 
 
 def test_everything_goes_to_a_server_that_has_room_and_takes_what_was_predicted(document, model, server):
-    here, there = document("perplexity", model, *SMALL), document("perplexity", model, *SMALL, "--rpc", server)
-    assert there["perplexity"] == pytest.approx(here["perplexity"], rel=0.02)
-    # The server's CPU multiplies with other kernels than ours, whose weights are repacked.
-    devices = held(there)
+    devices = held(document("perplexity", model, *SMALL, "--rpc", server))
     assert devices.keys() == {"server", "CPU"}
     assert devices["server"][1] > 2 * MIB
     assert all(predicted == allocated for predicted, allocated in devices.values())
+
+
+def test_a_server_computes_what_this_process_does(document, server, tmp_path):
+    # Quantized weights are repacked for other kernels here than on a server; those of 32 bits never are, and both sides run one library.
+    model = convert_demo(tmp_path, "f32")
+    here, there = document("perplexity", model, *SMALL), document("perplexity", model, *SMALL, "--rpc", server)
+    assert held(there)["server"][1] > 16 * MIB
+    assert there["chunk_nlls"] == here["chunk_nlls"]
 
 
 def test_a_budget_is_kept_by_the_load_itself(document, model, server):

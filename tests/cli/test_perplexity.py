@@ -1,10 +1,13 @@
 """The perplexity command as a user runs it."""
 
 import json
+import re
 
 import pytest
-from demo_model import FIXED_TEXT, GOLDEN, convert_demo
+from demo_model import FIXED_TEXT, convert_demo
+from llama_tools import llama_tool
 from tiny_model import TinyShape, write_tiny_model
+from tool_prints import is_close
 
 from toolkit.measures.logits_file import read_logits
 
@@ -16,23 +19,29 @@ def demo(tmp_path_factory):
     return convert_demo(tmp_path_factory.mktemp("demo"), "bf16")
 
 
-def test_it_is_llama_perplexitys_number_to_four_digits(run_command, demo):
-    golden = json.loads((GOLDEN / "demo_divergence.json").read_text(encoding="utf-8"))
+def test_it_is_llama_perplexitys_number_to_every_digit(run_command, tool_print, demo):
+    made_here = llama_tool("perplexity", demo, FIXED_TEXT, "-c", 64)
+    expected = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", made_here).groups()
     done = run_command("perplexity", demo, *SMALL, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [found["perplexity"], found["standard_error"]] == pytest.approx(golden["perplexity_alone"], rel=1e-5)
+    value, error = found["perplexity"], found["standard_error"]
+    assert is_close(value, expected[0], nat=value)
+    assert is_close(error, expected[1], nat=value)
     assert (found["tokens"], found["chunks"], found["n_ctx"], found["text"]) == (279, 9, 64, "LICENSE")
     assert len(found["chunk_nlls"]) == 9
     assert done.stderr == ""
+    assert not tool_print("demo_perplexity", made_here) or expected == (f"{value:.4f}", f"{error:.5f}")
 
 
-def test_with_a_stride_it_is_llama_perplexitys_strided_number(run_command, demo):
+def test_with_a_stride_it_is_llama_perplexitys_strided_number(run_command, tool_print, demo):
+    made_here = llama_tool("perplexity", demo, FIXED_TEXT, "-c", 128, "--stride", 64)
     options = ("--text", FIXED_TEXT, "--threads", "1", "--ctx", "128", "--stride", "64", "--json")
     found = json.loads(run_command("perplexity", demo, *options).stdout)
-    # `llama-perplexity -m demo-bf16.gguf -f LICENSE -c 128 -b 128 --ppl-stride 64` of llama.cpp 0c1e570
-    assert found["perplexity"] == pytest.approx(41.0690, abs=5e-5)
+    value, expected = found["perplexity"], re.findall(r"\[\d+\]([\d.]+),", made_here)[-1]
+    assert is_close(value, expected, nat=value)
     assert (found["n_ctx"], found["stride"], found["chunks"], found["tokens"]) == (256, 64, 6, 384)
+    assert not tool_print("demo_strided", made_here) or expected == f"{value:.4f}"
 
 
 def test_logits_of_overlapping_windows_are_not_kept(run_command, demo, tmp_path):
