@@ -57,11 +57,12 @@ def test_a_pipe_that_nobody_reads_ends_with_141_and_no_word(arguments):
     assert (process.returncode, stderr) == (141, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("flags", [(), ("--json",)])
-def test_head_ends_a_long_list_with_141(flags):
+def test_head_ends_a_long_list_with_141(flags, unbuffered):
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)  # less than what is written, so that head ends first
-    process = started("architectures", *flags, stdout=writing)
+    process = started("architectures", *flags, stdout=writing, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
     os.close(writing)
     done = subprocess.run(["head", "-1"], stdin=reading, capture_output=True, encoding="utf-8", check=True)
     os.close(reading)

@@ -203,6 +203,12 @@ def _silence_broken_pipes() -> None:
 
 def _survive_narrow_consoles() -> None:
     """Let characters that a console cannot show come out escaped instead of ending the command."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
+            if isinstance(stream.buffer, io.FileIO):
+                # PYTHONUNBUFFERED: what a pipe takes in part only is lost in silence. click flushes after every line.
+                encoding, raw = stream.encoding, stream.detach()
+                stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding)
+                setattr(sys, name, stream)
             stream.reconfigure(errors="backslashreplace")
