@@ -94,7 +94,7 @@ def servers_that_answer(
     down, up = set(), []
     for index, endpoint in enumerate(endpoints):
         try:
-            if str(endpoint) not in in_use:
+            if endpoint.address not in in_use:
                 check_reachable(endpoint)
         except EnvironmentFaultError as error:
             if where.rpc_required:
@@ -102,7 +102,7 @@ def servers_that_answer(
             warn(f"{error}; {otherwise}")
             down.add(n_gpus + index)
         else:
-            up.append(str(endpoint))
+            up.append(endpoint.address)
     kept = None if vram is None else tuple(size for index, size in enumerate(vram) if index not in down)
     return kept, tuple(up)
 

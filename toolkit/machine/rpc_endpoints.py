@@ -13,15 +13,45 @@ _HELLO = struct.pack("<BQ24x", 14, 24)
 """`RPC_CMD_HELLO` with no capabilities; source: ggml/src/ggml-rpc/ggml-rpc.cpp of llama.cpp (commit 0c1e570)"""
 
 
+_TRUSTED = tuple(
+    ipaddress.ip_network(text)
+    # loopback, RFC 1918 and link-local; the same of IPv6, with RFC 4193
+    for text in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "::1",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+"""Networks that nobody reaches from outside. `ipaddress.is_private` has more: documentation, 6to4, Teredo, class E."""
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
 @dataclass(frozen=True)
 class RpcEndpoint:
-    """A server's address."""
+    """A server, as it was named; where it is was looked up once, so that nobody connects to another place than was judged."""
 
     host: str
     port: int
+    ip: str = ""
+    """of the host, where that is a name"""
+
+    @property
+    def address(self) -> str:
+        """Return what to connect to, as llama.cpp takes it."""
+        return _with_port(self.ip or self.host, self.port)
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return _with_port(self.host, self.port)
+
+
+def _with_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_endpoint(text: str, *, insecure: bool = False) -> RpcEndpoint:
@@ -33,11 +63,13 @@ def parse_endpoint(text: str, *, insecure: bool = False) -> RpcEndpoint:
     host = host.strip("[]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise InputError(f"{text!r} is not an RPC server; write it as HOST:PORT, for example 192.168.1.20:50052")
-    endpoint = RpcEndpoint(host, int(port))
-    outside = [] if insecure else [address for address in _addresses(endpoint) if not _is_private(address)]
-    if outside:
+    found = _addresses(RpcEndpoint(host, int(port)))
+    # Of several, one that is trusted, and of those one that llama.cpp can speak to.
+    chosen = min(found, key=lambda address: (not _is_trusted(address), address.version))
+    endpoint = RpcEndpoint(host, int(port), str(chosen))
+    if not insecure and not _is_trusted(chosen):
         raise InputError(
-            f"{endpoint} is at {outside[0]}, which is no private address; llama.cpp's RPC server has no authentication and "
+            f"{endpoint} is at {chosen}, which is no private address; llama.cpp's RPC server has no authentication and "
             "sees every token: use a private network or a tunnel (--rpc-insecure goes on all the same)"
         )
     return endpoint
@@ -50,8 +82,13 @@ def check_reachable(endpoint: RpcEndpoint, answer_seconds: float = ANSWER_SECOND
 
     Raises EnvironmentFaultError if none does; ggml itself would abort the process.
     """
+    ip = endpoint.ip or endpoint.host
+    if ":" in ip:
+        raise EnvironmentFaultError(
+            f"the RPC server at {endpoint} has an IPv6 address, and llama.cpp speaks IPv4 to servers"
+        )
     try:
-        with socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_SECONDS) as connection:
+        with socket.create_connection((ip, endpoint.port), timeout=CONNECT_SECONDS) as connection:
             connection.settimeout(answer_seconds)
             connection.sendall(_HELLO)
             # Whatever it says, or that it hangs up: ggml will talk to it, and judges its version.
@@ -69,18 +106,22 @@ def check_reachable(endpoint: RpcEndpoint, answer_seconds: float = ANSWER_SECOND
         ) from error
 
 
-def _addresses(endpoint: RpcEndpoint) -> list[str]:
+def _addresses(endpoint: RpcEndpoint) -> list[_Address]:
     try:
-        return [ipaddress.ip_address(endpoint.host).compressed]
+        texts = [str(ipaddress.ip_address(endpoint.host))]
     except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{endpoint}: the host is not known ({error})") from error
-    return sorted({str(entry[4][0]).partition("%")[0] for entry in found})
+        try:
+            entries = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{endpoint}: the host is not known ({error})") from error
+        texts = [str(entry[4][0]) for entry in entries]
+    return [_unmapped(ipaddress.ip_address(text)) for text in texts]
 
 
-def _is_private(address: str) -> bool:
-    parsed = ipaddress.ip_address(address)
-    return parsed.is_loopback or parsed.is_link_local or (parsed.is_private and not parsed.is_unspecified)
+def _unmapped(address: _Address) -> _Address:
+    """Return the IPv4 address that an IPv6 address is another spelling of, else itself."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_trusted(address: _Address) -> bool:
+    return any(address in network for network in _TRUSTED)
