@@ -14,7 +14,7 @@ from toolkit.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "toolkit"
 ROOMS = (
-    ("errors", "units", "json_files", "differences"),
+    ("errors", "units", "json_files", "differences", "visible_text"),
     ("machine",),
     ("gguf",),
     ("kernels",),
@@ -185,6 +185,17 @@ def test_only_the_command_line_prints_or_exits():
     for module in (name for name in MODULES if not is_below(name, "toolkit.cli")):
         calls = [ast.unparse(node.func) for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
         assert not {"print", "sys.exit", "exit"} & set(calls), module
+
+
+def test_the_command_line_prints_in_one_place():
+    """Where text of strangers is made visible: neither click's `echo`, nor `print`, nor a stream is used elsewhere."""
+    printing = {"print", "click.echo", "click.secho", "click.echo_via_pager", "error.show"}
+    streams = {"sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write", "sys.stdout.writelines"}
+    inside = [name for name in MODULES if is_below(name, "toolkit.cli") and name != "toolkit.cli.output"]
+    calls = {
+        name: {ast.unparse(node.func) for node in ast.walk(tree(name)) if isinstance(node, ast.Call)} for name in inside
+    }
+    assert {name: found & (printing | streams) for name, found in calls.items() if found & (printing | streams)} == {}
 
 
 def run(script):

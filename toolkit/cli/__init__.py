@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from toolkit import __version__
+from toolkit.cli.output import show_usage_error, tell
 from toolkit.errors import EnvironmentFaultError, ToolkitError
 
 COMMANDS = {
@@ -141,7 +142,7 @@ def _code_of_the_command() -> int:
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show_usage_error(error)
         return error.exit_code
     except click.Abort as error:
         raise (error.__cause__ or KeyboardInterrupt()) from error
@@ -157,12 +158,12 @@ def _code_of_the_command() -> int:
 def _interrupted(error: KeyboardInterrupt) -> int:
     notes = ", ".join(getattr(error, "__notes__", ()))
     with suppress(BrokenPipeError):
-        click.echo(f"interrupted: {notes}" if notes else "interrupted", err=True)
+        tell(f"interrupted: {notes}" if notes else "interrupted")
     return error.exit_code if isinstance(error, _EndedError) else _EndedError(signal.SIGINT).exit_code
 
 
 def _failed(message: str, exit_code: int) -> int:
-    click.echo(f"error: {' '.join(message.splitlines())}", err=True)
+    tell(f"error: {' '.join(message.splitlines())}")
     return exit_code
 
 

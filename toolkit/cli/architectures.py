@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.common import emit_json, json_option, note
 
 COMPARED, ALIKE = "compared", "alike"
 EXAMPLE = """
@@ -45,9 +45,7 @@ def command(text: str | None, shows_refused: bool, as_json: bool) -> None:
     ]
     print_table(("family", "class in config.json", "model_type", "in llama.cpp", "status"), rows)
     if refused:
-        click.echo(
-            f"{len(refused)} more classes that llama.cpp's converter knows are refused; --refused lists them", err=True
-        )
+        note(f"{len(refused)} more classes that llama.cpp's converter knows are refused; --refused lists them")
 
 
 def _known() -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from toolkit.cli.loading import (
     place_options,
 )
 from toolkit.cli.options import repetitions_option
+from toolkit.cli.output import echo
 from toolkit.cli.places import places, warn_of_unused_gpu
 from toolkit.cli.progress import value_bar
 
@@ -199,7 +200,7 @@ def _print(rows: list[Row]) -> None:
     ]
     header = ("layers", "KV", "threads", "depth", "prompt tokens/s", "generated tokens/s")
     print_table(header, cells, right=(0, 2, 3, 4, 5))
-    click.echo()
+    echo()
     loads = {id(row.load): row.load for row in rows}.values()
     for load in loads:
         _print_load(load, several=len(loads) > 1)
@@ -214,9 +215,9 @@ def _print_load(load: Load, *, several: bool) -> None:
 
     name = f"{load.options.kv} KV, layers {load.plan.settings.n_gpu_layers}: " if several else ""
     for device in load.devices:
-        click.echo(
+        echo(
             f"{name}{device['name']} holds {format_size(device['allocated_bytes'])}: weights "
             f"{format_size(device['weights_bytes'])}, KV cache {format_size(device['kv_cache_bytes'])}, "
             f"compute {format_size(device['compute_bytes'])}; {as_predicted(device['predicted_bytes'], device['allocated_bytes'])}"
         )
-    click.echo(f"{name}loaded in {format_duration(load.seconds)}")
+    echo(f"{name}loaded in {format_duration(load.seconds)}")

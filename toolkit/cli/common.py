@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from toolkit import __version__
+from toolkit.cli.output import echo_json, tell
 from toolkit.errors import InputError
 from toolkit.units import parse_count, parse_size
 
@@ -48,7 +49,7 @@ def emit_json(schema: str, document: dict[str, Any]) -> None:
     }
     whole = _finite(envelope | document)
     text = json.dumps(whole, ensure_ascii=False, indent=2)
-    click.echo(text if _stdout_can_say(text) else json.dumps(whole, indent=2))
+    echo_json(text if _stdout_can_say(text) else json.dumps(whole, indent=2))
 
 
 def _stdout_can_say(text: str) -> bool:
@@ -71,12 +72,12 @@ def installed_version(distribution: str) -> str | None:
 
 def note(message: str) -> None:
     """Tell the user something on stderr."""
-    click.echo(message, err=True)
+    tell(message)
 
 
 def warn(message: str) -> None:
     """Warn the user on stderr."""
-    click.echo(f"warning: {message}", err=True)
+    tell(f"warning: {message}")
 
 
 def _finite(value: Any) -> Any:

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
+from toolkit.cli.output import echo
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -15,14 +14,14 @@ def print_comparison(comparison: "Comparison") -> None:
     from toolkit.comparison.ranking import advise
 
     advice = advise(comparison)
-    click.echo(advice.sentence)
+    echo(advice.sentence)
     if advice.detail:
-        click.echo(advice.detail)
-    click.echo()
+        echo(advice.detail)
+    echo()
     _print_rows(comparison)
-    click.echo()
+    echo()
     for line in _remarks(comparison):
-        click.echo(line)
+        echo(line)
 
 
 def _print_rows(comparison: "Comparison") -> None:

@@ -13,6 +13,7 @@ import click
 from toolkit.cli.common import SIZE, Function, emit_json, json_option, note, warn
 from toolkit.cli.kept import kept_document, print_kept
 from toolkit.cli.options import add_options, force_option, imatrix_option, threads_option
+from toolkit.cli.output import echo
 from toolkit.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _report(plan: "ConversionPlan", outputs: Outputs, seconds: float, request: C
     print_kept(plan, every_tensor=request.verbose)
     if not request.dry_run:
         others = f" and {len(outputs.paths) - 1} more" if len(outputs.paths) > 1 else ""
-        click.echo(f"wrote {outputs.paths[0]}{others} in {format_duration(seconds)}")
+        echo(f"wrote {outputs.paths[0]}{others} in {format_duration(seconds)}")
 
 
 def document(plan: "ConversionPlan", outputs: Outputs, seconds: float, *, dry_run: bool) -> dict[str, Any]:
@@ -265,7 +266,7 @@ def _print_summary(plan: "ConversionPlan", outputs: Outputs) -> None:
     ]
     print_table(("type", "tensors", "bytes", "share"), rows, right=(1, 2, 3))
     weights = sum(tensor.n_weights for tensor in plan.tensors)
-    click.echo(
+    echo(
         f"{plan.profile.name}: {format_size(outputs.file_bytes)} ({format_count(outputs.file_bytes)} bytes), "
         f"{format_count(weights)} parameters, {plan.bits_per_weight:.2f} bits per weight"
     )

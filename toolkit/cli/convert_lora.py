@@ -8,6 +8,7 @@ import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.options import force_option
+from toolkit.cli.output import echo
 from toolkit.cli.source import local_files_option, resolve_config, resolve_source
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _report(plan: "ConversionPlan", path: Path, seconds: float, *, as_json: bool
         }
         emit_json("convert-lora", document)
         return
-    click.echo(
+    echo(
         f"wrote {path} ({format_size(plan.file_bytes)}) for {architecture}: {len(plan.tensors) // 2} weights, "
         f"alpha {alpha:g}, in {format_duration(seconds)}"
     )

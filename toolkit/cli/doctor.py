@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, installed_version, json_option, note
+from toolkit.cli.output import echo
 from toolkit.errors import EnvironmentFaultError
 
 if TYPE_CHECKING:
@@ -102,9 +103,10 @@ def _gpus_document(diagnosis: "Diagnosis") -> list[dict[str, Any]]:
 
 def _print(diagnosis: "Diagnosis") -> None:
     for name, value in _rows(diagnosis):
-        click.echo(f"{name:18}{value}")
+        echo(f"{name:18}{value}")
     for line in diagnosis.advice:
-        click.echo(f"\n-> {line}")
+        echo()
+        echo(f"-> {line}")
 
 
 def _rows(diagnosis: "Diagnosis") -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
+from toolkit.cli.output import echo
 
 if TYPE_CHECKING:
     from toolkit.fit import FitResult
@@ -85,20 +85,20 @@ def print_report(result: "FitResult", request: "PlanRequest") -> None:
     from toolkit.planning.launch import llama_arguments, llama_server_command, uses_overrides
     from toolkit.units import format_duration
 
-    click.echo(_headline(result))
-    click.echo()
+    echo(_headline(result))
+    echo()
     _print_memory(result, request)
-    click.echo()
+    echo()
     _print_measurements(result)
     if result.runners_up:
-        click.echo()
+        echo()
         _print_runners_up(result)
-    click.echo()
-    click.echo("run it:")
-    click.echo(f"  {llama_server_command(result.launch)}")
+    echo()
+    echo("run it:")
+    echo(f"  {llama_server_command(result.launch)}")
     if not uses_overrides(result.launch):
-        click.echo(f"  {llama_arguments(result.launch)}")
-    click.echo(f"took {format_duration(result.seconds)}")
+        echo(f"  {llama_arguments(result.launch)}")
+    echo(f"took {format_duration(result.seconds)}")
 
 
 def _headline(result: "FitResult") -> str:
@@ -138,8 +138,8 @@ def _print_memory(result: "FitResult", request: "PlanRequest") -> None:
     ]
     print_table(("memory", "weights", "KV cache", "compute", "total", "budget"), rows, right=(1, 2, 3, 4, 5))
     if _on_gpus(result):
-        click.echo(_allocation(result, request))
-    click.echo(f"answered by {result.trial.choice.footprint.answered_by}")
+        echo(_allocation(result, request))
+    echo(f"answered by {result.trial.choice.footprint.answered_by}")
 
 
 def _allocation(result: "FitResult", request: "PlanRequest") -> str:
@@ -156,19 +156,19 @@ def _allocation(result: "FitResult", request: "PlanRequest") -> str:
 
 def _print_measurements(result: "FitResult") -> None:
     quality, rates, loss = result.trial.quality, result.trial.rates, result.trial.quality.file.loss
-    click.echo(
+    echo(
         f"perplexity {quality.file.perplexity.value:.4f} ± {quality.file.perplexity.error:.4f}, unquantized "
         f"{quality.baseline.perplexity.value:.4f}: {quality.increase:+.2%} on {quality.file.tokens:,} tokens"
     )
     if loss is not None:
-        click.echo(f"mean KLD {loss.mean.value:.5f} ± {loss.mean.error:.5f}, same top token {loss.same_top.value:.1%}")
+        echo(f"mean KLD {loss.mean.value:.5f} ± {loss.mean.error:.5f}, same top token {loss.same_top.value:.1%}")
     if quality.verdict is not None:
-        click.echo(quality.verdict.sentence)
+        echo(quality.verdict.sentence)
     for trial in result.rejected:
-        click.echo(f"rejected {trial.choice.file.profile}: {trial.quality.words}")
+        echo(f"rejected {trial.choice.file.profile}: {trial.quality.words}")
     as_planned = result.trial.measured_as_planned
     where = "as planned" if as_planned else "CPU only: llama-cpp-python sees no GPU here"
-    click.echo(
+    echo(
         f"prompt {rates.prompt_tokens_per_second:.1f} ± {rates.prompt_tokens_per_second_stddev:.1f} tokens/s, "
         f"generation {rates.generation_tokens_per_second:.1f} ± {rates.generation_tokens_per_second_stddev:.1f} tokens/s ({where})"
     )

@@ -10,6 +10,7 @@ from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.loading import devices_document, opened
 from toolkit.cli.measuring import measured_text, quality_options, windows_load
 from toolkit.cli.options import force_option
+from toolkit.cli.output import echo
 from toolkit.cli.progress import value_bar
 
 if TYPE_CHECKING:
@@ -105,13 +106,13 @@ def show(file: Path, model: Path | None, as_json: bool) -> None:
         details = {"layers": [asdict(layer) for layer in layers], "tensors": _tensors(sums), "coverage": remarks}
         emit_json("imatrix-show", {"file": str(file)} | _summary(sums) | details)
         return
-    click.echo(f"{file}: {_words(sums)}")
+    echo(f"{file}: {_words(sums)}")
     for remark in remarks or ():
-        click.echo(remark)
+        echo(remark)
     _warn_of_unseen(sums)
-    click.echo()
+    echo()
     _print_layers(layers)
-    click.echo()
+    echo()
     _print_tensors(sums)
 
 
@@ -198,7 +199,7 @@ def _print_layers(layers: "list[LayerImportance]") -> None:
     ]
     print_table(("layer", "share", "sum", "like the one before", "unseen experts"), rows, right=(0, 1, 2, 3, 4))
     if len(layers) > len(ranked):
-        click.echo(f"and {len(layers) - len(ranked)} more; --json has all")
+        echo(f"and {len(layers) - len(ranked)} more; --json has all")
 
 
 def _print_tensors(sums: "ImatrixSums") -> None:
@@ -218,4 +219,4 @@ def _print_tensors(sums: "ImatrixSums") -> None:
     ]
     print_table(("most important", "columns", "tokens", "seen", "mean square", "sum"), rows, right=(1, 2, 3, 4, 5))
     if len(ranked) > _SHOWN:
-        click.echo(f"and {len(ranked) - _SHOWN} more; --json has all")
+        echo(f"and {len(ranked) - _SHOWN} more; --json has all")

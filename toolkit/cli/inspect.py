@@ -1,6 +1,5 @@
 """`inspect`: what a GGUF file or a checkpoint holds."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.output import echo
 from toolkit.cli.source import local_files_option, resolve_source, told
 from toolkit.cli.tables import print_table
 from toolkit.units import format_count, format_size
@@ -52,12 +52,12 @@ def command(source: str, with_tensors: bool, local_files_only: bool, as_json: bo
         emit_json("inspect", _document(place, summary, tensors if with_tensors else None))
         return
     for label, text in (*_place_lines(place), *_summary_lines(summary)):
-        click.echo(f"{label:<{_LABEL_WIDTH}}{_shown(text)}")
+        echo(f"{label:<{_LABEL_WIDTH}}{text}")
     if summary.types:
-        click.echo()
+        echo()
         _print_types(summary)
     if with_tensors:
-        click.echo()
+        echo()
         _print_tensors(tensors)
 
 
@@ -188,17 +188,10 @@ def _print_types(summary: "ModelSummary") -> None:
 
 def _print_tensors(tensors: "list[DescribedTensor]") -> None:
     rows = [
-        (_shown(tensor.name), tensor.type, " x ".join(map(str, tensor.shape)), format_size(tensor.n_bytes))
+        (tensor.name, tensor.type, " x ".join(map(str, tensor.shape)), format_size(tensor.n_bytes))
         for tensor in tensors
     ]
     print_table(("tensor", "type", "shape (row length last)", "size"), rows, right=(3,))
-
-
-def _shown(text: str) -> str:
-    """Return text that this terminal can show and that cannot steer it: anything else is written as an escape."""
-    visible = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    encoding = sys.stdout.encoding or "utf-8"
-    return visible.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _well_formed(value: Any) -> Any:

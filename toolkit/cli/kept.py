@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
+from toolkit.cli.output import echo
 
 if TYPE_CHECKING:
     from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
@@ -18,13 +18,11 @@ def print_kept(plan: "ConversionPlan", *, every_tensor: bool) -> None:
     kept = _kept_tensors(plan)
     if every_tensor:
         for tensor in kept:
-            click.echo(f"kept {tensor.name}: {tensor.type.name}, {_difference(tensor.worst_difference or 0.0)}")
+            echo(f"kept {tensor.name}: {tensor.type.name}, {_difference(tensor.worst_difference or 0.0)}")
     if kept:
         worst = max(kept, key=lambda tensor: tensor.worst_difference or 0.0)
         where = f" ({worst.name})" if worst.worst_difference else ""
-        click.echo(
-            f"kept {len(kept)} tensors as the source has them: {_difference(worst.worst_difference or 0.0)}{where}"
-        )
+        echo(f"kept {len(kept)} tensors as the source has them: {_difference(worst.worst_difference or 0.0)}{where}")
 
 
 def _difference(worst: float) -> str:

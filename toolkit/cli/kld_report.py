@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-import click
+from toolkit.cli.output import echo
 
 if TYPE_CHECKING:
     from toolkit.measures.divergence_statistics import Distribution, Divergence, Estimate
@@ -60,8 +60,8 @@ def print_report(result: "Divergence") -> None:
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name:<{width}}  {value}")
-    click.echo(
+        echo(f"{name:<{width}}  {value}")
+    echo(
         f"{result.tokens:,} tokens in {result.chunks:,} windows of {result.n_ctx:,}; the base's log-probabilities are "
         f"stored in 16 bits, exact to {result.rounding:.1e}, so that a model's divergence from itself is not exactly 0"
     )
@@ -69,14 +69,14 @@ def print_report(result: "Divergence") -> None:
 
 def print_rival(name: str, result: "Divergence", answer: "Answer") -> None:
     """Print how far another model is from the same base, and by how much the first one is farther."""
-    click.echo(
+    echo(
         f"{name}: PPL {_plus_minus(result.perplexity)}, KLD mean {_plus_minus(result.divergence.mean)}, "
         f"same top token {_percent(result.same_top)}"
     )
     found = answer.found
     is_bounded = math.isfinite(found.low) and math.isfinite(found.high)
     bounds = f"{found.low:.6f} to {found.high:.6f}" if is_bounded else "too few windows to bound it"
-    click.echo(f"{answer.question.quantity}: {found.mean:.6f} ({bounds})")
+    echo(f"{answer.question.quantity}: {found.mean:.6f} ({bounds})")
 
 
 def _places(distribution: "Distribution") -> list[tuple[str, float]]:

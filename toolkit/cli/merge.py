@@ -8,6 +8,7 @@ import click
 from toolkit.cli.common import emit_json, json_option
 from toolkit.cli.conversion import refuse_inputs, refuse_split_name
 from toolkit.cli.options import force_option
+from toolkit.cli.output import echo
 
 EXAMPLE = """
 \b
@@ -47,7 +48,7 @@ def command(source: Path, output: Path | None, force: bool, as_json: bool) -> No
             {"output": str(path), "parts": parts, "file_bytes": merge.layout.file_bytes, "seconds": seconds},
         )
         return
-    click.echo(
+    echo(
         f"wrote {path} ({format_size(merge.layout.file_bytes)}) from {len(merge.source.paths)} parts "
         f"in {format_duration(seconds)}"
     )

@@ -10,6 +10,7 @@ from toolkit.cli.common import emit_json
 from toolkit.cli.loading import devices_document, load_options, opened
 from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, windows_load
 from toolkit.cli.options import force_option
+from toolkit.cli.output import echo
 from toolkit.cli.progress import value_bar
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def command(gguf: Path, **options: Any) -> None:
         about = {"model": str(gguf), **document(result), "stride": options["stride"], **text_document(text)}
         emit_json("perplexity", {**about, "devices": devices, "seconds": seconds})
         return
-    click.echo(
+    echo(
         f"perplexity {result.perplexity:.4f} ± {result.standard_error:.5f} on {result.tokens:,} tokens "
         f"in {result.chunks:,} windows of {result.n_ctx:,} ({text.name})"
     )

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
 from toolkit.cli.common import emit_json, note, warn
+from toolkit.cli.output import echo, echo_block
 from toolkit.cli.places import warn_of_idle_gpu
 from toolkit.cli.plan_document import Report, context_per_sequence, document, launched
 from toolkit.cli.tables import print_table
@@ -42,7 +41,7 @@ def _print_for_others(report: Report, format_: str) -> None:
         )
     if model.path is None:
         note(f"{plan.path} is still to be made: gguf-toolkit convert SRC {plan.path} --profile {choice.file.profile}")
-    click.echo(FORMATS[format_](plan))
+    echo_block(FORMATS[format_](plan))
 
 
 def _print_table(report: Report) -> None:
@@ -50,23 +49,23 @@ def _print_table(report: Report) -> None:
 
     choices, model, request = report.choices, report.model, report.request
     best = next((choice for choice in choices if choice.fits), choices[0])
-    click.echo(_headline(best, model))
+    echo(_headline(best, model))
     _print_context(best)
-    click.echo()
+    echo()
     states = state_bytes(best)
     for device, budget in devices_with_budgets(best, request.budgets):
         margin = 0 if device.on_host else request.budgets.margin_bytes
-        click.echo(_bar(device, budget, margin, states.get(device.name, 0)))
+        echo(_bar(device, budget, margin, states.get(device.name, 0)))
     for companion in report.companions:
-        click.echo(_companion(companion))
-    click.echo(f"{'':6}# weights  = KV cache and states  + compute  ~ kept free")
-    click.echo()
+        echo(_companion(companion))
+    echo(f"{'':6}# weights  = KV cache and states  + compute  ~ kept free")
+    echo()
     _print_choices(choices, model)
     if not request.on_cpu:
-        click.echo(_kept_free(request.budgets.margin_bytes, request.overhead_bytes))
-    click.echo(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
+        echo(_kept_free(request.budgets.margin_bytes, request.overhead_bytes))
+    echo(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
     for line in advice_for(best):
-        click.echo(line)
+        echo(line)
 
 
 def _headline(choice: "PlannedChoice", model: "PlannableModel") -> str:
@@ -112,11 +111,11 @@ def _split_words(tensor_split: tuple[int, ...]) -> str:
 def _print_context(choice: "PlannedChoice") -> None:
     settings = choice.settings
     if settings.n_parallel == 1:
-        click.echo(f"context {settings.n_ctx:,}")
+        echo(f"context {settings.n_ctx:,}")
     elif settings.kv_unified:
-        click.echo(f"context {settings.n_ctx:,} in all, shared by {settings.n_parallel} sequences")
+        echo(f"context {settings.n_ctx:,} in all, shared by {settings.n_parallel} sequences")
     else:
-        click.echo(
+        echo(
             f"context {settings.n_ctx:,} in all, {context_per_sequence(choice):,} for each of {settings.n_parallel} sequences"
         )
 
@@ -186,7 +185,7 @@ def _print_choices(choices: "tuple[PlannedChoice, ...]", model: "PlannableModel"
     header = ("profile", "file", "context", "KV", "layers on GPU", "experts on CPU", "GPU", "RAM", "tokens/s")
     print_table(header, rows, right=(1, 2, 4, 5, 6, 7, 8))
     if model.estimated_file_bytes:
-        click.echo("file sizes are without the vocabulary, which config.json does not hold")
+        echo("file sizes are without the vocabulary, which config.json does not hold")
 
 
 def advice_for(choice: "PlannedChoice") -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.output import echo
 from toolkit.cli.tables import print_table
 from toolkit.quant_profile import (
     EXAMPLE_MODELS,
@@ -77,10 +78,11 @@ def show(profile_name: str, model: str, imatrix: bool | None, as_json: bool) -> 
         emit_json("profile", _document(profile, example, choices) | {"model": model, "bits_per_weight": bits})
         return
     _print_rules(profile)
-    click.echo(f"\n{example.words} {'with' if has_imatrix else 'without'} an importance matrix:")
+    echo()
+    echo(f"{example.words} {'with' if has_imatrix else 'without'} an importance matrix:")
     for line in _type_lines(choices):
-        click.echo(f"  {line}")
-    click.echo(f"  {bits:.2f} bits per weight")
+        echo(f"  {line}")
+    echo(f"  {bits:.2f} bits per weight")
 
 
 @command.command()
@@ -94,7 +96,7 @@ def check(file: Path, as_json: bool) -> None:
         emit_json("profile-check", _summary(profile) | {"rules": len(profile.rules), "bits_per_weight": bits})
         return
     count = f"{len(profile.rules)} rule{'' if len(profile.rules) == 1 else 's'}"
-    click.echo(f"{file}: {profile.name} is good: {count}, {bits:.2f} bits per weight for a 7B Llama")
+    echo(f"{file}: {profile.name} is good: {count}, {bits:.2f} bits per weight for a 7B Llama")
 
 
 def _typical_bits_per_weight(profile: QuantProfile) -> float:
@@ -134,16 +136,15 @@ def _document(profile: QuantProfile, model: ExampleModel, choices: dict[str, Typ
 
 def _print_rules(profile: QuantProfile) -> None:
     need = "; needs an importance matrix" if profile.needs_imatrix else ""
-    click.echo(f"{profile.name}: {profile.summary or 'no summary'} ({profile.file_type_name}{need})\n")
+    echo(f"{profile.name}: {profile.summary or 'no summary'} ({profile.file_type_name}{need})")
+    echo()
     for number, rule in enumerate(profile.rules, 1):
-        click.echo(f"  {number:>2}. {describe_rule(rule)}")
+        echo(f"  {number:>2}. {describe_rule(rule)}")
     if profile.keep:
-        click.echo(
-            "  blocks and floats as the source has them; F16 for what has to be dequantized; for a source in BF16:"
-        )
-    click.echo(f"  {'else' if profile.rules else 'always':>3} {profile.default.name}")
+        echo("  blocks and floats as the source has them; F16 for what has to be dequantized; for a source in BF16:")
+    echo(f"  {'else' if profile.rules else 'always':>3} {profile.default.name}")
     if profile.quantize_all:
-        click.echo("  also for the small matrices that llama-quantize leaves alone")
+        echo("  also for the small matrices that llama-quantize leaves alone")
 
 
 def _type_lines(choices: dict[str, TypeChoice]) -> list[str]:

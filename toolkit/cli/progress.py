@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from toolkit.visible_text import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -19,7 +21,7 @@ def progress_bar(label: str, total: int, *, unit_bytes: bool = True) -> Iterator
         yield lambda _advance: None
         return
     with _bar(unit_bytes=unit_bytes) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(visible(label), total=total)
         yield lambda advance: bar.advance(task, advance)
 
 
@@ -30,9 +32,9 @@ def value_bar(label: str) -> Iterator[Tell]:
         yield lambda _done, _total, _value: None
         return
     with _bar(unit_bytes=False) as bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(visible(label), total=None)
         yield lambda done, total, value: bar.update(
-            task, completed=done, total=total, description=f"{label}  {value}".rstrip()
+            task, completed=done, total=total, description=visible(f"{label}  {value}".rstrip())
         )
 
 
@@ -41,5 +43,5 @@ def _bar(*, unit_bytes: bool) -> "Progress":
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     count = DownloadColumn(binary_units=True) if unit_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)

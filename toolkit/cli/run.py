@@ -9,6 +9,7 @@ import click
 
 from toolkit.cli.common import COUNT, emit_json, json_option, note
 from toolkit.cli.loading import Opened, devices_document, load_options, loading_options, opened
+from toolkit.cli.output import echo, echo_answer
 from toolkit.cli.places import warn_of_unused_gpu
 from toolkit.errors import InputError
 
@@ -61,13 +62,13 @@ def command(gguf: Path, **options: Any) -> None:
         for piece in generation:
             pieces.append(piece)
             if not options["as_json"]:
-                click.echo(piece, nl=False)
+                echo_answer(piece)
         assert generation.stats is not None
         if options["as_json"]:
             answer = {"model": str(gguf), "text": "".join(pieces)}
             emit_json("run", answer | document(generation.stats) | {"devices": devices_document(one)})
             return
-    click.echo()
+    echo()
     note(_words(generation.stats))
 
 

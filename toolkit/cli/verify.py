@@ -8,6 +8,7 @@ import click
 
 from toolkit.cli.common import emit_json, json_option
 from toolkit.cli.options import pre_option
+from toolkit.cli.output import echo
 from toolkit.cli.source import is_gguf, local_files_option, resolve_source, told
 from toolkit.errors import FidelityError
 
@@ -81,4 +82,4 @@ def _print_checks(verification: "Verification") -> None:
     for check in verification.checks:
         outcome = "" if check.outcome == "PASS" and check.observed == "equal" else f"; found: {check.observed}"
         evidence = f" ({check.evidence})" if check.evidence else ""
-        click.echo(f"{check.outcome:<7}  {check.name:<{width}}  {check.expected}{outcome}{evidence}")
+        echo(f"{check.outcome:<7}  {check.name:<{width}}  {check.expected}{outcome}{evidence}")

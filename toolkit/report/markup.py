@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from html import escape
 
+from toolkit.visible_text import visible
+
 
 class Html(str):
     """Text that is markup already."""
@@ -17,14 +19,18 @@ def element(tag: str, *children: str, **attributes: str | float | None) -> Html:
     """
     names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
     written = "".join(
-        f' {names[name]}="{escape(_plain(value))}"' for name, value in attributes.items() if value is not None
+        f' {names[name]}="{_escaped(_plain(value))}"' for name, value in attributes.items() if value is not None
     )
     return Html(f"<{tag}{written}>{joined(children)}</{tag}>")
 
 
 def joined(children: Iterable[str]) -> Html:
     """Return children one after the other."""
-    return Html("".join(child if isinstance(child, Html) else escape(child) for child in children))
+    return Html("".join(child if isinstance(child, Html) else _escaped(child) for child in children))
+
+
+def _escaped(text: str) -> str:
+    return escape(visible(text))
 
 
 def _plain(value: str | float) -> str:

@@ -9,6 +9,7 @@ from toolkit.comparison.rows import Comparison, Row
 from toolkit.report import words
 from toolkit.report.document import comparison_document
 from toolkit.units import format_size
+from toolkit.visible_text import visible
 
 _CSV_COLUMNS = (
     "name",
@@ -53,8 +54,10 @@ def csv_text(comparison: Comparison) -> str:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
-    # A spreadsheet takes what starts with one of these for a formula.
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    if not isinstance(value, str):
+        return value
+    # A spreadsheet takes what starts with one of these for a formula, blanks before it or not.
+    return f"'{visible(value)}" if value.lstrip().startswith(("=", "+", "-", "@")) else visible(value)
 
 
 def markdown_text(comparison: Comparison) -> str:
@@ -104,6 +107,6 @@ def _remarks(comparison: Comparison) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    for mark in ("\\", "|", "*", "_", "`", "<", "["):
+    for mark in ("\\", "|", "*", "_", "`", "<", "[", "&", "~", "$"):
         text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
