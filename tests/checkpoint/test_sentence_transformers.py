@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from toolkit.checkpoint.sentence_transformers import left_out_modules, pooling_metadata
+from toolkit.checkpoint.sentence_transformers import dense_folders, left_out_modules, pooling_metadata
 from toolkit.errors import CheckpointError
 
 MODULES = [
@@ -52,6 +52,14 @@ def test_a_missing_config_of_the_pooling_is_named(tmp_path):
     (tmp_path / "modules.json").write_text(json.dumps(MODULES), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"modules\.json names 1_Pooling/config\.json, which is missing"):
         pooling_metadata(tmp_path, "bert")
+
+
+@pytest.mark.parametrize("path", ["../2_Dense", "/2_Dense", "a/../../b", "..\\b"])
+def test_layers_outside_the_checkpoint_are_refused(path, tmp_path):
+    dense = [{"idx": 2, "path": path, "type": "sentence_transformers.models.Dense"}]
+    (tmp_path / "modules.json").write_text(json.dumps(MODULES + dense), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="outside the checkpoint directory"):
+        dense_folders(tmp_path)
 
 
 def test_layers_after_pooling_are_warned_of(tmp_path):

@@ -3,7 +3,7 @@
 Source: TextModel._try_set_pooling_type in llama.cpp's conversion/base.py.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from toolkit.errors import CheckpointError
@@ -37,17 +37,40 @@ def pooling_metadata(directory: Path, architecture: str) -> Metadata:
     return {f"{architecture}.pooling_type": uint32(_pooling_type(read_json_object(config), folder))}
 
 
-def left_out_modules(directory: Path) -> tuple[str, ...]:
-    """Return a warning if embeddings pass further layers after pooling, which are no part of the file."""
+def is_pooled(directory: Path) -> bool:
+    """Tell whether the checkpoint is an embedder: its embeddings are pooled, and nothing asks for next tokens."""
+    path = directory / MODULES
+    return path.is_file() and _pooling_folder(read_json(path)) is not None
+
+
+def dense_folders(directory: Path) -> tuple[str, ...]:
+    """Return the folders of the layers that embeddings pass after pooling, in their order.
+
+    Raises CheckpointError for one outside the checkpoint.
+    """
     path = directory / MODULES
     entries = _entries(read_json(path)) if path.is_file() else []
-    dense = [str(entry.get("path")) for entry in entries if str(entry.get("type", "")).endswith("Dense")]
+    folders = tuple(str(entry.get("path")) for entry in entries if str(entry.get("type", "")).endswith("Dense"))
+    outside = next((folder for folder in folders if not _is_inside(folder)), None)
+    if outside is not None:
+        raise CheckpointError(f"{MODULES} names {outside!r}, which is outside the checkpoint directory")
+    return folders
+
+
+def left_out_modules(directory: Path) -> tuple[str, ...]:
+    """Return a warning if embeddings pass further layers after pooling, which are no part of the file."""
+    dense = dense_folders(directory)
     if not dense:
         return ()
     return (
         f"{', '.join(dense)}: layers after pooling, left out as llama.cpp's converter does by default; "
-        "embeddings are those before them",
+        "embeddings are those before them (--dense-modules takes them along where llama.cpp runs them)",
     )
+
+
+def _is_inside(folder: str) -> bool:
+    path = PurePosixPath(folder)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in folder
 
 
 def _entries(modules: Any) -> list[dict[str, Any]]:

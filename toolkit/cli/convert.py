@@ -33,6 +33,12 @@ Examples:
     metavar="KEY=VALUE|FILE",
     help="general.* key such as author, license, base_model, or a JSON file of them; repeatable.",
 )
+@click.option(
+    "--dense-modules",
+    "--sentence-transformers-dense-modules",
+    is_flag=True,
+    help="Of an embedder, include the layers after pooling (EmbeddingGemma).",
+)
 @converter_options
 @local_files_option
 @conversion_options
@@ -42,6 +48,7 @@ def command(
     pre: str | None,
     model_name: str | None,
     metadata: tuple[str, ...],
+    dense_modules: bool,
     local_files_only: bool,
     converter: Path | None,
     converter_python: str,
@@ -63,7 +70,7 @@ def command(
     directory = resolve(source, local_files_only=local_files_only)
     _keep_the_source(directory, output)
     if converter is None:
-        model = source_from_checkpoint(directory, pre, overrides=overrides)
+        model = source_from_checkpoint(directory, pre, overrides=overrides, dense_modules=dense_modules)
     else:
         model = source_from_converter(directory, output, converter, converter_python)
     run_conversion(model, output, ConversionRequest(**options))

@@ -43,7 +43,7 @@ def command(
     from toolkit.cli.progress import progress_bar
     from toolkit.verify import VerifyOptions, verify
 
-    origin = _origin(resolve_source(source, local_files_only=local_files_only), pre)
+    origin = _origin(resolve_source(source, local_files_only=local_files_only), pre, file)
     with progress_bar("comparing weights", len(origin.model.tensors), unit_bytes=False) as advance:
         verification = verify(file, origin, VerifyOptions(full, not no_run, advance))
     if as_json:
@@ -55,16 +55,19 @@ def command(
         raise FidelityError(f"{file} is not what {source} says: {names}")
 
 
-def _origin(source: Path, pre: str | None) -> "Origin":
+def _origin(source: Path, pre: str | None, output: Path) -> "Origin":
     from toolkit.gguf.reader import read_gguf
     from toolkit.sources.gguf_source import source_from_gguf
     from toolkit.sources.hf_source import source_from_checkpoint
+    from toolkit.sources.pooling import NAMES as DENSE_NAMES
     from toolkit.verify import Origin
 
     if is_gguf(source):
         file = read_gguf(source)
         return Origin(source_from_gguf(file.path, allow_requantize=True), file.path)
-    return Origin(told(source_from_checkpoint(source, pre)), source)
+    # Whether layers after pooling are part of a file is for whoever makes it to choose.
+    dense_modules = f"{DENSE_NAMES[0]}.weight" in read_gguf(output).tensors
+    return Origin(told(source_from_checkpoint(source, pre, dense_modules=dense_modules)), source)
 
 
 def document(file: Path, source: str, verification: "Verification") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from toolkit.architectures.rope import check_rope_type, without_dynamic_scaling
 from toolkit.architectures.shortfalls import shortfalls
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise, text_part
-from toolkit.checkpoint.sentence_transformers import left_out_modules, pooling_metadata
+from toolkit.checkpoint.sentence_transformers import is_pooled
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.format import QUANTIZATION_VERSION, uint32
@@ -26,6 +26,7 @@ from toolkit.quantized_sources.opening import open_quantized
 from toolkit.sources.metadata_overrides import NO_OVERRIDES, MetadataOverrides
 from toolkit.sources.model_card import count_parameters, general_metadata
 from toolkit.sources.model_traits import model_traits
+from toolkit.sources.pooling import read_pooling
 from toolkit.sources.reranker import role_of
 from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.sources.tensor_names import canonical_names, layers_present
@@ -36,11 +37,16 @@ _PREDICTION_LAYER = re.compile(r"mtp\.layers\.(\d+)\.")
 
 
 def source_from_checkpoint(
-    directory: Path, pre: str | None = None, *, overrides: MetadataOverrides = NO_OVERRIDES
+    directory: Path,
+    pre: str | None = None,
+    *,
+    overrides: MetadataOverrides = NO_OVERRIDES,
+    dense_modules: bool = False,
 ) -> ModelSource:
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
 
-    `overrides` count more than what its files say of name and authorship.
+    `overrides` count more than what its files say of name and authorship. With `dense_modules` the layers that an
+    embedding passes after pooling are part of it.
 
     Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
     """
@@ -62,12 +68,11 @@ def source_from_checkpoint(
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
     general = general_metadata(directory.resolve(), architecture.name, count, overrides)
     own |= {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
-    own |= pooling_metadata(directory, architecture.name) if architecture.pools else {}
-    unread_modules = left_out_modules(directory) if architecture.pools else ()
+    pooling = read_pooling(directory, architecture, found.config, dense_modules=dense_modules)
     return ModelSource(
         name=general.stem,
-        metadata=general.metadata | own | matching.metadata | tokenizer.metadata | role.metadata,
-        tensors=tensors,
+        metadata=general.metadata | own | pooling.metadata | matching.metadata | tokenizer.metadata | role.metadata,
+        tensors=(*pooling.tensors, *tensors),
         traits=traits,
         keeps_types=False,
         quantization=checkpoint.quantization,
@@ -79,7 +84,7 @@ def source_from_checkpoint(
             *found.warnings,
             *shortfalls(found.config, own),
             *tokenizer.warnings,
-            *unread_modules,
+            *pooling.warnings,
             *found.summary,
         ),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
@@ -109,6 +114,9 @@ def _reconciled(checkpoint: Checkpoint, architecture: Architecture, config: Mode
     renamed = _renamed(architecture, config, named.tensors)
     tensors, warnings = _one_output(renamed, config, naming)
     tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - tensors.keys()}
+    if architecture.pools and naming.output_tensor not in tensors and is_pooled(checkpoint.directory):
+        # Nothing is predicted, so that a head which was never stored is not missing.
+        config = config.with_values(tie_word_embeddings=True)
     config, vocabulary_warnings = _vocabulary_from_rows(config, tensors, naming)
     config, rope_warnings = without_dynamic_scaling(config, architecture.rope_types)
     check_rope_type(config, architecture.rope_types)
