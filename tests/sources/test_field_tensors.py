@@ -97,6 +97,35 @@ def test_names_of_two_styles_are_refused(old, tmp_path):
     refused(directory, TensorError, "named otherwise|two styles of naming|is missing")
 
 
+WRAPPED = {
+    "": "_orig_mod.",
+    "model.": "model._fsdp_wrapped_module.",
+    "model.layers.0.": "model.layers.0._checkpoint_wrapped_module._orig_mod.",
+    "model.layers.1.mlp.": "model.layers.1.mlp.module.",
+    "lm_head.": "module.lm_head.module.",
+}
+
+
+@pytest.mark.parametrize("old", WRAPPED)
+def test_the_wrappers_of_training_are_taken_out_wherever_they_stand(old, tmp_path):
+    wrapped = file_of("llama3", tmp_path / "a", lambda checkpoint: checkpoint.rename(old, WRAPPED[old]))
+    assert wrapped == file_of("llama3", tmp_path / "b")
+
+
+def test_a_tensor_with_a_wrapper_and_without_is_refused(tmp_path):
+    def doubled(checkpoint):
+        checkpoint.tensors[f"_orig_mod.{FIRST_Q}"] = checkpoint.tensors[FIRST_Q]
+
+    refused(changed_case("llama3", tmp_path, doubled), TensorError, f"{FIRST_Q} and _orig_mod.{FIRST_Q} are the same")
+
+
+def test_a_word_that_only_contains_a_wrapper_stays(tmp_path):
+    def renamed(checkpoint):
+        checkpoint.rename("model.layers.0.mlp.", "model.layers.0.mlp.my_module.")
+
+    refused(changed_case("llama3", tmp_path, renamed), TensorError, "mlp.gate_proj.weight is missing")
+
+
 def test_the_same_tensor_under_two_names_is_refused(tmp_path):
     def doubled(checkpoint):
         checkpoint.tensors["language_model.lm_head.weight"] = checkpoint.tensors[OUTPUT]

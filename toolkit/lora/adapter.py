@@ -10,6 +10,7 @@ from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.checkpoint.torch_reader import read_torch
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.lora.settings import MERGE, LoraSettings, read_settings
+from toolkit.sources.tensor_names import without_wrappers
 
 WEIGHTS: dict[str, Callable[[Path], Mapping[str, CheckpointTensor]]] = {
     "adapter_model.safetensors": read_safetensors,
@@ -66,10 +67,11 @@ def read_adapter(directory: Path) -> Adapter:
 def _pairs(tensors: Mapping[str, CheckpointTensor]) -> dict[str, LoraPair]:
     sides: dict[str, dict[str, CheckpointTensor]] = {}
     others = []
-    for name, tensor in tensors.items():
-        match = _LORA.fullmatch(name.removeprefix(_PREFIX))
+    for stored, name in without_wrappers(tensors).items():
+        tensor, bare = tensors[stored], name.removeprefix(_PREFIX)
+        match = _LORA.fullmatch(bare)
         if match is None:
-            others.append(name.removeprefix(_PREFIX))
+            others.append(bare)
         elif sides.setdefault(match["module"], {}).setdefault(match["side"], tensor) is not tensor:
             raise TensorError(
                 f"{match['module']} has two lora_{match['side']}; save each adapter to a directory of its own"

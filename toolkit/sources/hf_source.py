@@ -29,7 +29,7 @@ from toolkit.sources.model_traits import model_traits
 from toolkit.sources.pooling import read_pooling
 from toolkit.sources.reranker import role_of
 from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
-from toolkit.sources.tensor_names import canonical_names, layers_present
+from toolkit.sources.tensor_names import canonical_names, layers_present, unwrapped
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
 from toolkit.units import format_size
 
@@ -50,7 +50,7 @@ def source_from_checkpoint(
 
     Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
     """
-    stored = open_checkpoint(directory)
+    stored = unwrapped(open_checkpoint(directory))
     config = normalise(stored.config)
     with naming_bad_values(config):
         architecture, notes = find_architecture(config)

@@ -5,9 +5,10 @@ The same weights are published under `model.layers…`, bare `layers…`, or ins
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.architectures.base import Naming
+from toolkit.checkpoint.checkpoint import Checkpoint
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import TensorError
 
@@ -22,6 +23,10 @@ _BETWEEN = (
 MULTIMODAL = re.compile(rf"(.*\.)?({_SEEING}|{_HEARING}|{_BETWEEN})\..*|(.*\.)?(image_newline|view_seperator)")
 """what stands beside a language model, by the names that models of all kinds give to it"""
 MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")
+_WRAPPER = re.compile(
+    r"(?<![^.])(_orig_mod|module|_checkpoint_wrapped_module|_fsdp_wrapped_module|_fpw_module|_forward_module)\."
+)
+"""what torch.compile, DistributedDataParallel, activation checkpointing and FSDP put around a module"""
 _ADAPTER = re.compile(r"(.*)\.(base_layer|lora_[AB]|lora_embedding_[AB]|modules_to_save|original_module)\b.*")
 
 
@@ -31,6 +36,37 @@ class NamedTensors:
 
     tensors: dict[str, CheckpointTensor]
     left_out: dict[str, str]
+
+
+def without_wrappers(names: Iterable[str]) -> dict[str, str]:
+    """Return names -> names without the words that training wraps around modules; they name none, wherever they stand.
+
+    Raises TensorError if two names become one.
+    """
+    bare: dict[str, str] = {}
+    for name in names:
+        first = bare.setdefault(_WRAPPER.sub("", name), name)
+        if first != name:
+            raise TensorError(f"{first} and {name} are the same tensor, with a training wrapper's name and without")
+    return {name: result for result, name in bare.items()}
+
+
+def unwrapped(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with its tensors under names without the wrappers of training.
+
+    Raises TensorError as `without_wrappers` does.
+    """
+    names = without_wrappers((*checkpoint.tensors, *checkpoint.lost))
+    changed = [name for name, bare in names.items() if name != bare]
+    if not changed:
+        return checkpoint
+    words = sorted({match[1] for name in changed for match in _WRAPPER.finditer(name)})
+    return replace(
+        checkpoint,
+        tensors={names[name]: replace(tensor, name=names[name]) for name, tensor in checkpoint.tensors.items()},  # type: ignore[type-var]  # tensors are dataclasses
+        lost={names[name]: file for name, file in checkpoint.lost.items()},
+        notes=(*checkpoint.notes, f"took {', '.join(words)} out of the names of {len(changed)} tensors"),
+    )
 
 
 def canonical_names(tensors: Mapping[str, CheckpointTensor], naming: Naming) -> NamedTensors:
