@@ -4,8 +4,9 @@ import json
 import os
 import shutil
 
+import numpy
 import pytest
-from editable_checkpoint import edit_case
+from editable_checkpoint import edit_case, read_safetensors, write_safetensors
 from hub_server import Hub, serve
 from lora_adapters import AdapterShape, make_adapter
 
@@ -53,3 +54,31 @@ def test_adapter_and_base_may_be_on_the_hub_and_of_the_base_only_the_config_is_f
     assert hub.served["adapter_model.safetensors"] == (adapter / "adapter_model.safetensors").stat().st_size
     assert hub.served.keys() == {"adapter_model.safetensors", "adapter_config.json", "config.json", "tokenizer.json"}
     assert read_gguf(tmp_path / "a.gguf").metadata["general.name"].value == "Adapter"
+
+
+def test_whole_weights_beside_the_pairs_stop_the_command_unless_they_are_left_out(base, run_command, tmp_path):
+    adapter = adapter_of(base, tmp_path, base_model_name_or_path=str(base.directory))
+    file = adapter / "adapter_model.safetensors"
+    norm = ("F32", numpy.ones(256, "f4"))
+    write_safetensors(file, read_safetensors(file) | {"base_model.model.model.norm.weight": norm})
+    refused = run_command("convert-lora", adapter, tmp_path / "a.gguf")
+    assert (refused.returncode, "replaces whole weights (model.norm)" in refused.stderr) == (2, True)
+    assert not (tmp_path / "a.gguf").exists()
+    done = run_command("convert-lora", adapter, tmp_path / "a.gguf", "--leave-out-whole-weights", "--json")
+    assert (done.returncode, json.loads(done.stdout)["left_out"]) == (0, ["model.norm"])
+    assert "left out whole weights, which llama.cpp cannot apply: model.norm" in done.stderr
+
+
+def test_an_adapter_of_mlx_is_told_apart_and_converted(base, run_command, tmp_path):
+    (tmp_path / "mlx").mkdir()
+    config = {"fine_tune_type": "lora", "model": str(base.directory), "lora_parameters": {"rank": 2, "scale": 10.0}}
+    (tmp_path / "mlx" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    module = "model.layers.1.self_attn.o_proj"
+    a, b = numpy.ones((256, 2), "f4"), numpy.ones((2, 256), "f4")
+    write_safetensors(
+        tmp_path / "mlx" / "adapters.safetensors", {f"{module}.lora_a": ("F32", a), f"{module}.lora_b": ("F32", b)}
+    )
+    given = run_command("convert", tmp_path / "mlx", tmp_path / "x.gguf")
+    assert (given.returncode, f"is a LoRA adapter of {base.directory}" in given.stderr) == (2, True)
+    done = run_command("convert-lora", tmp_path / "mlx", tmp_path / "x.gguf", "--json")
+    assert (done.returncode, json.loads(done.stdout)["alpha"]) == (0, 20.0), done.stderr

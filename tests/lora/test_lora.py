@@ -32,6 +32,9 @@ SHAPES = {
     "gemma3": AdapterShape((*ATTENTION, *MLP)),
     "mixtral": AdapterShape((*ATTENTION, *EXPERTS)),
     "phi3": AdapterShape(("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
+    "qwen3_5": AdapterShape(
+        (*ATTENTION, *MLP, "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "linear_attn.out_proj")
+    ),
 }
 """Adapted modules by case; tests/golden/README.md says how the golden file was made of them."""
 

@@ -14,7 +14,7 @@ from toolkit.errors import CheckpointError
 from toolkit.json_files import read_json_object, refuse_lfs_pointer
 
 INDEX = "model.safetensors.index.json"
-ADAPTER_MARKS = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_MARKS = ("adapter_config.json", "adapter_model.safetensors", "adapters.safetensors")
 _NOT_YET = (
     ("*.bin", "PyTorch .bin files, but no pytorch_model.bin"),
     ("*.pt", "PyTorch .pt weights"),
@@ -136,7 +136,8 @@ def _adapter(directory: Path) -> str | None:
 
 def _adapter_base(directory: Path) -> str:
     file = directory / ADAPTER_MARKS[0]
-    base = read_json_object(file).get("base_model_name_or_path") if file.is_file() else None
+    config = read_json_object(file) if file.is_file() else {}
+    base = config.get("base_model_name_or_path", config.get("model"))
     return base if isinstance(base, str) else "an unnamed model"
 
 

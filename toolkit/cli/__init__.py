@@ -20,7 +20,7 @@ COMMANDS = {
     "fit": "Convert to the best file that fits a VRAM budget, and measure it.",
     "plan": "Show the memory that a model takes, and the split that fits.",
     "convert": "Convert a Hugging Face checkpoint to GGUF in one pass.",
-    "convert-lora": "Convert a PEFT adapter to GGUF.",
+    "convert-lora": "Convert an adapter of PEFT or MLX to GGUF.",
     "quantize": "Requantize a GGUF file with a profile.",
     "verify": "Prove that a GGUF file still is its source.",
     "merge": "Join the files of a split model.",

@@ -1,4 +1,4 @@
-"""`convert-lora`: a PEFT adapter to the GGUF file that llama.cpp adds to a model when it loads it."""
+"""`convert-lora`: an adapter of PEFT or MLX to the GGUF file that llama.cpp adds to a model when it loads it."""
 
 import time
 from pathlib import Path
@@ -35,20 +35,28 @@ Examples:
     show_default=True,
     help="Of the matrices.",
 )
+@click.option(
+    "--leave-out-whole-weights",
+    is_flag=True,
+    help="Go on without the whole weights (norms, a saved lm_head) that it has beside its matrices.",
+)
 @force_option
 @local_files_option
 @json_option
 def command(source: str, output: Path | None, base: str | None, **options: Any) -> None:
-    """Convert the PEFT adapter ADAPTER (a directory, or a repository on the hub) for llama.cpp's --lora.
+    """Convert ADAPTER, an adapter of PEFT or MLX (a directory, or a repository on the hub), for llama.cpp's --lora.
 
     Of the base (a directory, a config.json, or a model on the hub) only the config is needed.
     """
     from toolkit.conversion.convert import ConversionOptions, write_gguf
-    from toolkit.lora import plan_adapter, read_adapter
+    from toolkit.lora import listed, plan_adapter, read_adapter
     from toolkit.verify.file_check import check_written
 
     local = options["local_files_only"]
-    adapter = read_adapter(resolve_source(source, local_files_only=local))
+    directory = resolve_source(source, local_files_only=local)
+    adapter = read_adapter(directory, leave_out_whole=options["leave_out_whole_weights"])
+    if adapter.left_out:
+        warn(f"left out whole weights, which llama.cpp cannot apply: {listed(adapter.left_out)}")
     config = resolve_config(base or _named_base(adapter), local_files_only=local)
     plan, general = plan_adapter(adapter, config, options["type_"])
     for message in general.warnings:
@@ -56,7 +64,11 @@ def command(source: str, output: Path | None, base: str | None, **options: Any) 
     path = output or Path(f"{general.stem}-{plan.profile.name}-LoRA.gguf")
     started = time.perf_counter()
     write_gguf(plan, path, ConversionOptions(force=options["force"], check=check_written))
-    _report(plan, path, time.perf_counter() - started, as_json=options["as_json"])
+    seconds = time.perf_counter() - started
+    if options["as_json"]:
+        emit_json("convert-lora", _document(plan, path, seconds) | {"left_out": list(adapter.left_out)})
+    else:
+        _report(plan, path, seconds)
 
 
 def _named_base(adapter: "Adapter") -> str:
@@ -68,25 +80,24 @@ def _named_base(adapter: "Adapter") -> str:
     return adapter.settings.base
 
 
-def _report(plan: "ConversionPlan", path: Path, seconds: float, *, as_json: bool) -> None:
+def _document(plan: "ConversionPlan", path: Path, seconds: float) -> dict[str, Any]:
+    return {
+        "output": str(path),
+        "file_bytes": plan.file_bytes,
+        "architecture": plan.metadata["general.architecture"].value,
+        "alpha": plan.metadata["adapter.lora.alpha"].value,
+        "seconds": seconds,
+        "tensors": [
+            {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
+            for tensor in plan.tensors
+        ],
+    }
+
+
+def _report(plan: "ConversionPlan", path: Path, seconds: float) -> None:
     from toolkit.units import format_duration, format_size
 
-    metadata = plan.metadata
-    alpha, architecture = (metadata[key].value for key in ("adapter.lora.alpha", "general.architecture"))
-    if as_json:
-        document = {
-            "output": str(path),
-            "file_bytes": plan.file_bytes,
-            "architecture": architecture,
-            "alpha": alpha,
-            "seconds": seconds,
-            "tensors": [
-                {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
-                for tensor in plan.tensors
-            ],
-        }
-        emit_json("convert-lora", document)
-        return
+    alpha, architecture = (plan.metadata[key].value for key in ("adapter.lora.alpha", "general.architecture"))
     echo(
         f"wrote {path} ({format_size(plan.file_bytes)}) for {architecture}: {len(plan.tensors) // 2} weights, "
         f"alpha {alpha:g}, in {format_duration(seconds)}"

@@ -1,7 +1,7 @@
-"""A PEFT adapter directory: its settings and its pairs of matrices, indexed but not read."""
+"""An adapter directory of PEFT or MLX: its settings and its pairs of matrices, indexed but not read."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,9 @@ from toolkit.checkpoint.safetensors_reader import read_safetensors
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.checkpoint.torch_reader import read_torch
 from toolkit.errors import CheckpointError, TensorError
-from toolkit.lora.settings import MERGE, LoraSettings, read_settings
+from toolkit.gguf.rows import RowSource
+from toolkit.lora import mlx
+from toolkit.lora.settings import MERGE, LoraSettings, peft_settings, read_config
 from toolkit.sources.tensor_names import without_wrappers
 
 WEIGHTS: dict[str, Callable[[Path], Mapping[str, CheckpointTensor]]] = {
@@ -28,9 +30,9 @@ class LoraPair:
     Of an embedding [vocabulary, width] it is the transpose of that.
     """
 
-    a: CheckpointTensor
+    a: RowSource
     """[rank, inputs], of an embedding [rank, vocabulary]"""
-    b: CheckpointTensor
+    b: RowSource
     """[outputs, rank], of an embedding [width, rank]"""
 
     @property
@@ -46,52 +48,82 @@ class Adapter:
     directory: Path
     settings: LoraSettings
     pairs: dict[str, LoraPair]
+    left_out: tuple[str, ...] = ()
+    """modules of which the adapter replaces whole weights, where these are left out"""
 
 
-def read_adapter(directory: Path) -> Adapter:
-    """Index a PEFT adapter.
+_Sides = Iterator[tuple[str, str, RowSource]]
+"""module, A or B, and the rows of that matrix"""
+
+
+def read_adapter(directory: Path, *, leave_out_whole: bool = False) -> Adapter:
+    """Index an adapter; with `leave_out_whole`, without the whole weights that it has beside its pairs.
 
     Raises CheckpointError if files are missing or damaged, ConfigError for a kind of adapter that llama.cpp does not
     apply, TensorError for tensors that are no pair of matrices.
     """
-    settings = read_settings(directory)
-    file = next((name for name in WEIGHTS if (directory / name).is_file()), None)
-    if file is None:
-        raise CheckpointError(f"{directory} has neither {' nor '.join(WEIGHTS)}; give the directory of a PEFT adapter")
-    pairs = _pairs(WEIGHTS[file](directory / file))
+    config = read_config(directory)
+    if mlx.is_mlx(config):
+        settings = mlx.mlx_settings(config)
+        _, tensors = _tensors(directory, {mlx.WEIGHTS: read_safetensors})
+        return Adapter(directory, settings, _pairs(mlx.mlx_sides(tensors, settings.rank)))
+    settings = peft_settings(config)
+    file, tensors = _tensors(directory, WEIGHTS)
+    others = [name for name in tensors if _LORA.fullmatch(name) is None]
+    whole = _whole_weights(others, leave_out=leave_out_whole)
+    pairs = _pairs(_sides(tensors))
     if not pairs:
         raise TensorError(f"{file} holds no lora_A and lora_B matrices")
-    return Adapter(directory, settings, pairs)
+    return Adapter(directory, settings, pairs, whole)
 
 
-def _pairs(tensors: Mapping[str, CheckpointTensor]) -> dict[str, LoraPair]:
-    sides: dict[str, dict[str, CheckpointTensor]] = {}
-    others = []
-    for stored, name in without_wrappers(tensors).items():
-        tensor, bare = tensors[stored], name.removeprefix(_PREFIX)
-        match = _LORA.fullmatch(bare)
-        if match is None:
-            others.append(bare)
-        elif sides.setdefault(match["module"], {}).setdefault(match["side"], tensor) is not tensor:
-            raise TensorError(
-                f"{match['module']} has two lora_{match['side']}; save each adapter to a directory of its own"
-            )
-    _refuse_others(others)
-    return {module: _pair(module, found) for module, found in sides.items()}
+def _tensors(
+    directory: Path, readers: Mapping[str, Callable[[Path], Mapping[str, CheckpointTensor]]]
+) -> tuple[str, dict[str, CheckpointTensor]]:
+    """Return the file of weights, and its tensors by the names that the base gives to modules."""
+    file = next((name for name in readers if (directory / name).is_file()), None)
+    if file is None:
+        lacking = f"{'neither' if len(readers) > 1 else 'no'} {' nor '.join(readers)}"
+        raise CheckpointError(f"{directory} has {lacking}; give the directory of an adapter")
+    stored = readers[file](directory / file)
+    return file, {bare.removeprefix(_PREFIX): stored[name] for name, bare in without_wrappers(stored).items()}
 
 
-def _refuse_others(names: list[str]) -> None:
+def _sides(tensors: Mapping[str, CheckpointTensor]) -> _Sides:
+    for name, tensor in tensors.items():
+        match = _LORA.fullmatch(name)
+        if match is not None:
+            yield match["module"], match["side"], tensor.rows()
+
+
+def _pairs(sides: _Sides) -> dict[str, LoraPair]:
+    found: dict[str, dict[str, RowSource]] = {}
+    for module, side, rows in sides:
+        if found.setdefault(module, {}).setdefault(side, rows) is not rows:
+            raise TensorError(f"{module} has two lora_{side}; save each adapter to a directory of its own")
+    return {module: _pair(module, both) for module, both in found.items()}
+
+
+def _whole_weights(names: Sequence[str], *, leave_out: bool) -> tuple[str, ...]:
+    """Return the modules whose whole weights are among other tensors than pairs; refuses what may not be left out."""
     magnitudes = [name for name in names if "lora_magnitude_vector" in name]
     if magnitudes:
         raise TensorError(f"{magnitudes[0]}: the adapter is DoRA, which llama.cpp cannot apply: {MERGE}")
-    if not names:
-        return
     modules = sorted({match["module"] if (match := _FULL.fullmatch(name)) else name for name in names})
-    listed = ", ".join(modules[:5]) + (f" and {len(modules) - 5} more" if len(modules) > 5 else "")
-    raise TensorError(f"the adapter replaces whole weights ({listed}), which llama.cpp cannot apply: {MERGE}")
+    if not modules or (leave_out and not any(".lora_" in name for name in names)):
+        return tuple(modules)
+    raise TensorError(
+        f"the adapter replaces whole weights ({listed(modules)}), which llama.cpp cannot apply: {MERGE}, or leave them out "
+        "(--leave-out-whole-weights)"
+    )
 
 
-def _pair(module: str, sides: Mapping[str, CheckpointTensor]) -> LoraPair:
+def listed(modules: Sequence[str]) -> str:
+    """Return the first names of some, and how many more there are."""
+    return ", ".join(modules[:5]) + (f" and {len(modules) - 5} more" if len(modules) > 5 else "")
+
+
+def _pair(module: str, sides: Mapping[str, RowSource]) -> LoraPair:
     missing = next((side for side in "AB" if side not in sides), None)
     if missing is not None:
         raise TensorError(f"{module} has no lora_{missing}; the adapter is damaged")

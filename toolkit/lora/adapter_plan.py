@@ -9,7 +9,7 @@ from pathlib import Path
 from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, TensorRule
 from toolkit.architectures.dimensions import dimension
-from toolkit.architectures.row_sources import SelectedRows, Transposed
+from toolkit.architectures.row_sources import SelectedColumns, SelectedRows, Transposed
 from toolkit.architectures.transforms import scaled, stacked
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
@@ -23,7 +23,7 @@ from toolkit.lora.settings import MERGE, LoraSettings
 from toolkit.quant_profile import load_profile
 from toolkit.sources.model_card import General, ParameterCount, general_metadata
 from toolkit.sources.tensor_matching import Instance, instances
-from toolkit.sources.tensor_names import MULTIMODAL
+from toolkit.sources.tensor_names import MULTI_TOKEN_PREDICTION, MULTIMODAL
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class _Base:
         naming = self.architecture.naming
         if MULTIMODAL.fullmatch(f"{module}.weight"):
             raise TensorError(f"{module} belongs to the vision or audio part; llama.cpp adapts the language model only")
+        if MULTI_TOKEN_PREDICTION.fullmatch(f"{module}.weight"):
+            return self.architecture.renamed(f"{module.removeprefix('model.')}.weight", self.config)
         block = re.fullmatch(rf"(?:.*\.)?({naming.blocks}\.\d+\..+)", module)
         if block:
             return self.architecture.renamed(f"model.{block[1]}.weight", self.config)
@@ -140,8 +142,7 @@ def _matrices(
         _check_shapes(one, instance.rule, base.config, embedding=instance.target == EMBEDDING)
     if len({one.pair.rank for one in named}) > 1:
         raise TensorError(f"the adapter's ranks differ among the experts of {instance.target}; {MERGE}")
-    first = tuple(one.pair.a.rows() for one in named)
-    second = tuple(_moved(one, instance.rule, base, settings) for one in named)
+    first, second = zip(*(_moved(one, instance.rule, base, settings) for one in named), strict=True)
     stack = "{expert}" in instance.rule.source
     a, b = (stacked(first), stacked(second)) if stack else (first[0], second[0])
     # llama.cpp looks tokens up in A as it does in an embedding.
@@ -160,21 +161,27 @@ def _check_shapes(named: _Named, rule: TensorRule, config: ModelConfig, *, embed
         )
 
 
-def _moved(named: _Named, rule: TensorRule, base: _Base, settings: LoraSettings) -> RowSource:
-    """Return B with its rows where the base's rows go, times what llama.cpp's alpha / rank is short of."""
-    rows = named.pair.b.rows()
+def _moved(named: _Named, rule: TensorRule, base: _Base, settings: LoraSettings) -> tuple[RowSource, RowSource]:
+    """Return A with its columns where the base's columns go, and B with its rows where the base's rows go.
+
+    B is multiplied with what llama.cpp's alpha / rank is short of.
+    """
+    columns, rows = named.pair.a, named.pair.b
     factor = settings.scale(named.module, named.pair.rank) * named.pair.rank / settings.file_alpha
     if not math.isclose(factor, 1.0, rel_tol=1e-9):
         rows = scaled(rows, factor)
     if rule.transform is None:
-        return rows
+        return columns, rows
     moved = rule.transform(rows, base.config)
-    if not isinstance(moved, SelectedRows) or moved.shape[1:] != rows.shape[1:]:
-        raise TensorError(
-            f"{named.module}: what {base.architecture.name} does to this weight is more than an order of rows, "
-            f"which an adapter cannot follow: {MERGE}"
-        )
-    return moved
+    if isinstance(moved, SelectedRows) and moved.shape[1:] == rows.shape[1:]:
+        return columns, moved
+    moved = rule.transform(columns, base.config)
+    if isinstance(moved, SelectedColumns) and moved.source is columns and moved.shape == columns.shape:
+        return moved, rows
+    raise TensorError(
+        f"{named.module}: what {base.architecture.name} does to this weight is more than an order of rows or of columns, "
+        f"which an adapter cannot follow: {MERGE}"
+    )
 
 
 def _adapter_metadata(settings: LoraSettings) -> Metadata:

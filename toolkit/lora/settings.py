@@ -13,12 +13,17 @@ from toolkit.json_files import read_json_object
 
 CONFIG = "adapter_config.json"
 MERGE = "merge it into its base (merge_and_unload) and convert the result"
+_CHANGING_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""beginnings of init_lora_weights that take what the adapter starts with out of the base's weights (peft 0.21, tuners/lora)"""
 _UNSUPPORTED = {
     "use_dora": "DoRA, which scales whole rows of the weights",
     "fan_in_fan_out": "for transposed weights",
     "layer_replication": "for a base whose layers are repeated",
     "lora_bias": "with biases of its own",
     "use_qalora": "QA-LoRA",
+    "use_bdlora": "of blocks along a diagonal",
+    "arrow_config": "one of several, among which a router chooses",
+    "kasa_config": "KaSA, which changes the base's own weights",
 }
 """Key of adapter_config.json that says what llama.cpp does not do -> what the adapter is then."""
 
@@ -50,21 +55,28 @@ class LoraSettings:
         return alpha / math.sqrt(rank) if self.rank_stabilized else alpha / rank
 
 
-def read_settings(directory: Path) -> LoraSettings:
+def read_config(directory: Path) -> dict[str, Any]:
     """Read adapter_config.json.
 
-    Raises CheckpointError if it is absent or malformed, ConfigError if llama.cpp cannot apply such an adapter.
+    Raises CheckpointError if it is absent or malformed.
     """
     file = directory / CONFIG
     if not file.is_file():
-        raise CheckpointError(f"{directory} has no {CONFIG}; give the directory of a PEFT adapter")
-    config = read_json_object(file)
+        raise CheckpointError(f"{directory} has no {CONFIG}; give the directory of a PEFT or MLX adapter")
+    return read_json_object(file)
+
+
+def peft_settings(config: Mapping[str, Any]) -> LoraSettings:
+    """Return what PEFT's adapter_config.json says.
+
+    Raises ConfigError if llama.cpp cannot apply such an adapter.
+    """
     _refuse_unsupported(config)
     base = config.get("base_model_name_or_path")
     return LoraSettings(
         base=base if isinstance(base, str) and base else None,
-        rank=int(_positive(config, "r")),
-        alpha=_positive(config, "lora_alpha"),
+        rank=int(positive(config, "r")),
+        alpha=positive(config, "lora_alpha"),
         alphas=_alphas(config.get("alpha_pattern") or {}),
         rank_stabilized=bool(config.get("use_rslora")),
         invocation_tokens=_invocation_tokens(config),
@@ -78,11 +90,22 @@ def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     found = next((what for key, what in _UNSUPPORTED.items() if config.get(key)), None)
     if found is not None:
         raise ConfigError(f"{CONFIG}: the adapter is {found}; llama.cpp cannot apply it: {MERGE}")
+    started = config.get("init_lora_weights")
+    if isinstance(started, str) and started.lower().startswith(_CHANGING_THE_BASE):
+        raise ConfigError(
+            f"{CONFIG}: init_lora_weights is {started!r}, which changes the base's own weights, so that on the base as it is "
+            "published the adapter is wrong: save it as plain LoRA (save_pretrained with "
+            f"path_initial_model_for_weight_conversion), or {MERGE}"
+        )
     if config.get("bias", "none") != "none":
         raise ConfigError(f"{CONFIG}: bias is {config['bias']!r}; llama.cpp applies no biases of adapters: {MERGE}")
 
 
-def _positive(config: Mapping[str, Any], key: str) -> float:
+def positive(config: Mapping[str, Any], key: str) -> float:
+    """Return a number above 0.
+
+    Raises ConfigError if it is something else, or absent.
+    """
     value = config.get(key)
     if not is_number(value) or not value > 0:  # type: ignore[operator]  # is_number has looked
         raise ConfigError(f"{CONFIG}: {key} is {value!r}, expected a number above 0")
@@ -97,7 +120,7 @@ def _alphas(patterns: Any) -> dict[str, float]:
             re.compile(pattern)
         except re.error as error:
             raise ConfigError(f"{CONFIG}: alpha_pattern has {pattern!r}, which is no pattern: {error}") from error
-    return {pattern: _positive(patterns, pattern) for pattern in patterns}
+    return {pattern: positive(patterns, pattern) for pattern in patterns}
 
 
 def _invocation_tokens(config: Mapping[str, Any]) -> tuple[int, ...]:
