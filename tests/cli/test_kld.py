@@ -138,12 +138,18 @@ def test_a_kept_threshold_is_settled_before_the_end_of_the_text(run_command, mod
     assert verdict["windows"] == found["chunks"] < verdict["windows_available"] / 3
     [answer] = verdict["questions"]
     assert answer["low"] < answer["mean"] < answer["high"] <= answer["threshold"] == 0.1
+    assert (answer["counted_from"], answer["counted_to"], answer["cut_windows"]) == (0, 0.5, 0)
+    assert abs(answer["cut_mean"]) < 1e-4
 
 
 def test_a_threshold_that_is_missed_ends_with_1_and_the_numbers(run_command, models):
     done = run_command("kld", models["q4_k_m"], "--base", models["bf16"], *SOON, "--max-kld", "0.001")
     assert done.returncode == 1
-    assert re.search(r"error: mean KLD 0\.\d+ is above the threshold of 0\.001000 \(decided with 95%", done.stderr)
+    assert re.search(
+        r"error: mean KLD 0\.\d+ is above the threshold of 0\.001000 \(decided with 95% confidence for the mean of this text, "
+        r"mean KLD counted up to 0\.005 a window, after \d+ of \d+ windows\)",
+        done.stderr,
+    )
     assert "KLD mean" in done.stdout
 
 
@@ -153,7 +159,7 @@ def test_without_until_decided_all_of_the_text_is_measured(run_command, models):
     )
     assert done.returncode == 0
     assert "all thresholds are kept" in done.stderr
-    assert "after 9 of 9 windows" in done.stderr
+    assert "(the mean of this text itself, after 9 of 9 windows)" in done.stderr
 
 
 def test_nothing_to_decide_is_refused(run_command, models):
@@ -164,26 +170,26 @@ def test_nothing_to_decide_is_refused(run_command, models):
 
 @pytest.mark.parametrize(("profile", "outcome", "code"), [("q8_0", "passed", 0), ("q2_k", "failed", 1)])
 def test_a_clear_answer_needs_less_than_a_third_of_a_real_text(run_command, models, profile, outcome, code):
-    asked = ("--max-kld", "0.05", "--until-decided", "--ctx", "32", "--chunks", "40", "--json")
+    asked = ("--max-kld", "0.05", "--until-decided", "--ctx", "32", "--chunks", "80", "--json")
     done = run_command("kld", models[profile], "--base", models["bf16"], *asked)
     assert done.returncode == code, done.stderr
     found = json.loads(done.stdout)
     assert found["verdict"]["outcome"] == outcome
-    assert found["verdict"]["windows_available"] == 40
-    assert found["chunks"] == found["verdict"]["windows"] < 40 / 3
-    whole = run_command("kld", models[profile], "--base", models["bf16"], "--ctx", "32", "--chunks", "40", "--json")
+    assert found["verdict"]["windows_available"] == 80
+    assert found["chunks"] == found["verdict"]["windows"] < 80 / 3
+    whole = run_command("kld", models[profile], "--base", models["bf16"], "--ctx", "32", "--chunks", "80", "--json")
     assert (json.loads(whole.stdout)["mean"] <= 0.05) == (outcome == "passed")
 
 
 def test_which_of_two_files_is_closer_is_settled_on_their_differences(run_command, models):
-    asked = ("--base", models["bf16"], "--ctx", "32", "--chunks", "40", "--until-decided")
+    asked = ("--base", models["bf16"], "--ctx", "32", "--chunks", "80", "--until-decided")
     done = run_command("kld", models["q4_k_m"], "--against", models["q3_k_m"], *asked, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     verdict, [answer] = found["verdict"], found["verdict"]["questions"]
     assert answer["quantity"] == "mean KLD less that of demo-q3_k_m.gguf"
     assert verdict["outcome"] == "passed"
-    assert verdict["windows"] == found["chunks"] == found["against"]["chunks"] < 40 / 3
+    assert verdict["windows"] == found["chunks"] == found["against"]["chunks"] < 80 / 3
     assert answer["low"] < answer["mean"] < answer["high"] <= answer["threshold"] == 0
     assert answer["mean"] == pytest.approx(found["mean"] - found["against"]["mean"])
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ from made_up_comparison import GIB, KEY, base_row, comparison, ladder, loss, mem
 
 from toolkit.comparison.ranking import advise, differences, pareto_rows, why_not_ranked
 from toolkit.comparison.rows import Row
+from toolkit.measures.paired import interval
 from toolkit.measures.standard import Level
 
 
@@ -49,6 +51,20 @@ def test_a_difference_that_no_one_would_see_is_none_and_an_uncertain_one_is_unde
     few = replace(same, qualities=(quality(loss(0.06, windows=5), key=replace(KEY, windows=5)),))
     short = replace(one, qualities=(quality(loss(0.03, windows=5), key=replace(KEY, windows=5)),))
     assert [found and found.answer for found in differences([short, few])] == [None, "undecided"]
+
+
+def test_eight_rows_share_the_rate_of_errors_between_seven_answers() -> None:
+    rows = [row(f"Q{number}", 9 - number, 5, 0.01 * number) for number in range(1, 9)]
+    found = differences(rows)[1]
+    assert found is not None
+    assert rows[0].loss is not None
+    assert rows[1].loss is not None
+    windows = zip(rows[1].loss.per_window, rows[0].loss.per_window, strict=True)
+    values = [one.divergence - other.divergence for one, other in windows]
+    assert found.by == interval(values, 0.05 / 7)
+    # Student's t with 39 degrees of freedom: 2.8394 for 0.05 / 7, where 0.05 alone would have 2.0227.
+    deviation = 0.05 * 0.01 * math.sqrt(40 / 39)
+    assert found.by.high - found.by.mean == pytest.approx(2.8394 * deviation / math.sqrt(40), rel=1e-4)
 
 
 def test_rows_on_other_windows_are_not_compared() -> None:

@@ -1,6 +1,12 @@
+"""Answers that come before the end of a text: how often they are wrong, and how soon they come."""
+
 import math
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -12,9 +18,11 @@ from toolkit.measures.divergence import LiveBase, measure_divergences
 from toolkit.measures.divergence_statistics import ChunkScores
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.paired import (
+    CUT,
     FEWEST_WINDOWS,
     Question,
     Window,
+    decisions,
     interval,
     judge,
     mean_divergence_at_most,
@@ -22,17 +30,28 @@ from toolkit.measures.paired import (
     perplexity_increase_at_most,
     random_order,
     same_top_at_least,
+    student_quantile,
 )
 from toolkit.measures.perplexity import cut_windows
 
+
+def load_simulation() -> Any:
+    path = Path(__file__).parents[2] / "scripts" / "simulate_stopping"
+    loader = SourceFileLoader("simulate_stopping", str(path))
+    spec = spec_from_loader("simulate_stopping", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+SIMULATION = load_simulation()
 RUNS, WINDOWS = 300, 100
-DRAWS = {
-    "normal": lambda random: 1 + 0.2 * random.normal(0, 1, WINDOWS),
-    "like a quantized model's KLD": lambda random: random.gamma(30, 1 / 30, WINDOWS),
-    "skewed": lambda random: random.gamma(2, 1 / 2, WINDOWS),
-    "exponential": lambda random: random.gamma(1, 1, WINDOWS),
-    "of heavy tails": lambda random: 1 + random.standard_t(3, WINDOWS),
-}
+
+
+def quantized(random: numpy.random.Generator, count: int = WINDOWS) -> numpy.ndarray:
+    """Return divergences as windows of a quantized model have them, of mean 1."""
+    return random.gamma(30, 1 / 30, count)
 
 
 def chunks(*models: numpy.ndarray) -> list[Window]:
@@ -43,26 +62,37 @@ def chunks(*models: numpy.ndarray) -> list[Window]:
 
 
 def first_decision(windows: list[Window], question: Question) -> tuple[str, int]:
-    """Look after every window, as --until-decided does."""
-    for count in range(FEWEST_WINDOWS, len(windows) + 1):
-        outcome = judge(windows[:count], [question]).outcome
-        if outcome != "undecided":
-            return outcome, count
-    return "undecided", len(windows)
+    """Look after every window of a text, as --until-decided does."""
+    values = numpy.array([question.value_of(window) for window in windows])
+    found = decisions(values, question, len(windows))
+    return next((outcome, count) for count, outcome in enumerate(found, 1) if outcome != "undecided")
 
 
-def assert_at_most_one_of_twenty(wrong: int) -> None:
-    # Two standard deviations of the count beyond 5 %: chance in this simulation, not leave to be wrong.
-    assert wrong <= 0.05 * RUNS + 2 * math.sqrt(0.05 * 0.95 * RUNS)
+@pytest.mark.parametrize("name", SIMULATION.KINDS)
+def test_looking_after_every_window_is_wrong_in_at_most_one_case_of_twenty(name: str) -> None:
+    # 5 %, and what chance adds to that in one of a thousand simulations of so many runs.
+    found = SIMULATION.errors_of(SIMULATION.KINDS[name], RUNS, WINDOWS, numpy.random.default_rng(1))
+    most = SIMULATION.most_by_chance(RUNS)
+    assert found.false_passes <= most
+    assert found.false_fails <= most
 
 
-@pytest.mark.parametrize("kind", DRAWS)
-def test_looking_after_every_window_is_wrong_in_at_most_one_case_of_twenty(kind: str) -> None:
+def test_what_chance_adds_is_the_binomial_distributions() -> None:
+    # Tables of the binomial distribution: of 20 at 0.05 at most 3 in 98.41 %, 4 in 99.74 %, 5 in 99.97 %.
+    assert [SIMULATION.most_by_chance(20, 0.05, sure) for sure in (0.984, 0.997, 0.9996)] == [3, 4, 5]
+    assert SIMULATION.most_by_chance(RUNS) == 28
+    assert [SIMULATION.Errors(RUNS, *counts, 300).exceed for counts in ((28, 0), (0, 29), (29, 0))] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_the_simulation_notices_who_is_wrong_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SIMULATION, "decisions", lambda values, *_: decisions(values, *_, 0.3))
     random = numpy.random.default_rng(1)
-    # The true mean is the threshold itself, so that a decision either way is wrong.
-    question = mean_divergence_at_most(1.0)
-    outcomes = [first_decision(chunks(DRAWS[kind](random)), question)[0] for _ in range(RUNS)]
-    assert_at_most_one_of_twenty(RUNS - outcomes.count("undecided"))
+    kinds = [SIMULATION.KINDS[name] for name in ("skewed", "5 % of windows 5 x worse", "differences")]
+    assert all(SIMULATION.errors_of(kind, RUNS, WINDOWS, random).exceed for kind in kinds)
 
 
 @pytest.fixture(scope="module")
@@ -87,28 +117,111 @@ def real_windows(tmp_path_factory: pytest.TempPathFactory) -> list[Window]:
 )
 def test_on_windows_of_a_real_text_it_is_not_wrong_more_often(real_windows: list[Window], question: Question) -> None:
     random = numpy.random.default_rng(8)
-    truth = float(numpy.mean([question.value_of(window) for window in real_windows]))
-    outcomes = []
-    for _ in range(RUNS):
-        # Drawn with replacement, so that the mean of these windows is the true one.
-        drawn = [real_windows[index] for index in random.integers(0, len(real_windows), 60)]
-        outcomes.append(first_decision(drawn, replace(question, threshold=truth))[0])
-    assert_at_most_one_of_twenty(RUNS - outcomes.count("undecided"))
+    values = numpy.array([question.value_of(window) for window in real_windows])
+    kind = SIMULATION.Kind(lambda _, __: values, lambda threshold: replace(question, threshold=threshold))
+    found = SIMULATION.errors_of(kind, RUNS, len(values), random)
+    assert not found.exceed
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [(0.8, "failed"), (1.2, "passed")])
+@pytest.mark.parametrize(("threshold", "expected"), [(0.8, "failed"), (2.0, "passed")])
 def test_a_clear_difference_needs_less_than_a_third_of_the_text(threshold: float, expected: str) -> None:
     random = numpy.random.default_rng(2)
-    draw, question = DRAWS["like a quantized model's KLD"], mean_divergence_at_most(threshold)
-    found = [first_decision(chunks(draw(random)), question) for _ in range(100)]
+    question = mean_divergence_at_most(threshold)
+    found = [first_decision(chunks(quantized(random)), question) for _ in range(100)]
     assert sum(outcome == expected for outcome, _ in found) >= 99
     assert numpy.mean([count for _, count in found]) < WINDOWS / 3
 
 
-def test_nothing_is_decided_on_a_handful_of_windows() -> None:
-    few = chunks(numpy.full(FEWEST_WINDOWS - 1, 0.5))
-    assert judge(few, [mean_divergence_at_most(1)]).outcome == "undecided"
-    assert judge([*few, few[0]], [mean_divergence_at_most(1)]).outcome == "passed"
+def test_ten_windows_without_a_disagreement_pass_only_what_the_exact_bound_allows() -> None:
+    ten = chunks(numpy.zeros(10))
+    # Less than 25.9 % of disagreement cannot be told from ten windows by any method that is wrong in at most 5 %.
+    for share, outcome in ((0.95, "undecided"), (0.75, "undecided"), (0.65, "passed")):
+        assert judge(ten, [same_top_at_least(share)], 1000).outcome == outcome
+    [answer] = judge(ten, [same_top_at_least(0.95)], 1000).answers
+    assert 0.259 < answer.found.high < 0.31
+    assert answer.found.mean == 0
+
+
+def test_equal_windows_say_no_more_than_windows_that_were_not_seen_allow() -> None:
+    found = decisions(numpy.full(1000, 0.5), mean_divergence_at_most(1.0), 1000)
+    passed = found.index("passed") + 1
+    # Were more than a ninth of the windows cut at 5, the mean would be above 1; 26 windows without one exclude that.
+    assert 26 <= passed <= 35
+    doubled = decisions(numpy.full(1000, 0.5), mean_divergence_at_most(1.0), 1000, 0.1)
+    assert doubled.index("passed") + 1 < passed - 3
+
+
+def test_a_window_that_is_cut_leaves_a_pass_to_the_whole_text() -> None:
+    question = mean_divergence_at_most(1.0)
+    values = numpy.full(100, 0.2)
+    without, (values[3], expected) = decisions(values, question, 100), (CUT + 20.0, 0.448)
+    found = decisions(values, question, 100)
+    assert "passed" in without[:30]
+    assert found == ["undecided"] * 99 + ["passed"]
+    [answer] = judge(chunks(values[:50]), [question], 100).answers
+    assert (answer.outcome, answer.cut_windows) == ("undecided", 1)
+    assert answer.cut_mean == pytest.approx(20 / 50)
+    assert answer.counted is not None
+    assert answer.counted.high == CUT
+    # A fail is one of the uncut mean too: cutting lowers a mean.
+    assert "failed" in decisions(values + 3, question, 100)[:30]
+    [whole] = judge(chunks(values), [question], 100).answers
+    assert (whole.found.low, whole.found.high, whole.counted) == (whole.found.mean, whole.found.mean, None)
+    assert whole.found.mean == pytest.approx(expected)
+
+
+def test_what_is_cut_below_leaves_a_fail_to_the_whole_text() -> None:
+    question = perplexity_increase_at_most(0.01)
+    values = numpy.full(100, 0.08)
+    assert "failed" in decisions(values, question, 100)[:60]
+    values[3] = -2.0
+    assert decisions(values, question, 100)[:99] == ["undecided"] * 99
+
+
+def test_differences_are_counted_up_to_five_times_those_of_the_first_windows() -> None:
+    question = no_farther_than("another")
+    values = numpy.concatenate([[1.0, -1.0, 2.0, -2.0, 4.0], numpy.full(95, -0.5)])
+    bounds = question.bounds_of(values)
+    assert (bounds.low, bounds.high, bounds.known_after) == (-10, 10, 5)
+    assert question.bounds_of(values[:5]) == bounds
+    assert set(decisions(values, question, 100)[:5]) == {"undecided"}
+    alike = decisions(numpy.zeros(40), question, 40)
+    assert alike == ["undecided"] * 39 + ["passed"]
+
+
+def test_without_windows_nothing_is_said() -> None:
+    [answer] = judge([], [mean_divergence_at_most(1)], 100).answers
+    assert (answer.outcome, answer.found.high) == ("undecided", math.inf)
+
+
+# Student's distribution, from tables: two-sided 95 %, 99 % and 99.9 %.
+QUANTILES = {29: (2.0452, 2.7564, 3.6594), 40: (2.0211, 2.7045, 3.5510), 60: (2.0003, 2.6603, 3.4602), 120: (1.9799, 2.6174, 3.3735)}  # fmt: skip
+
+
+@pytest.mark.parametrize("freedom", QUANTILES)
+def test_the_interval_is_as_wide_as_students_tables_say(freedom: int) -> None:
+    for probability, quantile in zip((0.975, 0.995, 0.9995), QUANTILES[freedom], strict=True):
+        assert student_quantile(probability, freedom) == pytest.approx(quantile, abs=1e-3)
+    half = (freedom + 1) // 2
+    values = [1.0] * half + [-1.0] * half + [0.0] * ((freedom + 1) % 2)
+    deviation = math.sqrt(2 * half / freedom)
+    for alpha, quantile in zip((0.05, 0.01, 0.001), QUANTILES[freedom], strict=True):
+        found = interval(values, alpha)
+        assert found.high == -found.low == pytest.approx(quantile * deviation / math.sqrt(freedom + 1), rel=5e-4)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says_where_tails_are_light() -> None:
+    random = numpy.random.default_rng(11)
+    for draw in (lambda: random.normal(1, 0.2, 40), lambda: quantized(random, 40), lambda: random.gamma(2, 1 / 2, 40)):
+        missed = sum(not (found := interval(draw().tolist())).low <= 1 <= found.high for _ in range(1000))
+        assert missed <= SIMULATION.most_by_chance(1000)
+
+
+def test_few_windows_and_equal_ones_have_no_interval() -> None:
+    random = numpy.random.default_rng(3)
+    few = random.normal(0, 1, FEWEST_WINDOWS - 1).tolist()
+    assert interval(few).high == math.inf > interval([*few, 0.0]).high
+    assert interval([0.5] * 100).low == -math.inf
     assert interval([]).high == math.inf
 
 
@@ -128,21 +241,25 @@ def test_more_certainty_needs_a_wider_interval() -> None:
 
 
 def test_several_questions_share_the_rate_of_errors() -> None:
-    windows = chunks(numpy.random.default_rng(5).normal(0.5, 0.01, 40))
-    alone = judge(windows, [mean_divergence_at_most(0.6)])
-    together = judge(windows, [mean_divergence_at_most(0.6), perplexity_increase_at_most(1.0), same_top_at_least(0.4)])
+    windows = chunks(numpy.random.default_rng(5).normal(0.5, 0.01, 60))
+    alone = judge(windows, [mean_divergence_at_most(0.9)], 200)
+    three = [mean_divergence_at_most(0.9), perplexity_increase_at_most(2.0), same_top_at_least(0.2)]
+    together = judge(windows, three, 200)
     assert together.outcome == "passed"
     assert together.answers[0].found.high > alone.answers[0].found.high
-    mixed = judge(windows, [mean_divergence_at_most(0.6), same_top_at_least(0.9)])
+    assert together.answers[0].found.high == pytest.approx(
+        judge(windows, [mean_divergence_at_most(0.9)], 200, 0.05 / 3).answers[0].found.high
+    )
+    mixed = judge(windows, [mean_divergence_at_most(0.9), same_top_at_least(0.9)], 200)
     assert [answer.outcome for answer in mixed.answers] == ["passed", "failed"]
     assert mixed.outcome == "failed"
     assert not mixed.holds
 
 
-def test_without_a_decision_the_mean_of_the_text_speaks() -> None:
+def test_without_a_decision_the_mean_of_what_was_seen_speaks() -> None:
     values = numpy.random.default_rng(6).normal(0.5, 0.3, 20)
     for distance, holds in ((0.05, True), (-0.05, False)):
-        verdict = judge(chunks(values), [mean_divergence_at_most(values.mean() + distance)])
+        verdict = judge(chunks(values), [mean_divergence_at_most(values.mean() + distance)], 200)
         assert (verdict.outcome, verdict.holds) == ("undecided", holds)
 
 
@@ -153,9 +270,9 @@ def test_the_better_of_two_models_shows_in_their_differences_long_before_their_m
     second = hardness + 0.05 + random.normal(0, 0.02, 60)
     alike = first + random.normal(0, 0.02, 60)
     asked = [no_farther_than("another")]
-    outcomes = [judge(chunks(first, other), asked).outcome for other in (second, alike)]
+    outcomes = [judge(chunks(first, other), asked, 200).outcome for other in (second, alike)]
     assert outcomes == ["passed", "undecided"]
-    assert judge(chunks(second, first), asked).outcome == "failed"
+    assert judge(chunks(second, first), asked, 200).outcome == "failed"
     assert interval(first.tolist()).high > interval(second.tolist()).low
 
 

@@ -62,7 +62,8 @@ def _remarks(comparison: "Comparison") -> list[str]:
     lines = ["* no other takes as little and diverges as little"] if pareto_rows(comparison) else []
     if any(differences(comparison.rows)):
         lines.append(
-            f"differs: in mean KLD from the row above, window by window; all answers are right with {1 - ALPHA:.0%} confidence"
+            f"differs: in mean KLD from the row above, window by window; all answers are right with {1 - ALPHA:.0%} confidence, "
+            "without rare outliers"
         )
     if any(words.verdict_words(comparison, row).endswith("?") for row in comparison.rows):
         lines.append("?: more text could change the verdict")

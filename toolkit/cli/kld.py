@@ -80,13 +80,13 @@ def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
     request = _Request(gguf, options, given, questions)
     with explained([*request.models, *filter(None, [options["base"]])], "kld", KEYS, as_json=options["as_json"]):
         measured = _measure(request)
-    verdict = judge(measured.windows, questions) if questions else None
+    verdict = judge(measured.windows, questions, measured.available) if questions else None
     if options["as_json"]:
         about = {"model": str(gguf), **measured.about, "seconds": time.perf_counter() - started}
-        emit_json("kld", about | _results(request, measured) | verdict_document(verdict, measured.available))
+        emit_json("kld", about | _results(request, measured) | verdict_document(verdict))
     else:
         _print(request, measured, verdict)
-    conclude(verdict, measured.available, quiet=options["as_json"])
+    conclude(verdict, quiet=options["as_json"])
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,6 @@ def _watch(total: int, tell: Tell, questions: "list[Question]") -> "Watch":
         seen.append([chunk_scores(model) for model in scores])
         # Every window has as many tokens, so the mean of the means is the mean.
         tell(done, total, f"{sum(window[0].divergence for window in seen) / done:.6f}")
-        return bool(questions) and judge(seen, questions).outcome != "undecided"
+        return bool(questions) and judge(seen, questions, total).outcome != "undecided"
 
     return watch

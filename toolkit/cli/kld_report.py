@@ -74,9 +74,18 @@ def print_rival(name: str, result: "Divergence", answer: "Answer") -> None:
         f"same top token {_percent(result.same_top)}"
     )
     found = answer.found
-    is_bounded = math.isfinite(found.low) and math.isfinite(found.high)
-    bounds = f"{found.low:.6f} to {found.high:.6f}" if is_bounded else "too few windows to bound it"
-    echo(f"{answer.question.quantity}: {found.mean:.6f} ({bounds})")
+    echo(f"{answer.question.quantity}: {found.mean:.6f} ({_bounds(answer)})")
+
+
+def _bounds(answer: "Answer") -> str:
+    """Return between what values the mean of the text lies, as far as the windows that were seen tell."""
+    found = answer.found
+    if answer.counted is None:
+        return "over the whole text"
+    if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        return "too few windows to bound it"
+    cut = f", {answer.cut_windows} windows cut at that" if answer.cut_windows else ""
+    return f"{found.low:.6f} to {found.high:.6f} over the whole text, windows counted within ±{answer.counted.high:.3g}{cut}"
 
 
 def _places(distribution: "Distribution") -> list[tuple[str, float]]:

@@ -76,7 +76,7 @@ def _beats(one: tuple[int, float], other: tuple[int, float]) -> bool:
 def differences(rows: Sequence[Row]) -> list[Difference | None]:
     """Return how each row differs from the one above, None where that was not measured on the same windows.
 
-    All answers together are wrong in at most ALPHA of the cases.
+    All answers together are wrong in at most ALPHA of the cases, as far as Student's t holds for the windows.
     """
     pairs = [(above, row) for above, row in pairwise(rows) if _are_paired(above, row)]
     found = [_difference(above, row, ALPHA / max(1, len(pairs))) for above, row in pairwise(rows)]

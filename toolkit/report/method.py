@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from toolkit.comparison.ranking import SAME_SHARE, verdicts_of, why_not_ranked
 from toolkit.comparison.rows import Comparison
-from toolkit.measures.paired import ALPHA
+from toolkit.measures.paired import ALPHA, FEWEST_WINDOWS
 from toolkit.measures.standard import Level, Source, Threshold, Use
 from toolkit.report import words
 from toolkit.report.markup import Html, element, joined
@@ -111,7 +111,8 @@ def _method_words(comparison: Comparison) -> str:
 def _difference_words() -> str:
     return (
         f"from the row above, paired window by window; yes where the confidence interval of the difference in mean KLD leaves "
-        f"out 0, no where it lies within {SAME_SHARE:.0%} of the KLD itself; all answers together are wrong in at most {ALPHA:.0%}"
+        f"out 0, no where it lies within {SAME_SHARE:.0%} of the KLD itself; all answers together are wrong in at most {ALPHA:.0%}, as far "
+        f"as {FEWEST_WINDOWS} windows or more without rare outliers tell (Student's t)"
     )
 
 
