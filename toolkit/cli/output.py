@@ -37,7 +37,8 @@ def echo_json(text: str) -> None:
 def echo_answer(piece: str) -> None:
     """Print a piece of what a model writes: on a terminal with its line ends and tabs, elsewhere as it is."""
     on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    click.echo(_encodable(visible(piece, keep=_LAYOUT) if on_terminal else piece), nl=False)
+    # With colour, because without click leaves escapes out that a model wrote.
+    click.echo(_encodable(visible(piece, keep=_LAYOUT) if on_terminal else piece), nl=False, color=True)
 
 
 def show_usage_error(error: click.ClickException) -> None:
