@@ -100,6 +100,14 @@ def test_a_shell_evaluates_the_plan(file):
     assert done.stdout.split()[1:] == [b"512", b"f16"]
 
 
+@pytest.mark.parametrize("format_", ["shell", "llama-server", "preset", "ollama"])
+def test_a_name_that_would_write_a_line_of_its_own_is_refused(file, tmp_path, format_):
+    path = tmp_path / "m\nPARAMETER num_gpu 99.gguf"
+    path.symlink_to(file)
+    with pytest.raises(InputError, match="control characters"):
+        plan(path, "--vram", "64MiB", "--ctx", "512", "--format", format_)
+
+
 @pytest.mark.parametrize(
     ("format_", "start"),
     [("llama-server", "llama-server -m"), ("preset", "["), ("ollama", "FROM "), ("python", "llama_cpp.Llama(")],

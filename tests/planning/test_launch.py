@@ -4,9 +4,14 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from toolkit.errors import InputError
 from toolkit.llama.load_settings import TensorOverride
 from toolkit.planning.launch import (
+    FORMATS,
     LaunchPlan,
+    launch_text,
     llama_arguments,
     llama_server_command,
     ollama_modelfile,
@@ -40,6 +45,79 @@ def test_the_python_expression_is_valid_and_says_the_same():
         "flash_attn": True,
         "swa_full": False,
     }
+
+
+CONTROL = [
+    "a\nPARAMETER x 1.gguf",
+    "a\rb.gguf",
+    "a\tb.gguf",
+    "a\x1b[2Jb.gguf",
+    "a\x85b.gguf",
+    "a\u2028b.gguf",
+    "a\u202eb.gguf",
+    "a\udcffb.gguf",
+]
+QUOTED = [
+    "a'b.gguf",
+    'a"b.gguf',
+    "a b.gguf",
+    "a$(touch x)`touch y`.gguf",
+    "a;b.gguf",
+    "a#b.gguf",
+    "a&b|c>d.gguf",
+    "a\\b.gguf",
+    "{{x}}.gguf",
+]
+
+
+@pytest.mark.parametrize("name", CONTROL)
+@pytest.mark.parametrize("format_", [name for name in FORMATS if name != "python"])
+def test_a_name_with_control_characters_is_refused_where_it_would_begin_a_line(format_, name):
+    for plan in (LaunchPlan(Path(name), 512, 9, "f16"), LaunchPlan(Path("m.gguf"), 512, 9, "f16", mmproj=Path(name))):
+        with pytest.raises(InputError, match=r"control characters, which no .* line takes; rename the file"):
+            launch_text(plan, format_)
+
+
+@pytest.mark.parametrize("name", [*CONTROL, *QUOTED])
+def test_python_reads_any_name_back(name):
+    call = ast.parse(launch_text(LaunchPlan(Path(name), 512, 9, "f16"), "python"), mode="eval").body
+    assert ast.literal_eval(call.keywords[0].value) == name
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_a_shell_reads_any_name_back(tmp_path, name):
+    plan = LaunchPlan(Path(name), 512, 9, "f16")
+    assert shlex.split(launch_text(plan, "llama-server"))[2] == name
+    script = launch_text(plan, "shell") + '\nprintf %s "$MODEL"'
+    assert subprocess.run(["sh", "-c", script], capture_output=True, check=True, cwd=tmp_path).stdout.decode() == name
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [*QUOTED, " a.gguf", "a.gguf "])
+def test_a_preset_reads_a_name_back_or_refuses_it(name):
+    plan = LaunchPlan(Path(name), 512, 9, "f16")
+    if set(name) & set(";#") or name != name.strip():
+        with pytest.raises(InputError, match=r"preset cannot say the name of .* rename the file"):
+            launch_text(plan, "preset")
+        return
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";", "#"))
+    parser.read_string(launch_text(plan, "preset"))
+    (section,) = parser.sections()
+    assert parser[section]["model"] == name
+
+
+def test_a_preset_is_for_one_model_whatever_it_is_called():
+    assert launch_text(LaunchPlan(Path("*.gguf"), 512, 9, "f16"), "preset").startswith("[-]\n")
+
+
+@pytest.mark.parametrize("name", [*QUOTED, " a.gguf", "a.gguf ", '"a.gguf', '"""a.gguf'])
+def test_a_modelfile_has_a_name_to_the_end_of_its_line_or_refuses_it(name):
+    plan = LaunchPlan(Path(name), 512, 9, "f16")
+    if name.startswith('"') or name != name.strip():
+        with pytest.raises(InputError, match=r"ollama cannot say the name of .* rename the file"):
+            launch_text(plan, "ollama")
+        return
+    assert launch_text(plan, "ollama").splitlines()[0] == f"FROM {name}"
 
 
 MIXTURE = LaunchPlan(

@@ -31,17 +31,18 @@ def print_report(report: Report, format_: str) -> None:
 
 
 def _print_for_others(report: Report, format_: str) -> None:
-    from toolkit.planning.launch import FORMATS, WITHOUT_OVERRIDES, uses_overrides
+    from toolkit.planning.launch import WITHOUT_OVERRIDES, launch_text, uses_overrides
 
     choice, model = report.choices[0], report.model
     plan = launched(choice, report)
+    text = launch_text(plan, format_)
     if format_ in WITHOUT_OVERRIDES and uses_overrides(plan):
         warn(
             f"{format_} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"
         )
     if model.path is None:
         note(f"{plan.path} is still to be made: gguf-toolkit convert SRC {plan.path} --profile {choice.file.profile}")
-    echo_block(FORMATS[format_](plan))
+    echo_block(text)
 
 
 def _print_table(report: Report) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.errors import InputError
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.llama.device_choice import STAND_IN
 from toolkit.llama.load_settings import FlashAttention, TensorOverride
 from toolkit.memory.placement import Placement
 from toolkit.planning.choice import PlannedChoice
+from toolkit.visible_text import steers
 
 UBATCH = 512
 """llama.cpp's default"""
@@ -190,7 +192,8 @@ def server_preset(plan: LaunchPlan) -> str:
     # llama-server reads a preset by the names of its keys, so that devices of servers would not be there yet.
     early = {"device"} if plan.rpc else set()
     lines = [f"{name} = {value or 'true'}" for name, value in server_options(plan) if name not in early]
-    section = re.sub(r"[][\s;#]+", "-", plan.path.stem)
+    # A section called * would count for every model.
+    section = re.sub(r"[][\s;#*]+", "-", plan.path.stem)
     return "\n".join([f"[{section}]", *lines])
 
 
@@ -213,6 +216,28 @@ FORMATS: dict[str, Callable[[LaunchPlan], str]] = {
 }
 WITHOUT_OVERRIDES = ("ollama", "python")
 """formats that cannot say which tensors stay on the CPU, nor which servers take part"""
+_ENDS_A_VALUE = {"preset": re.compile(r"[;#]|^\s|\s$"), "ollama": re.compile(r"^[\s\"]|\s$")}
+"""What a value must not have because the format reads it otherwise. Sources: `parse_ini_from_file()` in common/preset.cpp of
+llama.cpp (commit 0c1e570), which knows no quotes, and `ParseFile()` in parser/parser.go of Ollama, which takes a leading one off."""
+
+
+def launch_text(plan: LaunchPlan, format_: str) -> str:
+    """Return a plan in one of the FORMATS.
+
+    Raises InputError where the name of a file would be read as something else, or as more than a name.
+    """
+    for path in (plan.path, plan.mmproj, plan.draft):
+        name, ends = str(path), _ENDS_A_VALUE.get(format_)
+        if path is None:
+            continue
+        # A Python string has escapes for all that a name may have.
+        if format_ != "python" and steers(name):
+            raise InputError(
+                f"the name of {name} has control characters, which no {format_} line takes; rename the file"
+            )
+        if ends is not None and ends.search(name):
+            raise InputError(f"{format_} cannot say the name of {name!r}, for it has no quotes; rename the file")
+    return FORMATS[format_](plan)
 
 
 def _override_text(overrides: tuple[TensorOverride, ...]) -> str:
