@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.llama.cpu_trial import WORKS, Trial, complaint, cpu_trial
 from toolkit.llama.gpus import find_gpus
-from toolkit.llama.offload_build import OffloadBuild, offload_build, reinstall_line
+from toolkit.llama.offload_build import OffloadBuild, offload_build, rebuild_line, reinstall_line
 from toolkit.machine.bandwidth import remember_ram_bandwidth
 from toolkit.machine.disk_cache import cache_folder
-from toolkit.machine.gpus import Gpu, gpu_bandwidths
+from toolkit.machine.gpus import Gpu, gpu_bandwidths, list_gpus
 from toolkit.machine.host import Ram, physical_cores, read_ram
 from toolkit.planning.margin import Overhead, known_overheads
 
@@ -38,6 +39,8 @@ class Diagnosis:
     """what a process takes of each GPU beyond llama.cpp's buffers, None where nobody measured it"""
     notes: tuple[str, ...]
     build: OffloadBuild
+    trial: Trial
+    """whether that build computes on this processor"""
     ram: Ram
     ram_bytes_per_second: float
     disk_path: Path
@@ -50,7 +53,7 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         """Tell whether models can be run at all."""
-        return self.build.installed
+        return self.build.installed and self.trial.computes
 
 
 _DISTRIBUTIONS = (
@@ -67,7 +70,9 @@ _DISTRIBUTIONS = (
 
 def diagnose(installed_version: Callable[[str], str | None], folder: Path, *, measure: bool = True) -> Diagnosis:
     """Return what this machine has; `folder` is where output would go. `measure` reads memory for half a second."""
-    found, build, known = find_gpus(), offload_build(), known_overheads()
+    build, trial, known = offload_build(), cpu_trial(), known_overheads()
+    # ggml is not asked for devices where that may end this process.
+    found = find_gpus() if trial.computes else list_gpus()
     disk = shutil.disk_usage(folder).free
     return Diagnosis(
         gpus=found.gpus,
@@ -75,6 +80,7 @@ def diagnose(installed_version: Callable[[str], str | None], folder: Path, *, me
         overheads=tuple(known.get(gpu) for gpu in found.gpus),
         notes=found.notes,
         build=build,
+        trial=trial,
         ram=read_ram(),
         ram_bytes_per_second=remember_ram_bandwidth() if measure else 0.0,
         disk_path=folder,
@@ -82,13 +88,13 @@ def diagnose(installed_version: Callable[[str], str | None], folder: Path, *, me
         threads=physical_cores(),
         cache=cache_folder(),
         versions=_versions(installed_version),
-        advice=tuple(advice(found.gpus, build, disk)),
+        advice=tuple(advice(found.gpus, build, disk, trial)),
     )
 
 
-def advice(gpus: tuple[Gpu, ...], build: OffloadBuild, disk_free_bytes: int) -> list[str]:
+def advice(gpus: tuple[Gpu, ...], build: OffloadBuild, disk_free_bytes: int, trial: Trial = WORKS) -> list[str]:
     """Return what to change, each with the exact command where there is one."""
-    found = []
+    found = [f"{complaint(trial)}: {rebuild_line(build)}"] if trial.fault else []
     if not build.installed:
         found.append(f"llama-cpp-python is not installed, nothing can be run or measured: {reinstall_line()}")
     elif gpus and not build.offloads:

@@ -1,6 +1,7 @@
 """The bench command as a user runs it."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +33,15 @@ def test_rates_have_the_names_that_scripts_rely_on(run_command, model):
     assert (result["n_prompt"], result["n_generate"], result["n_depth"], result["repetitions"]) == (32, 4, 0, 2)
     assert sum(device["kv_cache_bytes"] for device in result["devices"]) > 0
     assert result["load_seconds"] > 0
+
+
+@pytest.mark.parametrize(("policy", "waiting"), [("passive", "passive"), ("active", "active")])
+def test_how_threads_wait_for_each_other_is_told(run_command, model, policy, waiting):
+    environment = os.environ | {"OMP_WAIT_POLICY": policy}
+    document = json.loads(run_command("bench", model, *QUICK, "--json", env=environment).stdout)
+    assert document["thread_waiting"] == waiting
+    text = run_command("bench", model, *QUICK, env=environment).stdout
+    assert f"threads wait for each other {waiting}ly" in text
 
 
 def test_several_values_give_a_row_each(run_command, model):

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from toolkit.cli import cli
 from toolkit.doctor import LITTLE_DISK, advice
 from toolkit.errors import EnvironmentFaultError
-from toolkit.llama.offload_build import OffloadBuild, offload_build, reinstall_line
+from toolkit.llama.cpu_trial import Trial
+from toolkit.llama.offload_build import OffloadBuild, install_line, offload_build, rebuild_line, reinstall_line
 from toolkit.machine.gpus import Gpu, GpuList
 from toolkit.planning.margin import Overhead, known_overheads
 
@@ -74,6 +75,52 @@ def test_the_line_builds_for_the_vendor_and_for_servers(vendor, option):
     line = reinstall_line(vendor)
     assert f"-DGGML_{option}=on -DGGML_RPC=on" in line
     assert line.endswith("llama-cpp-python")
+
+
+AMX_FLAGS = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "switched_off"), [("flags\t: fpu avx2 amx_tile amx_int8", True), ("flags\t: avx2", False)]
+)
+def test_lines_build_without_amx_where_the_processor_has_it(monkeypatch, flags, switched_off):
+    monkeypatch.setattr("toolkit.llama.offload_build.processor_line", lambda *_keys: flags)
+    for line in (install_line(), reinstall_line(), rebuild_line(EVERYTHING)):
+        assert (f'CFLAGS="{AMX_FLAGS}" CXXFLAGS="{AMX_FLAGS}" CMAKE_ARGS=' in line) is switched_off
+        assert line.endswith("llama-cpp-python")
+
+
+def test_a_rebuild_keeps_the_devices_of_the_build():
+    assert 'CMAKE_ARGS="-DGGML_CUDA=on -DGGML_RPC=on"' in rebuild_line(OffloadBuild(True, ("CUDA",)))
+    assert 'CMAKE_ARGS="-DGGML_RPC=on"' in rebuild_line(OffloadBuild(True, ()))
+
+
+@pytest.mark.parametrize(
+    ("trial", "exit_code", "healthy", "cause"),
+    [
+        (Trial(), 0, True, None),
+        (Trial("SIGSEGV", "AMX", "Q4_0", 4), 0, True, "the compiler of llama-cpp-python got some kernels wrong"),
+        (Trial("SIGILL", "CPU", "F32", 1), 4, False, "llama-cpp-python was built for another processor"),
+    ],
+)
+def test_a_build_that_dies_on_this_processor_is_told_with_the_line_that_helps(
+    monkeypatch, trial, exit_code, healthy, cause
+):
+    monkeypatch.setattr("toolkit.doctor.cpu_trial", lambda: trial)
+    text, document = doctor(), json.loads(doctor("--json").stdout)
+    assert (text.exit_code, document["healthy"]) == (exit_code, healthy)
+    found = document["llama_cpp_python"]["trial"]
+    assert (found["fault"], found["buffer_type"], found["tensor_type"]) == (
+        trial.fault,
+        trial.buffer_type,
+        trial.tensor_type,
+    )
+    assert (found["computes"], found["extra_buffers"]) == (healthy, trial.fault is None)
+    assert f"this processor    {trial.words}" in text.stdout
+    advice_given = [line for line in document["advice"] if "processor" in line or "kernels" in line]
+    assert len(advice_given) == (0 if cause is None else 1)
+    assert all(line.startswith(cause) and rebuild_line(offload_build()) in line for line in advice_given)
+    assert all(f"-> {line}" in text.stdout for line in advice_given)
 
 
 def test_what_is_missing_is_told():

@@ -1,10 +1,14 @@
 """The bindings alone are loaded, and the package that they belong to still works beside them."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from toolkit.llama.offload_build import library_folder
 
 BINDINGS_FIRST = """
 import sys
@@ -47,6 +51,19 @@ for _ in range(2):
     import llama_cpp
 """
 
+WAITING = """
+import sys, toolkit.llama.native as native
+native.cores_are_taken = lambda: sys.argv[1] == "taken"
+print(native.thread_waiting())
+"""
+LIBRARY_OF_ANOTHER_FOLDER = """
+import os
+from toolkit.llama.native import base, library_folder
+base()
+maps = {line.split()[-1] for line in open("/proc/self/maps") if "/libggml-base" in line}
+assert [os.path.dirname(path) for path in maps] == [str(library_folder())] == [os.environ["LLAMA_CPP_LIB_PATH"]], maps
+"""
+
 
 @pytest.mark.parametrize("program", [BINDINGS_FIRST, PACKAGE_FIRST, MISSING])
 def test_the_functions_are_the_same_whoever_comes_first_and_their_absence_is_one_line(program: str) -> None:
@@ -62,3 +79,32 @@ def test_the_log_is_received_again_after_the_package_took_it(tmp_path: Path) -> 
     first, second = done.stdout.splitlines()
     assert (first, done.stderr) == (second, "")
     assert "damaged.gguf" in first
+
+
+@pytest.mark.parametrize(
+    ("cores", "asked", "waiting"),
+    [
+        ("taken", None, "passive"),
+        ("free", None, "active"),
+        ("free", "PASSIVE", "passive"),
+        ("taken", "active", "active"),
+    ],
+)
+def test_threads_wait_passively_where_the_cores_are_taken_or_who_starts_us_wants_it(
+    cores: str, asked: str | None, waiting: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if asked is None else {"OMP_WAIT_POLICY": asked}
+    command = [sys.executable, "-c", WAITING, cores]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, env=environment)
+    assert done.stdout.split() == [waiting]
+
+
+def test_functions_come_from_the_libraries_that_the_bindings_were_led_to(tmp_path: Path) -> None:
+    folder = library_folder()
+    assert folder is not None
+    shutil.copytree(folder, tmp_path / "lib")
+    environment = os.environ | {"LLAMA_CPP_LIB_PATH": str(tmp_path / "lib")}
+    command = [sys.executable, "-c", LIBRARY_OF_ANOTHER_FOLDER]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=environment)
+    assert done.returncode == 0, done.stderr

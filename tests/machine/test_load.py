@@ -1,9 +1,10 @@
 from collections import namedtuple
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from toolkit.machine.load import load_warnings
+from toolkit.machine.load import cores_are_taken, load_warnings, running_threads
 
 Times = namedtuple("Times", "user system idle iowait")
 
@@ -56,3 +57,22 @@ def test_what_holds_the_processor_back_is_told(machine: Psutil, words: str) -> N
 
 def test_the_real_machine_can_be_asked() -> None:
     assert all(isinstance(line, str) for line in load_warnings(seconds=0.01))
+
+
+@pytest.mark.parametrize(
+    ("running", "taken"),
+    [([9, 8, 5], True), ([4, 9, 9], False), ([9, 9, 4], False), ([None], False), ([5, 5, 5], True)],
+)
+def test_cores_are_taken_where_more_threads_want_to_run_in_every_look(running: list[int | None], taken: bool) -> None:
+    looks = iter(running)
+    assert cores_are_taken(lambda: next(looks), cores=4, pause=0) is taken
+
+
+def test_running_threads_are_those_that_the_kernel_counts(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    file = tmp_path / "proc/loadavg"
+    file.write_text("0.51 2.70 1.49 7/121 14020\n")
+    assert running_threads(tmp_path) == 7
+    file.write_text("0.51\n")
+    assert running_threads(tmp_path) is None
+    assert running_threads(tmp_path / "elsewhere") is None

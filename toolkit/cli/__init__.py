@@ -1,6 +1,7 @@
 """The command line: one module a command, imported only when that command is called."""
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -117,6 +118,7 @@ def main() -> None:
     _survive_narrow_consoles()
     try:
         _end_like_an_interrupt()
+        logging.getLogger("toolkit").addHandler(_Warnings())
         code = _run()
         _heed_no_more_signals()
     except KeyboardInterrupt as error:
@@ -165,6 +167,14 @@ def _interrupted(error: KeyboardInterrupt) -> int:
 def _failed(message: str, exit_code: int) -> int:
     tell(f"error: {' '.join(message.splitlines())}")
     return exit_code
+
+
+class _Warnings(logging.Handler):
+    """Says on stderr what the library warns of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message in the form that `warn` has."""
+        tell(f"warning: {record.getMessage()}")
 
 
 def _what_the_system_said(error: OSError) -> str:

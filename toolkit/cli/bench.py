@@ -35,6 +35,12 @@ Examples:
   gguf-toolkit bench model.gguf -ngl 0,16,32 --kv f16,q8_0 --json
 """
 
+_WAITING_WORDS = {
+    "passive": "threads wait for each other passively, as where other processes take the cores",
+    "active": "threads wait for each other actively, as where the cores are free (OMP_WAIT_POLICY=passive changes that)",
+    "spinning": "threads wait for each other actively: this build of llama.cpp is without OpenMP",
+}
+
 
 @dataclass(frozen=True)
 class Load:
@@ -80,7 +86,8 @@ def command(gguf: Path, **options: Any) -> None:
     """Measure tokens per second: reading a prompt (-p) and generating (-n), each after -d tokens of context.
 
     Every option but -r takes several values, separated by commas. Rates are means of repetitions ± their sample standard
-    deviation, after a warm-up, as llama-bench defines them.
+    deviation, after a warm-up, as llama-bench defines them. Threads wait passively where more of them want to run than there
+    are cores, unless OMP_WAIT_POLICY says otherwise.
     """
     from toolkit.machine.load import load_warnings
 
@@ -158,7 +165,10 @@ def document(gguf: Path, rows: list[Row]) -> dict[str, Any]:
     """Return the JSON document; the first row's rates stand at its top as well."""
     from dataclasses import asdict
 
-    return {"model": str(gguf), **asdict(rows[0].rate), "results": [_row_document(row) for row in rows]}
+    from toolkit.llama.native import thread_waiting
+
+    results = [_row_document(row) for row in rows]
+    return {"model": str(gguf), **asdict(rows[0].rate), "thread_waiting": thread_waiting(), "results": results}
 
 
 def _row_document(row: Row) -> dict[str, Any]:
@@ -182,6 +192,7 @@ def _row_document(row: Row) -> dict[str, Any]:
 
 def _print(rows: list[Row]) -> None:
     from toolkit.cli.tables import print_table
+    from toolkit.llama.native import thread_waiting
 
     cells = [
         (
@@ -204,6 +215,7 @@ def _print(rows: list[Row]) -> None:
     loads = {id(row.load): row.load for row in rows}.values()
     for load in loads:
         _print_load(load, several=len(loads) > 1)
+    echo(_WAITING_WORDS[thread_waiting()])
 
 
 def _rate(count: int, mean: float | None, deviation: float | None) -> str:

@@ -31,7 +31,8 @@ Examples:
 def command(ctx: click.Context, no_measure: bool, calibrate: bool, as_json: bool) -> None:
     """Show GPUs and what is free on them, RAM, disk, threads, bandwidth, versions, and what is missing.
 
-    The exit code is 4 where llama-cpp-python is not installed, and with --calibrate where there is no GPU to measure.
+    The exit code is 4 where llama-cpp-python is not installed or does not compute on this processor, and with --calibrate
+    where there is no GPU to measure.
     """
     from toolkit.doctor import diagnose
 
@@ -57,6 +58,8 @@ def _calibrate() -> None:
 
 def document(diagnosis: "Diagnosis") -> dict[str, Any]:
     """Return the JSON document of a diagnosis."""
+    from dataclasses import asdict
+
     return {
         "healthy": diagnosis.healthy,
         "gpus": _gpus_document(diagnosis),
@@ -65,6 +68,11 @@ def document(diagnosis: "Diagnosis") -> dict[str, Any]:
             "installed": diagnosis.build.installed,
             "offloads": diagnosis.build.offloads,
             "backends": list(diagnosis.build.backends),
+            "trial": {
+                "computes": diagnosis.trial.computes,
+                "extra_buffers": diagnosis.trial.extra_buffers,
+                **asdict(diagnosis.trial),
+            },
         },
         "ram": {
             "total_bytes": diagnosis.ram.total_bytes,
@@ -116,6 +124,7 @@ def _rows(diagnosis: "Diagnosis") -> list[tuple[str, str]]:
     rows = [("GPU", line) for line in _gpu_lines(diagnosis)]
     rows += [
         ("llama-cpp-python", _build_words(diagnosis)),
+        ("this processor", diagnosis.trial.words),
         ("RAM", f"{format_size(ram.available_bytes)} available of {format_size(ram.total_bytes)} ({ram.origin})"),
     ]
     if diagnosis.ram_bytes_per_second:

@@ -9,6 +9,7 @@ from typing import Any
 from toolkit.errors import InputError
 from toolkit.gguf.format import aligned
 from toolkit.gguf.ggml_types import TensorType
+from toolkit.llama.cpu_trial import refuse_broken_build
 from toolkit.llama.ggml_tensor import shaped_tensor
 from toolkit.llama.native import INT, POINTER, SIZE, TEXT, declared, llama_cpp
 
@@ -48,13 +49,23 @@ class BufferType:
 
 @cache
 def start_backends() -> None:
-    """Initialise llama.cpp once; before that, ggml lists no devices."""
-    llama_cpp().llama_backend_init()
+    """Initialise llama.cpp once; before that, ggml lists no devices.
+
+    Raises EnvironmentFaultError where this build does not compute on this processor.
+    """
+    refuse_broken_build()
+    _initialise()
 
 
 def list_ggml_devices() -> tuple[GgmlDevice, ...]:
     """Return every registered device, the CPU and remote ones included."""
     start_backends()
+    return untried_devices()
+
+
+def untried_devices() -> tuple[GgmlDevice, ...]:
+    """Return the same, without asking whether this build computes on this processor."""
+    _initialise()
     ggml = _registry()
     return tuple(describe_device(ggml.ggml_backend_dev_get(index)) for index in range(ggml.ggml_backend_dev_count()))
 
@@ -62,6 +73,11 @@ def list_ggml_devices() -> tuple[GgmlDevice, ...]:
 def offload_devices() -> tuple[GgmlDevice, ...]:
     """Return this machine's own devices that layers can be offloaded to."""
     return tuple(device for device in list_ggml_devices() if device.offloads and not device.name.startswith("RPC"))
+
+
+@cache
+def _initialise() -> None:
+    llama_cpp().llama_backend_init()
 
 
 def describe_device(pointer: int) -> GgmlDevice:
@@ -134,7 +150,7 @@ def _buffer_types(device: GgmlDevice) -> list[int]:
     base = _base()
     own = [base.ggml_backend_dev_buffer_type(device.pointer), base.ggml_backend_dev_host_buffer_type(device.pointer)]
     mapped = [_mapped_buffer_type()] if device.kind == DeviceKind.CPU else []
-    return [pointer for pointer in own if pointer] + mapped + _extra_buffer_types(device)
+    return [pointer for pointer in own if pointer] + mapped + extra_buffer_types(device)
 
 
 @cache
@@ -148,7 +164,8 @@ def _mapped_buffer_type() -> int:
     return pointer
 
 
-def _extra_buffer_types(device: GgmlDevice) -> list[int]:
+def extra_buffer_types(device: GgmlDevice) -> list[int]:
+    """Return the buffer types of a device in which weights lie as its own kernels want them (`AMX`, `CPU_REPACK`)."""
     base = _base()
     registry = base.ggml_backend_dev_backend_reg(device.pointer)
     address = base.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")

@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from toolkit.errors import EnvironmentFaultError
-
-INSTALL_HINT = 'install it with: CMAKE_ARGS="-DGGML_RPC=on" pip install llama-cpp-python'
+from toolkit.llama.offload_build import install_line, library_folder, offload_build, rebuild_line
+from toolkit.machine.load import cores_are_taken
 
 POINTER, TEXT, INT, INT64, SIZE = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
 Signature = tuple[Any, Sequence[Any]]
 """the type of a function's result, and those of its arguments"""
-_PACKAGE = "llama_cpp"
+_PACKAGE, _WAITING = "llama_cpp", "OMP_WAIT_POLICY"
 
 
 @cache
@@ -33,10 +32,22 @@ def llama_cpp() -> ModuleType:
     """
     # NVML counts GPUs in this order, and budgets and buffers must mean the same one.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # OpenMP reads it once, when it is loaded with ggml. A thread that spins while it waits takes the core of one that works.
+    if _WAITING not in os.environ and cores_are_taken():
+        os.environ[_WAITING] = "passive"
     try:
         return _bindings()
     except (ImportError, OSError, RuntimeError) as error:
-        raise EnvironmentFaultError(f"llama-cpp-python does not load ({error}); {INSTALL_HINT}") from error
+        raise EnvironmentFaultError(
+            f"llama-cpp-python does not load ({error}); install it with: {install_line()}"
+        ) from error
+
+
+def thread_waiting() -> str:
+    """Return how ggml's threads wait for each other: `passive`, `active`, or `spinning` as ggml's own pool does."""
+    if b"OPENMP = 1" not in llama_cpp().llama_print_system_info():
+        return "spinning"
+    return "passive" if os.environ.get(_WAITING, "").lower() == "passive" else "active"
 
 
 def _bindings() -> ModuleType:
@@ -52,23 +63,22 @@ def _bindings() -> ModuleType:
             del sys.modules[_PACKAGE]
 
 
-def library_folder() -> Path:
-    """Return the folder that holds the shared libraries of llama-cpp-python."""
-    return Path(str(llama_cpp().__file__)).parent / "lib"
-
-
 @cache
 def ggml_library(name: str) -> ctypes.CDLL:
     """Return the loaded library `name` (`ggml-base`, `ggml`, `ggml-rpc`) under the name that libllama linked.
 
     Raises EnvironmentFaultError if this build of llama-cpp-python has no such library.
     """
+    llama_cpp()
     folder = library_folder()
+    assert folder is not None
     candidates = [f"lib{name}.so.0", f"lib{name}.0.dylib", f"lib{name}.dylib", f"{name}.dll", f"lib{name}.so"]
     for file in candidates:
         if (folder / file).exists():
             return ctypes.CDLL(str(folder / file))
-    raise EnvironmentFaultError(f"this llama-cpp-python was built without lib{name}; {INSTALL_HINT}")
+    raise EnvironmentFaultError(
+        f"this llama-cpp-python was built without lib{name}; build it again: {rebuild_line(offload_build())}"
+    )
 
 
 def declared(name: str, signatures: Mapping[str, Signature]) -> ctypes.CDLL:

@@ -1,6 +1,7 @@
 """What llama-cpp-python was built for, told from its files, without loading them."""
 
 import importlib.util
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ BACKENDS = {
     "rpc": "RPC",
 }
 """What ggml's libraries are called after, and what people call it."""
+WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+"""flags for C and C++: gcc 12 drops stores to the tile configuration, so every product in tiles ends in SIGILL"""
+_RPC = "-DGGML_RPC=on"
 _OPTIONS = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_HIP=on", "Apple": "-DGGML_METAL=on", "other": "-DGGML_VULKAN=on"}
 
 
@@ -40,7 +44,7 @@ class OffloadBuild:
 
 def offload_build(folder: Path | None = None) -> OffloadBuild:
     """Return what llama-cpp-python was built with; `folder` is where its libraries lie."""
-    folder = folder or _library_folder()
+    folder = folder or library_folder()
     if folder is None:
         return OffloadBuild(False, ())
     names = [file.name for file in folder.glob("*ggml-*")]
@@ -51,23 +55,44 @@ def offload_build(folder: Path | None = None) -> OffloadBuild:
 @cache
 def llama_build() -> tuple[Any, ...]:
     """Return what changes with every build of llama.cpp, and with the processor, whose features decide on repacking."""
-    folder = _library_folder()
+    folder = library_folder()
     files = sorted(folder.glob("*")) if folder is not None else []
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return stamps or None, processor_line("flags", "Features") or sys.platform
 
 
-def _library_folder() -> Path | None:
+def library_folder() -> Path | None:
+    """Return the folder that llama-cpp-python loads its libraries from, None where it is not installed."""
     found = importlib.util.find_spec("llama_cpp")
-    return None if found is None or found.origin is None else Path(found.origin).parent / "lib"
+    if found is None or found.origin is None:
+        return None
+    elsewhere = os.environ.get("LLAMA_CPP_LIB_PATH")
+    return Path(found.origin).parent / "lib" if elsewhere is None else Path(elsewhere)
+
+
+def install_line() -> str:
+    """Return the command that installs llama-cpp-python where it is missing."""
+    return f"{_building(_RPC)} pip install llama-cpp-python"
+
+
+def rebuild_line(build: OffloadBuild) -> str:
+    """Return the command that builds llama-cpp-python on this machine, for the devices of this build and for RPC."""
+    options = [f"-DGGML_{mark.upper()}=on" for mark, words in BACKENDS.items() if words in (*build.backends, "RPC")]
+    return _reinstalling(" ".join(options))
 
 
 def reinstall_line(vendor: str | None = None) -> str:
     """Return the command that builds llama-cpp-python for a vendor's GPUs, and for RPC."""
     if vendor is None:
         vendor = "Apple" if sys.platform == "darwin" and platform.machine() == "arm64" else "NVIDIA"
-    option = _OPTIONS.get(vendor, _OPTIONS["other"])
-    return (
-        f'CMAKE_ARGS="{option} -DGGML_RPC=on" pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python '
-        "llama-cpp-python"
-    )
+    return _reinstalling(f"{_OPTIONS.get(vendor, _OPTIONS['other'])} {_RPC}")
+
+
+def _reinstalling(options: str) -> str:
+    # Without --no-cache-dir pip would take the wheel that it built before, whatever the options are.
+    return f"{_building(options)} pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+
+
+def _building(options: str) -> str:
+    flags = f'CFLAGS="{WITHOUT_AMX}" CXXFLAGS="{WITHOUT_AMX}" ' if "amx_tile" in processor_line("flags").split() else ""
+    return f'{flags}CMAKE_ARGS="{options}"'

@@ -11,6 +11,7 @@ from toolkit.errors import DoesNotFitError, GgufError, ToolkitError
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.reader import file_to_load
 from toolkit.llama.callbacks import Callback, native_code
+from toolkit.llama.cpu_trial import cpu_trial
 from toolkit.llama.ggml_devices import buffer_type_pointer, start_backends
 from toolkit.llama.load_settings import TensorOverride
 from toolkit.llama.log import llama_log
@@ -39,6 +40,7 @@ class ModelParameters:
         self._borrowed: list[Any] = []
         self.structure = llama_cpp().llama_model_default_params()
         self.structure.n_gpu_layers = settings.n_gpu_layers
+        self.structure.use_extra_bufts = cpu_trial().extra_buffers
         if devices is not None:
             self.structure.devices = self._borrow((ctypes.c_void_p * (len(devices) + 1))(*devices, None))
         if settings.tensor_overrides:

@@ -1,11 +1,39 @@
-"""Whether the machine is quiet enough to measure speed on."""
+"""Whether the machine is quiet enough to measure speed on, and whether its cores are taken."""
 
+import os
 import time
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 _BUSY_SHARE = 0.15
 _SLOW_SHARE = 0.6
+_LOOKS, _BETWEEN_LOOKS_SECONDS = 3, 0.005
+
+
+def cores_are_taken(
+    running: Callable[[], int | None] | None = None, cores: int | None = None, pause: float = _BETWEEN_LOOKS_SECONDS
+) -> bool:
+    """Tell whether more threads want to run than there are cores, in each of a few looks; False where nobody tells.
+
+    `running` counts the threads that run or wait for a core, the caller's among them.
+    """
+    running, cores = running or running_threads, cores or os.cpu_count() or 1
+    for look in range(_LOOKS):
+        # A short burst is no load: whoever waits passively for nothing is slower.
+        time.sleep(pause if look else 0)
+        if (running() or 0) <= cores:
+            return False
+    return True
+
+
+def running_threads(root: Path = Path("/")) -> int | None:
+    """Return how many threads of this machine run or wait for a core now, None where the system does not tell."""
+    try:
+        return int((root / "proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def load_warnings(psutil: Any = None, seconds: float = 0.5) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from toolkit.llama.cpu_trial import cpu_trial
 from toolkit.llama.footprint import Footprint, footprint_from
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.offload_build import llama_build
@@ -39,7 +40,8 @@ class MemoryCache:
 
     def _key(self, skeleton: Skeleton, settings: MemorySettings) -> list[Any]:
         gpus = () if settings.device in ("cpu", "stand-in") else gpu_names()
-        return [_FORMAT, self._from_log, skeleton.digest, asdict(settings), llama_build(), gpus]
+        build = [*llama_build(), cpu_trial().extra_buffers]
+        return [_FORMAT, self._from_log, skeleton.digest, asdict(settings), build, gpus]
 
 
 class CachedProbe:

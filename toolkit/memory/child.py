@@ -5,6 +5,7 @@ Request: {path, settings: list of MemorySettings, allocate, hold}. Answer: a lis
 """
 
 import json
+import logging
 import os
 import sys
 from collections import OrderedDict
@@ -34,6 +35,8 @@ MAX_KEPT_MODELS = 32
 def main() -> None:
     """Answer until stdin ends."""
     answers = _private_stdout()
+    # What there is to warn of, the process that asks says itself.
+    logging.getLogger("toolkit").addHandler(logging.NullHandler())
     llama_log().divert()
     models = _Models(from_log=FROM_LOG in sys.argv[1:])
     for line in sys.stdin:

@@ -1,13 +1,13 @@
 """A process that answers, as `toolkit.memory.child`: a request a line goes in, an answer a line comes out, or none in time."""
 
-import os
 import queue
 import subprocess
 import sys
 import tempfile
 import threading
 from contextlib import suppress
-from pathlib import Path
+
+from toolkit.machine.python_child import child_environment
 
 FROM_LOG = "--from-log"
 """argument of the child: read llama.cpp's log everywhere"""
@@ -25,7 +25,7 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
-            env=_child_environment(),
+            env=child_environment(),
             encoding="utf-8",
         )
         self._collector = threading.Thread(target=self._collect, daemon=True)
@@ -78,10 +78,3 @@ class ChildProcess:
         for line in self._process.stdout:
             self._answers.put(line)
         self._answers.put(None)
-
-
-def _child_environment() -> dict[str, str]:
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [package]
-    # Without this, an abort starts a debugger if there is one.
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1"}
