@@ -11,6 +11,8 @@ from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.second_rounding import second_rounding_message
 from toolkit.errors import DoesNotFitError, InputError, QualityError
 from toolkit.fit_quality import Proof, QualityMeter, QualityOptions
+from toolkit.gguf.output_file import publish_finished, where_it_lies
+from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.next_token import why_no_next_token
@@ -27,6 +29,8 @@ from toolkit.planning.load_plan import LoadRequest, plan_load
 from toolkit.planning.planner import Planner
 from toolkit.planning.request import AsksMemory, PlanRequest
 from toolkit.units import format_size
+
+_FILES, _BASE = "files", "base"
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,9 @@ class Trial:
 
     choice: PlannedChoice
     output: Path
+    """where it belongs"""
+    file: Path
+    """where it lies until it is good enough"""
     allocated: Footprint | None
     """None where llama.cpp does not tell"""
     quality: Proof
@@ -90,7 +97,7 @@ class FitResult:
     trial: Trial
     runners_up: tuple[PlannedChoice, ...]
     rejected: tuple[Trial, ...]
-    """trials that lost too much quality; their files are gone"""
+    """trials that lost too much quality; their files never got their names"""
     launch: LaunchPlan
     seconds: float
 
@@ -112,7 +119,8 @@ def fit(
         first, *runners_up = _offloading(planner.choices(), job.request)
         with _Trials(job, devices, output_for, watcher) as trials:
             *rejected, trial = trials.until_good_enough(first, planner)
-    _refuse_what_lost_too_much(trial, job.measure.quality)
+            _refuse_what_lost_too_much(trial, job.measure.quality)
+            publish_finished(trial.file, trial.output, force=watcher.conversion.force)
     launch = launch_plan(trial.choice, trial.output)
     return FitResult(trial, tuple(runners_up), tuple(rejected), launch, time.perf_counter() - started)
 
@@ -139,7 +147,7 @@ def _offloading(choices: list[PlannedChoice], request: PlanRequest) -> list[Plan
 
 
 class _Trials:
-    """Converts and measures one choice after the other, against one baseline."""
+    """Converts and measures one choice after the other, against one baseline, in a folder beside the output."""
 
     def __init__(
         self, job: FitJob, devices: Devices, output_for: Callable[[PlannedChoice], Path], watcher: Watcher
@@ -150,6 +158,7 @@ class _Trials:
         self._watcher = watcher
         self._stack = ExitStack()
         self._meter: QualityMeter | None = None
+        self._scratch: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -158,35 +167,39 @@ class _Trials:
         self._stack.close()
 
     def until_good_enough(self, choice: PlannedChoice, planner: Planner) -> Iterator[Trial]:
-        """Yield trials of ever heavier choices until one is good enough or there is none; the files of others are removed."""
+        """Yield trials of ever heavier choices until one is good enough or there is none."""
         while True:
             trial = self._try(choice)
             yield trial
             heavier = None if trial.quality.is_good(self._job.measure.quality) else planner.heavier(choice)
             if heavier is None:
                 return
-            trial.output.unlink()
+            trial.file.unlink()
             choice = heavier
             self._watcher.step(f"{trial.quality.words}: backing off to {choice.file.profile}")
 
     def _try(self, choice: PlannedChoice) -> Trial:
         output, plan = self._output_for(choice), choice.file.conversion
         assert plan is not None
+        file = self._folder_beside(output) / _FILES / output.name
         self._watcher.step(f"converting to {choice.file.profile}")
         message = second_rounding_message(self._job.source, plan)
         if message is not None:
             self._watcher.step(message)
-        write_gguf(plan, output, self._watcher.conversion)
-        try:
-            meter = self._prepared_meter(output)
-            if self._devices.free_now is None:
-                return self._on_the_cpu(choice, output, meter)
-            return self._as_planned(self._still_fitting(choice, output), output, meter)
-        except BaseException:
-            output.unlink(missing_ok=True)
-            raise
+        write_gguf(plan, file, self._watcher.conversion)
+        meter = self._prepared_meter(file)
+        if self._devices.free_now is None:
+            return self._on_the_cpu(choice, output, file, meter)
+        return self._as_planned(self._still_fitting(choice, file), output, file, meter)
 
-    def _still_fitting(self, choice: PlannedChoice, output: Path) -> PlannedChoice:
+    def _folder_beside(self, output: Path) -> Path:
+        if self._scratch is None:
+            self._scratch = self._stack.enter_context(ScratchFolder(where_it_lies(output).parent))
+            for name in (_FILES, _BASE):
+                (self._scratch / name).mkdir()
+        return self._scratch
+
+    def _still_fitting(self, choice: PlannedChoice, file: Path) -> PlannedChoice:
         """Read what is free once more, and divide the file anew if it has become too little."""
         assert self._devices.free_now is not None
         self._devices.release()
@@ -197,23 +210,23 @@ class _Trials:
             f"{format_size(sum(now.vram_bytes))} of VRAM are free now, {format_size(sum(budgets.vram_bytes))} were planned for: "
             "planned again"
         )
-        again = plan_load(LoadRequest(output, choice.settings.undivided()), now, self._devices.asker).choice
+        again = plan_load(LoadRequest(file, choice.settings.undivided()), now, self._devices.asker).choice
         self._devices.release()
         return replace(again, file=choice.file)
 
-    def _as_planned(self, choice: PlannedChoice, output: Path, meter: QualityMeter) -> Trial:
+    def _as_planned(self, choice: PlannedChoice, output: Path, file: Path, meter: QualityMeter) -> Trial:
         self._watcher.step(f"loading and measuring {output.name}")
-        with LlamaRuntime(output, runtime_settings(choice.settings)) as runtime:
+        with LlamaRuntime(file, runtime_settings(choice.settings)) as runtime:
             allocated = runtime.told_footprint()
             self._check(choice, allocated)
-            return Trial(choice, output, allocated, *self._measure(runtime, meter), measured_as_planned=True)
+            return Trial(choice, output, file, allocated, *self._measure(runtime, meter), measured_as_planned=True)
 
-    def _on_the_cpu(self, choice: PlannedChoice, output: Path, meter: QualityMeter) -> Trial:
-        allocated = self._devices.allocate(output, choice.settings) if self._devices.allocate is not None else None
+    def _on_the_cpu(self, choice: PlannedChoice, output: Path, file: Path, meter: QualityMeter) -> Trial:
+        allocated = self._devices.allocate(file, choice.settings) if self._devices.allocate is not None else None
         self._check(choice, allocated)
         self._watcher.step(f"measuring {output.name}")
-        with LlamaRuntime(output, runtime_settings(choice.settings.on_cpu())) as runtime:
-            return Trial(choice, output, allocated, *self._measure(runtime, meter), measured_as_planned=False)
+        with LlamaRuntime(file, runtime_settings(choice.settings.on_cpu())) as runtime:
+            return Trial(choice, output, file, allocated, *self._measure(runtime, meter), measured_as_planned=False)
 
     def _check(self, choice: PlannedChoice, allocated: Footprint | None) -> None:
         """Hold what was taken against the budget.
@@ -227,15 +240,18 @@ class _Trials:
                 f"{format_size(sum(budgets.vram_bytes))}; planned were {format_size(choice.footprint.gpu_bytes)}"
             )
 
-    def _prepared_meter(self, output: Path) -> QualityMeter:
+    def _prepared_meter(self, file: Path) -> QualityMeter:
         if self._meter is None:
             job, allow_nan = self._job, self._watcher.conversion.allow_nan
-            meter = QualityMeter(
-                job.source, job.measure.quality, output.parent, job.request.settings.n_ctx, allow_nan=allow_nan
+            self._meter = QualityMeter(
+                job.source,
+                job.measure.quality,
+                file.parents[1] / _BASE,
+                job.request.settings.n_ctx,
+                allow_nan=allow_nan,
             )
-            self._meter = self._stack.enter_context(meter)
             self._watcher.step(f"measuring the unquantized model ({unquantized_profile(job.source).upper()})")
-        with LlamaVocabulary(output) as vocabulary:
+        with LlamaVocabulary(file) as vocabulary:
             self._meter.prepare(lambda text: len(vocabulary.tokenize(text)))
         return self._meter
 
@@ -248,7 +264,6 @@ class _Trials:
 def _refuse_what_lost_too_much(trial: Trial, options: QualityOptions) -> None:
     if trial.quality.is_good(options) or trial.quality.is_acceptable:
         return
-    trial.output.unlink()
     profile, proof = trial.choice.file.profile, trial.quality
     if proof.verdict is not None:
         raise QualityError(

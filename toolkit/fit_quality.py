@@ -1,11 +1,8 @@
 """How much quality a file lost, for `fit`: against the unquantized model, on the same windows of a text."""
 
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from toolkit.comparison.losses import measurement_of
 from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, quality_of
@@ -80,22 +77,11 @@ class QualityMeter:
     def __init__(
         self, source: ModelSource, options: QualityOptions, folder: Path, n_ctx: int, *, allow_nan: bool = False
     ) -> None:
-        """Prepare to measure with windows of at most `n_ctx` tokens; work files are made in `folder`."""
+        """Prepare to measure with windows of at most `n_ctx` tokens; work files are made in `folder`, whose owner removes them."""
         self._source, self._options, self._n_ctx, self._allow_nan = source, options, n_ctx, allow_nan
-        self._stack = ExitStack()
-        self._scratch = Path(
-            self._stack.enter_context(
-                tempfile.TemporaryDirectory(prefix=".gguf-toolkit-", dir=folder, ignore_cleanup_errors=True)
-            )
-        )
+        self._scratch = folder
         self._base = BaseModel(Loadable("the unquantized model", self._base_file, _on_the_cpu), self._scratch)
         self._request: TextRequest | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def prepare(self, count_tokens: Callable[[str], int]) -> None:
         """Evaluate the unquantized model, once; the text is cut by the number of its tokens.

@@ -36,5 +36,5 @@ def test_the_files_of_a_source_are_those_that_its_name_says(tmp_path):
     for name in names:
         (tmp_path / name).touch()
     assert parts_beside(tmp_path / "m.gguf") == (tmp_path / "m.gguf",)
-    assert {path.name for path in parts_beside(tmp_path / names[1])} == set(names[:3])
+    assert {path.name for path in parts_beside(tmp_path / names[1])} == set(names[1:3])
     assert {path.name for path in parts_beside(tmp_path)} == set(names)

@@ -133,8 +133,7 @@ def _outline_unless_quantized(repository: "Repository") -> Path:
 
 
 def _outline(repository: "Repository") -> Path:
-    from tempfile import TemporaryDirectory
-
+    from toolkit.gguf.scratch import ScratchFolder
     from toolkit.hub import write_outline
 
     files = (*repository.needed.description, *repository.weights)
@@ -142,7 +141,4 @@ def _outline(repository: "Repository") -> Path:
         return repository.fetch(files)
     if repository.weights and not any(file.endswith(".safetensors") for file in repository.weights):
         note(f"the shapes in {repository.weights[0]} cannot be told without fetching it, which `convert` does")
-    # Memory maps of it may still be open where Windows then refuses to remove it.
-    temporary = TemporaryDirectory(prefix="gguf-toolkit-", ignore_cleanup_errors=True)
-    folder = click.get_current_context().with_resource(temporary)
-    return write_outline(repository, Path(folder))
+    return write_outline(repository, click.get_current_context().with_resource(ScratchFolder()))

@@ -1,7 +1,6 @@
 """What is compared: GGUF files that exist, and profiles of one model that are converted when they are measured."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import InputError
 from toolkit.gguf.layout import bits_per_weight
 from toolkit.gguf.reader import read_gguf
+from toolkit.gguf.scratch import ScratchFolder
 from toolkit.imatrix.matrix import Imatrix
 from toolkit.machine.content_digest import content_digest
 from toolkit.memory.plannable import PlannableModel, PlannedFile, model_from_gguf
@@ -128,8 +128,8 @@ def _converted(plan: ConversionPlan, kept: Path | None, conversions: Conversions
             write_gguf(plan, kept, conversions.options)
         yield kept
         return
-    with tempfile.TemporaryDirectory(prefix="gguf-toolkit-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / f"{conversions.source.name}-{plan.profile.name}.gguf"
+    with ScratchFolder() as folder:
+        path = folder / f"{conversions.source.name}-{plan.profile.name}.gguf"
         write_gguf(plan, path, conversions.options)
         yield path
 

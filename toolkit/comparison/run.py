@@ -1,6 +1,5 @@
 """Measure every contestant: plan its memory, load it once a text, keep what was measured, go on after a failure."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from toolkit.comparison.quality import Bar, BaseModel, Loadable, TextRequest, me
 from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
+from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
 from toolkit.llama.device_choice import supports_offload
 from toolkit.llama.load_settings import MemorySettings, kv_words
@@ -76,10 +76,9 @@ class _Run:
         if base is None:
             return []
         self._base_path = self._opened(base, self._stack)
-        folder = tempfile.TemporaryDirectory(prefix="gguf-toolkit-", ignore_cleanup_errors=True)
         choice = self._planned(base, BASE_KV)
         loadable = self._loadable(base, choice, self._base_path)
-        self._base = BaseModel(loadable, Path(self._stack.enter_context(folder)), self._watcher.bar)
+        self._base = BaseModel(loadable, self._stack.enter_context(ScratchFolder()), self._watcher.bar)
         row = replace(_bare_row(base, BASE_KV), is_base=True)
         return [self._measured(row, base, choice, _Source(loadable, self._base.quality))]
 

@@ -1,15 +1,12 @@
 """An output that is whole or absent.
 
-The bytes go to a work file beside the output and get the output's name only when they are complete and on the disk. The
-work file's name is short and says nothing of the output's, so that long names work. It starts with a mark of ours, at the
-end with GGUF's, and the process that writes it holds a lock on it: so a killed run's leftover can be told from a user's
-file and from the work of a run that lives (also one in another container), and is removed by the next run.
+The bytes go to a work file in a folder of its own beside the output, and get the output's name only when they are complete and on
+the disk. See `toolkit.gguf.scratch` for what becomes of the folder of a run that is killed.
 """
 
+import ctypes
 import errno
-import hashlib
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,33 +14,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-import psutil
-
 from toolkit.errors import InputError, OutputError
-from toolkit.gguf.format import MAGIC as GGUF_MAGIC
+from toolkit.gguf.inputs import refuse_input
+from toolkit.gguf.scratch import MARK, ScratchFolder
 from toolkit.units import format_size
 
-if sys.platform != "win32":
-    import fcntl
-
-MARK = b"gguf-toolkit work file of process "
-NOTHING_LEFT = "nothing was left under the output's name"
-"""what an interrupt is told to have done"""
+_NOTHING_LEFT = "nothing was left under the output's name"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-_WORK_NAME = re.compile(r"\.gguf-[0-9a-f]{8}-(\d+)-\d+\.part")
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+_NO_REPLACE, _HERE = 1, -100
+"""RENAME_NOREPLACE and AT_FDCWD of Linux"""
 
 
 class WorkFile:
-    """A file of known length that threads write to at any offset."""
+    """A file of known length that threads write to at any offset; until its beginning is written, it is no model."""
 
     def __init__(self, path: Path, n_bytes: int) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         self._lock = Lock()
         try:
-            take_lock(self._fd)
-            self.write(0, _mark()[:n_bytes])
+            self.write(0, MARK[:n_bytes])
             self._reserve(n_bytes)
         except BaseException:
             self.abandon()
@@ -110,34 +102,40 @@ def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Itera
     Raises InputError or OutputError, also for a disk that is full.
     """
     check_output(output, force=force)
+    place = where_it_lies(output)
     try:
-        work = WorkFile(work_path(output), n_bytes)
+        with ScratchFolder(output=place) as folder, opened_work(folder / folder.name, n_bytes) as work:
+            with interrupts_told():
+                yield work
+            work.close()
+            publish(work.path, place, force=force)
     except OSError as error:
         raise described(error, output, n_bytes) from error
+
+
+@contextmanager
+def opened_work(path: Path, n_bytes: int) -> Iterator[WorkFile]:
+    """Give a work file that is closed when the block ends."""
+    work = WorkFile(path, n_bytes)
     try:
         yield work
-        work.close()
-        publish(work.path, output, force=force)
-    except KeyboardInterrupt as error:
-        error.add_note(NOTHING_LEFT)
-        raise
-    except OSError as error:
-        raise described(error, output, n_bytes) from error
     finally:
         work.abandon()
-        work.path.unlink(missing_ok=True)
 
 
-def work_path(output: Path) -> Path:
-    """Return a free name for a work file, after removing the leftovers of killed runs for the same output."""
-    digest = hashlib.sha256(os.fsencode(output.name)).hexdigest()[:8]
-    for path in output.parent.glob(f".gguf-{digest}-*.part"):
-        _remove_leftover(path, output)
-    names = (f".gguf-{digest}-{os.getpid()}-{number}.part" for number in range(100))
-    free = next((name for name in names if not (output.parent / name).exists()), None)
-    if free is None:
-        raise OutputError(f"{output.parent} is full of files named .gguf-{digest}-*.part; remove them")
-    return output.parent / free
+@contextmanager
+def interrupts_told() -> Iterator[None]:
+    """Let an interrupt of the work say what becomes of it; once the output gets its name, that would not be sure."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(_NOTHING_LEFT)
+        raise
+
+
+def where_it_lies(output: Path) -> Path:
+    """Return the file that an output's name leads to: what is written through a link replaces its target, and the link stays."""
+    return output.resolve() if output.is_symlink() else output
 
 
 def publish(work: Path, output: Path, *, force: bool) -> None:
@@ -147,34 +145,75 @@ def publish(work: Path, output: Path, *, force: bool) -> None:
     """
     if force:
         os.replace(work, output)  # noqa: PTH105  Path.replace does the same; os.replace says that it overwrites
-    elif output.exists():
-        raise InputError(f"{output} appeared while it was being written; give --force to replace it")
     else:
-        work.rename(output)
+        try:
+            _rename_to_free_name(work, output)
+        except FileExistsError as error:
+            raise InputError(f"{output} appeared while it was being written; give --force to replace it") from error
     _sync_folder(output.parent)
 
 
-def described(error: OSError, output: Path, n_bytes: int) -> OutputError:
-    """Return the error to raise for one of the system's, met while an output of `n_bytes` was written."""
-    if error.errno in _NO_SPACE:
-        free = shutil.disk_usage(output.parent).free
-        return OutputError(
-            f"no space for {output.name}: needs {format_size(n_bytes)}, {format_size(free)} are free there"
-        )
-    return OutputError(f"cannot write {output}: {error.strerror or error}")
+def publish_finished(file: Path, output: Path, *, force: bool) -> None:
+    """Give a file that was written as a whole before, on the output's own disk, the output's name.
 
-
-def take_lock(fd: int) -> bool | None:
-    """Lock a work file for as long as it is open, and tell whether that worked; None where there are no locks."""
-    if sys.platform == "win32":
-        return None
+    Raises InputError or OutputError.
+    """
+    n_bytes = file.stat().st_size
+    check_output(output, force=force)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        publish(file, where_it_lies(output), force=force)
+    except OSError as error:
+        raise described(error, output, n_bytes) from error
+
+
+def _rename_to_free_name(work: Path, output: Path) -> None:
+    """Rename in one step with the question whether the name is free.
+
+    Raises FileExistsError if it is not.
+    """
+    if sys.platform == "win32":
+        work.rename(output)  # which refuses there to replace anything
+        return
+    if _renamed_by_the_kernel(work, output):
+        return
+    try:
+        output.hardlink_to(work)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # No way to rename without replacing: the name is taken first, so that what is replaced is nobody's.
+        os.close(os.open(output, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        work.rename(output)
+        return
+    work.unlink()
+
+
+def _renamed_by_the_kernel(work: Path, output: Path) -> bool:
+    """Rename without replacing as Linux can, and tell whether kernel and file system know how.
+
+    Raises FileExistsError.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
         return False
-    except OSError:
-        return None
-    return True
+    if rename(_HERE, os.fsencode(work), _HERE, os.fsencode(output), _NO_REPLACE) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(output))
+    return False  # whatever else it is, a link will meet it too
+
+
+def described(error: OSError, output: Path, n_bytes: int) -> OutputError:
+    """Return the error to raise for one of the system's, met while an output of `n_bytes` was written and since removed."""
+    if error.errno not in _NO_SPACE:
+        return OutputError(f"cannot write {output}: {error.strerror or error}")
+    needs = f"no space for {output.name}: needs {format_size(n_bytes)}"
+    free = shutil.disk_usage(output.parent).free
+    if error.errno == errno.EDQUOT or free >= n_bytes:
+        return OutputError(
+            f"{needs}, more than a quota leaves in {output.parent}: remove files there, or write to another disk"
+        )
+    return OutputError(f"{needs}, {format_size(free)} are free there")
 
 
 def _check_place(output: Path, *, force: bool) -> None:
@@ -184,51 +223,15 @@ def _check_place(output: Path, *, force: bool) -> None:
     _check_length(output)
     if output.is_dir():
         raise InputError(f"{output} is a directory; name a file in it")
+    refuse_input(output)
     if os.path.lexists(output) and not output.is_file():
         # a rename would put a file in the place of a device, a pipe, or a link to nothing
         raise InputError(f"{output} is no file but a device, a pipe or a broken link; name another output")
     if output.exists() and not force:
         raise InputError(f"{output} exists; give another name, or --force to replace it")
+    folder = where_it_lies(output).parent
     if not os.access(folder, os.W_OK):
         raise OutputError(f"the folder {folder} is not writable; choose another output")
-
-
-def _remove_leftover(path: Path, output: Path) -> None:
-    """Remove a work file, or the folder of those of a set, that a killed run left."""
-    name = _WORK_NAME.fullmatch(path.name)
-    if name is None or path.is_symlink():
-        return
-    owner = int(name[1])
-    if path.is_file() and _is_abandoned(path, owner, output):
-        path.unlink(missing_ok=True)
-    elif path.is_dir():
-        files = list(path.iterdir())
-        if all(_is_abandoned(file, owner, output) for file in files) and (files or not psutil.pid_exists(owner)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_abandoned(path: Path, owner: int, output: Path) -> bool:
-    """Tell whether a file is one of ours that nobody writes to.
-
-    Raises OutputError if somebody does.
-    """
-    if not path.is_file():
-        return False
-    with path.open("r+b") as file:
-        if not file.read(len(MARK)).startswith((MARK, GGUF_MAGIC)):
-            return False
-        if not _owner_is_gone(file.fileno(), owner):
-            raise OutputError(f"process {owner} is writing {output.name} already; wait for it, or name another output")
-    return True
-
-
-def _owner_is_gone(fd: int, owner: int) -> bool:
-    locked = take_lock(fd)
-    return not psutil.pid_exists(owner) if locked is None else locked
-
-
-def _mark() -> bytes:
-    return MARK + str(os.getpid()).encode() + b"\n"
 
 
 def _sync_folder(folder: Path) -> None:

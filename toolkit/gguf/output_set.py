@@ -2,15 +2,17 @@
 
 Their work files bear the outputs' names in a folder of their own beside them, so that what reads a set by its names can look
 at it before it is published. They are renamed one after the other once all are complete, the first one last: whoever opens
-the first file finds the others.
+the first file finds the others, and what a run leaves that is killed meanwhile is no set. The next run takes it back.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from toolkit.gguf.output_file import NOTHING_LEFT, WorkFile, check_output, described, publish, work_path
+from toolkit.errors import InputError
+from toolkit.gguf import set_journal
+from toolkit.gguf.output_file import WorkFile, check_output, described, interrupts_told, opened_work, publish
+from toolkit.gguf.scratch import ScratchFolder, sweep
 
 
 @contextmanager
@@ -19,42 +21,38 @@ def all_or_none(outputs: Sequence[tuple[Path, int]], *, force: bool = False) -> 
 
     Raises InputError or OutputError, also for a disk that is full.
     """
-    for output, _ in outputs:
-        check_output(output, force=force)
-    first, total = outputs[0][0], sum(n_bytes for _, n_bytes in outputs)
-    works: list[WorkFile] = []
-    folder = work_path(first)
+    paths, total = [output for output, _ in outputs], sum(n_bytes for _, n_bytes in outputs)
+    sweep(paths[0].parent, paths[0])
+    for output in paths:
+        _check(output, force=force)
     try:
-        folder.mkdir()
-        for output, n_bytes in outputs:
-            works.append(WorkFile(folder / output.name, n_bytes))
-        yield works
-        for work in works:
-            work.close()
-        _publish_all(works, [output for output, _ in outputs], force=force)
-    except KeyboardInterrupt as error:
-        error.add_note(NOTHING_LEFT)
-        raise
+        with ScratchFolder(output=paths[0]) as folder, ExitStack() as stack:
+            works = [stack.enter_context(opened_work(folder / path.name, n_bytes)) for path, n_bytes in outputs]
+            with interrupts_told():
+                yield works
+            for work in works:
+                work.close()
+            _publish_all(folder, works, paths, force=force)
     except OSError as error:
-        _discard(works, folder)  # before it is told how much is free
-        raise described(error, first, total) from error
-    finally:
-        _discard(works, folder)
+        raise described(error, paths[0], total) from error
 
 
-def _discard(works: Sequence[WorkFile], folder: Path) -> None:
-    for work in works:
-        work.abandon()
-    shutil.rmtree(folder, ignore_errors=True)
+def _check(output: Path, *, force: bool) -> None:
+    check_output(output, force=force)
+    if output.is_symlink():
+        raise InputError(
+            f"{output} is a link, and the files of a set lie in one folder; remove it, or name another output"
+        )
 
 
-def _publish_all(works: Sequence[WorkFile], outputs: Sequence[Path], *, force: bool) -> None:
-    published: list[Path] = []
+def _publish_all(folder: Path, works: Sequence[WorkFile], outputs: Sequence[Path], *, force: bool) -> None:
+    seal_last = [work.path for work in reversed(works)]
+    set_journal.begin(folder, seal_last)
     try:
-        for work, output in reversed(list(zip(works, outputs, strict=True))):
-            publish(work.path, output, force=force)
-            published.append(output)
+        if force:
+            set_journal.set_aside(folder, outputs)
+        for work in seal_last:
+            publish(work, folder.with_name(work.name), force=force)
     except BaseException:
-        for output in published:
-            output.unlink(missing_ok=True)
+        set_journal.take_back(folder)
         raise

@@ -50,6 +50,11 @@ def parts_beside(path: Path) -> tuple[Path, ...]:
     """Return the files that a GGUF source may consist of: itself, the other parts of its set, or those in the folder that it is."""
     if path.is_dir():
         return tuple(path.glob("*.gguf"))
-    if shard_name(path) is None:
+    part = shard_name(path)
+    if part is None:
         return (path,)
-    return tuple(other for other in path.parent.glob("*.gguf") if stem(other) == stem(path))
+    return tuple(other for other in path.parent.glob("*.gguf") if _is_of_set(shard_name(other), part))
+
+
+def _is_of_set(other: ShardName | None, part: ShardName) -> bool:
+    return other is not None and (other.stem, other.count) == (part.stem, part.count)

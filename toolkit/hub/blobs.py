@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from toolkit.gguf.output_file import take_lock
+from toolkit.gguf.scratch import take_lock
 from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, Counted, again
 
 LEAST_BYTES = 8 << 20

@@ -5,7 +5,6 @@ buffers, is what stays. NVML tells how much a process holds; where it does not (
 of their own), what is free on the GPU tells it, if nobody else comes or goes meanwhile.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import EnvironmentFaultError
+from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import AskedDevice, MemorySettings
 from toolkit.llama.offload_build import offload_build, reinstall_line
@@ -50,8 +50,8 @@ def calibrate(known: KnownOverheads, nvml: Any = None, device: AskedDevice = "gp
     """
     gpus = list_gpus(nvml).gpus
     check_usable(gpus, device)
-    with tempfile.TemporaryDirectory(prefix="gguf-toolkit-") as folder:
-        path = Path(folder) / "demo.gguf"
+    with ScratchFolder() as folder:
+        path = folder / "demo.gguf"
         write_gguf(plan_conversion(source_from_checkpoint(demo_checkpoint()), load_profile(PROFILE)), path)
         settings = MemorySettings(512, ALL_LAYERS, device=device, n_devices=len(gpus))
         found = tuple(observation.overhead for observation in observe(path, settings, nvml))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from toolkit.errors import GgufError
 from toolkit.gguf.reader import read_gguf
+from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.memory.skeleton import write_skeleton
@@ -45,8 +45,8 @@ def draft_model(path: Path, settings: MemorySettings, asker: AsksMemory) -> Comp
     """
     planned = model_from_gguf(path).make("")
     whole = replace(settings, n_gpu_layers=planned.model_tensors.n_layer + 1, n_devices=1, rpc=())
-    with TemporaryDirectory(prefix="gguf-toolkit-") as folder:
-        footprint = asker.ask(write_skeleton(planned.metadata, planned.tensors, Path(folder) / "draft.gguf"), whole)
+    with ScratchFolder() as folder:
+        footprint = asker.ask(write_skeleton(planned.metadata, planned.tensors, folder / "draft.gguf"), whole)
     # Without a GPU everything lies in RAM, and that is the device.
     on_device = [device for device in footprint.devices if not device.on_host] or list(footprint.devices)
     weights, cached, compute = (

@@ -1,13 +1,12 @@
 """Which file, which context, which KV type and which split for a budget: every answer asked of llama.cpp, nothing converted."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
-from pathlib import Path
 
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.gguf.ggml_types import tensor_type
+from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.placement import Placement
@@ -34,13 +33,13 @@ class Planner:
         self._files: dict[str, PlannedFile] = {}
         self._skeletons: dict[str, Skeleton] = {}
         self._whole: dict[MemorySettings, Footprint] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="gguf-toolkit-")
+        self._folder = ScratchFolder()
 
     def __enter__(self) -> "Planner":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._folder.close()
 
     def choices(self) -> list[PlannedChoice]:
         """Return what fits, best first.
@@ -232,7 +231,7 @@ class Planner:
 
     def _skeleton(self, file: PlannedFile) -> Skeleton:
         if file.profile not in self._skeletons:
-            path = Path(self._folder.name) / f"{len(self._skeletons)}.gguf"
+            path = self._folder.path / f"{len(self._skeletons)}.gguf"
             self._skeletons[file.profile] = write_skeleton(file.metadata, file.tensors, path)
         return self._skeletons[file.profile]
 

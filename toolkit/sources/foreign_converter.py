@@ -15,12 +15,12 @@ from pathlib import Path
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.errors import EnvironmentFaultError, InputError, OutputError
 from toolkit.gguf.ggml_types import BF16
-from toolkit.gguf.output_file import WorkFile, check_output, work_path
+from toolkit.gguf.output_file import check_output
 from toolkit.gguf.rows import row_count
+from toolkit.gguf.scratch import ScratchFolder
 from toolkit.units import format_size
 
 SCRIPT = "convert_hf_to_gguf.py"
-MARK_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,9 @@ def intermediate_file(
             f"no space for the converter's bf16 file in {folder}: needs about {format_size(needed)}, "
             f"{format_size(free)} are free there"
         )
-    place = work_path(named)
-    place.mkdir()
-    try:
-        # Whoever finds the folder later can tell by it that it is ours, and whether this process still lives.
-        mark = WorkFile(place / "mark", MARK_BYTES)
-        try:
-            _run(converter, checkpoint, place, say)
-            yield _only_file(converter, place)
-        finally:
-            mark.abandon()
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with ScratchFolder(output=named) as place:
+        _run(converter, checkpoint, place, say)
+        yield _only_file(converter, place)
 
 
 def bf16_bytes(checkpoint: Path) -> int:
