@@ -3,6 +3,7 @@
 from pathlib import Path
 
 DEMO = "demo"
+_MARKS = ("config.json", "params.json")
 
 
 def demo_checkpoint() -> Path:
@@ -11,7 +12,9 @@ def demo_checkpoint() -> Path:
 
 
 def checkpoint_directory(source: str) -> Path:
-    """Return the directory that a SRC argument means: `demo`, or a path."""
-    if source == DEMO and not Path(source).exists():
-        return demo_checkpoint()
-    return Path(source)
+    """Return the directory that a SRC argument means: a path, or `demo` where no model lies in a folder of that name."""
+    return demo_checkpoint() if source == DEMO and not _holds_model(Path(source)) else Path(source)
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _MARKS) or any(folder.glob("*.gguf"))

@@ -16,6 +16,7 @@ import click
 from toolkit import __version__
 from toolkit.cli.output import show_usage_error, tell
 from toolkit.errors import EnvironmentFaultError, ToolkitError
+from toolkit.gguf.inputs import remembering_inputs
 
 COMMANDS = {
     "fit": "Convert to the best file that fits a VRAM budget, and measure it.",
@@ -66,6 +67,11 @@ class _EndedError(KeyboardInterrupt):
 
 class LazyGroup(click.Group):
     """A group that knows its commands' names and summaries without importing them."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one command; what it reads it cannot write."""
+        with remembering_inputs():
+            return super().main(*args, **kwargs)
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """Parse, and print what `--help` asks for."""

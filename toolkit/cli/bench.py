@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, warn
+from toolkit.cli.files import INPUT
 from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.loading import (
     LoadOptions,
@@ -72,7 +73,7 @@ def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str | None
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("gguf", type=click.Path(path_type=Path))
+@click.argument("gguf", type=INPUT)
 @click.option("-p", "prompts", default="512", show_default=True, callback=_numbers(0), help="Tokens of the prompt.")
 @click.option("-n", "generate", default="128", show_default=True, callback=_numbers(0), help="Tokens to generate.")
 @click.option("-d", "depths", default="0", show_default=True, callback=_numbers(0), help="Tokens that come before.")

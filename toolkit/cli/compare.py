@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
+from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE
 from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.options import force_option, pre_option, repetitions_option, threads_option
 from toolkit.cli.places import budget_options, memory_asker
@@ -33,12 +34,23 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--profiles", callback=_list, metavar="NAME[,NAME...]", help="Convert one MODEL with each of these.")
-@click.option("--base", type=click.Path(path_type=Path), help="The unquantized model; default: the MODEL as it is.")
-@click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix for --profiles.")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=SOURCE)
 @click.option(
-    "--text", "texts", multiple=True, metavar="[KIND=]FILE", help="Text, and what it is a sample of; default: demo."
+    "--profiles",
+    type=INPUT_NAME,
+    callback=_list,
+    metavar="NAME[,NAME...]",
+    help="Convert one MODEL with each of these.",
+)
+@click.option("--base", type=INPUT, help="The unquantized model; default: the MODEL as it is.")
+@click.option("--imatrix", type=INPUT, help="Importance matrix for --profiles.")
+@click.option(
+    "--text",
+    "texts",
+    type=INPUT_NAME,
+    multiple=True,
+    metavar="[KIND=]FILE",
+    help="Text, and what it is a sample of; default: demo.",
 )
 @click.option("--as-chat", is_flag=True, help="Take paragraphs of chat text as turns, in the model's own chat format.")
 @click.option("--window", type=COUNT, default=512, show_default=True, help="Tokens of a window.")
@@ -55,12 +67,12 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @repetitions_option(3)
 @click.option("--no-rates", is_flag=True, help="Leave token rates out.")
 @click.option("--use", metavar="USE", help="What the model is for: decides which file is advised.")
-@click.option("--verdicts", type=click.Path(path_type=Path), help="Thresholds of your own (TOML).")
-@click.option("--report", type=click.Path(path_type=Path), help="Write a page with table and pictures (HTML).")
-@click.option("--markdown", type=click.Path(path_type=Path), help="Write a table for a model card.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write comma-separated values.")
+@click.option("--verdicts", type=INPUT, help="Thresholds of your own (TOML).")
+@click.option("--report", type=OUTPUT, help="Write a page with table and pictures (HTML).")
+@click.option("--markdown", type=OUTPUT, help="Write a table for a model card.")
+@click.option("--csv", "csv_file", type=OUTPUT, help="Write comma-separated values.")
 @force_option
-@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the files that --profiles makes.")
+@click.option("--keep", type=OUTPUT_FOLDER, metavar="DIR", help="Keep the files that --profiles makes.")
 @click.option("--fresh", is_flag=True, help="Measure anew what is known from an earlier run.")
 @threads_option
 @pre_option

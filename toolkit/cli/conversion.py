@@ -2,7 +2,6 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import SIZE, Function, emit_json, json_option, note, warn
+from toolkit.cli.files import INPUT_NAME
 from toolkit.cli.kept import kept_document, print_kept
 from toolkit.cli.options import add_options, force_option, imatrix_option, threads_option
 from toolkit.cli.output import echo
 from toolkit.cli.tables import print_table
+from toolkit.gguf.inputs import refuse_input
 
 if TYPE_CHECKING:
     from toolkit.conversion.shards import Shard
@@ -54,7 +55,12 @@ class Outputs:
 
 _OPTIONS = (
     click.option(
-        "--profile", "-p", default="q4_k_m", show_default=True, help="Profile name or file; see `profiles list`."
+        "--profile",
+        "-p",
+        type=INPUT_NAME,
+        default="q4_k_m",
+        show_default=True,
+        help="Profile name or file; see `profiles list`.",
     ),
     imatrix_option,
     click.option(
@@ -80,13 +86,10 @@ def conversion_options(function: Function) -> Function:
     return add_options(function, _OPTIONS)
 
 
-def run_conversion(
-    source: "ModelSource", output: Path | None, request: ConversionRequest, inputs: Sequence[Path] = ()
-) -> None:
+def run_conversion(source: "ModelSource", output: Path | None, request: ConversionRequest) -> None:
     """Plan, then (unless it is a dry run) write, and report.
 
-    `output` is a file, a folder for a file of the default name, or None for the current folder; none of `inputs` is ever
-    written to.
+    `output` is a file, a folder for a file of the default name, or None for the current folder.
     """
     from toolkit.conversion.second_rounding import second_rounding_message
 
@@ -98,7 +101,8 @@ def run_conversion(
         for message in source.notes:
             note(message)
     outputs = _outputs(plan, output_path(output, source.name, plan.profile.name), request)
-    refuse_inputs(outputs.paths, inputs)
+    for path in outputs.paths:
+        refuse_input(path)
     started = time.perf_counter()
     if not request.dry_run:
         _write(plan, outputs, request)
@@ -118,15 +122,6 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False  # a name that is too long, say: whoever opens it will refuse it
-
-
-def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Refuse to replace what is being read, with --force too."""
-    from toolkit.errors import InputError
-
-    for path in outputs:
-        if any(path.exists() and file.exists() and path.samefile(file) for file in inputs):
-            raise InputError(f"{path} is the input itself; name another output")
 
 
 def _outputs(plan: "ConversionPlan", path: Path, request: ConversionRequest) -> Outputs:

@@ -1,12 +1,12 @@
 """`convert`: a Hugging Face checkpoint to GGUF, in one pass."""
 
-from os.path import samestat
 from pathlib import Path
 from typing import Any
 
 import click
 
 from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+from toolkit.cli.files import INPUT_NAME, OUTPUT, SOURCE
 from toolkit.cli.foreign import converter_options, source_from_converter
 from toolkit.cli.options import pre_option
 from toolkit.cli.source import local_files_option, resolve_preview, resolve_source
@@ -23,12 +23,13 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="SRC")
-@click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
+@click.argument("source", metavar="SRC", type=SOURCE)
+@click.argument("output", metavar="[OUT]", required=False, type=OUTPUT)
 @pre_option
 @click.option("--model-name", metavar="NAME", help="Name of the model; default: that of its card, config or directory.")
 @click.option(
     "--metadata",
+    type=INPUT_NAME,
     multiple=True,
     metavar="KEY=VALUE|FILE",
     help="general.* key such as author, license, base_model, or a JSON file of them; repeatable.",
@@ -68,7 +69,6 @@ def command(
         _refuse_beside_converter(pre, model_name, metadata, dry_run=options["dry_run"])
     resolve = resolve_preview if options["dry_run"] else resolve_source
     directory = resolve(source, local_files_only=local_files_only)
-    _keep_the_source(directory, output)
     if converter is None:
         model = source_from_checkpoint(directory, pre, overrides=overrides, dense_modules=dense_modules)
     else:
@@ -86,19 +86,3 @@ def _refuse_beside_converter(
     first = next((option for option, value in given.items() if value), None)
     if first is not None:
         raise InputError(f"{first} does not go with --converter")
-
-
-def _keep_the_source(directory: Path, output: Path | None) -> None:
-    """Refuse to replace a file of the checkpoint, with --force too."""
-    from toolkit.errors import InputError
-
-    if output is not None and output.suffix != ".gguf" and _is_in(directory, output):
-        raise InputError(f"{output} is a file of the checkpoint that is being converted; name another output")
-
-
-def _is_in(directory: Path, output: Path) -> bool:
-    try:
-        identity = output.stat()
-        return any(file.is_file() and samestat(identity, file.stat()) for file in directory.iterdir())
-    except OSError:
-        return False  # one of them is not there, which others will say

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
+from toolkit.cli.files import OUTPUT, SOURCE
 from toolkit.cli.options import force_option
 from toolkit.cli.output import echo
 from toolkit.cli.source import local_files_option, resolve_config, resolve_source
@@ -24,9 +25,11 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="ADAPTER")
-@click.argument("output", metavar="[OUT]", required=False, type=click.Path(path_type=Path))
-@click.option("--base", metavar="SRC", help="The model that it was trained on; default: the one that it names.")
+@click.argument("source", metavar="ADAPTER", type=SOURCE)
+@click.argument("output", metavar="[OUT]", required=False, type=OUTPUT)
+@click.option(
+    "--base", metavar="SRC", type=SOURCE, help="The model that it was trained on; default: the one that it names."
+)
 @click.option(
     "--type",
     "type_",

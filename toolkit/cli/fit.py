@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, emit_json, json_option, note
+from toolkit.cli.files import INPUT_NAME, OUTPUT, SOURCE
 from toolkit.cli.foreign import converter_options, source_from_converter
 from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.measuring import text_option
@@ -43,11 +44,13 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="SRC", type=SOURCE)
 @budget_options
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context length, e.g. 16k.")
 @prefer_option
-@click.option("--profile", "-p", "profiles", multiple=True, help="Only this profile; repeatable, best first.")
+@click.option(
+    "--profile", "-p", "profiles", type=INPUT_NAME, multiple=True, help="Only this profile; repeatable, best first."
+)
 @kv_list_option(otherwise="f16,q8_0")
 @flash_attention_option
 @imatrix_option
@@ -69,7 +72,7 @@ Examples:
     "--output",
     "-o",
     "out",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     help="File, or folder for a file of the default name.",
 )
 @force_option

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from toolkit.cli.common import Function, note, warn
+from toolkit.cli.files import INPUT_FILE, INPUT_NAME
 
 if TYPE_CHECKING:
     from toolkit.model_source import ModelSource
@@ -16,13 +17,14 @@ def converter_options(function: Function) -> Function:
     """Add `--converter` and `--converter-python`."""
     python = click.option(
         "--converter-python",
+        type=INPUT_NAME,
         default=sys.executable,
         show_default="this one",
         help="Interpreter for --converter, with torch and what else that needs.",
     )
     converter = click.option(
         "--converter",
-        type=click.Path(path_type=Path),
+        type=INPUT_FILE,
         metavar="PATH",
         help="Checkout of llama.cpp whose own converter is run first: for architectures that are not known here.",
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
+from toolkit.cli.files import INPUT, OUTPUT
 from toolkit.cli.loading import devices_document, opened
 from toolkit.cli.measuring import measured_text, quality_options, windows_load
 from toolkit.cli.options import force_option
@@ -49,8 +50,8 @@ def command() -> None:
 
 
 @command.command(name=COLLECT)
-@click.argument("gguf", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="File to write, in GGUF format.")
+@click.argument("gguf", type=INPUT)
+@click.option("--output", "-o", type=OUTPUT, required=True, help="File to write, in GGUF format.")
 @click.option("--process-output", is_flag=True, help="Collect for output.weight as well.")
 @click.option("--parse-special", is_flag=True, help="Special tokens written in the text are taken for what they are.")
 @force_option
@@ -90,8 +91,8 @@ def collect(gguf: Path, **options: Any) -> None:
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), help="GGUF file: say which of its tensors are covered.")
+@click.argument("file", type=INPUT)
+@click.option("--model", type=INPUT, help="GGUF file: say which of its tensors are covered.")
 @json_option
 def show(file: Path, model: Path | None, as_json: bool) -> None:
     """Show what an importance matrix covers: tensors, tokens, experts never seen, and the layers that matter most."""
@@ -126,8 +127,8 @@ def _remarks(file: Path, model: Path) -> list[str]:
 
 
 @command.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="File to write, in GGUF format.")
+@click.argument("files", nargs=-1, required=True, type=INPUT)
+@click.option("--output", "-o", type=OUTPUT, required=True, help="File to write, in GGUF format.")
 @force_option
 @json_option
 def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:

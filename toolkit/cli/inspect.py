@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.files import SOURCE
 from toolkit.cli.output import echo
 from toolkit.cli.source import local_files_option, resolve_source, told
 from toolkit.cli.tables import print_table
@@ -31,7 +32,7 @@ _LABEL_WIDTH = 16
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="FILE|DIRECTORY|MODEL")
+@click.argument("source", metavar="FILE|DIRECTORY|MODEL", type=SOURCE)
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor.")
 @local_files_option
 @json_option

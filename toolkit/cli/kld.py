@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
+from toolkit.cli.files import INPUT, OUTPUT
 from toolkit.cli.kld_report import document, print_report, print_rival
 from toolkit.cli.kv_types import parse_kv
 from toolkit.cli.loading import LoadOptions, Opened, devices_document, opened
@@ -39,9 +40,9 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("gguf", type=click.Path(path_type=Path))
-@click.option("--base", type=click.Path(path_type=Path), help="The unquantized model, evaluated in lockstep.")
-@click.option("--base-logits", type=click.Path(path_type=Path), help="Its logits in a file, instead.")
+@click.argument("gguf", type=INPUT)
+@click.option("--base", type=INPUT, help="The unquantized model, evaluated in lockstep.")
+@click.option("--base-logits", type=INPUT, help="Its logits in a file, instead.")
 @click.option(
     "--base-kv",
     default="f16",
@@ -50,7 +51,7 @@ Examples:
     metavar="TYPE[/TYPE]",
     help="Type of the base's KV cache.",
 )
-@click.option("--save-logits", type=click.Path(path_type=Path), help="Keep the base's logits in a file.")
+@click.option("--save-logits", type=OUTPUT, help="Keep the base's logits in a file.")
 @force_option
 @verdict_options
 @quality_options

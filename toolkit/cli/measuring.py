@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, Function, emit_json, json_option
+from toolkit.cli.files import INPUT_NAME
 from toolkit.cli.loading import LOADING_OPTIONS, LoadOptions, load_options
 from toolkit.cli.options import add_options
 from toolkit.errors import QualityError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 text_option = click.option(
     "--text",
+    type=INPUT_NAME,
     default="demo",
     show_default=True,
     help="Text file in UTF-8, `demo` (Python's manual), or `wikitext-2` (its test set, from the hub).",

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from toolkit.cli.common import emit_json, json_option
-from toolkit.cli.conversion import refuse_inputs, refuse_split_name
+from toolkit.cli.conversion import refuse_split_name
+from toolkit.cli.files import INPUT, OUTPUT
 from toolkit.cli.options import force_option
 from toolkit.cli.output import echo
 
@@ -18,8 +19,8 @@ Example:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="PART.gguf", type=click.Path(path_type=Path))
-@click.argument("output", metavar="[OUT.gguf]", required=False, type=click.Path(path_type=Path))
+@click.argument("source", metavar="PART.gguf", type=INPUT)
+@click.argument("output", metavar="[OUT.gguf]", required=False, type=OUTPUT)
 @force_option
 @json_option
 def command(source: Path, output: Path | None, force: bool, as_json: bool) -> None:
@@ -28,6 +29,7 @@ def command(source: Path, output: Path | None, force: bool, as_json: bool) -> No
     Without OUT.gguf the file is called after the parts, in the current folder.
     """
     from toolkit.cli.progress import progress_bar
+    from toolkit.gguf.inputs import refuse_input
     from toolkit.gguf.merge import plan_merge, write_merged
     from toolkit.gguf.shard_names import whole_name
     from toolkit.units import format_duration, format_size
@@ -35,7 +37,7 @@ def command(source: Path, output: Path | None, force: bool, as_json: bool) -> No
 
     merge = plan_merge(source)
     path = output or Path(whole_name(merge.source.path))
-    refuse_inputs([path], merge.source.paths)
+    refuse_input(path)
     refuse_split_name(path)
     started = time.perf_counter()
     with progress_bar(path.name, sum(rows.data.nbytes for rows in merge.source.tensors.values())) as advance:

@@ -1,12 +1,12 @@
 """Options that several commands take, each with one name, one meaning and one help text."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from toolkit.cli.common import Function
+from toolkit.cli.files import INPUT
 
 Option = Callable[[Function], Function]
 
@@ -17,9 +17,7 @@ threads_option: Option[Any] = click.option(
 pre_option: Option[Any] = click.option(
     "--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised."
 )
-imatrix_option: Option[Any] = click.option(
-    "--imatrix", type=click.Path(path_type=Path), help="Importance matrix (GGUF or legacy .dat)."
-)
+imatrix_option: Option[Any] = click.option("--imatrix", type=INPUT, help="Importance matrix (GGUF or legacy .dat).")
 flash_attention_option: Option[Any] = click.option(
     "--flash-attention",
     "-fa",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
+from toolkit.cli.files import INPUT, OUTPUT
 from toolkit.cli.loading import devices_document, load_options, opened
 from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, windows_load
 from toolkit.cli.options import force_option
@@ -29,14 +30,14 @@ Examples:
 
 
 @click.command(name="perplexity", epilog=EXAMPLE)
-@click.argument("gguf", type=click.Path(path_type=Path))
+@click.argument("gguf", type=INPUT)
 @click.option(
     "--stride",
     type=click.IntRange(min=1),
     metavar="N",
     help="Let windows overlap, each N tokens after the one before, and score the last N of each.",
 )
-@click.option("--save-logits", type=click.Path(path_type=Path), help="Keep the logits for `kld --base-logits`.")
+@click.option("--save-logits", type=OUTPUT, help="Keep the logits for `kld --base-logits`.")
 @force_option
 @quality_options
 def command(gguf: Path, **options: Any) -> None:

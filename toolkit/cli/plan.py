@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, json_option
+from toolkit.cli.files import INPUT, INPUT_NAME, SOURCE
 from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.options import flash_attention_option, pre_option, prefer_option
 from toolkit.cli.places import budget_options, memory_asker
@@ -36,11 +37,11 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="SRC", type=SOURCE)
 @click.argument("words", nargs=-1, metavar="[WORDS]...")
 @budget_options
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context length, of all sequences.")
-@click.option("--profile", "-p", "profiles", multiple=True, help="Only this profile; repeatable.")
+@click.option("--profile", "-p", "profiles", type=INPUT_NAME, multiple=True, help="Only this profile; repeatable.")
 @kv_list_option(otherwise="f16,q8_0")
 @click.option("--parallel", "n_parallel", type=click.IntRange(1, 256), default=1, show_default=True, help="Sequences.")
 @click.option("--kv-unified", is_flag=True, help="One KV cache for all sequences.")
@@ -48,8 +49,8 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 @flash_attention_option
 @click.option("--swa-full", is_flag=True, help="Keep all tokens in sliding-window layers.")
 @prefer_option
-@click.option("--mmproj", type=click.Path(path_type=Path), help="Projector for images, loaded beside the model.")
-@click.option("--draft", type=click.Path(path_type=Path), help="Draft model (GGUF), loaded beside the model.")
+@click.option("--mmproj", type=INPUT, help="Projector for images, loaded beside the model.")
+@click.option("--draft", type=INPUT, help="Draft model (GGUF), loaded beside the model.")
 @click.option("--max-ctx", is_flag=True, help="Find the longest context that fits.")
 @click.option("--sweep", is_flag=True, help="Grid of ctx=, kv= and profile= lists, given as WORDS.")
 @click.option("--gpu-bandwidth", type=click.FloatRange(min=1), help="GB/s of GPU memory; default: asked of the driver.")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.files import INPUT, INPUT_NAME
 from toolkit.cli.output import echo
 from toolkit.cli.tables import print_table
 from toolkit.quant_profile import (
@@ -62,7 +63,7 @@ def list_profiles(as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("profile_name", metavar="NAME|FILE")
+@click.argument("profile_name", metavar="NAME|FILE", type=INPUT_NAME)
 @click.option(
     "--model", type=click.Choice(list(EXAMPLE_MODELS)), default=TYPICAL, show_default=True, help="Shape to apply it to."
 )
@@ -86,7 +87,7 @@ def show(profile_name: str, model: str, imatrix: bool | None, as_json: bool) -> 
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=INPUT)
 @json_option
 def check(file: Path, as_json: bool) -> None:
     """Check a profile of your own; exit code 2, file and line if it is wrong."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from toolkit.cli.conversion import ConversionRequest, conversion_options, refuse_inputs, run_conversion
+from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+from toolkit.cli.files import INPUT, OUTPUT
 
 EXAMPLE = """
 \b
@@ -15,16 +16,13 @@ Example:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("source", metavar="IN.gguf", type=click.Path(path_type=Path))
-@click.argument("output", metavar="[OUT.gguf]", required=False, type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN.gguf", type=INPUT)
+@click.argument("output", metavar="[OUT.gguf]", required=False, type=OUTPUT)
 @click.option("--allow-requantize", is_flag=True, help="Accept a file that is at 4 bits or less already.")
 @conversion_options
 def command(source: Path, output: Path | None, allow_requantize: bool, **options: Any) -> None:
     """Requantize IN.gguf (one file, or any of llama.cpp's split files) to OUT.gguf."""
-    from toolkit.gguf.shard_names import parts_beside
     from toolkit.sources.gguf_source import source_from_gguf
 
-    if output is not None:
-        refuse_inputs([output], [source])
     model = source_from_gguf(source, allow_requantize=allow_requantize)
-    run_conversion(model, output, ConversionRequest(**options), parts_beside(source))
+    run_conversion(model, output, ConversionRequest(**options))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import COUNT, emit_json, json_option, note
+from toolkit.cli.files import INPUT
 from toolkit.cli.loading import Opened, devices_document, load_options, loading_options, opened
 from toolkit.cli.output import echo, echo_answer
 from toolkit.cli.places import warn_of_unused_gpu
@@ -30,7 +31,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("gguf", type=click.Path(path_type=Path))
+@click.argument("gguf", type=INPUT)
 @click.option("-p", "--prompt", required=True, help="What to answer, or to go on with; `-` reads it from stdin.")
 @click.option("--system", help="System message, for models whose chat template takes one.")
 @click.option("--raw", is_flag=True, help="Go on with the prompt as it is, without the chat template.")

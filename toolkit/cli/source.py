@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from toolkit.cli.common import Function, note, warn
+from toolkit.demo import DEMO, checkpoint_directory, demo_checkpoint
+from toolkit.gguf.inputs import read_here
 
 if TYPE_CHECKING:
     from toolkit.hub import HubModel, Repository
@@ -28,10 +30,7 @@ def resolve_source(text: str, *, local_files_only: bool = False, weights: bool =
 
     Raises InputError or EnvironmentFaultError.
     """
-    path, model = _path_or_model(text)
-    if model is None:
-        return path
-    return _cached(model) if local_files_only else _from_hub(model, _download if weights else _outline)
+    return _resolved(text, _download if weights else _outline, local_files_only=local_files_only)
 
 
 def resolve_preview(text: str, *, local_files_only: bool = False) -> Path:
@@ -39,10 +38,7 @@ def resolve_preview(text: str, *, local_files_only: bool = False) -> Path:
 
     Raises InputError or EnvironmentFaultError.
     """
-    path, model = _path_or_model(text)
-    if model is None:
-        return path
-    return _cached(model) if local_files_only else _from_hub(model, _outline_unless_quantized)
+    return _resolved(text, _outline_unless_quantized, local_files_only=local_files_only)
 
 
 def resolve_config(text: str, *, local_files_only: bool = False) -> Path:
@@ -50,12 +46,7 @@ def resolve_config(text: str, *, local_files_only: bool = False) -> Path:
 
     Raises InputError or EnvironmentFaultError.
     """
-    path, model = _path_or_model(text)
-    if model is None:
-        return path
-    return (
-        _cached(model) if local_files_only else _from_hub(model, lambda repository: repository.fetch(("config.json",)))
-    )
+    return _resolved(text, lambda repository: repository.fetch(("config.json",)), local_files_only=local_files_only)
 
 
 def told(model: "ModelSource") -> "ModelSource":
@@ -72,10 +63,20 @@ def is_gguf(path: Path) -> bool:
     return path.suffix == ".gguf" or (path.is_file() and path.suffix != ".json")
 
 
-def _path_or_model(text: str) -> "tuple[Path, HubModel | None]":
-    from toolkit.demo import checkpoint_directory
+def _resolved(text: str, take: "Callable[[Repository], Path]", *, local_files_only: bool) -> Path:
+    """Return a path, or what is taken of a model on the hub; no output of the command may lie there."""
+    path, model = _path_or_model(text)
+    if model is not None:
+        path = _cached(model) if local_files_only else _from_hub(model, take)
+    read_here(path)
+    return path
 
+
+def _path_or_model(text: str) -> "tuple[Path, HubModel | None]":
     path = checkpoint_directory(text)
+    if text == DEMO and Path(DEMO).exists():
+        meant = "the model inside the package" if path == demo_checkpoint() else "the model in the folder here"
+        note(f"{DEMO} is {meant}; ./{DEMO} is always what is here")
     # Whoever means a path gives one that exists: only a name that is none asks for what takes time to import.
     if path.exists() or "/" not in text:
         return path, None

@@ -1,11 +1,11 @@
 """Thresholds on the command line, and what a measurement says to them."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit.cli.common import Function, note
+from toolkit.cli.files import INPUT
 from toolkit.cli.options import add_options
 from toolkit.errors import QualityError
 
@@ -16,9 +16,7 @@ _OPTIONS = (
     click.option("--max-kld", type=click.FloatRange(min=0), help="Fail (exit code 1) above this mean divergence."),
     click.option("--max-ppl-increase", type=float, help="Fail above this increase of the perplexity, in per cent."),
     click.option("--min-same-top", type=click.FloatRange(0, 100), help="Fail below this share of same top tokens, %."),
-    click.option(
-        "--against", type=click.Path(path_type=Path), help="Another GGUF file: fail if that one diverges less."
-    ),
+    click.option("--against", type=INPUT, help="Another GGUF file: fail if that one diverges less."),
     click.option(
         "--until-decided",
         is_flag=True,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json, json_option
+from toolkit.cli.files import INPUT, SOURCE
 from toolkit.cli.options import pre_option
 from toolkit.cli.output import echo
 from toolkit.cli.source import is_gguf, local_files_option, resolve_source, told
@@ -24,8 +25,10 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("file", metavar="OUT.gguf", type=click.Path(path_type=Path))
-@click.option("--source", required=True, metavar="SRC", help="Directory, model on the hub, `demo`, or GGUF file.")
+@click.argument("file", metavar="OUT.gguf", type=INPUT)
+@click.option(
+    "--source", required=True, metavar="SRC", type=SOURCE, help="Directory, model on the hub, `demo`, or GGUF file."
+)
 @click.option("--full", is_flag=True, help="Compare all rows of every tensor instead of a sample.")
 @click.option("--no-run", is_flag=True, help="Do not load the whole model for its first logits.")
 @pre_option

@@ -35,9 +35,9 @@ def named_text(name: str) -> EvaluationText:
     Raises TextError as `read_text` does, HubError if WikiText-2 is neither cached nor to be had.
     """
     path = Path(name)
-    if name == WIKITEXT and not path.exists():
+    if name == WIKITEXT and not path.is_file():
         return _wikitext()
-    return read_text(None if name == DEMO and not path.exists() else path)
+    return read_text(None if name == DEMO and not path.is_file() else path)
 
 
 def read_text(path: Path | None = None) -> EvaluationText:
