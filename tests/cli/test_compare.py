@@ -133,7 +133,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path):
             seen += line
         run.send_signal(signal.SIGTERM)
         run.communicate(timeout=60)
-    assert run.returncode == 130
+    assert run.returncode == 143
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "measuring Q8_0" not in done.stderr

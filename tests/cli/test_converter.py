@@ -117,7 +117,7 @@ def test_an_interrupt_and_a_kill_leave_nothing_that_stays(unknown, fake, place, 
             process.send_signal(number)
             process.communicate()
         if number == signal.SIGTERM:
-            assert process.returncode == 130
+            assert process.returncode == 143
             assert list(place.iterdir()) == []
     assert [path.suffix for path in place.iterdir()] == [".part"]
     assert run_command("convert", unknown, "out.gguf", "--converter", fake(), cwd=place).returncode == 0

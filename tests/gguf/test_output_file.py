@@ -1,3 +1,5 @@
+import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import InputError, OutputError
-from toolkit.gguf.output_file import MARK, check_output, whole_or_absent
+from toolkit.gguf.output_file import MARK, check_output, publish, whole_or_absent
 
 
 def work_files(folder):
@@ -130,3 +132,73 @@ def test_two_runs_for_one_output_do_not_mix(tmp_path):
 def test_a_work_file_is_never_mistaken_for_a_model(tmp_path):
     with whole_or_absent(tmp_path / "m.gguf", 100) as work:
         assert work.path.read_bytes().startswith(MARK)
+
+
+def test_what_is_written_through_a_link_replaces_its_target_and_the_link_stays(tmp_path):
+    disk = tmp_path / "large disk"
+    disk.mkdir()
+    (disk / "real.gguf").write_bytes(b"old")
+    link = tmp_path / "m.gguf"
+    link.symlink_to(disk / "real.gguf")
+    with pytest.raises(InputError, match=r"m\.gguf exists"):
+        check_output(link, force=False)
+    with whole_or_absent(link, 3, force=True) as work:
+        assert work.path.is_relative_to(disk), "the work file lies on another disk than its target"
+        work.write(0, b"new")
+    assert (disk / "real.gguf").read_bytes() == b"new"
+    assert link.readlink() == disk / "real.gguf"
+    assert sorted(path.name for path in (*tmp_path.iterdir(), *disk.iterdir())) == ["large disk", "m.gguf", "real.gguf"]
+
+
+def test_another_name_of_a_replaced_file_keeps_what_it_had(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"old")
+    (tmp_path / "kept.gguf").hardlink_to(tmp_path / "m.gguf")
+    with whole_or_absent(tmp_path / "m.gguf", 3, force=True) as work:
+        work.write(0, b"new")
+    assert [(tmp_path / name).read_bytes() for name in ("m.gguf", "kept.gguf")] == [b"new", b"old"]
+
+
+@pytest.mark.parametrize(
+    ("number", "needed", "message"),
+    [
+        (
+            errno.EDQUOT,
+            1000,
+            r"needs 1000 B, more than your quota leaves in .*; remove files there, or write elsewhere$",
+        ),
+        (errno.ENOSPC, 1000, r"needs 1000 B; .* are free in .*, but a quota or a limit of files is reached$"),
+        (errno.ENOSPC, 1 << 60, r"needs 1048576\.00 TiB, .* are free there$"),
+    ],
+)
+def test_a_quota_is_not_taken_for_a_full_disk(number, needed, message, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+
+    def write():
+        with whole_or_absent(tmp_path / "m.gguf", needed):
+            pass
+
+    with pytest.raises(OutputError, match=message):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ways", ["everything", "links", "neither"])
+def test_a_name_that_is_taken_at_the_last_moment_is_not_replaced(ways, tmp_path, monkeypatch):
+    def without_links(*_, **__):
+        raise OSError(errno.EPERM, "no links here")
+
+    if ways != "everything":
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    if ways == "neither":
+        monkeypatch.setattr(os, "link", without_links)
+    (tmp_path / "work").write_bytes(b"ours")
+    (tmp_path / "taken").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"taken appeared while it was being written; give --force to replace it"):
+        publish(tmp_path / "work", tmp_path / "taken", force=False)
+    assert (tmp_path / "taken").read_bytes() == b"precious"
+    publish(tmp_path / "work", tmp_path / "free", force=False)
+    assert (tmp_path / "free").read_bytes() == b"ours"
+    assert not (tmp_path / "work").exists()

@@ -15,8 +15,9 @@ from pathlib import Path
 from threading import Lock
 
 from toolkit.errors import InputError, OutputError
+from toolkit.gguf import set_journal
 from toolkit.gguf.inputs import refuse_input
-from toolkit.gguf.scratch import MARK, ScratchFolder
+from toolkit.gguf.scratch import MARK, ScratchFolder, sweep
 from toolkit.units import format_size
 
 _NOTHING_LEFT = "nothing was left under the output's name"
@@ -85,7 +86,7 @@ class WorkFile:
 
 
 def check_output(output: Path, *, force: bool) -> None:
-    """Refuse an output that cannot be written, before any work is done for it.
+    """Refuse an output that cannot be written, before any work is done for it; what killed runs left there goes first.
 
     Raises InputError if it exists and `force` is not set, OutputError if its folder is absent or not writable.
     """
@@ -135,7 +136,7 @@ def interrupts_told() -> Iterator[None]:
 
 def where_it_lies(output: Path) -> Path:
     """Return the file that an output's name leads to: what is written through a link replaces its target, and the link stays."""
-    return output.resolve() if output.is_symlink() else output
+    return Path(os.path.realpath(output)) if output.is_symlink() else output
 
 
 def publish(work: Path, output: Path, *, force: bool) -> None:
@@ -182,6 +183,8 @@ def _rename_to_free_name(work: Path, output: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         # No way to rename without replacing: the name is taken first, so that what is replaced is nobody's.
+        if not (work.parent / set_journal.NAME).exists():
+            set_journal.begin(work.parent, [(work, output.name)])
         os.close(os.open(output, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         work.rename(output)
         return
@@ -209,9 +212,13 @@ def described(error: OSError, output: Path, n_bytes: int) -> OutputError:
         return OutputError(f"cannot write {output}: {error.strerror or error}")
     needs = f"no space for {output.name}: needs {format_size(n_bytes)}"
     free = shutil.disk_usage(output.parent).free
-    if error.errno == errno.EDQUOT or free >= n_bytes:
+    if error.errno == errno.EDQUOT:
         return OutputError(
-            f"{needs}, more than a quota leaves in {output.parent}: remove files there, or write to another disk"
+            f"{needs}, more than your quota leaves in {output.parent}; remove files there, or write elsewhere"
+        )
+    if free >= n_bytes:
+        return OutputError(
+            f"{needs}; {format_size(free)} are free in {output.parent}, but a quota or a limit of files is reached"
         )
     return OutputError(f"{needs}, {format_size(free)} are free there")
 
@@ -221,6 +228,8 @@ def _check_place(output: Path, *, force: bool) -> None:
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist; create it first")
     _check_length(output)
+    place = where_it_lies(output)
+    sweep(place.parent, place)
     if output.is_dir():
         raise InputError(f"{output} is a directory; name a file in it")
     refuse_input(output)
@@ -229,9 +238,8 @@ def _check_place(output: Path, *, force: bool) -> None:
         raise InputError(f"{output} is no file but a device, a pipe or a broken link; name another output")
     if output.exists() and not force:
         raise InputError(f"{output} exists; give another name, or --force to replace it")
-    folder = where_it_lies(output).parent
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"the folder {folder} is not writable; choose another output")
+    if not os.access(place.parent, os.W_OK):
+        raise OutputError(f"the folder {place.parent} is not writable; choose another output")
 
 
 def _sync_folder(folder: Path) -> None:

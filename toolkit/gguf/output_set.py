@@ -12,7 +12,7 @@ from pathlib import Path
 from toolkit.errors import InputError
 from toolkit.gguf import set_journal
 from toolkit.gguf.output_file import WorkFile, check_output, described, interrupts_told, opened_work, publish
-from toolkit.gguf.scratch import ScratchFolder, sweep
+from toolkit.gguf.scratch import ScratchFolder
 
 
 @contextmanager
@@ -22,7 +22,6 @@ def all_or_none(outputs: Sequence[tuple[Path, int]], *, force: bool = False) -> 
     Raises InputError or OutputError, also for a disk that is full.
     """
     paths, total = [output for output, _ in outputs], sum(n_bytes for _, n_bytes in outputs)
-    sweep(paths[0].parent, paths[0])
     for output in paths:
         _check(output, force=force)
     try:
@@ -47,7 +46,7 @@ def _check(output: Path, *, force: bool) -> None:
 
 def _publish_all(folder: Path, works: Sequence[WorkFile], outputs: Sequence[Path], *, force: bool) -> None:
     seal_last = [work.path for work in reversed(works)]
-    set_journal.begin(folder, seal_last)
+    set_journal.begin(folder, [(work, work.name) for work in seal_last])
     try:
         if force:
             set_journal.set_aside(folder, outputs)
