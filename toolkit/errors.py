@@ -6,6 +6,7 @@
     ├── InputError               2   usage, or input that cannot be used
     │   ├── CheckpointError          files of a checkpoint: missing, truncated, malformed
     │   ├── ConfigError              config.json contradicts itself, the weights, or what is supported
+    │   ├── MetadataError            a value that no metadata key of a GGUF file can hold
     │   ├── TensorError              a tensor is missing, surplus, of the wrong shape or dtype, or not finite
     │   ├── TokenizerError           no vocabulary, or one that is not understood
     │   ├── ProfileError             a quantization profile or a --tensor-type rule
@@ -49,6 +50,10 @@ class CheckpointError(InputError):
 
 class ConfigError(InputError):
     """config.json contradicts itself, the weights, or what is supported."""
+
+
+class MetadataError(InputError):
+    """A value is not of the kind or in the range that a metadata key of a GGUF file holds."""
 
 
 class TensorError(InputError):

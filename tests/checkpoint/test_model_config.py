@@ -57,3 +57,36 @@ def test_what_should_be_a_positive_integer_must_be_one(value):
 def test_a_per_layer_value_is_refused_by_name():
     with pytest.raises(ConfigError, match="per-layer rope_theta is not supported for llama"):
         normalise({"rope_theta": [1e4, 5e5], "model_type": "llama"}).number("rope_theta")
+
+
+def test_whole_floats_are_integers_wherever_they_stand():
+    raw = {
+        "head_dim": 128.0,
+        "rope_scaling": {"type": "yarn", "original_max_position_embeddings": 4096.0, "factor": 2.5},
+        "layers": [1.0, {"heads": 2.0}],
+        "text_config": {"hidden_size": 64.0},
+        "rms_norm_eps": 1e-6,
+        "large": 1e300,
+        "odd": [float("nan"), float("inf")],
+    }
+    config = normalise(raw)
+    assert repr(config["head_dim"]) == "128"
+    assert repr(config["rope"]["original_max_position_embeddings"]) == "4096"
+    assert repr(config["layers"]) == "[1, {'heads': 2}]"
+    assert config.integer("hidden_size") == 64
+    assert repr([config["rope"]["factor"], config["rms_norm_eps"], config["large"]]) == "[2.5, 1e-06, 1e+300]"
+    assert repr(config["odd"]) == "[nan, inf]"
+
+
+@pytest.mark.parametrize(("key", "most"), [("num_hidden_layers", 512), ("num_local_experts", 65536)])
+def test_a_count_that_no_model_has_is_refused_before_anything_is_as_long_as_that(key, most):
+    assert normalise({key: most}).integer(key) == most
+    with pytest.raises(ConfigError, match=f"{key} is {most + 1}, but no model has more than {most}"):
+        normalise({key: most + 1}).integer(key)
+
+
+def test_a_config_that_is_nested_deeper_than_any_setting_is_no_error():
+    nested = 1.0
+    for _ in range(900):
+        nested = [nested]
+    assert normalise({"a": nested, "hidden_size": 64.0}).integer("hidden_size") == 64

@@ -4,7 +4,7 @@ import gguf
 import numpy
 import pytest
 
-from toolkit.errors import TensorError
+from toolkit.errors import MetadataError, TensorError
 from toolkit.gguf.format import MetadataValue, ValueType, array, boolean, float32, int32, string, uint32
 from toolkit.gguf.ggml_types import F32, TYPES, TensorType
 from toolkit.gguf.layout import lay_out
@@ -87,3 +87,43 @@ def test_tensor_data_is_aligned_as_the_metadata_asks():
 def test_names_and_shapes_that_gguf_cannot_hold_are_refused(tensors, message):
     with pytest.raises(TensorError, match=message):
         lay_out(METADATA, tensors)
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [
+        (MetadataValue(ValueType.UINT32, 2**32), "UINT32"),
+        (MetadataValue(ValueType.INT32, 1.5), "INT32"),
+        (MetadataValue(ValueType.UINT64, -1), "UINT64"),
+        (MetadataValue(ValueType.FLOAT32, 1e39), "FLOAT32"),
+        (MetadataValue(ValueType.FLOAT32, 10**400), "FLOAT32"),
+        (MetadataValue(ValueType.FLOAT32, "x"), "FLOAT32"),
+        (string("\ud800"), "STRING"),
+        (array(ValueType.STRING, ["\ud800"]), "STRING"),
+        (array(ValueType.INT32, [1, 2**31]), "INT32"),
+    ],
+)
+def test_a_value_that_its_type_cannot_hold_is_refused_by_its_key(value, type_):
+    with pytest.raises(MetadataError, match=rf"^a\.key would be .*, which {type_} cannot hold$"):
+        lay_out({"a.key": value}, [])
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (uint32, 1.5),
+        (uint32, -1),
+        (uint32, 2**32),
+        (uint32, True),
+        (uint32, "1"),
+        (int32, 2**31),
+        (int32, [1]),
+        (float32, 1e39),
+        (float32, float("nan")),
+        (float32, 10**400),
+        (float32, "0.5"),
+    ],
+)
+def test_a_number_of_another_kind_or_range_never_becomes_metadata(make, value):
+    with pytest.raises(MetadataError, match=r"is no (whole number from|finite 32-bit)"):
+        make(value)

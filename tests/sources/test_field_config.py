@@ -330,3 +330,32 @@ def test_a_value_that_no_gguf_key_can_hold_is_refused(changes, message, tmp_path
     directory = changed_case("llama2", tmp_path, settings(**changes))
     with pytest.raises(ConfigError, match=message):
         source_from_checkpoint(directory)
+
+
+@pytest.mark.parametrize("case", ["llama3", "qwen3", "gemma2", "deepseek_v2", "xlm_roberta", "falcon_h1", "mamba2"])
+def test_whole_floats_give_the_file_that_integers_give(case, tmp_path):
+    def as_floats(value):
+        if isinstance(value, dict):
+            return {key: as_floats(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [as_floats(item) for item in value]
+        return float(value) if type(value) is int else value
+
+    plain, floats = changed_case(case, tmp_path / "a"), changed_case(case, tmp_path / "b")
+    config = json.loads((floats / "config.json").read_text(encoding="utf-8"))
+    (floats / "config.json").write_text(json.dumps(as_floats(config)), encoding="utf-8")
+    assert convert_edited(floats).read_bytes() == convert_edited(plain).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "named"),
+    [
+        ("llama3", {"head_dim": 32.5}, "head_dim"),
+        ("mixtral", {"num_experts_per_tok": 1.5}, "num_experts_per_tok"),
+        ("xlm_roberta", {"pad_token_id": -1e308}, "pad_token_id"),
+        ("xlm_roberta", {"pad_token_id": 10**39}, "pad_token_id"),
+    ],
+)
+def test_a_number_that_is_not_whole_or_out_of_range_is_refused_by_its_key(case, changes, named, tmp_path):
+    with pytest.raises(ConfigError, match=f"config.json: {named} is "):
+        convert_edited(changed_case(case, tmp_path, settings(**changes)))

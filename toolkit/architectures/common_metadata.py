@@ -50,7 +50,7 @@ def _common(architecture: Architecture, config: ModelConfig) -> Metadata:
     metadata: Metadata = {"block_count": uint32(architecture.block_count(config))}
     metadata |= {name: uint32(config.integer(key)) for name, key in _REQUIRED.items() if name not in left_out}
     metadata |= {
-        name: uint32(config[key])
+        name: uint32(config.integer(key) if config[key] else 0)
         for name, key in _OPTIONAL.items()
         if name not in left_out and config.get(key) is not None
     }

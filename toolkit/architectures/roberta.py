@@ -6,13 +6,19 @@ from toolkit.architectures.base import biases, rule, transformed
 from toolkit.architectures.bert import BERT, encoder_metadata, with_classes
 from toolkit.architectures.transforms import row_range
 from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, uint32
+from toolkit.errors import ConfigError
+from toolkit.gguf.format import Metadata, shortened, uint32
 from toolkit.gguf.rows import RowSource
 
 
 def _offset(config: ModelConfig) -> int:
     """Return the number of positions before the first of a text: transformers counts from the padding's id on."""
-    return 1 + int(config.get("pad_token_id", -1))
+    padding, positions = config.get("pad_token_id", -1), config.integer("max_position_embeddings")
+    if not isinstance(padding, int) or not -1 <= padding < positions - 1:
+        raise ConfigError(
+            f"config.json: pad_token_id is {shortened(padding)}, but positions are numbered from there on"
+        )
+    return 1 + padding
 
 
 def _used_positions(source: RowSource, config: ModelConfig) -> RowSource:

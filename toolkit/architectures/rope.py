@@ -118,9 +118,10 @@ def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
         raise ConfigError(f"config.json: rope parameters of their own for {nested!r} are not supported here")
     rope = global_rope(config)
     scaling = rope["rope_type"]
-    if scaling == "default" and "factor" in rope and rope["factor"] != 1:
+    factor = rope.get("factor", 1)
+    if scaling == "default" and factor != 1:
         raise ConfigError(
-            f"config.json: the rope scaling has a factor ({rope['factor']!r}) but no type that would use it; "
+            f"config.json: the rope scaling has a factor ({float(factor) if is_number(factor) else factor!r}) but no type that would use it; "
             "add rope_type (linear, yarn, …), or remove the scaling"
         )
     if scaling not in supported:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.checkpoint.mistral_format import PARAMS, STEM, config_from_params, is_mistral_format
+from toolkit.checkpoint.model_config import whole_numbers
 from toolkit.checkpoint.safetensors_reader import read_safetensors
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.checkpoint.torch_reader import read_torch
@@ -78,11 +79,11 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise CheckpointError(_no_config(directory))
-    return _read_formats(directory, read_json_object(config_file), (_SAFETENSORS, _PYTORCH))
+    return _read_formats(directory, whole_numbers(read_json_object(config_file)), (_SAFETENSORS, _PYTORCH))
 
 
 def _read_mistral(directory: Path) -> Checkpoint:
-    config, notes = config_from_params(read_json_object(directory / PARAMS))
+    config, notes = config_from_params(whole_numbers(read_json_object(directory / PARAMS)))
     checkpoint = _read_formats(directory, config, (_MISTRAL,))
     return replace(checkpoint, notes=(*notes, *checkpoint.notes))
 

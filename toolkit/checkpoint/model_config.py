@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from toolkit.errors import ConfigError
-from toolkit.gguf.format import MAX_INTEGER, is_number
+from toolkit.errors import ConfigError, MetadataError
+from toolkit.gguf.format import MAX_INTEGER, is_number, shortened
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "num_hidden_layers": ("n_layers", "n_layer", "num_layers"),
@@ -49,6 +49,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "hidden_act": ("hidden_activation", "activation_function"),
 }
 """The spelling used here, and the others that mean the same."""
+
+_MOST = {"num_hidden_layers": 512, "num_local_experts": 1 << 16, "head_dim": 1 << 16, "num_labels": 1 << 20}
+"""What lists and loops are as long as. llama.cpp has room for 512 blocks (LLAMA_MAX_LAYERS in src/llama-hparams.h)."""
+_EXACT = 1 << 53
+"""up to here a float is the whole number that it looks like"""
+_DEPTH = 8
+"""deeper than any setting lies in a config"""
 
 Default = Any | Callable[["ModelConfig"], Any]
 
@@ -97,7 +104,9 @@ class ModelConfig:
         """
         value = self[key]
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_INTEGER:
-            raise ConfigError(f"config.json: {key} is {value!r}, expected a positive integer")
+            raise ConfigError(f"config.json: {key} is {shortened(value)}, expected a positive integer")
+        if value > _MOST.get(key, value):
+            raise ConfigError(f"config.json: {key} is {value}, but no model has more than {_MOST[key]}")
         return value
 
     def number(self, key: str) -> float:
@@ -111,7 +120,7 @@ class ModelConfig:
                 f"config.json: per-layer {key} is not supported for {self.get('model_type', 'this model')}"
             )
         if not is_number(value):
-            raise ConfigError(f"config.json: {key} is {value!r}, expected a number")
+            raise ConfigError(f"config.json: {key} is {shortened(value)}, expected a number")
         return float(value)
 
     def with_defaults(self, defaults: Mapping[str, Default]) -> "ModelConfig":
@@ -133,7 +142,7 @@ def naming_bad_values(config: ModelConfig) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MetadataError) as error:
         key = config.last_read.key
         value = str(config.values.get(key))[:60]
         raise ConfigError(f"config.json: {key} is {value}, which is not what this architecture has there") from error
@@ -144,6 +153,7 @@ def normalise(raw: Mapping[str, Any]) -> ModelConfig:
 
     Raises ConfigError if nested parts are not objects.
     """
+    raw = whole_numbers(raw)
     merged = dict(raw)
     text_config = text_part(raw)
     if text_config is not None:
@@ -153,6 +163,17 @@ def normalise(raw: Mapping[str, Any]) -> ModelConfig:
         merged["model_type"] = text_config.get("model_type", raw.get("model_type"))
     present = {key: value for key, value in merged.items() if value is not None}
     return ModelConfig(_one_spelling(present) | {"rope": _rope(present)})
+
+
+def whole_numbers(value: Any, depth: int = 0) -> Any:
+    """Return a value of a config with integers for all floats that are whole: many programs write 128.0 for 128."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return int(value)
+    if depth > _DEPTH:
+        return value
+    if isinstance(value, dict):
+        return {key: whole_numbers(item, depth + 1) for key, item in value.items()}
+    return [whole_numbers(item, depth + 1) for item in value] if isinstance(value, list) else value
 
 
 def text_part(raw: Mapping[str, Any]) -> dict[str, Any] | None:

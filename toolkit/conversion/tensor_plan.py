@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.errors import ImatrixError
-from toolkit.gguf.format import Metadata, uint32
+from toolkit.errors import ImatrixError, MetadataError
+from toolkit.gguf.format import MAX_INTEGER, Metadata, uint32
 from toolkit.gguf.ggml_types import F16, F32, FLOAT_TYPES, TensorType
 from toolkit.gguf.layout import Layout, bits_per_weight, lay_out
 from toolkit.gguf.rows import RowSource
@@ -166,6 +166,8 @@ def _kept_file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[
     """Return the file type of the source, else that of the type that takes most weights."""
     own = source.metadata.get("general.file_type")
     if own is not None and isinstance(own.value, int):
+        if not 0 <= own.value <= MAX_INTEGER:
+            raise MetadataError(f"general.file_type is {own.value}, which no file type is: damaged; name a profile")
         return own.value
     weights: Counter[str] = Counter()
     for plan in plans:

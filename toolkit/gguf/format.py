@@ -3,10 +3,13 @@
 Source: docs/gguf.md and ggml/src/gguf.cpp of llama.cpp.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import index
+from typing import SupportsIndex
+
+from toolkit.errors import MetadataError
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -61,18 +64,41 @@ Metadata = dict[str, MetadataValue]
 
 
 def uint32(value: int) -> MetadataValue:
-    """Return an unsigned 32-bit value."""
-    return MetadataValue(ValueType.UINT32, value)
+    """Return an unsigned 32-bit value.
+
+    Raises MetadataError if it is none.
+    """
+    return MetadataValue(ValueType.UINT32, _within(value, 0, 2**32 - 1))
 
 
 def int32(value: int) -> MetadataValue:
-    """Return a signed 32-bit value."""
-    return MetadataValue(ValueType.INT32, value)
+    """Return a signed 32-bit value.
+
+    Raises MetadataError if it is none.
+    """
+    return MetadataValue(ValueType.INT32, _within(value, -(2**31), 2**31 - 1))
 
 
 def float32(value: float) -> MetadataValue:
-    """Return a 32-bit float; rounding happens when it is written."""
+    """Return a 32-bit float; rounding happens when it is written.
+
+    Raises MetadataError if it is none, or not finite.
+    """
+    if not is_number(value):
+        raise MetadataError(f"{shortened(value)} is no finite 32-bit number")
     return MetadataValue(ValueType.FLOAT32, float(value))
+
+
+def _within(value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or not low <= (number := index(value)) <= high:
+        raise MetadataError(f"{shortened(value)} is no whole number from {low} to {high}")
+    return number
+
+
+def shortened(value: object) -> str:
+    """Return a value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def boolean(value: bool) -> MetadataValue:
@@ -105,4 +131,4 @@ def is_number(value: object) -> bool:
     """Tell whether a value is a number that a 32-bit float can hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and abs(value) <= MAX_NUMBER
+    return abs(value) <= MAX_NUMBER  # which no NaN is, and any integer can be held against

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-import numpy
-
-from toolkit.errors import TensorError
+from toolkit.errors import MetadataError, TensorError
 from toolkit.gguf.format import (
     DEFAULT_ALIGNMENT,
     MAGIC,
@@ -22,6 +20,7 @@ from toolkit.gguf.format import (
     Scalar,
     ValueType,
     aligned,
+    shortened,
 )
 from toolkit.gguf.ggml_types import TensorType
 
@@ -66,7 +65,7 @@ class Layout:
 def lay_out(metadata: Metadata, tensors: Sequence[Placed]) -> Layout:
     """Return the layout of a file with this metadata and these tensors, in this order.
 
-    Raises TensorError if a name is too long for GGUF or stands twice.
+    Raises TensorError if a name is too long for GGUF or stands twice, MetadataError for a value that is not of its type.
     """
     _check_names(tensors)
     alignment = alignment_of(metadata)
@@ -75,7 +74,7 @@ def lay_out(metadata: Metadata, tensors: Sequence[Placed]) -> Layout:
         relative.append(end)
         end = aligned(end + tensor.type.tensor_bytes(tensor.shape), alignment)
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(metadata))]
-    parts += [_string(key) + struct.pack("<I", value.type) + encode(value) for key, value in metadata.items()]
+    parts += [_pair(key, value) for key, value in metadata.items()]
     parts += [_tensor_info(tensor, offset) for tensor, offset in zip(tensors, relative, strict=True)]
     header = b"".join(parts)
     start = aligned(len(header), alignment)
@@ -97,6 +96,14 @@ def alignment_of(metadata: Metadata) -> int:
     """Return the multiple of bytes at which the data of every tensor begins."""
     value = metadata.get("general.alignment")
     return int(value.value) if value is not None and isinstance(value.value, int) else DEFAULT_ALIGNMENT
+
+
+def _pair(key: str, value: MetadataValue) -> bytes:
+    try:
+        return _string(key) + struct.pack("<I", value.type) + encode(value)
+    except (struct.error, OverflowError, UnicodeEncodeError) as error:
+        kind = value.type if value.item_type is None else value.item_type
+        raise MetadataError(f"{key} would be {shortened(value.value)}, which {kind.name} cannot hold") from error
 
 
 def encode(value: MetadataValue) -> bytes:
@@ -124,8 +131,6 @@ def _strings(values: tuple[Scalar, ...]) -> bytes:
 def _encoder(type_: ValueType) -> Callable[[Scalar], bytes]:
     if type_ is ValueType.STRING:
         return _string
-    if type_ is ValueType.FLOAT32:
-        return lambda item: numpy.float32(item).tobytes()
     return struct.Struct(SCALAR_FORMATS[type_]).pack
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from toolkit.checkpoint.model_config import whole_numbers
 from toolkit.errors import CheckpointError
 from toolkit.json_files import read_json_object
 
@@ -93,6 +94,6 @@ def _from_config(key: str, settings: Any) -> Declaration:
 
 
 def _from_file(path: Path, method: str) -> Declaration:
-    settings = read_json_object(path)
+    settings = whole_numbers(read_json_object(path))
     nested = settings.get("quantization")
     return Declaration(method, nested if isinstance(nested, dict) else settings, path.name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toolkit.errors import TokenizerError
+from toolkit.json_files import read_bounded
 from toolkit.tokenizer.files import decoder_added_tokens, open_tokenizer_files
 from toolkit.tokenizer.ranks import merged_below
 from toolkit.tokenizer.sentencepiece_model import markers, sentencepiece_file
@@ -70,7 +71,7 @@ def _sentencepiece(path: Path) -> SourceEncoder:
 
     processor = SentencePieceProcessor()
     try:
-        processor.LoadFromSerializedProto(path.read_bytes())
+        processor.LoadFromSerializedProto(read_bounded(path))
     except (RuntimeError, UnicodeDecodeError) as error:
         raise TokenizerError(f"{path.name} is refused by sentencepiece") from error
     moved = path.name == XLM_ROBERTA_FILE

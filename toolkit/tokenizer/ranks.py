@@ -9,6 +9,9 @@ from toolkit.errors import TokenizerError
 from toolkit.json_files import read_text
 from toolkit.tokenizer.byte_alphabet import spelled
 
+MAX_TOKEN_BYTES = 1024
+"""Eight times the longest token in use, a run of blanks; the work of finding merges grows with the square of it."""
+_MAX_DIGITS = 9
 Ranks = Mapping[bytes, int]
 
 
@@ -22,7 +25,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         parts = line.split()
         if not parts:
             continue
-        if len(parts) != 2 or not parts[1].isdecimal():
+        if len(parts) != 2 or not parts[1].isdecimal() or len(parts[1]) > _MAX_DIGITS:
             raise TokenizerError(f"{path.name} line {number} is {line[:40]!r}, expected a token in base64 and its rank")
         ranks[decoded(parts[0], f"{path.name} line {number}")] = int(parts[1])
     check_ranks(ranks, path.name)
@@ -44,12 +47,17 @@ def check_ranks(ranks: Ranks, place: str) -> None:
 def decoded(text: object, place: str) -> bytes:
     """Return the bytes of a token in base64.
 
-    Raises TokenizerError if it is none.
+    Raises TokenizerError if it is none, or longer than any.
     """
     try:
-        return base64.b64decode(str(text), validate=True)
+        token = base64.b64decode(str(text), validate=True)
     except (binascii.Error, ValueError) as error:
         raise TokenizerError(f"{place} has the token {str(text)[:40]!r}, which is no base64") from error
+    if len(token) > MAX_TOKEN_BYTES:
+        raise TokenizerError(
+            f"{place} has a token of {len(token):,} bytes, at most {MAX_TOKEN_BYTES:,} are read: damaged"
+        )
+    return token
 
 
 def last_merges(ranks: Ranks) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.errors import TokenizerError
 from toolkit.gguf.format import string
-from toolkit.json_files import refuse_lfs_pointer
+from toolkit.json_files import read_bounded
 from toolkit.tokenizer.chat_template import KEY as CHAT_TEMPLATE
 from toolkit.tokenizer.files import (
     AddedToken,
@@ -76,8 +76,7 @@ def open_sentencepiece(path: Path) -> SentencePieceModel:
     """
     from sentencepiece import SentencePieceProcessor
 
-    refuse_lfs_pointer(path)
-    data = path.read_bytes()
+    data = read_bounded(path)
     model = SentencePieceProcessor()
     try:
         model.LoadFromSerializedProto(data)
