@@ -14,7 +14,7 @@ from toolkit.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "toolkit"
 ROOMS = (
-    ("errors", "units", "json_files", "differences", "visible_text"),
+    ("errors", "units", "json_files", "name_patterns", "differences", "visible_text"),
     ("machine",),
     ("gguf",),
     ("kernels",),

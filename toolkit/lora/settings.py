@@ -1,15 +1,15 @@
 """What adapter_config.json says, as far as it changes what the adapter computes; what GGUF cannot say is refused."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import CheckpointError, ConfigError
-from toolkit.gguf.format import is_number
+from toolkit.gguf.format import is_number, shortened
 from toolkit.json_files import read_json_object
+from toolkit.name_patterns import NamePattern, PatternError, name_pattern
 
 CONFIG = "adapter_config.json"
 MERGE = "merge it into its base (merge_and_unload) and convert the result"
@@ -50,7 +50,7 @@ class LoraSettings:
     def scale(self, module: str, rank: int) -> float:
         """Return the factor of B A for a module: alpha / rank, or alpha / sqrt(rank) where it is rank-stabilized."""
         # PEFT takes the first pattern that matches the end of a name (get_pattern_key in its utils).
-        found = (alpha for pattern, alpha in self.alphas.items() if re.fullmatch(rf"(.*\.)?({pattern})", module))
+        found = (alpha for pattern, alpha in self.alphas.items() if _at_the_end(pattern).matches_whole(module))
         alpha = next(found, self.alpha)
         return alpha / math.sqrt(rank) if self.rank_stabilized else alpha / rank
 
@@ -112,14 +112,21 @@ def positive(config: Mapping[str, Any], key: str) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _at_the_end(pattern: str) -> NamePattern:
+    return name_pattern(rf"(.*\.)?({pattern})")
+
+
 def _alphas(patterns: Any) -> dict[str, float]:
     if not isinstance(patterns, dict):
         raise ConfigError(f"{CONFIG}: alpha_pattern is no object of patterns and numbers")
     for pattern in patterns:
         try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(f"{CONFIG}: alpha_pattern has {pattern!r}, which is no pattern: {error}") from error
+            name_pattern(pattern)
+            _at_the_end(pattern)
+        except PatternError as error:
+            raise ConfigError(
+                f"{CONFIG}: alpha_pattern has {shortened(pattern)}, which is no pattern that can be matched: {error}"
+            ) from error
     return {pattern: positive(patterns, pattern) for pattern in patterns}
 
 

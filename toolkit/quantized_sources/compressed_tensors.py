@@ -14,6 +14,7 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
+from toolkit.name_patterns import PatternError, name_pattern
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
 from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
 from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
@@ -156,8 +157,8 @@ def _is_name(target: str, module: str) -> bool:
 
 def _is_pattern(target: str, module: str) -> bool:
     try:
-        return target.startswith("re:") and re.match(target.removeprefix("re:"), module) is not None
-    except re.error as error:
+        return target.startswith("re:") and name_pattern(target.removeprefix("re:")).matches_start(module)
+    except PatternError as error:
         raise CheckpointError(
             f"config.json: the target {target[:80]!r} of a config_group is no pattern ({error})"
         ) from error

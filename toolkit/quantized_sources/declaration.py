@@ -1,6 +1,5 @@
 """What a checkpoint says about its quantization, wherever it says it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from toolkit.checkpoint.model_config import whole_numbers
 from toolkit.errors import CheckpointError
 from toolkit.json_files import read_json_object
+from toolkit.name_patterns import PatternError, name_pattern
 
 ADVICE = "convert the original in bf16 or f16"
 _OLDER_NAMES = {"intel/auto-round": "auto-round", "auto_round": "auto-round", "autoround": "auto-round"}
@@ -49,9 +49,11 @@ class Declaration:
         overrides = self.settings.get("dynamic") or {}
         try:
             for pattern, override in overrides.items():
-                if not pattern.startswith("-:") and re.match(pattern.removeprefix("+:"), module):
+                if not pattern.startswith("-:") and name_pattern(pattern.removeprefix("+:")).matches_start(module):
                     return replace(self, settings={**self.settings, **override})
-        except (AttributeError, TypeError, ValueError, re.error) as error:
+        except PatternError as error:
+            raise self.refusal(f"with the pattern {pattern[:60]!r} in dynamic: {error}", module) from error
+        except (AttributeError, TypeError, ValueError) as error:
             raise self.refusal(f"with dynamic {str(overrides)[:60]!r}", module) from error
         return self
 
