@@ -186,3 +186,30 @@ def test_a_budget_for_a_gpu_that_is_not_there_is_of_no_use_and_says_so(run_comma
     done = run_command("perplexity", model, *SMALL, "--vram", "8GiB")
     assert done.returncode == 0
     assert "so --vram is of no use: loaded on the CPU" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "outputs"),
+    [
+        (("perplexity", *SMALL), 31),
+        (("perplexity", *SMALL[:4], "--threads", "1", "--chunks", "4"), 4 * 31),
+        (("perplexity", *SMALL[:4], "--stride", "8", "--threads", "1"), 8),
+        (("bench", *QUICK), 1),
+    ],
+)
+def test_the_logits_of_a_batch_are_in_what_is_predicted_and_in_what_is_taken(document, model, words, outputs):
+    command, *rest = words
+    found = document(command, model, *rest)
+    [cpu] = found["devices"] if command == "perplexity" else found["results"][0]["devices"]
+    assert cpu["outputs_bytes"] == outputs * 2048 * 4 < cpu["compute_bytes"]
+    assert cpu["predicted_bytes"] == cpu["allocated_bytes"]
+
+
+def test_an_importance_matrix_takes_the_logits_of_every_token_and_a_pair_of_models_twice_those_of_the_second_half(
+    document, model, tmp_path
+):
+    [cpu] = document("imatrix", model, "-o", tmp_path / "i.gguf", *SMALL)["devices"]
+    assert cpu["outputs_bytes"] == 64 * 2048 * 4
+    assert cpu["predicted_bytes"] == cpu["allocated_bytes"]
+    found = document("kld", model, "--base", model, *SMALL)
+    assert [found[key][0]["outputs_bytes"] for key in ("devices", "base_devices")] == [31 * 2048 * 4] * 2

@@ -76,7 +76,7 @@ def collect(gguf: Path, **options: Any) -> None:
     )
     started = time.perf_counter()
     collector = ImatrixCollector(process_output=calibration.process_output)
-    load = windows_load(options, options["n_ctx"], options["chunks"])
+    load = windows_load(options, options["n_ctx"], options["chunks"], range(options["n_ctx"]))
     with opened(gguf, load, options["n_ctx"], collector) as one, value_bar("imatrix") as tell:
         sums = collect_with(one.runtime, collector, calibration, lambda done, total: tell(done, total, ""))
         devices = devices_document(one)

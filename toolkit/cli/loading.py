@@ -71,6 +71,8 @@ class LoadOptions:
     places: Places = field(default_factory=Places)
     n_parallel: int = 1
     """sequences that are evaluated side by side"""
+    scored: range = range(-1, 0)
+    """positions of a sequence whose logits are wanted"""
     quiet: bool = False
     """whether nothing is said of a load that went as planned"""
 
@@ -156,6 +158,7 @@ def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Sequence[Opened] 
 def _request(
     path: Path, load: LoadOptions, n_ctx: int, in_use: tuple[str, ...]
 ) -> "tuple[LoadRequest, tuple[GgmlDevice, ...], BudgetLimits]":
+    from toolkit.llama.batch import most_outputs
     from toolkit.llama.device_choice import choose_devices
     from toolkit.llama.ggml_devices import offload_devices
     from toolkit.llama.load_settings import MemorySettings
@@ -174,6 +177,7 @@ def _request(
         flash_attention=where.flash_attention,
         device="auto" if n_gpus else "cpu",
         n_parallel=load.n_parallel,
+        n_outputs=most_outputs(load.scored, load.n_parallel, batch, batch),
         tensor_overrides=tuple(_override(text) for text in where.override_tensor),
         n_devices=max(1, n_gpus),
         rpc=endpoints,

@@ -39,11 +39,20 @@ def quality_options(function: Function) -> Function:
     return add_options(function, _QUALITY_OPTIONS)
 
 
-def windows_load(options: dict[str, Any], n_ctx: int, max_chunks: int | None) -> LoadOptions:
-    """Return how to load a model for windows of n_ctx tokens, as many side by side as llama-perplexity takes."""
+def windows_load(
+    options: dict[str, Any], n_ctx: int, max_chunks: int | None, scored: range | None = None
+) -> LoadOptions:
+    """Return how to load a model for windows of n_ctx tokens, as many side by side as llama-perplexity takes.
+
+    Logits are wanted at the positions `scored`, by default those of the second half.
+    """
     from toolkit.measures.perplexity import windows_together
 
-    return replace(load_options(options), n_parallel=windows_together(n_ctx, max_chunks))
+    return replace(
+        load_options(options),
+        n_parallel=windows_together(n_ctx, max_chunks),
+        scored=scored if scored is not None else range(n_ctx // 2, n_ctx - 1),
+    )
 
 
 def measured_text(options: dict[str, Any], gguf: Path) -> "EvaluationText":

@@ -1,6 +1,7 @@
 """`perplexity`: how well a model predicts a text, in the numbers that llama-perplexity prints."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def _measure(gguf: Path, text: "EvaluationText", options: dict[str, Any]) -> "tu
     if stride is None:
         load = windows_load(options, n_ctx, chunks)
     else:
-        n_ctx, load = strided_window(n_ctx, stride), load_options(options)
+        n_ctx = strided_window(n_ctx, stride)
+        load = replace(load_options(options), scored=range(n_ctx - 1 - stride, n_ctx - 1))
     with opened(gguf, load, n_ctx) as one, value_bar("perplexity") as tell:
         windows = cut_windows(tokens_of(one.runtime, text), n_ctx, chunks, stride)
 

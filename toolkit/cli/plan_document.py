@@ -82,7 +82,7 @@ def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str
 
 
 def _device(device: "DeviceBytes") -> dict[str, Any]:
-    names = ("name", "weights_bytes", "kv_cache_bytes", "compute_bytes", "mappable_bytes")
+    names = ("name", "weights_bytes", "kv_cache_bytes", "compute_bytes", "outputs_bytes", "mappable_bytes")
     return {name: getattr(device, name) for name in names}
 
 

@@ -1,6 +1,8 @@
 """The batch of tokens that llama.cpp takes at once, allocated once and filled in place."""
 
 import ctypes
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -9,6 +11,22 @@ from numpy.typing import NDArray
 from toolkit.llama.native import llama_cpp
 
 Tokens = NDArray[numpy.int32]
+
+
+def tokens_at_once(n_sequences: int, n_batch: int, n_ubatch: int) -> int:
+    """Return how many tokens of each sequence a batch takes: those of several are computed as one graph."""
+    return n_batch if n_sequences == 1 else n_ubatch // n_sequences
+
+
+def most_outputs(wanted: Sequence[int], n_sequences: int, n_batch: int, n_ubatch: int) -> int:
+    """Return the most logits in a batch of up to so many sequences, where the same positions are wanted of each."""
+
+    def of(count: int) -> int:
+        at_once = tokens_at_once(count, n_batch, n_ubatch)
+        return count * max(Counter(position // at_once for position in wanted).values(), default=0)
+
+    # A few left over at the end of a text may fill a batch better than the many before.
+    return max(of(count) for count in range(1, n_sequences + 1))
 
 
 class LlamaBatch:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+OUTPUTS = "outputs"
+"""the buffer of a context's logits, which llama.cpp's own account leaves out"""
 _MAPPED = "CPU_Mapped"
 
 
@@ -34,6 +36,11 @@ class DeviceBytes:
     def total_bytes(self) -> int:
         """Return the sum of the three kinds."""
         return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes
+
+    @property
+    def outputs_bytes(self) -> int:
+        """Return what of the compute bytes holds logits."""
+        return sum(buffer.compute_bytes for buffer in self.buffers if buffer.name == OUTPUTS)
 
     @property
     def mappable_bytes(self) -> int:

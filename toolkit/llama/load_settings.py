@@ -35,6 +35,8 @@ class MemorySettings:
     device: AskedDevice = "auto"
     n_parallel: int = 1
     """sequences"""
+    n_outputs: int = 1
+    """tokens of a batch whose logits are wanted, at most; one of every sequence counts anyway"""
     kv_unified: bool = False
     """one cache for all sequences, instead of an equal part for each"""
     swa_full: bool = False

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolkit.errors import EnvironmentFaultError
-from toolkit.llama.footprint import BufferBytes
+from toolkit.llama.footprint import OUTPUTS, BufferBytes
 from toolkit.llama.ggml_devices import known_buffer_types
 from toolkit.llama.native import llama_cpp
 
+_WITH_EMBEDDINGS = "t5"
 SYMBOL = "_Z26llama_get_memory_breakdownPK13llama_context"
 MAX_BUFFER_TYPES = 64
 _ADVICE = "install the llama-cpp-python version that this toolkit names, on Linux"
@@ -65,6 +66,23 @@ def read_memory_breakdown(context: Any) -> tuple[BufferBytes, ...]:
 def tells_memory() -> bool:
     """Tell whether this build of llama.cpp has the account, in the layout that is read here."""
     return sys.platform == "linux" and hasattr(llama_cpp()._lib, SYMBOL)
+
+
+def output_buffer(model: Any, n_outputs: int, n_parallel: int) -> BufferBytes:
+    """Return the buffer on the host that a llama_model's logits are copied to, for so many outputs in a batch.
+
+    It begins with one output for each sequence, grows with the first batch that has more, and stays. Source:
+    `llama_context::output_reserve` in src/llama-context.cpp of llama.cpp (commit 0c1e570); samplers that run in a graph and
+    embeddings, which it has room for too, are not used here.
+    """
+    library = llama_cpp()
+    values = library.llama_vocab_n_tokens(library.llama_model_get_vocab(model))
+    name = ctypes.create_string_buffer(64)
+    library.llama_model_meta_val_str(model, b"general.architecture", name, len(name))
+    if name.value.decode() == _WITH_EMBEDDINGS:
+        values += library.llama_model_n_embd_out(model)
+    n_bytes = max(n_outputs, n_parallel) * values * ctypes.sizeof(ctypes.c_float)
+    return BufferBytes(OUTPUTS, "CPU", True, 0, 0, n_bytes)
 
 
 def _breakdown_function() -> Any:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.gguf.reader import file_to_load
-from toolkit.llama.batch import LlamaBatch
+from toolkit.llama.batch import LlamaBatch, tokens_at_once
 from toolkit.llama.callbacks import Callback, native_code
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
 from toolkit.llama.log import llama_log
-from toolkit.llama.memory_breakdown import read_memory_breakdown
+from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown
 from toolkit.llama.native import llama_cpp
 from toolkit.llama.next_token import why_loaded_model_predicts_none
 from toolkit.llama.parameters import (
@@ -54,6 +54,7 @@ class LlamaRuntime:
         self._batch: LlamaBatch | None = None
         self._silent: str | None = None
         self._position = self._n_ctx = 0
+        self._n_outputs = self.settings.n_outputs
         try:
             self._open()
         except BaseException:
@@ -224,7 +225,8 @@ class LlamaRuntime:
 
     def memory_buffers(self) -> tuple[BufferBytes, ...]:
         """Return the bytes that the model takes now by buffer type."""
-        return read_memory_breakdown(self._context)
+        outputs = output_buffer(self._model, self._n_outputs, self.n_parallel)
+        return (*read_memory_breakdown(self._context), outputs)
 
     def _evaluate(
         self, tokens: Sequence[int] | Sequence[Sequence[int]], wanted: NDArray[numpy.bool_]
@@ -236,14 +238,13 @@ class LlamaRuntime:
             raise InputError("there are no tokens to evaluate")
         self._check_room(length)
         # What llama.cpp made of the settings: no batch is longer than the context that was asked for.
-        one, several = (
-            int(size(self._context)) for size in (self._library.llama_n_batch, self._library.llama_n_ubatch)
-        )
-        step = one if count == 1 else several // count
+        sizes = (int(size(self._context)) for size in (self._library.llama_n_batch, self._library.llama_n_ubatch))
+        step = tokens_at_once(count, *sizes)
         for start in range(0, length, step):
             asked = wanted[start : start + step]
             part = rows[:, start : start + step]
             assert self._batch is not None
+            self._n_outputs = max(self._n_outputs, count * int(asked.sum()))
             self._decode(self._batch.fill(part, self._position, asked), part.shape[1])
             if asked.any():
                 yield start + int(asked.argmax()), int(asked.sum())

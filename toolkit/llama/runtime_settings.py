@@ -25,6 +25,8 @@ class RuntimeSettings:
     devices: tuple[int, ...] | None = None
     """ggml_backend_dev_t pointers to offload to, RPC servers' among them; None for all that are registered"""
     n_parallel: int = 1
+    n_outputs: int = 1
+    """what `footprint` counts from the beginning, and a batch may exceed"""
     kv_unified: bool = False
     swa_full: bool = False
     tensor_overrides: tuple[TensorOverride, ...] = ()

@@ -15,7 +15,7 @@ from toolkit.gguf.format import EMBEDDING, aligned
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
-from toolkit.llama.footprint import BufferBytes, Footprint, by_device
+from toolkit.llama.footprint import OUTPUTS, BufferBytes, Footprint, by_device
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.kv_cache import KvCache, kv_cache
 from toolkit.memory.placement import ModelTensors, Placement
@@ -64,6 +64,8 @@ def estimate(path: Path, settings: MemorySettings) -> Footprint:
     layers = _layers_on_gpus(model, settings)
     buffers = [_gpu_buffer(model, settings, index, held) for index, held in enumerate(layers)]
     buffers.append(_cpu_buffer(model, settings, buffers))
+    outputs = max(settings.n_outputs, settings.n_parallel) * model.n_vocab * _FLOAT_BYTES
+    buffers.append(BufferBytes(OUTPUTS, "CPU", True, 0, 0, outputs))
     names = tuple(f"GPU{index}" for index in range(len(layers)))
     held = [buffer for buffer in buffers if buffer.weights_bytes + buffer.kv_cache_bytes + buffer.compute_bytes]
     return by_device(held, ESTIMATE, names)

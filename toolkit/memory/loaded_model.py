@@ -9,7 +9,7 @@ from toolkit.llama.device_choice import choose_devices
 from toolkit.llama.footprint import Footprint, by_device
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.log import llama_log
-from toolkit.llama.memory_breakdown import read_memory_breakdown, tells_memory
+from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown, tells_memory
 from toolkit.llama.native import llama_cpp
 from toolkit.llama.parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, load_model, refusal_of
 from toolkit.memory.skeleton import Skeleton
@@ -72,10 +72,11 @@ class LoadedModel:
         if not context:
             raise refusal_of(self._path)
         try:
+            outputs = output_buffer(self._model, settings.n_outputs, settings.n_parallel)
             if self._log is None:
-                return by_device(read_memory_breakdown(context), self._answered_by, self._asked)
+                return by_device((*read_memory_breakdown(context), outputs), self._answered_by, self._asked)
             how = f"{self._answered_by}; read from llama.cpp's log, to 0.01 MiB"
-            return by_device(self._log.buffers(llama_log().lines()), how, self._asked)
+            return by_device((*self._log.buffers(llama_log().lines()), outputs), how, self._asked)
         finally:
             self._library.llama_free(context)
 

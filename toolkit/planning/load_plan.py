@@ -102,6 +102,8 @@ class LoadedBytes:
     weights_bytes: int
     kv_cache_bytes: int
     compute_bytes: int
+    outputs_bytes: int
+    """of the compute bytes, those that hold logits"""
 
 
 def read_budgets(devices: Sequence[GgmlDevice], limits: BudgetLimits) -> Budgets:
@@ -180,7 +182,7 @@ def _without_mapped(device: DeviceBytes, plan: LoadPlan) -> int:
 def _loaded_bytes(name: str, predicted_bytes: int, taken: DeviceBytes) -> LoadedBytes:
     mapped = taken.mapped_bytes
     parts = (taken.weights_bytes - mapped, taken.kv_cache_bytes, taken.compute_bytes)
-    return LoadedBytes(name, predicted_bytes, sum(parts), mapped, *parts)
+    return LoadedBytes(name, predicted_bytes, sum(parts), mapped, *parts, taken.outputs_bytes)
 
 
 def _needed_ram(footprint: Footprint, *, use_mmap: bool) -> int:
