@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from tokenizer.kit_vocabularies import copied, edit, kit_request
 
+from toolkit.errors import ToolkitError
+from toolkit.gguf.format import string
 from toolkit.tokenizer import Tokenizer, read_tokenizer
+from toolkit.tokenizer.chat_template import KEY, default_template, read_chat_template, with_chat_template
 
 NAMED = [
     {"name": "default", "template": "{{ messages }}"},
@@ -95,3 +98,43 @@ def test_two_different_templates_are_warned_of(tmp_path: Path) -> None:
 
     assert templates(tokenizer) == {"chat_template": "{{ messages }}"}
     assert [warning for warning in tokenizer.warnings if "differs from the one in a file of its own" in warning]
+
+
+@pytest.mark.parametrize("empty", ["", "  \n", [{"name": "default", "template": ""}]])
+@pytest.mark.parametrize("file", ["chat_template.jinja", "chat_template.json"])
+def test_an_empty_template_is_none_and_hides_no_file(tmp_path: Path, file: str, empty: Any) -> None:
+    directory = copied("llama3", tmp_path)
+    declare(directory, empty)
+    assert templates(read(directory)) == {}
+    own = "{{ own }}" if file.endswith("jinja") else json.dumps({"chat_template": "{{ own }}"})
+    (directory / file).write_text(own, encoding="utf-8")
+    assert templates(read(directory)) == {"chat_template": "{{ own }}"}
+    assert not read(directory).warnings
+
+
+def test_an_empty_file_is_no_template(tmp_path: Path) -> None:
+    directory = copied("llama3", tmp_path)
+    (directory / "chat_template.jinja").write_text("\n", encoding="utf-8")
+    assert templates(read(directory)) == {}
+
+
+def test_a_given_template_takes_the_place_of_all_others() -> None:
+    own = {
+        "a": string("b"),
+        KEY: string("{{ 1 }}"),
+        f"{KEY}.tool_use": string("{{ 2 }}"),
+        f"{KEY}s": string("tool_use"),
+    }
+    assert with_chat_template(own, "{{ mine }}") == {"a": string("b"), KEY: string("{{ mine }}")}
+    assert default_template({KEY: string(" ")}) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b"\xff", "UTF-8"), (None, "no such file|No such")]
+)
+def test_a_file_that_has_no_template_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "mine.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ToolkitError, match=message):
+        read_chat_template(path)

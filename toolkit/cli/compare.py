@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.cli.chat_templates import renders_chat_template
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
 from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE
 from toolkit.cli.kv_types import kv_list_option
@@ -53,6 +54,7 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
     help="Text, and what it is a sample of; default: demo.",
 )
 @click.option("--as-chat", is_flag=True, help="Take paragraphs of chat text as turns, in the model's own chat format.")
+@renders_chat_template
 @click.option("--window", type=COUNT, default=512, show_default=True, help="Tokens of a window.")
 @click.option("--chunks", type=click.IntRange(min=1), default=40, show_default=True, help="Windows of each text.")
 @budget_options

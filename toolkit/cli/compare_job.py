@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.cli.chat_templates import given_metadata
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
 from toolkit.cli.source import is_gguf, resolve_source, told
 from toolkit.errors import InputError
@@ -57,7 +58,9 @@ def prepare(models: Sequence[str], options: dict[str, Any]) -> Prepared:
     use, texts = _use_of(options["use"], standard), _texts_of(options, standard)
     entrants = _entrants_of(models, options)
     if options["as_chat"]:
-        texts = _as_chat(texts, entrants.base or entrants.contestants[0])
+        texts = _as_chat(texts, entrants.base or entrants.contestants[0], options["chat_template"])
+    elif options["chat_template"]:
+        raise InputError("--chat-template is of use with --as-chat only")
     store = ComparisonStore(cache_folder(), fresh=options["fresh"])
     job = _job_of(entrants, texts, store, options)
     return Prepared(entrants.name, job, standard, use, tuple(_notes_of(entrants, options)))
@@ -86,16 +89,15 @@ def _texts_of(options: dict[str, Any], standard: "Standard") -> "tuple[TextReque
     return tuple(sorted(requests, key=lambda request: request.kind != asked))
 
 
-def _as_chat(texts: "tuple[TextRequest, ...]", model: "Contestant") -> "tuple[TextRequest, ...]":
+def _as_chat(texts: "tuple[TextRequest, ...]", model: "Contestant", template: Path | None) -> "tuple[TextRequest, ...]":
     """Return the texts with those of chat in a model's own format: the same for all, so that they can be compared."""
     from toolkit.measures.chat_text import as_chat
 
     if not any(request.kind == CHAT for request in texts):
         raise InputError(f"--as-chat is for text of chat; give --text {CHAT}=FILE")
+    metadata = given_metadata(model.model.metadata, template)
     return tuple(
-        replace(request, text=as_chat(request.text, model.model.metadata, model.name))
-        if request.kind == CHAT
-        else request
+        replace(request, text=as_chat(request.text, metadata, model.name)) if request.kind == CHAT else request
         for request in texts
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.cli.chat_templates import given_template, writes_chat_template
 from toolkit.cli.common import SIZE, Function, emit_json, json_option, note, warn
 from toolkit.cli.files import INPUT_NAME
 from toolkit.cli.kept import kept_document, print_kept
@@ -29,6 +30,7 @@ class ConversionRequest:
 
     profile: str
     imatrix: Path | None
+    chat_template: Path | None
     tensor_types: tuple[str, ...]
     split_max_size: int | None
     split_max_tensors: int | None
@@ -63,6 +65,7 @@ _OPTIONS = (
         help="Profile name or file; see `profiles list`.",
     ),
     imatrix_option,
+    writes_chat_template,
     click.option(
         "--tensor-type",
         "tensor_types",
@@ -93,6 +96,7 @@ def run_conversion(source: "ModelSource", output: Path | None, request: Conversi
     """
     from toolkit.conversion.second_rounding import second_rounding_message
 
+    source = given_template(source, request.chat_template)
     plan = _plan(source, request)
     for message in (*source.warnings, *_fallback_warning(plan), second_rounding_message(source, plan)):
         if message is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.cli.chat_templates import given_template, writes_chat_template
 from toolkit.cli.common import COUNT, emit_json, json_option, note
 from toolkit.cli.files import INPUT_NAME, OUTPUT, SOURCE
 from toolkit.cli.foreign import converter_options, source_from_converter
@@ -54,6 +55,7 @@ Examples:
 @kv_list_option(otherwise="f16,q8_0")
 @flash_attention_option
 @imatrix_option
+@writes_chat_template
 @click.option(
     "--use", metavar="USE", help="What it is for (chat, code, ...): its thresholds decide, on --text of its kind."
 )
@@ -91,7 +93,7 @@ def command(source: str, **options: Any) -> None:
     """
     from toolkit.cli.fit_report import document, print_report
 
-    model = told(_model(source, options))
+    model = given_template(told(_model(source, options)), options["chat_template"])
     job = _job(model, options)
     result = _run(job, options)
     if options["as_json"]:

@@ -181,7 +181,7 @@ def _against_file(request: _Request) -> _Measured:
 
     options = request.options
     file = read_logits(options["base_logits"])
-    text = measured_text(options, request.gguf) if request.given & {"text", "as_chat"} else None
+    text = measured_text(options, request.gguf) if request.given & {"text", "as_chat", "chat_template"} else None
     n_ctx, count = file.windows.n_ctx, min(file.windows.count, options["chunks"] or file.windows.count)
     with ExitStack() as stack:
         models = _open_models(stack, request, windows_load(options, n_ctx, _at_once(options) or count), n_ctx)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.cli.chat_templates import given_metadata, renders_chat_template
 from toolkit.cli.common import COUNT, Function, emit_json, json_option
 from toolkit.cli.files import INPUT_NAME
 from toolkit.cli.loading import LOADING_OPTIONS, LoadOptions, load_options
@@ -27,6 +28,7 @@ text_option = click.option(
 _QUALITY_OPTIONS = (
     text_option,
     click.option("--as-chat", is_flag=True, help="Take paragraphs as turns, in the model's own chat format."),
+    renders_chat_template,
     click.option("--ctx", "n_ctx", type=COUNT, default=512, show_default=True, help="Tokens of a window."),
     click.option("--chunks", type=click.IntRange(min=1), help="Windows to measure on; default: all of the text."),
     *LOADING_OPTIONS,
@@ -61,11 +63,13 @@ def measured_text(options: dict[str, Any], gguf: Path) -> "EvaluationText":
 
     text = named_text(options["text"])
     if not options["as_chat"]:
+        if options["chat_template"]:
+            raise click.UsageError("--chat-template is of use with --as-chat only")
         return text
     from toolkit.gguf.reader import read_gguf
     from toolkit.measures.chat_text import as_chat
 
-    return as_chat(text, read_gguf(gguf).metadata, gguf.name)
+    return as_chat(text, given_metadata(read_gguf(gguf).metadata, options["chat_template"]), gguf.name)
 
 
 def text_document(text: "EvaluationText") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.cli.chat_templates import given_metadata, renders_chat_template
 from toolkit.cli.common import COUNT, emit_json, json_option, note
 from toolkit.cli.files import INPUT
 from toolkit.cli.loading import Opened, devices_document, load_options, loading_options, opened
@@ -34,6 +35,7 @@ Examples:
 @click.argument("gguf", type=INPUT)
 @click.option("-p", "--prompt", required=True, help="What to answer, or to go on with; `-` reads it from stdin.")
 @click.option("--system", help="System message, for models whose chat template takes one.")
+@renders_chat_template
 @click.option("--raw", is_flag=True, help="Go on with the prompt as it is, without the chat template.")
 @click.option("-n", "n_tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens at most.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: the likeliest.")
@@ -50,12 +52,14 @@ def command(gguf: Path, **options: Any) -> None:
     """
     from toolkit.gguf.reader import read_gguf
 
-    if options["raw"] and options["system"]:
-        raise click.UsageError("--system is a part of the chat format, which --raw leaves out")
+    for name in ("system", "chat_template"):
+        if options["raw"] and options[name]:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is a part of the chat format, which --raw leaves out")
     warn_of_unused_gpu()
     prompt = _given_prompt(options["prompt"])
     with nullcontext() if options["raw"] else _renderer() as renderer:
-        metadata = read_gguf(gguf).metadata
+        metadata = given_metadata(read_gguf(gguf).metadata, options["chat_template"])
         text, is_rendered = _text(gguf, metadata, prompt, options["system"], renderer)
     with opened(gguf, load_options(options), options["n_ctx"] or _default_context(metadata)) as one:
         generation = _generation(one, text, options, is_rendered=is_rendered)
@@ -113,11 +117,11 @@ def _text(
 ) -> tuple[str, bool]:
     """Return what the model goes on with, and whether its chat template wrote it; without a renderer none does."""
     from toolkit.measures.generation import chat_prompt
-    from toolkit.tokenizer.chat_template import KEY, special_texts
+    from toolkit.tokenizer.chat_template import default_template, special_texts
 
-    template = metadata.get(KEY)
     if renderer is None:
         return prompt, False
+    template = default_template(metadata)
     if template is None:
         if system:
             raise InputError(f"{gguf.name} has no chat template, so it takes no --system message")
@@ -125,7 +129,7 @@ def _text(
         return prompt, False
     first = [{"role": "system", "content": system}] if system else []
     messages = [*first, {"role": "user", "content": prompt}]
-    return chat_prompt(renderer, str(template.value), messages, special_texts(metadata)), True
+    return chat_prompt(renderer, template, messages, special_texts(metadata)), True
 
 
 def _generation(one: Opened, text: str, options: dict[str, Any], *, is_rendered: bool) -> "Generation":

@@ -1,11 +1,12 @@
 """`verify`: whether a GGUF file still is the checkpoint that it was made of."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.cli.chat_templates import chat_template_option, given_template
 from toolkit.cli.common import emit_json, json_option
 from toolkit.cli.files import INPUT, SOURCE
 from toolkit.cli.options import pre_option
@@ -26,16 +27,22 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("file", metavar="OUT.gguf", type=INPUT)
-@click.option(
-    "--source", required=True, metavar="SRC", type=SOURCE, help="Directory, model on the hub, `demo`, or GGUF file."
-)
+@click.option("--source", metavar="SRC", type=SOURCE, help="Directory, model on the hub, `demo`, or GGUF file.")
 @click.option("--full", is_flag=True, help="Compare all rows of every tensor instead of a sample.")
 @click.option("--no-run", is_flag=True, help="Do not load the whole model for its first logits.")
+@chat_template_option("that the file was given in place of its source's")
 @pre_option
 @local_files_option
 @json_option
 def command(
-    file: Path, source: str, full: bool, no_run: bool, pre: str | None, local_files_only: bool, as_json: bool
+    file: Path,
+    source: str | None,
+    full: bool,
+    no_run: bool,
+    chat_template: Path | None,
+    pre: str | None,
+    local_files_only: bool,
+    as_json: bool,
 ) -> None:
     """Hold OUT.gguf against its source, wherever it was made: one line a check.
 
@@ -46,7 +53,13 @@ def command(
     from toolkit.cli.progress import progress_bar
     from toolkit.verify import VerifyOptions, verify
 
+    if source is None:
+        raise click.UsageError(
+            "a file is held against what it was made of: name that with --source SRC; what a file holds by itself shows "
+            f"gguf-toolkit inspect {file}"
+        )
     origin = _origin(resolve_source(source, local_files_only=local_files_only), pre, file)
+    origin = replace(origin, model=given_template(origin.model, chat_template))
     with progress_bar("comparing weights", len(origin.model.tensors), unit_bytes=False) as advance:
         verification = verify(file, origin, VerifyOptions(full, not no_run, advance))
     if as_json:

@@ -12,7 +12,7 @@ from toolkit.errors import TextError
 from toolkit.gguf.format import Metadata
 from toolkit.measures.chat_rendering import Conversation, TemplateRefusalError, TemplateRenderer
 from toolkit.measures.evaluation_text import EvaluationText, with_hash
-from toolkit.tokenizer.chat_template import KEY, special_texts
+from toolkit.tokenizer.chat_template import default_template, special_texts
 
 TURNS = 6
 _ROLES = ("user", "assistant")
@@ -24,13 +24,13 @@ def as_chat(text: EvaluationText, metadata: Metadata, model: str) -> EvaluationT
 
     Raises TextError if the model has no template, its template refuses, or there are not two paragraphs.
     """
-    found = metadata.get(KEY)
-    if found is None:
+    template = default_template(metadata)
+    if template is None:
         raise TextError(f"{model} has no chat template, so --as-chat has no format to write in; leave it out")
     special = special_texts(metadata)
     try:
         with TemplateRenderer() as renderer:
-            parts = [renderer.render(str(found.value), each, special) for each in conversations(text.text)]
+            parts = [renderer.render(template, each, special) for each in conversations(text.text)]
     except TemplateRefusalError as refusal:
         raise TextError(f"the chat template of {model} does not take paragraphs as turns: {refusal}") from refusal
     if not parts:

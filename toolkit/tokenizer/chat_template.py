@@ -1,8 +1,10 @@
 """The chat templates of a checkpoint as metadata; they are copied, never run."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+from toolkit.errors import InputError
 from toolkit.gguf.format import Metadata, ValueType, array, items, string
 from toolkit.json_files import read_json_object, read_text
 from toolkit.tokenizer.files import TokenizerFiles
@@ -31,6 +33,32 @@ def chat_template_metadata(files: TokenizerFiles) -> tuple[Metadata, tuple[str, 
     return _metadata(templates), warnings
 
 
+def read_chat_template(path: Path) -> str:
+    """Return the text of a template file.
+
+    Raises InputError if there is none in it, CheckpointError if it is no text.
+    """
+    try:
+        text = _text(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; --chat-template takes a file with a Jinja template") from error
+    if not text.strip():
+        raise InputError(f"{path} is empty, which is no chat template")
+    return text
+
+
+def with_chat_template(metadata: Metadata, template: str) -> Metadata:
+    """Return the keys of a model with this template in place of all that it had."""
+    kept = {key: value for key, value in metadata.items() if not key.startswith(KEY)}
+    return kept | {KEY: string(template)}
+
+
+def default_template(metadata: Metadata) -> str | None:
+    """Return the template that a model renders with; an empty one is none."""
+    found = metadata.get(KEY)
+    return str(found.value) if found is not None and str(found.value).strip() else None
+
+
 def special_texts(metadata: Metadata) -> dict[str, str]:
     """Return what templates call `bos_token` and so on."""
     tokens = items(metadata, TOKENS)
@@ -51,7 +79,7 @@ def _separate(files: TokenizerFiles) -> Templates:
     jinja, as_json = files.path("chat_template.jinja"), files.path("chat_template.json")
     if jinja.is_file():
         additional = sorted(files.path("additional_chat_templates").glob("*.jinja"))
-        return {DEFAULT: _text(jinja)} | {path.stem: _text(path) for path in additional}
+        return _stated({DEFAULT: _text(jinja)} | {path.stem: _text(path) for path in additional})
     return _named(read_json_object(as_json).get("chat_template")) if as_json.is_file() else {}
 
 
@@ -63,13 +91,20 @@ def _text(path: Any) -> str:
 def _named(value: Any) -> Templates:
     """Return templates by name from a `chat_template`: one text, or a list of {"name", "template"}."""
     if isinstance(value, str):
-        return {DEFAULT: value}
+        return _stated({DEFAULT: value})
     choices = [choice for choice in value if isinstance(choice, dict)] if isinstance(value, list) else []
-    return {
-        name: template
-        for choice in choices
-        if isinstance(name := choice.get("name"), str) and isinstance(template := choice.get("template"), str)
-    }
+    return _stated(
+        {
+            name: template
+            for choice in choices
+            if isinstance(name := choice.get("name"), str) and isinstance(template := choice.get("template"), str)
+        }
+    )
+
+
+def _stated(templates: Templates) -> Templates:
+    """Leave out what is empty: it says nothing, and must not hide what another file says."""
+    return {name: template for name, template in templates.items() if template.strip()}
 
 
 def _metadata(templates: Templates) -> Metadata:
