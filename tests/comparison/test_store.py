@@ -1,10 +1,11 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from made_up_comparison import loss, quality
+from odd_values import with_value
 
-from toolkit.comparison.store import ComparisonStore
+from toolkit.comparison.store import ComparisonStore, _whole
 from toolkit.machine.content_digest import content_digest
 from toolkit.machine.disk_cache import VARIABLE
 from toolkit.measures.paired import Interval
@@ -47,6 +48,27 @@ def test_what_is_damaged_is_measured_again(tmp_path: Path) -> None:
     for text in ("{", "[]", '{"loss": null}', '{"loss": {"mean": 1}, "key": {}}'):
         file.write_text(text, encoding="utf-8")
         assert store.quality("contents") is None
+
+
+def test_a_kept_measurement_with_a_value_of_another_type_is_made_again_and_counted(tmp_path: Path) -> None:
+    store = ComparisonStore(tmp_path)
+    good = asdict(quality(loss(0.01)))
+    for place, value in (
+        (("loss", "mean", "value"), "0.01"),
+        (("loss", "p999", "low"), None),
+        (("loss", "per_window"), 3),
+        (("key", "n_ctx"), 512.0),
+        (("tokens",), True),
+        (("loss", "mean"), {"value": 0.01, "error": 0.01, "extra": 1}),
+        (("perplexity",), [1, 2]),
+    ):
+        store._kept.put(_whole(("quality", "contents")), with_value(good, place, value))
+        assert store.quality("contents") is None, place
+    store._kept.put(_whole(("quality", "contents")), {})
+    assert store.quality("contents") is None
+    assert (store.unusable, store.reused) == (8, 0)
+    store._kept.put(_whole(("quality", "contents")), good)
+    assert store.quality("contents") == quality(loss(0.01))
 
 
 def test_without_a_folder_nothing_is_kept() -> None:

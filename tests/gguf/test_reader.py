@@ -16,6 +16,7 @@ from toolkit.errors import GgufError
 from toolkit.gguf.format import MetadataValue, ValueType, array, string, uint32
 from toolkit.gguf.ggml_types import TYPES
 from toolkit.gguf.header import MAX_ARRAY_ITEMS
+from toolkit.gguf.layout import lay_out
 from toolkit.gguf.reader import GgufFile, read_gguf
 
 UINT16, UINT32, STRING, ARRAY = 2, 4, 8, 9
@@ -466,3 +467,11 @@ def test_every_known_type_is_read(tmp_path: Path) -> None:
 def test_a_vocabulary_size_key_is_a_plain_value(tmp_path: Path) -> None:
     file = read(with_pairs(pair("llama.vocab_size", UINT32, struct.pack("<I", 7))), tmp_path)
     assert file.metadata["llama.vocab_size"] == uint32(7)
+
+
+@pytest.mark.parametrize("key", ["llama.block_count", "llama.expert_count"])
+def test_a_count_that_lists_would_be_as_long_as_is_refused(key, tmp_path):
+    path = tmp_path / "a.gguf"
+    path.write_bytes(lay_out({key: MetadataValue(ValueType.UINT64, 2**64 - 1)}, []).header)
+    with pytest.raises(GgufError, match=rf"{key} is 18,446,744,073,709,551,615, but no model has more than"):
+        read_gguf(path)

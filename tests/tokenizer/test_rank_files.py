@@ -178,6 +178,22 @@ def test_a_malformed_tekken_is_refused(change: dict[str, Any], message: str, tmp
         read(tmp_path, "tekken")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"special_tokens": -1}, "special_tokens is -1, expected a list"),
+        ({"config": {"default_num_special_tokens": 2**53}}, "of at most 1,048,576"),
+        ({"config": {"default_num_special_tokens": 24, "default_vocab_size": 10**39}}, "of at most 1,048,576"),
+    ],
+)
+def test_a_tekken_whose_numbers_would_take_all_memory_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "tekken.json", tekken_json(ranked_tokens("mistral_nemo"), SPECIAL_V7, 24, "v7") | change)
+    with pytest.raises(TokenizerError, match=message):
+        read(tmp_path, "tekken")
+
+
 @pytest.mark.parametrize("key", ["default_vocab_size", "default_num_special_tokens"])
 def test_a_tekken_without_its_sizes_is_refused(key: str, tmp_path: Path) -> None:
     write_tekken(tmp_path, **{key: "many"})

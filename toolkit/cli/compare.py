@@ -139,6 +139,8 @@ def _compared(models: tuple[str, ...], options: dict[str, Any]) -> "Comparison":
         rows = measure_rows(job, asker, Watcher(note, value_bar))
     if job.store.reused:
         note(f"{job.store.reused} measurements are from an earlier run; --fresh measures anew")
+    if job.store.unusable:
+        warn(f"{job.store.unusable} kept measurements were none and are made again; --fresh makes all anew")
     return Comparison(
         model=prepared.name,
         rows=rows,

@@ -4,20 +4,19 @@ A measurement is kept under all that it depends on: the contents of the file and
 counts, see `toolkit.machine.content_digest`), the text, the windows, the settings of the run, and the build of llama.cpp.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from toolkit.comparison.rows import Loss, Quality, TextKey
+from toolkit.comparison.rows import Quality
 from toolkit.llama.offload_build import llama_build
 from toolkit.machine.disk_cache import DiskCache
 from toolkit.machine.gpus import gpu_names
-from toolkit.measures.divergence_statistics import ChunkScores, Estimate
-from toolkit.measures.paired import Interval
 from toolkit.measures.token_rate import TokenRate
 
 _FORMAT = 1
+_MAX_WHOLE = 1 << 53
 Parsed = TypeVar("Parsed")
 
 
@@ -29,10 +28,12 @@ class ComparisonStore:
         self._fresh = fresh
         self.reused = 0
         """how often something was found"""
+        self.unusable = 0
+        """how often something was found that is no measurement"""
 
     def quality(self, *key: Any) -> Quality | None:
         """Return a kept quality, None if there is none."""
-        return self._parsed(("quality", *key), _quality)
+        return self._parsed(("quality", *key), Quality)
 
     def keep_quality(self, quality: Quality, *key: Any) -> None:
         """Keep a quality under everything that it depends on."""
@@ -40,19 +41,22 @@ class ComparisonStore:
 
     def rates(self, *key: Any) -> TokenRate | None:
         """Return kept rates, None if there are none."""
-        return self._parsed(("rates", *key), lambda document: TokenRate(**document))
+        return self._parsed(("rates", *key), TokenRate)
 
     def keep_rates(self, rates: TokenRate, *key: Any) -> None:
         """Keep rates under everything that they depend on."""
         self._kept.put(_whole(("rates", *key)), asdict(rates))
 
-    def _parsed(self, key: tuple[Any, ...], parse: Callable[[dict[str, Any]], Parsed]) -> Parsed | None:
+    def _parsed(self, key: tuple[Any, ...], kind: type[Parsed]) -> Parsed | None:
         document = None if self._fresh else self._kept.get(_whole(key))
-        try:
-            found = None if document is None else parse(document)
-        except (ValueError, TypeError, KeyError):
+        if document is None:
             return None
-        self.reused += found is not None
+        try:
+            found: Parsed = typed(kind, document)
+        except TypeError:
+            self.unusable += 1
+            return None
+        self.reused += 1
         return found
 
 
@@ -60,14 +64,20 @@ def _whole(key: tuple[Any, ...]) -> list[Any]:
     return [_FORMAT, llama_build(), gpu_names(), *key]
 
 
-def _quality(document: dict[str, Any]) -> Quality:
-    loss = document.pop("loss")
-    key, perplexity = TextKey(**document.pop("key")), Estimate(**document.pop("perplexity"))
-    return Quality(key=key, perplexity=perplexity, loss=None if loss is None else _loss(loss), **document)
+def typed(kind: Any, value: Any) -> Any:
+    """Return a value that JSON kept as the type that it was: a dataclass, a tuple of one type, a text or a number.
 
-
-def _loss(document: dict[str, Any]) -> Loss:
-    parsed: dict[str, Any] = {name: Estimate(**document[name]) for name in ("mean", "same_top", "log_ratio")}
-    parsed["p999"] = Interval(**document["p999"])
-    parsed["per_window"] = tuple(ChunkScores(**window) for window in document["per_window"])
-    return Loss(**document | parsed)
+    Raises TypeError if it is of another type.
+    """
+    if get_origin(kind) in (UnionType, Union):
+        return None if value is None else typed(next(one for one in get_args(kind) if one is not NoneType), value)
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(typed(get_args(kind)[0], item) for item in value)
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        return kind(**{name: typed(hints.get(name, NoneType), item) for name, item in value.items()})  # type: ignore[operator]
+    if kind is float and type(value) is int and abs(value) <= _MAX_WHOLE:
+        return value  # a float that was set to a whole number
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} in place of {kind}")
+    return value

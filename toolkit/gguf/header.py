@@ -33,6 +33,8 @@ MAX_HEADER_BYTES = 256 << 20
 MAX_ARRAY_ITEMS = 1 << 22
 """Eight times the longest array in use (514,906 merges)."""
 OLDEST_VERSION = 2
+_MOST = {".block_count": 512, ".expert_count": 1 << 16, ".nextn_predict_layers": 512}
+"""llama.cpp has room for 512 blocks and 1,024 experts (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS in src/llama-hparams.h)"""
 
 _UINT32, _UINT64 = struct.Struct("<I"), struct.Struct("<Q")
 _SMALLEST_PAIR_BYTES = 8 + 1 + 4 + 1
@@ -162,7 +164,15 @@ def _read_metadata(cursor: _Cursor) -> Metadata:
         if key in metadata:
             raise cursor.error(f"metadata key {key!r} stands twice: damaged")
         metadata[key] = _read_value(cursor, key)
+        _check_length(cursor, key, metadata[key].value)
     return metadata
+
+
+def _check_length(cursor: _Cursor, key: str, value: object) -> None:
+    """Refuse a number that no model has under a key that tables of llama.cpp, and lists here, are as long as."""
+    most = next((most for end, most in _MOST.items() if key.endswith(end)), None)
+    if most is not None and isinstance(value, int) and value > most:
+        raise cursor.error(f"{key} is {format_count(value)}, but no model has more than {format_count(most)}: damaged")
 
 
 def _read_value(cursor: _Cursor, key: str) -> MetadataValue:

@@ -26,7 +26,10 @@ def cache_folder() -> Path | None:
 
 
 class DiskCache:
-    """A folder of JSON documents by key; what cannot be read or written there is as good as absent."""
+    """A folder of JSON documents by key, each under a digest of its text.
+
+    What cannot be read or written there, or is not what was written, is as good as absent.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -40,8 +43,9 @@ class DiskCache:
         """Return a kept document, None if there is none."""
         if self._folder is None:
             return None
-        with suppress(OSError, ValueError):
-            return json.loads(self._file(self._folder, key).read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, RecursionError):
+            digest, _, text = self._file(self._folder, key).read_text(encoding="utf-8").partition("\n")
+            return json.loads(text) if digest == _digest(text) else None
         return None
 
     def put(self, key: Any, document: Any) -> None:
@@ -52,9 +56,14 @@ class DiskCache:
         work = file.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            work.write_text(json.dumps(document), encoding="utf-8")
+            text = json.dumps(document)
+            work.write_text(f"{_digest(text)}\n{text}", encoding="utf-8")
             work.replace(file)
 
     @staticmethod
     def _file(folder: Path, key: Any) -> Path:
-        return folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
+        return folder / f"{_digest(json.dumps(key))}.json"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import TokenizerError
-from toolkit.gguf.format import Metadata, ValueType, array, boolean, string
+from toolkit.gguf.format import Metadata, ValueType, array, boolean, shortened, string
 from toolkit.json_files import read_json_object
 from toolkit.tokenizer.bpe_model import too_few_rows
 from toolkit.tokenizer.byte_alphabet import spelled
@@ -16,6 +16,8 @@ from toolkit.tokenizer.ranks import all_merges, check_ranks, decoded
 from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, padded
 
 FILE = "tekken.json"
+MAX_TOKENS = 1 << 20
+"""Eight times the tokens of the largest file in use."""
 
 _FIRST_SPECIAL = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
@@ -103,8 +105,10 @@ def _defaults(template: str | None, n_tokens: int) -> Metadata:
 
 def _count(config: Mapping[str, Any], key: str) -> int:
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TokenizerError(f"{FILE}: {key} is {value!r}, expected a positive whole number")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TOKENS:
+        raise TokenizerError(
+            f"{FILE}: {key} is {shortened(value)}, expected a positive whole number of at most {MAX_TOKENS:,}"
+        )
     return value
 
 
@@ -112,6 +116,8 @@ def _special_tokens(entries: Any, version: str, count: int) -> dict[int, str]:
     """Return the texts of the ids below `count`: those that are named, and fillers behind them."""
     if entries is None and version not in _OLD_VERSIONS:
         raise TokenizerError(f"{FILE} of version {version} names no special tokens; download it again")
+    if not isinstance(entries, list | None):
+        raise TokenizerError(f"{FILE}: special_tokens is {shortened(entries)}, expected a list")
     named = dict(enumerate(_FIRST_SPECIAL)) if entries is None else dict(_named(entry) for entry in entries)
     if max(named, default=0) >= count:
         raise TokenizerError(f"{FILE} names the special token {max(named)}, but has {count} of them")
@@ -122,7 +128,7 @@ def _named(entry: Any) -> tuple[int, str]:
     match entry:
         case {"rank": int(index), "token_str": str(text)} if index >= 0:
             return index, text
-    raise TokenizerError(f"{FILE} has the special token {entry!r}, expected an object with rank and token_str")
+    raise TokenizerError(f"{FILE} has the special token {shortened(entry)}, expected an object with rank and token_str")
 
 
 def _ranks(entries: Any, count: int) -> dict[bytes, int]:
@@ -136,5 +142,5 @@ def _ranks(entries: Any, count: int) -> dict[bytes, int]:
 
 def _token(entry: Any, index: int) -> bytes:
     if not isinstance(entry, dict) or entry.get("rank") != index:
-        raise TokenizerError(f"{FILE}: token {index} is {entry!r}, expected an object with the rank {index}")
+        raise TokenizerError(f"{FILE}: token {index} is {shortened(entry)}, expected an object with the rank {index}")
     return decoded(entry.get("token_bytes"), f"{FILE}: token {index}")
