@@ -86,6 +86,24 @@ def test_glm_without_its_prediction_layers_converts_without_them(tmp_path):
     assert value(file, "glm4moe.nextn_predict_layers") == 0
 
 
+PROMISE = "layers that predict further tokens, but the checkpoint stores"
+
+
+@pytest.mark.parametrize(("case", "layer"), [("glm4_moe", "model.layers.2."), ("qwen3_5", "mtp.")])
+def test_prediction_layers_that_are_promised_and_not_stored_are_said_once(case, layer, tmp_path):
+    def behead(checkpoint):
+        checkpoint.tensors = {name: one for name, one in checkpoint.tensors.items() if not name.startswith(layer)}
+        checkpoint.config["num_nextn_predict_layers"] = 1
+
+    warnings = source_from_checkpoint(changed_case(case, tmp_path / "without", behead)).warnings
+    assert [warning for warning in warnings if PROMISE in warning] == [
+        f"config.json promises 1 {PROMISE} 0: the file has 0 and computes the same, only llama.cpp cannot draft tokens with "
+        "the others"
+    ]
+    whole = source_from_checkpoint(changed_case(case, tmp_path / "whole"))
+    assert not any(PROMISE in warning for warning in whole.warnings)
+
+
 def test_the_prediction_layer_of_deepseek_is_left_out_and_only_where_the_config_promises_it(tmp_path):
     def add_layer(checkpoint, promised):
         checkpoint.config["num_nextn_predict_layers"] = promised

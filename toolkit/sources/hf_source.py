@@ -11,7 +11,7 @@ import numpy
 from toolkit.architectures import find_architecture
 from toolkit.architectures.base import Architecture, Naming
 from toolkit.architectures.common_metadata import architecture_metadata
-from toolkit.architectures.prediction import STORED, predicts
+from toolkit.architectures.prediction import STORED, prediction_layers, predicts
 from toolkit.architectures.rope import check_rope_type, without_dynamic_scaling
 from toolkit.architectures.shortfalls import shortfalls
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
@@ -29,7 +29,13 @@ from toolkit.sources.model_traits import model_traits
 from toolkit.sources.pooling import read_pooling
 from toolkit.sources.reranker import role_of
 from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
-from toolkit.sources.tensor_names import canonical_names, layers_present, unwrapped
+from toolkit.sources.tensor_names import (
+    MULTI_TOKEN_PREDICTION,
+    NamedTensors,
+    canonical_names,
+    layers_present,
+    unwrapped,
+)
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
 from toolkit.units import format_size
 
@@ -110,7 +116,9 @@ def _reconciled(checkpoint: Checkpoint, architecture: Architecture, config: Mode
     naming = architecture.naming
     named = canonical_names(checkpoint.tensors, naming)
     _refuse_lost(checkpoint, architecture, config)
+    promised = prediction_layers(config)
     config = _with_prediction_layers(architecture, config, named.tensors)
+    prediction_warnings = _unkept_promise(promised, architecture, config, named)
     renamed = _renamed(architecture, config, named.tensors)
     tensors, warnings = _one_output(renamed, config, naming)
     tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - tensors.keys()}
@@ -124,7 +132,7 @@ def _reconciled(checkpoint: Checkpoint, architecture: Architecture, config: Mode
     return _Reconciled(
         config,
         tensors,
-        (*warnings, *vocabulary_warnings, *rope_warnings),
+        (*prediction_warnings, *warnings, *vocabulary_warnings, *rope_warnings),
         tuple(_summary(named.left_out, checkpoint)),
         {**named.left_out, **tied},
     )
@@ -137,6 +145,20 @@ def _with_prediction_layers(
     after = [layer for layer in layers_present(tensors, architecture.naming) if predicts(config, layer)]
     apart = {int(match[1]) for name in tensors if (match := _PREDICTION_LAYER.match(name))}
     return config.with_values(**{STORED: len(after) + len(apart)})
+
+
+def _unkept_promise(
+    promised: int, architecture: Architecture, config: ModelConfig, named: NamedTensors
+) -> tuple[str, ...]:
+    """Return a warning where an architecture that predicts further tokens gets fewer layers for that than its config says."""
+    stored = prediction_layers(config)
+    missed = architecture.block_count(config.with_values(**{STORED: promised})) - architecture.block_count(config)
+    if missed <= 0 or any(MULTI_TOKEN_PREDICTION.fullmatch(name) for name in named.left_out):
+        return ()
+    return (
+        f"config.json promises {promised} layers that predict further tokens, but the checkpoint stores {stored}: the file has "
+        f"{stored} and computes the same, only llama.cpp cannot draft tokens with the others",
+    )
 
 
 def _renamed(
