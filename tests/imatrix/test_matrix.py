@@ -123,16 +123,60 @@ def test_counts_beyond_the_file_are_refused_before_anything_is_allocated(
         read_imatrix(path)
 
 
-def test_nan_is_refused_by_the_name_of_its_tensor(tmp_path: Path) -> None:
+UP, SHAPE = "blk.0.ffn_up_exps.weight", (2, 3, 4)
+
+
+def importance(path: Path, shape: tuple[int, ...] = SHAPE) -> tuple[list[float], list[str]]:
+    """Return the weights of the tensor's columns, and what is said of them."""
+    imatrix = read_imatrix(path)
+    values = imatrix.importance(UP, shape)
+    assert values is not None
+    return values.tolist(), check_against(imatrix, [(UP, shape)])
+
+
+def gguf_with_nan(path: Path) -> Path:
     sums = SUMS.copy()
-    sums[1, 2] = numpy.nan
-    path = write_gguf_imatrix(tmp_path / "m.gguf", {"blk.3.attn_v.weight": (sums, [1, 1])})
-    with pytest.raises(ImatrixError, match=r"importance of blk\.3\.attn_v\.weight holds NaN or infinity"):
-        read_imatrix(path)
-    legacy = tmp_path / "m.dat"
-    legacy.write_bytes(legacy_bytes({"blk.1.attn_v.weight": (1, [float("inf")])}))
-    with pytest.raises(ImatrixError, match=r"importance of blk\.1\.attn_v\.weight"):
-        read_imatrix(legacy)
+    sums[0, 2] = numpy.nan
+    return write_gguf_imatrix(path, {UP: (sums, [1, 2])})
+
+
+def gguf_without_tokens(path: Path) -> Path:
+    return write_gguf_imatrix(path, {UP: (SUMS, [0, 2])})
+
+
+def gguf_of_zeros(path: Path) -> Path:
+    return write_gguf_imatrix(path, {UP: (numpy.stack([SUMS[0] * 0, SUMS[1]]), [5, 2])})
+
+
+def legacy_of_zeros(path: Path) -> Path:
+    path.write_bytes(legacy_bytes({UP: (2, [0.0] * 4 + SUMS[1].tolist())}))
+    return path
+
+
+def legacy_with_nan(path: Path) -> Path:
+    path.write_bytes(legacy_bytes({UP: (2, [1.0, float("nan"), 1.0, float("inf"), *SUMS[1].tolist()])}))
+    return path
+
+
+@pytest.mark.parametrize("write", [gguf_with_nan, gguf_without_tokens, gguf_of_zeros, legacy_of_zeros, legacy_with_nan])
+def test_an_expert_of_which_nothing_is_known_weighs_one_and_is_named_in_every_format(write, tmp_path: Path) -> None:
+    values, said = importance(write(tmp_path / "m"))
+    assert values == [1, 1, 1, 1, *(SUMS[1] / 2).tolist()]
+    assert said == [
+        f"of 1 matrices in 1 tensors ({UP}: 1) the importance matrix knows nothing, or no number: all their weights count alike"
+    ]
+
+
+def test_a_whole_tensor_of_which_nothing_is_known_weighs_one(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(legacy_bytes({UP: (2, [0.0, 1.0, float("nan"), 3.0])}))
+    assert importance(tmp_path / "m", (3, 4))[0] == [1, 1, 1, 1]
+
+
+def test_the_importance_of_a_tensor_of_another_size_is_refused(tmp_path: Path) -> None:
+    imatrix = read_imatrix(gguf_without_tokens(tmp_path / "m"))
+    with pytest.raises(ImatrixError, match="has 8 values, but the tensor needs 12"):
+        imatrix.importance(UP, (3, 3, 4))
+    assert imatrix.importance("blk.1.attn_q.weight", (4, 4)) is None
 
 
 def test_counts_that_are_not_numbers_are_refused(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy
@@ -56,6 +57,53 @@ def test_matrices_of_different_models_do_not_add_up() -> None:
         merge_sums([matrix(), other])
 
 
+UP, DOWN, ROUTER = "blk.1.ffn_up_exps.weight", "blk.1.ffn_down_exps.weight", "blk.1.ffn_gate_inp.weight"
+
+
+def legacy(path: Path, entries: dict[str, tuple[int, list[float]]]) -> ImatrixSums:
+    parts = [struct.pack("<i", len(entries))]
+    for name, (calls, values) in entries.items():
+        parts.append(
+            struct.pack(f"<i{len(name)}sii{len(values)}f", len(name), name.encode(), calls, len(values), *values)
+        )
+    path.write_bytes(b"".join(parts))
+    return read_sums(path)
+
+
+def test_the_older_format_and_gguf_add_up_by_their_counts(tmp_path: Path) -> None:
+    older = legacy(tmp_path / "old", {UP: (2, [6, 8, 2, 4])})
+    found = merge_sums([older, matrix()]).entries[UP]
+    assert merge_sums([matrix(), older]).entries[UP].sums.tolist() == found.sums.tolist()
+    assert found.sums.tolist() == [[1 + 6 * 512, 2 + 8 * 512], [2 * 512, 4 * 512]]
+    assert found.counts.tolist() == [5 + 2 * 512, 2 * 512]
+
+
+def test_an_expert_of_zeros_in_the_older_format_saw_nothing(tmp_path: Path) -> None:
+    older = legacy(tmp_path / "old", {UP: (2, [6, 8, 0, 0])})
+    found = merge_sums([older, matrix(factor=3)]).entries[UP]
+    assert found.counts.tolist() == [15 + 2 * 512, 0]
+    assert found.unseen == 1
+
+
+def test_the_router_tells_where_the_experts_of_the_older_format_lie(tmp_path: Path) -> None:
+    nan = float("nan")
+    one = legacy(tmp_path / "a", {ROUTER: (1, [1, 1]), UP: (1, [0, 0, 1, 2, 3, 4]), DOWN: (1, [1] * 6 + [nan] * 3)})
+    two = legacy(tmp_path / "b", {ROUTER: (3, [1, 1]), UP: (3, [3, 3, 3, 6, 0, 0]), DOWN: (3, [3.0] * 9)})
+    merged = merge_sums([one, two]).entries
+    assert merged[UP].means.tolist() == [[1, 1], [1, 2], [3, 4]]
+    assert merged[UP].counts.tolist() == [3 * 512, 4 * 512, 512]
+    assert merged[DOWN].means.tolist() == [[1] * 3] * 3
+    assert (one.entries[UP].unseen, one.entries[DOWN].unseen) == (1, 1)
+
+
+def test_nan_in_a_gguf_matrix_counts_as_unseen_and_another_matrix_fills_it(tmp_path: Path) -> None:
+    broken = ImatrixSums({UP: entry([[1, float("nan")], [2, 2]], [5, 5])}, 4, ())
+    write_imatrix(broken, tmp_path / "m")
+    found = read_sums(tmp_path / "m").entries[UP]
+    assert (found.sums.tolist(), found.counts.tolist()) == ([[0, 0], [2, 2]], [0, 5])
+    assert merge_sums([read_sums(tmp_path / "m"), matrix()]).entries[UP].counts.tolist() == [5, 5]
+
+
 def test_nothing_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ImatrixError, match="no tensor was seen"):
         write_imatrix(ImatrixSums({}, 4, ()), tmp_path / "m")
@@ -70,8 +118,6 @@ def test_a_file_is_not_replaced_unasked(tmp_path: Path) -> None:
 
 
 def test_the_legacy_format_has_sums_too(tmp_path: Path) -> None:
-    import struct
-
     name = b"blk.0.attn_q.weight"
     stored = struct.pack("<ii", 1, len(name)) + name + struct.pack("<iiff", 4, 2, 2.0, 8.0)
     (tmp_path / "old.dat").write_bytes(stored)

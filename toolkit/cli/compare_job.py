@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.cli.chat_templates import given_metadata
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import is_gguf, resolve_source, told
+from toolkit.cli.source import is_gguf, resolve_source, told, told_importance
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -162,13 +162,12 @@ def _profiles_of(models: Sequence[str], options: dict[str, Any]) -> _Entrants:
 def _conversions(model: str, options: dict[str, Any]) -> "Conversions":
     from toolkit.comparison.contestants import Conversions
     from toolkit.conversion.convert import ConversionOptions
-    from toolkit.imatrix.matrix import read_imatrix
     from toolkit.sources.gguf_source import source_from_gguf
     from toolkit.sources.hf_source import source_from_checkpoint
 
     path = resolve_source(model, local_files_only=options["local_files_only"])
     source = source_from_gguf(path) if is_gguf(path) else source_from_checkpoint(path, options["pre"])
-    imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] is not None else None
+    imatrix = told_importance(options["imatrix"], source)
     keep = options["keep"]
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)

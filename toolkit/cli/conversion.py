@@ -15,6 +15,7 @@ from toolkit.cli.files import INPUT_NAME
 from toolkit.cli.kept import kept_document, print_kept
 from toolkit.cli.options import add_options, force_option, imatrix_option, threads_option
 from toolkit.cli.output import echo
+from toolkit.cli.source import told_importance
 from toolkit.cli.tables import print_table
 from toolkit.gguf.inputs import refuse_input
 
@@ -150,14 +151,10 @@ def refuse_split_name(path: Path) -> None:
 
 def _plan(source: "ModelSource", request: ConversionRequest) -> "ConversionPlan":
     from toolkit.conversion.tensor_plan import plan_conversion
-    from toolkit.imatrix.matrix import check_against, read_imatrix
     from toolkit.quant_profile import load_profile, parse_override
 
     profile = load_profile(request.profile)
-    imatrix = read_imatrix(request.imatrix) if request.imatrix else None
-    if imatrix is not None:
-        for message in check_against(imatrix, [(tensor.name, tensor.shape) for tensor in source.tensors]):
-            warn(message)
+    imatrix = told_importance(request.imatrix, source)
     return plan_conversion(source, profile, imatrix, [parse_override(text) for text in request.tensor_types])
 
 

@@ -24,7 +24,7 @@ from toolkit.cli.options import (
 )
 from toolkit.cli.places import budget_options, memory_asker, sizes
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import local_files_option, resolve_source, told
+from toolkit.cli.source import local_files_option, resolve_source, told, told_importance
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -113,14 +113,13 @@ def _model(source: str, options: dict[str, Any]) -> "ModelSource":
 
 def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":
     from toolkit.fit import FitJob
-    from toolkit.imatrix.matrix import read_imatrix
     from toolkit.memory.plannable_source import model_from_source, profiles_worth_planning
     from toolkit.planning.ranking import LADDER
     from toolkit.quant_profile import load_profile
 
     named = tuple(load_profile(name).name for name in options["profiles"])
     profiles = named or profiles_worth_planning(model, LADDER)
-    imatrix = read_imatrix(options["imatrix"]) if options["imatrix"] else None
+    imatrix = told_importance(options["imatrix"], model)
     plannable = model_from_source(model, profiles, imatrix)
     warn_of_long_context(options["n_ctx"], plannable.trained_context)
     request = plan_request(planning_options(options), explicit=False, runs=True)

@@ -138,6 +138,7 @@ def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> 
 
     sums = merge_sums([read_sums(file) for file in files])
     write_imatrix(sums, output, force=force)
+    _warn_of_unseen(sums)
     if as_json:
         emit_json("imatrix", {"output": str(output)} | _summary(sums))
     else:

@@ -12,6 +12,7 @@ from toolkit.gguf.inputs import read_here
 
 if TYPE_CHECKING:
     from toolkit.hub import HubModel, Repository
+    from toolkit.imatrix.matrix import Imatrix
     from toolkit.model_source import ModelSource
 
 
@@ -54,6 +55,21 @@ def told(model: "ModelSource") -> "ModelSource":
     for message in model.warnings:
         warn(message)
     return model
+
+
+def told_importance(path: Path | None, model: "ModelSource") -> "Imatrix | None":
+    """Return the importance matrix in a file, if one is given, once what it lacks for a model is said on stderr.
+
+    Raises ImatrixError.
+    """
+    from toolkit.imatrix.matrix import check_against, read_imatrix
+
+    if path is None:
+        return None
+    imatrix = read_imatrix(path)
+    for message in check_against(imatrix, [(tensor.name, tensor.shape) for tensor in model.tensors]):
+        warn(message)
+    return imatrix
 
 
 def is_gguf(path: Path) -> bool:

@@ -149,7 +149,7 @@ def _plan_kept(tensor: SourceTensor, choice: TypeChoice) -> TensorPlan:
 def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | None", *, kept: bool) -> TensorPlan:
     type_ = rows.type if kept else choice.type
     takes_importance = imatrix is not None and not kept and type_ not in FLOAT_TYPES
-    importance = imatrix.entries.get(name) if imatrix is not None and takes_importance else None
+    importance = imatrix.importance(name, rows.shape) if imatrix is not None and takes_importance else None
     return TensorPlan(name, rows.shape, type_, rows, importance, None if kept else choice.fallback_from)
 
 

@@ -21,6 +21,7 @@ from toolkit.gguf.format import MAGIC, Metadata
 from toolkit.gguf.ggml_types import F32
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import StoredRows
+from toolkit.imatrix.missing import experts_of, filled, missing
 from toolkit.imatrix.sums import COUNTS, SUMS, ImatrixSums, TensorSums
 from toolkit.quant_profile.protected import may_be_quantized
 
@@ -41,6 +42,31 @@ class Imatrix:
     """float32 [matrices * row length] by tensor name; an expert tensor has one matrix an expert"""
     chunks: int
     datasets: tuple[str, ...] = ()
+    unseen: Mapping[str, int] = field(default_factory=dict)
+    """how many matrices of a tensor saw no token, where the file counts them; their values are 1 already"""
+
+    def importance(self, name: str, shape: tuple[int, ...]) -> Floats | None:
+        """Return float32 [matrices * row length] of a tensor, 1 for matrices of which nothing is known; None without an entry.
+
+        Raises ImatrixError if the tensor has another size than the matrix says.
+        """
+        return self._filled(name, shape)[0] if name in self.entries else None
+
+    def missing(self, name: str, shape: tuple[int, ...]) -> int:
+        """Return of how many matrices of a tensor nothing is known.
+
+        Raises ImatrixError as `importance` does.
+        """
+        return self._filled(name, shape)[1] + self.unseen.get(name, 0)
+
+    def _filled(self, name: str, shape: tuple[int, ...]) -> tuple[Floats, int]:
+        values, needed = self.entries[name], _importance_length(shape)
+        if len(values) != needed:
+            raise ImatrixError(
+                f"{self.path}: {name} has {len(values)} values, but the tensor needs {needed}; "
+                "the importance matrix belongs to another model"
+            )
+        return filled(values, needed // shape[-1])
 
 
 def read_imatrix(path: Path) -> Imatrix:
@@ -49,17 +75,14 @@ def read_imatrix(path: Path) -> Imatrix:
     Raises ImatrixError if the file cannot be read, is damaged, or is no importance matrix; GgufError if a GGUF file is
     damaged.
     """
-    imatrix = _read_gguf(path) if _is_gguf(path) else _read_legacy(path)
-    for name, values in imatrix.entries.items():
-        if not numpy.isfinite(values).all():
-            raise ImatrixError(f"{path}: the importance of {name} holds NaN or infinity; compute the matrix again")
-    return imatrix
+    return _read_gguf(path) if _is_gguf(path) else _read_legacy(path)
 
 
 def read_sums(path: Path) -> ImatrixSums:
     """Return the sums and counts in a file of either format, which can be added to others.
 
-    The older format has no counts of tokens; its windows are taken to have had DEFAULT_CHUNK_SIZE.
+    The older format has no counts of tokens; its windows are taken to have had DEFAULT_CHUNK_SIZE. A matrix with NaN in it
+    counts as one that saw no token; in the older format one of zeros does.
 
     Raises what `read_imatrix` raises.
     """
@@ -80,8 +103,9 @@ def _gguf_sums(path: Path) -> ImatrixSums:
     entries = {}
     for name in (name.removesuffix(SUMS) for name in file.tensors if name.endswith(SUMS)):
         counts = numpy.rint(_floats(path, name, file.tensors[name + COUNTS])).astype(numpy.int64)
-        sums = _floats(path, name, file.tensors[name + SUMS])
-        entries[name] = TensorSums(sums.reshape(len(counts), -1), counts)
+        sums = _floats(path, name, file.tensors[name + SUMS]).reshape(len(counts), -1)
+        bad = numpy.asarray(~numpy.isfinite(sums).all(axis=1))
+        entries[name] = TensorSums(numpy.where(bad[:, None], numpy.float32(0), sums), numpy.where(bad, 0, counts))
     chunk_size = file.metadata["imatrix.chunk_size"].value
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise ImatrixError(f"{path}: imatrix.chunk_size is {chunk_size!r}, expected a number")
@@ -89,34 +113,52 @@ def _gguf_sums(path: Path) -> ImatrixSums:
 
 
 def _legacy_sums(path: Path) -> ImatrixSums:
-    entries = {}
+    stored: dict[str, tuple[int, Floats]] = {}
     with path.open("rb") as file:
         reader = _LegacyReader(path, file, path.stat().st_size)
         for _ in range(reader.count("entries", smallest=1)):
             name = reader.text()
-            calls, stored = reader.sums(name)
-            tokens = numpy.array([max(1, calls) * DEFAULT_CHUNK_SIZE], numpy.int64)
-            entries[name] = TensorSums(stored.reshape(1, -1) * numpy.float32(DEFAULT_CHUNK_SIZE), tokens)
+            stored[name] = reader.sums(name)
+    sizes = {name: len(values) for name, (_, values) in stored.items()}
+    entries = {
+        name: _counted(values.reshape(experts_of(name, sizes), -1), calls) for name, (calls, values) in stored.items()
+    }
     return ImatrixSums(entries, DEFAULT_CHUNK_SIZE, read_imatrix(path).datasets)
 
 
+def _counted(stored: Floats, calls: int) -> TensorSums:
+    """Return the sums of tokens for what the older format sums of calls."""
+    absent = missing(stored)
+    sums = numpy.where(absent[:, None], numpy.float32(0), stored) * numpy.float32(DEFAULT_CHUNK_SIZE)
+    return TensorSums(sums, numpy.where(absent, 0, max(1, calls) * DEFAULT_CHUNK_SIZE).astype(numpy.int64))
+
+
 def check_against(imatrix: Imatrix, tensors: Sequence[tuple[str, tuple[int, ...]]]) -> list[str]:
-    """Return what a user should know about an importance matrix for these tensors: names unknown or missing.
+    """Return what a user should know about an importance matrix for these tensors: names unknown or missing, experts unseen.
 
     Raises ImatrixError if a tensor has another size than the matrix says, or none is in the matrix.
     """
     shapes = dict(tensors)
-    for name, values in imatrix.entries.items():
-        if name in shapes and len(values) != _importance_length(shapes[name]):
-            raise ImatrixError(
-                f"{imatrix.path}: {name} has {len(values)} values, but the tensor needs "
-                f"{_importance_length(shapes[name])}; the importance matrix belongs to another model"
-            )
+    counts = {name: imatrix.missing(name, shapes[name]) for name in imatrix.entries if name in shapes}
     unknown = [name for name in imatrix.entries if name not in shapes]
     if len(unknown) == len(imatrix.entries):
         raise ImatrixError(f"{imatrix.path}: not one tensor of the model is in it; it belongs to another model")
-    missing = [name for name, shape in tensors if _wants_importance(name, shape) and name not in imatrix.entries]
-    return [*_about(unknown, "in the importance matrix but not in the model"), *_about(missing, "without importance")]
+    lacking = [name for name, shape in tensors if _wants_importance(name, shape) and name not in imatrix.entries]
+    return [
+        *_about(unknown, "in the importance matrix but not in the model"),
+        *_about(lacking, "without importance"),
+        *_about_missing({name: count for name, count in counts.items() if count}),
+    ]
+
+
+def _about_missing(counts: Mapping[str, int]) -> list[str]:
+    if not counts:
+        return []
+    first = next(iter(counts))
+    return [
+        f"of {sum(counts.values())} matrices in {len(counts)} tensors ({first}: {counts[first]}) the importance matrix knows "
+        "nothing, or no number: all their weights count alike"
+    ]
 
 
 def _about(names: Sequence[str], words: str) -> list[str]:
@@ -143,12 +185,14 @@ def _read_gguf(path: Path) -> Imatrix:
     absent = [key for key in _KEYS if key not in file.metadata]
     if absent:
         raise ImatrixError(f"{path}: the importance matrix lacks {absent[0]}; compute it again")
-    entries = {name: _mean_squares(path, name, file.tensors) for name in names}
-    return Imatrix(path, entries, _chunk_count(path, file.metadata), _datasets(file.metadata))
+    means = {name: _mean_squares(path, name, file.tensors) for name in names}
+    entries = {name: values for name, (values, _) in means.items()}
+    unseen = {name: count for name, (_, count) in means.items() if count}
+    return Imatrix(path, entries, _chunk_count(path, file.metadata), _datasets(file.metadata), unseen)
 
 
-def _mean_squares(path: Path, name: str, tensors: Mapping[str, StoredRows]) -> Floats:
-    """Return sums divided by counts, for each expert; 1 for an expert that no token went to."""
+def _mean_squares(path: Path, name: str, tensors: Mapping[str, StoredRows]) -> tuple[Floats, int]:
+    """Return sums divided by counts, for each expert, and how many saw no token: their values are 1."""
     counts_of = tensors.get(name + COUNTS)
     if counts_of is None:
         raise ImatrixError(f"{path}: {name} has sums but no counts; the importance matrix is damaged")
@@ -159,7 +203,7 @@ def _mean_squares(path: Path, name: str, tensors: Mapping[str, StoredRows]) -> F
         raise ImatrixError(f"{path}: the counts of {name} hold NaN or infinity; compute the matrix again")
     whole = numpy.floor(counts.astype(numpy.float64) + 0.5).astype(numpy.float32).reshape(-1, 1)
     means = sums.reshape(len(counts), -1) / numpy.where(whole > 0, whole, numpy.float32(1))
-    return numpy.where(whole > 0, means, numpy.float32(1)).reshape(-1)
+    return numpy.where(whole > 0, means, numpy.float32(1)).reshape(-1), int((whole <= 0).sum())
 
 
 def _floats(path: Path, name: str, rows: StoredRows) -> Floats:

@@ -36,6 +36,13 @@ class TensorSums:
         counts = numpy.maximum(self.counts, 1).astype(numpy.float32)
         return self.sums / counts[:, None]
 
+    def split(self, n_matrices: int) -> "TensorSums":
+        """Return the sums of each matrix, where there was one count for all of them; one of zeros saw nothing."""
+        if len(self.counts) == n_matrices or len(self.counts) > 1 or self.sums.size % n_matrices:
+            return self
+        sums = self.sums.reshape(n_matrices, -1)
+        return TensorSums(sums, numpy.where(sums.any(axis=1), self.counts, 0))
+
     @property
     def unseen(self) -> int:
         """Return how many matrices saw no token."""
@@ -117,6 +124,8 @@ def merge_sums(parts: Sequence[ImatrixSums]) -> ImatrixSums:
 
 
 def _added(name: str, first: TensorSums, second: TensorSums) -> TensorSums:
+    matrices = max(len(first.counts), len(second.counts))
+    first, second = first.split(matrices), second.split(matrices)
     if first.sums.shape != second.sums.shape or first.counts.shape != second.counts.shape:
         raise ImatrixError(
             f"{name} has sums of shape {first.sums.shape} in one importance matrix and {second.sums.shape} in another; "
