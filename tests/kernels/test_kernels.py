@@ -92,6 +92,17 @@ def test_whatever_is_given_the_bytes_are_those_of_ggml_or_none(name, data):
         numpy.testing.assert_array_equal(found, quantizer.from_float32(rows, tensor_type(name), importance))
 
 
+@pytest.mark.parametrize("least", [7.1e-43, -1e-40])
+def test_where_only_the_tiny_is_important_a_scale_that_has_no_inverse_gives_ggmls_bytes(type_, least):
+    rows = numpy.full((4, 256), least, numpy.float32)
+    rows[:, 5::7] = 0
+    rows[:, ::32] = 1
+    importance = numpy.ones(256, numpy.float32)
+    importance[::32] = 0
+    found = load_kernel(type_)(rows, importance)
+    numpy.testing.assert_array_equal(found, quantizer.from_float32(rows, type_, importance))
+
+
 @pytest.mark.parametrize("value", [1e30, numpy.inf, -numpy.inf, numpy.nan])
 def test_rows_that_it_would_not_do_as_ggml_does_are_left_to_it(type_, value):
     rows = random_rows()

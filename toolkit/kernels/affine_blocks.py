@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy
 
 from toolkit.gguf.ggml_types import TensorType
-from toolkit.kernels.affine_scales import SUB_BLOCKS, plain_scales, weighted_scales
+from toolkit.kernels.affine_scales import LARGEST, SUB_BLOCKS, plain_scales, weighted_scales
 from toolkit.kernels.compiling import ZERO, Bytes, Floats, compiled, inlined, nearest_int
 
 SUB_BLOCK = 32
@@ -40,6 +40,9 @@ def pack(values: Floats, found: Floats, type_: TensorType, top: int, *, weighted
     small, steps = numpy.empty((2, len(x), SUB_BLOCKS), numpy.uint8), numpy.empty((2, len(x)), numpy.float32)
     if weighted:
         weighted_scales(found[:2], found[4], small, steps)
+        if top != FOUR_BITS:
+            # What wrapped round below zero is cut here, while Q4_K takes the lower 6 bits of it.
+            numpy.minimum(small, numpy.uint8(LARGEST), out=small)
     else:
         plain_scales(found[:2], small, steps)
     # The conversion to float16 is numpy's, because numba has none.

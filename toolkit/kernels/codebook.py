@@ -140,7 +140,8 @@ def _pack_codes(x: Floats, inverse: Floats, result: Bytes) -> None:
         for i in range(SUB_BLOCK):
             place, code = factor * x[sub_block, i], 0
             for m in range(15):
-                code += place >= MIDDLES[m]
+                # Zero times the infinite is not below anything: ggml's search ends at the last value then.
+                code += not place < MIDDLES[m]
             codes[i] = code
         block, first = sub_block // per_block, 16 * (sub_block % per_block)
         for i in range(16):

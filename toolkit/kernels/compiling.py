@@ -1,11 +1,18 @@
 """What all kernels share: how they are compiled, and rounding as ggml does it."""
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy
 from numpy.typing import NDArray
+
+from toolkit.machine.disk_cache import cache_folder
 
 Floats = NDArray[numpy.float32]
 Bytes = NDArray[numpy.uint8]
@@ -23,8 +30,12 @@ ZERO, ONE = numpy.float32(0.0), numpy.float32(1.0)
 
 
 def compiled(function: Function) -> Function:
-    """Compile to machine code that is kept on disk and runs without Python's lock; rounding is left as it is written."""
-    result: Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    """Compile to machine code that is kept on disk and runs without Python's lock; rounding is left as it is written.
+
+    Raises RuntimeError if there is no folder to keep it in.
+    """
+    with _kept_in(_machine_code_folder()):
+        result: Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     return result
 
 
@@ -32,6 +43,35 @@ def inlined(function: Function) -> Function:
     """Make a function part of the compiled ones that call it."""
     result: Function = numba.njit(inline="always", error_model="numpy")(function)
     return result
+
+
+@cache
+def _machine_code_folder() -> Path:
+    """Return the folder of the machine code of exactly these sources.
+
+    numba compares the file of the compiled function alone, and what is inlined there comes from others.
+    """
+    sources = Path(__file__).parent
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources.glob("*.py")))).hexdigest()[:16]
+    for root in filter(None, (numba.config.CACHE_DIR, sources / "__pycache__", cache_folder())):
+        folder = Path(root) / f"kernels-{digest}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    raise RuntimeError("no folder to keep machine code in")
+
+
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Have numba keep in a folder what is declared within the block."""
+    users, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = users
 
 
 @inlined

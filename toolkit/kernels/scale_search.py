@@ -95,7 +95,8 @@ def of_largest_magnitude(scales: Floats) -> Floats:
 
 
 def divided(numerator: float, values: Floats) -> Floats:
-    """Return float32 of the shape of values: a number divided by each, and 0 for 0."""
+    """Return float32 of the shape of values: a number divided by each, and 0 for 0; infinite for the smallest, as in C."""
     result = numpy.zeros_like(values)
-    numpy.divide(numpy.float32(numerator), values, out=result, where=values != 0)
+    with numpy.errstate(over="ignore"):
+        numpy.divide(numpy.float32(numerator), values, out=result, where=values != 0)
     return result
