@@ -34,6 +34,32 @@ def test_a_cgroup_limit_leaves_what_is_not_used_yet(machine: Callable[..., Path]
     assert read_ram(root, HOST) == Ram(8 * GIB, 6 * GIB, "cgroup v2 memory.max of /job")
 
 
+@pytest.mark.parametrize(
+    ("membership", "folder", "limit", "used", "prefix"),
+    [
+        ("0::/job", "job", "memory.max", "memory.current", ""),
+        ("4:memory:/job", "memory/job", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    ],
+)
+def test_what_was_read_from_files_is_left_whether_it_was_used_lately_or_not(
+    machine: Callable[..., Path], membership: str, folder: str, limit: str, used: str, prefix: str
+) -> None:
+    for inactive, active in ((0, 0), (5, 0), (0, 5), (2, 3)):
+        statistics = (
+            f"anon {GIB}\n{prefix}inactive_file {inactive * GIB}\n{prefix}active_file {active * GIB}\n"
+            f"{prefix}active_anon {GIB}\n{prefix}inactive_anon 9999999\nfile {5 * GIB}"
+        )
+        files = {"memory.stat": statistics, limit: 7 * GIB, used: (1 + inactive + active) * GIB}
+        root = machine(membership, {f"{folder}/{name}": text for name, text in files.items()})
+        assert read_ram(root, HOST).available_bytes == 6 * GIB
+
+
+def test_what_the_kernel_knows_of_files_is_left_too(machine: Callable[..., Path]) -> None:
+    statistics = f"slab_reclaimable {GIB}\nslab_unreclaimable {GIB}\nslab {2 * GIB}\nshmem {GIB}"
+    files = {"job/memory.max": 8 * GIB, "job/memory.current": 4 * GIB, "job/memory.stat": statistics}
+    assert read_ram(machine("0::/job", files), HOST).available_bytes == 5 * GIB
+
+
 def test_the_tightest_ancestor_counts(machine: Callable[..., Path]) -> None:
     root = machine(
         "0::/slice/job",

@@ -35,9 +35,9 @@ class MadeUp:
         return Footprint((gpu, host), "made up", ("GPU",))
 
 
-def planner(vram, n_ctx=512, ram=RAM, profiles=LADDER, asker=None, **request):
+def planner(vram, n_ctx=512, ram=RAM, profiles=LADDER, asker=None, margin=0, **request):
     bandwidths = Bandwidths((400e9,), 40e9)
-    asked = PlanRequest(Budgets((vram,), ram), MemorySettings(n_ctx), bandwidths, **request)
+    asked = PlanRequest(Budgets((vram,), ram, margin), MemorySettings(n_ctx), bandwidths, **request)
     return Planner(model_from_source(SOURCE, profiles), asked, asker or MadeUp())
 
 
@@ -57,6 +57,23 @@ def test_named_profiles_are_planned_whether_they_fit_whole_or_not():
     found = choices(3 * MIB, profiles=("q8_0", "q2_k"), explicit=True)
     assert {choice.file.profile for choice in found} == {"Q8_0", "Q2_K"}
     assert all(0 < choice.settings.n_gpu_layers <= LAYERS for choice in found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 8 * MIB), st.integers(0, 2 * MIB))
+def test_every_choice_leaves_the_margin_free(vram, margin):
+    for choice in choices(vram, margin=margin):
+        assert choice.footprint.gpu_bytes == 0 or choice.footprint.gpu_bytes + margin <= vram
+
+
+def test_a_file_that_fits_but_for_the_margin_does_not_fit_whole():
+    with planner(64 * MIB, profiles=("q4_k_m",), explicit=True) as one:
+        taken = one.choice("q4_k_m", ("f16", "f16")).footprint.gpu_bytes
+    for spare, fits_whole in ((MIB, True), (MIB - 1, False), (0, False)):
+        with planner(taken + spare, profiles=("q4_k_m",), explicit=True, margin=MIB) as one:
+            choice = one.choice("q4_k_m", ("f16", "f16"))
+        assert choice.fits_whole == fits_whole
+        assert (choice.whole.lacks_bytes if choice.whole else 0) == MIB - spare
 
 
 def test_a_split_has_a_lower_predicted_rate_than_the_whole():

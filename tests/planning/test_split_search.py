@@ -6,11 +6,16 @@ from hypothesis import strategies as st
 from made_up_device import MadeUpDevices, dense, mixture
 
 from toolkit.errors import DoesNotFitError
+from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.placement import Placement, placements, spread
 from toolkit.memory.plannable import Experts
+from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.probe import MemoryProbe
+from toolkit.memory.skeleton import write_skeleton
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.split_search import SplitSearch
 from toolkit.planning.token_speed import Bandwidths, moved_bytes, tokens_per_second
+from toolkit.sources.hf_source import source_from_checkpoint
 
 RAM = 1 << 40
 layer_sizes = st.lists(st.integers(1, 1000), min_size=1, max_size=80)
@@ -137,3 +142,26 @@ def test_a_token_moves_the_experts_it_needs_and_one_row_of_the_embedding():
     moved = moved_bytes(tensors, Experts(8, 2), placement, devices.footprint(placement))
     assert moved.gpus == (10 + 10 + 5 + 3 * 80 / 4,)
     assert moved.host == 3 * 80 / 4
+
+
+def test_a_file_that_is_a_few_bytes_too_large_lacks_those_bytes(kit_checkpoint, tmp_path):
+    planned = model_from_source(source_from_checkpoint(kit_checkpoint("qwen3_5")), ("q8_0",)).make("q8_0")
+    skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
+    with MemoryProbe(timeout_seconds=120) as probe:
+
+        def ask(placement):
+            settings = MemorySettings(512, placement.n_gpu_layers, device="stand-in")
+            return probe.predict(skeleton.path, settings)
+
+        whole = ask(Placement(planned.model_tensors.n_layer + 1))
+        for lacking in (1, 127, 128, 4096):
+            search = SplitSearch(planned.model_tensors, Budgets((whole.gpu_bytes - lacking,), RAM), ask)
+            assert not search.best().fits_whole
+            assert search.whole().lacks_bytes == lacking
+
+
+def test_a_division_that_ends_in_no_layer_still_lacks_something():
+    devices = MadeUpDevices(dense([100, 100, 100]), n_devices=2)
+    found = search(devices, [150, 150])
+    assert not found.best().fits_whole
+    assert found.whole().lacks_bytes == 1

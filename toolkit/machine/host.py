@@ -58,11 +58,12 @@ class _CgroupFiles:
     version: str
     limit: str
     used: str
-    droppable: str
+    droppable: tuple[str, ...]
+    """what the kernel takes back where memory is short: pages of files, used lately or not, and what it knows of files"""
 
 
-_V1 = _CgroupFiles("v1", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_V2 = _CgroupFiles("v2", "memory.max", "memory.current", "inactive_file")
+_V1 = _CgroupFiles("v1", "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
+_V2 = _CgroupFiles("v2", "memory.max", "memory.current", ("inactive_file", "active_file", "slab_reclaimable"))
 
 
 def _limits(root: Path) -> Iterator[Ram]:
@@ -70,7 +71,7 @@ def _limits(root: Path) -> Iterator[Ram]:
         limit, used = _number(directory / files.limit), _number(directory / files.used)
         if limit is None or used is None:
             continue
-        left = limit - max(0, used - _statistic(directory / "memory.stat", files.droppable))
+        left = limit - max(0, used - _sum_of_statistics(directory / "memory.stat", files.droppable))
         yield Ram(limit, max(0, left), f"cgroup {files.version} {files.limit} of {name}")
 
 
@@ -105,12 +106,9 @@ def _number(file: Path) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _statistic(file: Path, key: str) -> int:
-    for line in _read(file).splitlines():
-        name, _, value = line.partition(" ")
-        if name == key and value.isdecimal():
-            return int(value)
-    return 0
+def _sum_of_statistics(file: Path, keys: tuple[str, ...]) -> int:
+    entries = (line.partition(" ") for line in _read(file).splitlines())
+    return sum(int(value) for name, _, value in entries if name in keys and value.isdecimal())
 
 
 def _read(file: Path) -> str:

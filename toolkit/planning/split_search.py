@@ -75,13 +75,11 @@ class SplitSearch:
         return self._ask(self._steps[-1])
 
     def whole(self) -> WholeOffload:
-        """Return what the whole offload lacks; about as much if its caches and buffers are those of another profile."""
-        like = self._like or self.whole_footprint()
-        on_gpus = [device for device in like.devices if not device.on_host]
-        compute_bytes = sum(device.compute_bytes for device in on_gpus)
-        weights = sum(self._tensors.layer_bytes(self._steps[-1]))
-        lacks = weights + self._kv_bytes + compute_bytes - sum(self._budgets.room)
-        return WholeOffload(max(0, lacks), self._kv_bytes, compute_bytes)
+        """Return what the whole offload lacks, to the byte on one GPU; several lack more where no layer ends at their border."""
+        whole = self.whole_footprint()
+        compute_bytes = sum(device.compute_bytes for device in whole.devices if not device.on_host)
+        lacks = max(1, whole.gpu_bytes - sum(self._budgets.room))
+        return WholeOffload(lacks, _kv_cache_bytes(whole), compute_bytes)
 
     def excess_of_one_layer(self) -> int:
         """Return by how much the least that can be offloaded exceeds the budgets."""
