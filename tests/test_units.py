@@ -28,6 +28,25 @@ def test_what_is_no_size_is_refused_with_an_example(text):
         parse_size(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("8", "8 B; did you mean 8GiB"),
+        ("24", "24 B; did you mean 24GiB"),
+        ("1.5", "2 B; did you mean 1.5GiB"),
+        ("8192", "8.00 KiB; did you mean 8192MiB"),
+    ],
+)
+def test_a_size_whose_unit_was_forgotten_is_refused_with_the_right_spelling(text, meant):
+    with pytest.raises(InputError, match=rf"'{text}' has no unit, which makes it {meant}\?"):
+        parse_size(text)
+
+
+def test_many_bytes_need_no_unit():
+    assert parse_size("1048576") == 1 << 20
+    assert parse_size("8b") == 8
+
+
 @pytest.mark.parametrize(("text", "count"), [("4096", 4096), ("16k", 16384), ("1m", 1 << 20), ("0.5k", 512)])
 def test_contexts_read_as_people_write_them(text, count):
     assert parse_count(text) == count

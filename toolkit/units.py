@@ -15,12 +15,16 @@ _COUNT_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 def parse_size(text: str) -> int:
     """Return bytes for `8GiB`, `8G`, `8192MiB`, `0`; every prefix is a power of 1024.
 
-    Raises InputError if the text is no size.
+    Raises InputError if the text is no size, or a few bytes where the unit was left out.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text!r} is not a size; write it as 8GiB, 8G or 8192MiB")
-    return round(float(match[1]) * _SIZE_FACTORS[match[2].lower()])
+    n_bytes = round(float(match[1]) * _SIZE_FACTORS[match[2].lower()])
+    if 0 < n_bytes < MIB and match[0].strip() == match[1]:
+        unit = "GiB" if n_bytes < KIB else "MiB"
+        raise InputError(f"{text!r} has no unit, which makes it {format_size(n_bytes)}; did you mean {match[1]}{unit}?")
+    return n_bytes
 
 
 def parse_count(text: str) -> int:

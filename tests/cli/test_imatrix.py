@@ -121,3 +121,13 @@ def test_bad_input_is_refused(run_command, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_text_that_is_taken_where_none_is_named_is_said(run_command, tmp_path):
+    model = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_embd=64, n_ff=96))
+    words = ("imatrix", model, "--ctx", "64", "--chunks", "1", "--threads", "1", "-o")
+    said = (
+        "warning: the text is Python's manual, good for trying out; give --text FILE of the kind that the model is for"
+    )
+    assert said in run_command(*words, tmp_path / "a").stderr.splitlines()
+    assert said not in run_command(*words, tmp_path / "b", "--text", "demo").stderr.splitlines()

@@ -142,13 +142,23 @@ def test_where_no_layer_fits_the_gpu_one_line_says_so_and_what_would_help(file):
     assert "nothing of Q8_0 fits on the GPU, so the CPU has to do it: the first layer lacks" in result.stderr
     choice = document(file, "--vram", "1MiB", "--ctx", "512")["choices"][0]
     assert choice["fits"]
+    assert not choice["uses_gpu"]
     assert choice["first_layer_lacks_bytes"] > 0
+    headline = plan(file, "--vram", "1MiB", "--ctx", "512").stdout.splitlines()[0]
+    assert "; on the CPU alone: not one layer fits the GPU; about" in headline
 
 
 def test_a_plan_for_the_cpu_alone_keeps_llama_server_off_the_gpu(file):
     done = plan(file, "--vram", "0", "--ctx", "512", "--format", "llama-server")
     assert done.stdout.strip().endswith("-ngl 0 -dev none")
     assert "nothing of" not in done.stderr
+
+
+def test_one_answer_has_one_form(file):
+    words = ["plan", str(file), "--vram", "8GiB", "--json", "--format", "shell"]
+    done = CliRunner().invoke(cli, words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--json and --format are two forms of one answer" in done.stderr
 
 
 def test_two_gpus_share_the_layers(file):
@@ -202,6 +212,10 @@ def test_answers_are_kept_and_asked_for_once(file, monkeypatch):
         (("--kv", "f16/q8_0/q4_0"), "two are written as KEYS/VALUES"),
         (("--rpc", "127.0.0.1:99999"), "write it as HOST:PORT"),
         (("--profile", "nope"), "there is no profile 'nope'"),
+        (("--profile", "q8_0", "--profile", "nope"), "there is no profile 'nope'"),
+        (("--profile", "nope", "--profile", "q8_0"), "there is no profile 'nope'"),
+        (("--vram", "8"), "did you mean 8GiB?"),
+        (("--vram", "8GiB,6"), "did you mean 6GiB?"),
         (("--draft", "nowhere.gguf"), "nowhere.gguf: no such file"),
     ],
 )

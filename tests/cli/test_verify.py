@@ -100,3 +100,9 @@ def test_a_row_that_the_disk_changed_gives_no_file(plan, tmp_path):
     ):
         write_gguf(plan, tmp_path / "out.gguf", ConversionOptions(check=damaged(plan.layout.offsets[norm] + 3)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_source_it_says_what_is_missing_and_what_to_do_instead():
+    done = CliRunner().invoke(command, ["m.gguf"])
+    assert done.exit_code == 2
+    assert "name that with --source SRC; what a file holds by itself shows gguf-toolkit inspect m.gguf" in done.stderr

@@ -10,6 +10,7 @@ from made_up_comparison import base_row, comparison, ladder, loss, quality, row
 
 from toolkit.report import page_html
 from toolkit.report.style import DARK, LIGHT, READ, READ_ON
+from toolkit.report.words import rates_words
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 NASTY = '<script>alert("x")</script>&"\''
@@ -178,3 +179,20 @@ def test_text_can_be_read_and_bars_told_apart(palette: dict[str, str]) -> None:
 
 def test_both_palettes_have_the_same_names() -> None:
     assert LIGHT.keys() == DARK.keys()
+
+
+def test_a_verdict_that_more_text_could_change_has_a_question_mark_that_is_explained() -> None:
+    certain = page_html(comparison())
+    assert "question mark" not in certain
+    at_the_border = row("IQ4_XS", 4.3, 4.4, 0.05)
+    threshold = next(one.good for one in comparison().use.thresholds if one.quantity.name == "mean_kld")
+    open_ = replace(at_the_border, qualities=(quality(loss(0.98 * threshold, error=0.1)),))
+    words = Outline(page_html(comparison([*ladder(), open_]))).words
+    assert any(word.strip().endswith("?") for word in words)
+    assert "Where a verdict has a question mark, more text could change it." in " ".join(words)
+
+
+@pytest.mark.parametrize(("repetitions", "said"), [(1, "once after a warm-up"), (3, "means of 3 repetitions after")])
+def test_one_repetition_is_not_spoken_of_in_the_plural(repetitions: int, said: str) -> None:
+    made = comparison()
+    assert said in rates_words(replace(made.method, repetitions=repetitions))

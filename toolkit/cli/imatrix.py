@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.files import INPUT, OUTPUT
@@ -67,6 +68,8 @@ def collect(gguf: Path, **options: Any) -> None:
     from toolkit.measures.imatrix_collection import Calibration, ImatrixCollector, collect_with
 
     check_output(options["output"], force=options["force"])
+    if click.get_current_context().get_parameter_source("text") is ParameterSource.DEFAULT:
+        warn("the text is Python's manual, good for trying out; give --text FILE of the kind that the model is for")
     calibration = Calibration(
         measured_text(options, gguf),
         options["n_ctx"],

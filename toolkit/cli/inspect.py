@@ -122,6 +122,7 @@ def _place_lines(place: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "file" if "file_bytes" in place else "checkpoint", f"{first}{parts}"
     if "file_bytes" in place:
         yield "size", f"{format_size(place['file_bytes'])}, GGUF version {place['gguf_version']}"
+        yield "read", "the header alone; whether weights are as they were made tells verify --source SRC"
 
 
 def _summary_lines(summary: "ModelSummary") -> Iterator[tuple[str, str]]:

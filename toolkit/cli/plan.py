@@ -85,6 +85,8 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     from toolkit.cli.plan_report import print_report
     from toolkit.planning.planner import Planner
 
+    if options["as_json"] and options["format_"] != "table":
+        raise click.UsageError("--json and --format are two forms of one answer; give one of them")
     grid = _grid(words) if options["sweep"] else {}
     if words and not options["sweep"]:
         raise InputError(f"{words[0]!r} is one word too many; ctx=, kv= and profile= lists go with --sweep")

@@ -64,6 +64,7 @@ def choice_document(choice: "PlannedChoice", request: "PlanRequest") -> dict[str
         "tensor_split": list(choice.placement.tensor_split),
         "fits": choice.fits,
         "fits_whole": choice.fits and choice.fits_whole,
+        "uses_gpu": choice.placement.n_gpu_layers > 0,
         "missing_bytes": choice.missing_bytes,
         "first_layer_lacks_bytes": choice.first_layer_lacks_bytes,
         "whole_lacks_bytes": choice.whole.lacks_bytes if choice.whole is not None else 0,

@@ -91,7 +91,7 @@ def where_words(choice: "PlannedChoice") -> str:
     """Say which layers and experts lie where."""
     placement, total = choice.placement, choice.n_layers
     if not placement.n_gpu_layers:
-        return "on the CPU alone"
+        return "on the CPU alone" + (": not one layer fits the GPU" if choice.first_layer_lacks_bytes else "")
     experts = f", experts of {_blocks(0, placement.n_cpu_moe - 1)} on the CPU" if placement.n_cpu_moe else ""
     experts += f" and {len(placement.border)} of the next block's" if placement.border else ""
     if placement.n_gpu_layers == total:

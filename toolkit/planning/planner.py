@@ -24,6 +24,10 @@ CONTEXT_STEP = 256
 """llama.cpp rounds the cells of a cache up to a multiple of this."""
 
 
+class _KvTypeError(InputError):
+    """llama.cpp cannot have a KV type with this model; another may do."""
+
+
 class Planner:
     """Plans one model; skeletons live as long as the `with` block."""
 
@@ -142,7 +146,7 @@ class Planner:
                 if whole_only and not self._whole_fits(name, kv_types):
                     continue
                 one = self.choice(name, kv_types)
-            except InputError:
+            except _KvTypeError:
                 if len(self._request.kv_types) == 1:
                     raise
                 continue
@@ -220,7 +224,7 @@ class Planner:
             kv_types = settings.kv_types
             if not any(tensor_type(kv_type).quantized for kv_type in kv_types):
                 raise
-            raise InputError(
+            raise _KvTypeError(
                 f"KV type {'/'.join(dict.fromkeys(kv_types))}: {error}; use --kv f16, or --flash-attention auto"
             ) from error
 

@@ -126,6 +126,8 @@ def _table_section(view: _View) -> Html:
     legend = "A dot before the name: no other file takes as little and diverges as little. "
     legend += "Divergence (KLD) is from the unquantized model, in nats a token; ± is the standard error. "
     legend += "Whether a file differs is said of its divergence and that of the row above."
+    if any(words.verdict_words(comparison, row).endswith("?") for row in comparison.rows):
+        legend += " Where a verdict has a question mark, more text could change it."
     if comparison.several_kv:
         legend += " The KV cache is f16 where no type is named."
     return element("section", element("h2", "The files"), element("p", legend, class_="note"), table)
@@ -199,7 +201,7 @@ def _level(comparison: Comparison, row: Row) -> Html:
     if row.is_base:
         return element("span", "base", class_="unknown")
     verdict = judge_use(comparison.use, measurements_of(row))
-    doubt = "" if verdict.is_certain or verdict.level is Level.UNKNOWN else " (open)"
+    doubt = "" if verdict.is_certain or verdict.level is Level.UNKNOWN else "?"
     return element("span", f"{verdict.level}{doubt}", class_=f"level {LEVEL_CLASSES[verdict.level]}")
 
 

@@ -129,6 +129,6 @@ def rates_words(method: Method) -> str:
     if not method.repetitions:
         return "not measured"
     return (
-        f"prompts of {method.n_prompt} tokens and {method.n_generate} generated ones, means of {method.repetitions} "
-        f"repetitions after a warm-up, {method.threads} {'thread' if method.threads == 1 else 'threads'}, on {method.measured_on}"
+        f"prompts of {method.n_prompt} tokens and {method.n_generate} generated ones, "
+        f"{'once' if method.repetitions == 1 else f'means of {method.repetitions} repetitions'} after a warm-up, {method.threads} {'thread' if method.threads == 1 else 'threads'}, on {method.measured_on}"
     )
