@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 from demo_model import FIXED_TEXT
@@ -197,3 +200,25 @@ def test_a_gpu_that_is_not_here_cannot_be_measured_on_beside_a_server(run_comman
         return
     assert done.returncode == 2
     assert "--vram has sizes for 1 GPUs beside the servers, and llama-cpp-python sees 0 here" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a kill is a signal of POSIX")
+def test_a_file_has_no_name_before_it_is_proven_and_what_a_killed_fit_left_goes_with_the_next_command(
+    run_command, tmp_path
+):
+    out, temporary = tmp_path / "out", tmp_path / "temporary"
+    out.mkdir()
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    command = [sys.executable, "-m", "toolkit", "fit", "demo", "--out", str(out), *BRIEFLY, "--vram", "12MiB"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    ) as run:
+        assert any("measuring Demo-5.2M-Q8_0.gguf" in line for line in run.stderr)
+        run.kill()
+    assert [path.name.startswith(".gguf-toolkit-") for path in out.iterdir()] == [True]
+    assert [path.name.startswith("gguf-toolkit-") for path in temporary.iterdir()] == [True]
+    assert run_command("convert", "demo", out / "m.gguf", env=environment).returncode == 0
+    assert run_command("plan", "demo", "--vram", "12MiB", env=environment).returncode == 0
+    assert [path.name for path in out.iterdir()] == ["m.gguf"]
+    assert list(temporary.iterdir()) == []
