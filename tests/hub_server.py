@@ -36,6 +36,12 @@ class Hub:
     """name of a file -> bytes that were sent of it"""
     starts: list[tuple[str, int]] = field(default_factory=list)
     """(name of a large file, first byte) of every transfer"""
+    ignores_ranges: bool = False
+    """answers for a part of a file with all of it and status 200, as some proxies do"""
+    shifts_ranges: int = 0
+    """answers for a part of a file with one that begins so many bytes later, and says so"""
+    more_names: tuple[str, ...] = ()
+    """names that the listing has beside those of files"""
     seen_elsewhere: list[str] = field(default_factory=list)
     """authorization headers that reached the other host"""
     port: int = 0
@@ -105,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             root = self.hub.repositories[repo]
             files = [path for path in sorted(root.rglob("*")) if path.is_file()]
             siblings = [{"rfilename": path.relative_to(root).as_posix(), "size": path.stat().st_size} for path in files]
+            siblings += [{"rfilename": name, "size": 1} for name in self.hub.more_names]
             body = json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode()
             self._send(200, {"Content-Type": "application/json"}, body)
 
@@ -127,8 +134,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_file(self, file: Path, headers: dict[str, str], *, with_body: bool) -> None:
         data = file.read_bytes()
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if self.hub.ignores_ranges:
+            asked = None
         start, stop = (int(asked[1]), min(int(asked[2] or len(data)) + 1, len(data))) if asked else (0, len(data))
         if asked:
+            start = min(start + self.hub.shifts_ranges, stop - 1)
             headers = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
         headers = {**headers, "Accept-Ranges": "bytes"}
         if not with_body:

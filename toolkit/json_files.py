@@ -1,7 +1,7 @@
 """Read the JSON and text files of a checkpoint, whatever editor wrote them."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from toolkit.errors import CheckpointError
@@ -112,3 +112,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} holds a JSON {type(value).__name__}, expected an object")
     return value
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether a name that a file gives means something in the folder of that file, or below it, on any system."""
+    here, on_windows = PurePosixPath(name), PureWindowsPath(name)
+    leaves = here.is_absolute() or on_windows.drive or on_windows.root
+    return not leaves and ".." not in (*here.parts, *on_windows.parts)

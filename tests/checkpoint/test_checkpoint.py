@@ -48,7 +48,7 @@ def test_weights_of_another_naming_beside_the_shards_are_ignored_and_said(direct
     write_safetensors(directory / "consolidated.safetensors", tensors("b"))
     checkpoint = open_checkpoint(directory)
     assert set(checkpoint.tensors) == {"a"}
-    assert checkpoint.notes == ("ignored consolidated.safetensors: model*.safetensors stands beside them",)
+    assert checkpoint.warnings == ("ignored consolidated.safetensors: the weights are read from model.safetensors",)
 
 
 def test_a_shard_that_the_index_names_and_nobody_has_is_named_with_its_number_of_tensors(directory):
@@ -75,6 +75,11 @@ def test_a_shard_cut_at_half_is_named_with_the_bytes_that_it_lacks(directory):
     [
         ({"a": "../other.safetensors"}, "outside the checkpoint directory"),
         ({"a": "/etc/passwd"}, "outside the checkpoint directory"),
+        ({"a": "parts/../../other.safetensors"}, "outside the checkpoint directory"),
+        ({"a": "..\\other.safetensors"}, "outside the checkpoint directory"),
+        ({"a": "C:other.safetensors"}, "outside the checkpoint directory"),
+        ({"a": "m" * 5000 + ".safetensors"}, "names a file with a name of 5,012 characters, which no file has"),
+        ({"a": "parts/" + "m" * 300}, "names a file with a name of 306 characters, which no file has"),
         ({"a": "nul\0.safetensors"}, "has no weight_map"),
         ({"a": 3}, "has no weight_map"),
         ({}, "has no weight_map"),
@@ -86,6 +91,61 @@ def test_an_index_that_is_none_is_refused(weight_map, message, directory):
     write_safetensors(directory / "model.safetensors", tensors("a"))
     write_index(directory, weight_map)
     refused(directory, message)
+
+
+def test_shards_in_a_folder_of_the_checkpoint_are_read(directory):
+    (directory / "parts").mkdir()
+    write_safetensors(directory / "a.safetensors", tensors("a"))
+    write_safetensors(directory / "parts" / "b.safetensors", tensors("b"))
+    write_index(directory, {"a": "a.safetensors", "b": "parts/b.safetensors"})
+    found = open_checkpoint(directory)
+    assert {name: tensor.file.relative_to(directory).as_posix() for name, tensor in found.tensors.items()} == {
+        "a": "a.safetensors",
+        "b": "parts/b.safetensors",
+    }
+    assert found.warnings == ()
+    (directory / "parts" / "b.safetensors").unlink()
+    refused(directory, r"names parts/b\.safetensors, absent from ")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "model.h5"])
+def test_a_link_to_weights_that_are_gone_is_named(name, directory):
+    (directory / name).symlink_to("../../blobs/0123")
+    refused(directory, f"{name} is a link to a file that does not exist; fetch the model again")
+
+
+@pytest.mark.parametrize(
+    ("read", "others", "said"),
+    [
+        (
+            ["model.safetensors"],
+            ["pytorch_model.bin"],
+            "ignored pytorch_model.bin: the weights are read from model.safetensors",
+        ),
+        (
+            ["model.safetensors"],
+            ["consolidated.safetensors"],
+            "ignored consolidated.safetensors: the weights are read from model.saf",
+        ),
+        (
+            ["model.safetensors"],
+            ["tf_model.h5", "flax_model.msgpack"],
+            "ignored flax_model.msgpack, tf_model.h5: the weights are ",
+        ),
+        (
+            ["model-00001-of-00001.safetensors"],
+            [f"consolidated.{number:02}.pth" for number in range(8)],
+            "ignored consolidated.00.pth, consolidated.01.pth, consolidated.02.pth and 5 more: the weights are read from model-0",
+        ),
+        (["model.safetensors"], ["training_args.bin", "optimizer.pt", "rng_state_0.pth", "model-Q8_0.gguf"], None),
+    ],
+)
+def test_of_two_sets_of_weights_the_one_that_is_not_read_is_named(read, others, said, directory):
+    write_safetensors(directory / read[0], tensors("a"))
+    for name in others:
+        (directory / name).write_bytes(b"other weights")
+    warnings = open_checkpoint(directory).warnings
+    assert [warning[: len(said or "")] for warning in warnings] == ([said] if said else [])
 
 
 def test_a_tensor_in_two_shards_is_refused(directory):

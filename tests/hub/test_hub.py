@@ -151,6 +151,59 @@ def test_a_transfer_that_was_killed_goes_on_in_the_next_run(fetch, hub, large, t
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
 
 
+@pytest.mark.parametrize("name", ["plan", "inspect"])
+def test_a_server_that_ignores_ranges_is_understood_where_headers_are_read(name, command, hub, tmp_path):
+    hub.ignores_ranges = True
+    from_hub = command(name, "some/mixtral", *OPTIONS[name], "--json")
+    assert from_hub.returncode == 0, from_hub.stderr
+    assert told(from_hub) == told(command(name, tmp_path / "mixtral", *OPTIONS[name], "--json"))
+    hub.repositories["some/bnb_nf4"] = QUANTIZED / "bnb_nf4"  # whose shapes stand in the middle
+    middle = command("inspect", "some/bnb_nf4", "--json", "--tensors")
+    assert told(middle) == told(command("inspect", QUANTIZED / "bnb_nf4", "--json", "--tensors"))
+
+
+def test_a_server_that_ignores_ranges_is_understood_where_a_transfer_goes_on(fetch, hub, large):
+    hub.ignores_ranges = True
+    hub.cut_after[large.name] = KEPT
+    assert (fetch("some/large") / large.name).read_bytes() == large.read_bytes()
+    assert hub.starts == [(large.name, 0)] * 2
+
+
+def test_a_part_that_is_not_the_one_asked_for_is_no_part_of_a_file(command, hub, large):
+    hub.shifts_ranges = 5
+    hub.cut_after[large.name] = KEPT
+    for arguments in (("convert", "some/large", "--dry-run"), ("convert", "some/large", "m.gguf")):
+        done = command(*arguments)
+        assert done.returncode == 4
+        assert "a part from byte " in done.stderr.splitlines()[-1]
+        assert "came instead of one from byte " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "name", ["/tmp/outside/config.json", "../config.json", "a/../../config.json", "C:\\config.json"]
+)
+def test_a_listing_that_leads_out_of_the_repository_is_refused_before_anything_is_fetched(name, command, hub, tmp_path):
+    hub.more_names = (name,)
+    for arguments in (("plan", "some/qwen3", *OPTIONS["plan"]), ("convert", "some/qwen3", "m.gguf")):
+        done = command(*arguments)
+        assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
+        assert "as a file of some/qwen3, which is outside any repository; nothing was fetched" in done.stderr
+    assert hub.served == {}
+    assert cached_files(tmp_path) == set()
+    assert not Path("/tmp/outside").exists()
+
+
+def test_shards_in_a_folder_of_the_repository_are_told_and_fetched(command, hub, tmp_path):
+    folder = tmp_path / "mixtral"
+    index = folder / "model.safetensors.index.json"
+    (folder / "parts").mkdir()
+    (folder / SHARDS[1]).rename(folder / "parts" / SHARDS[1])
+    index.write_text(index.read_text().replace(SHARDS[1], f"parts/{SHARDS[1]}"))
+    dry, whole = command("convert", "some/mixtral", "--dry-run", "--json"), command("convert", "some/mixtral", "m.gguf")
+    assert (dry.returncode, whole.returncode) == (0, 0), dry.stderr + whole.stderr
+    assert told(dry) == told(command("convert", folder, "--dry-run", "--json"))
+
+
 def wait_for(question):
     for _ in range(600):
         if answer := question():

@@ -181,8 +181,8 @@ def test_the_weights_of_another_format_beside_the_index_are_ignored_and_said(tmp
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
     write_safetensors(directory / "consolidated.safetensors", {"tok_embeddings.weight": ("U8", numpy.zeros(4, "u1"))})
     (directory / "params.json").write_text("{}", encoding="utf-8")
-    assert source_from_checkpoint(directory).notes == (
-        "ignored consolidated.safetensors: the index does not name them",
+    assert source_from_checkpoint(directory).warnings == (
+        "ignored consolidated.safetensors: the weights are read from model.safetensors.index.json",
     )
     assert convert_edited(directory).read_bytes() == file_of("llama2", tmp_path / "b")
 

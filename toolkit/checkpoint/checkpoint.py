@@ -1,9 +1,9 @@
 """A Hugging Face checkpoint directory: its config and its tensors, indexed but not read."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from toolkit.checkpoint.mistral_format import PARAMS, STEM, config_from_params, is_mistral_format
@@ -12,7 +12,7 @@ from toolkit.checkpoint.safetensors_reader import read_safetensors
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.checkpoint.torch_reader import read_torch
 from toolkit.errors import CheckpointError
-from toolkit.json_files import read_json_object, refuse_lfs_pointer
+from toolkit.json_files import is_inside, read_json_object, refuse_lfs_pointer
 
 INDEX = "model.safetensors.index.json"
 ADAPTER_MARKS = ("adapter_config.json", "adapter_model.safetensors", "adapters.safetensors")
@@ -24,6 +24,9 @@ _NOT_YET = (
     ("*.h5", "TensorFlow weights"),
     ("*.gguf", "a GGUF file (give its path, and use `quantize`)"),
 )
+_OTHER_COPIES = (f"{STEM}*.pth", "*.msgpack", "*.h5")
+"""weights that are not read, and stand beside those that are in many repositories"""
+_NAMED, _LONGEST = 3, 255
 _READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken")
 """suffixes of the files that say what a model is"""
 
@@ -59,6 +62,8 @@ class Checkpoint:
     config: dict[str, Any]
     tensors: dict[str, CheckpointTensor]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """one line where weights stand in the directory that are not read"""
     lost: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     """tensors that are stored and not among `tensors`, because a model does not need them: name -> why"""
@@ -106,8 +111,11 @@ def _no_directory(path: Path) -> str:
 
 def _refuse_broken_links(directory: Path) -> None:
     """Refuse what would be taken for absent: a cache of the hub that somebody tidied keeps the links and not the files."""
-    broken = (path for path in sorted(directory.iterdir()) if path.suffix in _READ and path.is_symlink())
-    lost = next((path for path in broken if not path.exists()), None)
+    _refuse_broken(path for path in sorted(directory.iterdir()) if path.suffix in _READ)
+
+
+def _refuse_broken(files: Iterable[Path]) -> None:
+    lost = next((path for path in files if path.is_symlink() and not path.exists()), None)
     if lost is not None:
         raise CheckpointError(f"{lost} is a link to a file that does not exist; fetch the model again")
 
@@ -150,8 +158,8 @@ def _read_indexed(directory: Path, config: dict[str, Any], format_: _Format) -> 
     _refuse_missing(directory, files, weight_map, format_.index)
     tensors = _read_files([directory / file for file in files], format_)
     lost = {name: file for name, file in weight_map.items() if name not in tensors}
-    ignored = [file.name for file in _weight_files(directory, format_) if file.name not in files]
-    return Checkpoint(directory, config, tensors, _ignored_note(ignored, "the index does not name them"), lost)
+    ignored = _not_read(directory, [directory / file for file in files])
+    return Checkpoint(directory, config, tensors, warnings=_ignored(ignored, format_.index), lost=lost)
 
 
 def _is_file_name(value: object) -> bool:
@@ -160,8 +168,12 @@ def _is_file_name(value: object) -> bool:
 
 def _refuse_missing(directory: Path, files: list[str], weight_map: dict[str, str], index: str) -> None:
     for file in files:
-        if Path(file).name != file:
-            raise CheckpointError(f"{index} names {file!r}, which is outside the checkpoint directory")
+        if not is_inside(file):
+            raise CheckpointError(f"{index} names {file[:_LONGEST]!r}, which is outside the checkpoint directory")
+        if any(len(part) > _LONGEST for part in PurePosixPath(file).parts):
+            raise CheckpointError(
+                f"{index} names a file with a name of {len(file):,} characters, which no file has: damaged"
+            )
     missing = [file for file in files if not (directory / file).is_file()]
     if missing:
         count = sum(file in missing for file in weight_map.values())
@@ -183,9 +195,8 @@ def _read_all(directory: Path, config: dict[str, Any], format_: _Format, candida
     if not files:
         raise CheckpointError(_no_weights(directory))
     _refuse_gaps(files, format_)
-    ignored = [file.name for file in candidates if file not in files]
-    notes = _ignored_note(ignored, f"{format_.stem}*{format_.suffix} stands beside them")
-    return Checkpoint(directory, config, _read_files(files, format_), notes)
+    ignored = _not_read(directory, files)
+    return Checkpoint(directory, config, _read_files(files, format_), warnings=_ignored(ignored, files[0].name))
 
 
 def _no_weights(directory: Path) -> str:
@@ -195,6 +206,7 @@ def _no_weights(directory: Path) -> str:
     for pattern, what in _NOT_YET:
         found = sorted(directory.glob(pattern))
         if found:
+            _refuse_broken(found)
             refuse_lfs_pointer(found[0])
             return f"{directory} holds {what} ({found[0].name}) and no *.safetensors or pytorch_model.bin, which is all that can be read"
     return f"{directory} has no *.safetensors file: download the weights"
@@ -224,5 +236,16 @@ def _read_files(files: list[Path], format_: _Format) -> dict[str, CheckpointTens
     return tensors
 
 
-def _ignored_note(files: list[str], why: str) -> tuple[str, ...]:
-    return (f"ignored {', '.join(files)}: {why}",) if files else ()
+def _not_read(directory: Path, files: list[Path]) -> list[str]:
+    """Return the names of the weights that stand in a directory beside those that are read; a GGUF file is what became of them."""
+    candidates = [file for format_ in (_SAFETENSORS, _PYTORCH) for file in _weight_files(directory, format_)]
+    copies = [file for pattern in _OTHER_COPIES for file in directory.glob(pattern)]
+    return [file.name for file in (*candidates, *sorted(copies)) if file not in files]
+
+
+def _ignored(names: list[str], read: str) -> tuple[str, ...]:
+    """Say which of two sets of weights is not read."""
+    if not names:
+        return ()
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (f"ignored {', '.join(names[:_NAMED])}{more}: the weights are read from {read}",)

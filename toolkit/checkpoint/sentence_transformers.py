@@ -3,12 +3,12 @@
 Source: TextModel._try_set_pooling_type in llama.cpp's conversion/base.py.
 """
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from toolkit.errors import CheckpointError
 from toolkit.gguf.format import Metadata, uint32
-from toolkit.json_files import read_json, read_json_object
+from toolkit.json_files import is_inside, read_json, read_json_object
 
 MODULES = "modules.json"
 POOLING_TYPES = {"mean": 1, "cls": 2, "lasttoken": 3}
@@ -51,7 +51,7 @@ def dense_folders(directory: Path) -> tuple[str, ...]:
     path = directory / MODULES
     entries = _entries(read_json(path)) if path.is_file() else []
     folders = tuple(str(entry.get("path")) for entry in entries if str(entry.get("type", "")).endswith("Dense"))
-    outside = next((folder for folder in folders if not _is_inside(folder)), None)
+    outside = next((folder for folder in folders if not is_inside(folder)), None)
     if outside is not None:
         raise CheckpointError(f"{MODULES} names {outside!r}, which is outside the checkpoint directory")
     return folders
@@ -66,11 +66,6 @@ def left_out_modules(directory: Path) -> tuple[str, ...]:
         f"{', '.join(dense)}: layers after pooling, left out as llama.cpp's converter does by default; "
         "embeddings are those before them (--dense-modules takes them along where llama.cpp runs them)",
     )
-
-
-def _is_inside(folder: str) -> bool:
-    path = PurePosixPath(folder)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in folder
 
 
 def _entries(modules: Any) -> list[dict[str, Any]]:

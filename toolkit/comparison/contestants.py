@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.comparison.rows import UNQUANTIZED
 from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
@@ -19,8 +20,6 @@ from toolkit.machine.content_digest import content_digest
 from toolkit.memory.plannable import PlannableModel, PlannedFile, model_from_gguf
 from toolkit.model_source import ModelSource
 from toolkit.quant_profile import load_profile
-
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,9 @@ def _content_of(plan: ConversionPlan, conversions: Conversions) -> str:
 
 
 def _weight_files(path: Path) -> Sequence[Path]:
-    if not path.is_dir():
+    if not path.is_dir() or (not (path / "config.json").exists() and any(path.glob("*.gguf"))):
         return read_gguf(path).paths
-    return sorted(file for file in path.iterdir() if file.suffix in _WEIGHT_SUFFIXES and file.is_file())
+    return sorted({tensor.file for tensor in open_checkpoint(path).tensors.values()})
 
 
 @contextmanager

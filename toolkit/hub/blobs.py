@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from toolkit.gguf.scratch import take_lock
-from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, Counted, again
+from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, Counted, again, first_byte
 
 LEAST_BYTES = 8 << 20
 """A smaller file is fetched again."""
@@ -74,8 +74,8 @@ def _go_on(url: str, file: BinaryIO, size: int, advance: Advance) -> None:
             if response.is_error:
                 response.read()
             hf_raise_for_status(response)
-            if response.status_code != 206 and start:
-                file.truncate(0)  # the server sends the whole file all the same
+            if first_byte(response, start) < start:
+                file.truncate(0)
                 counted(-start)
             for piece in response.iter_bytes():
                 file.write(piece)

@@ -52,6 +52,7 @@ def snapshot_name(model: HubModel, commit: str) -> Path:
 
 def _write_shard(repository: Repository, shard: str, path: Path) -> None:
     header = _read_header(repository, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(header)
         file.truncate(repository.sizes[shard])

@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from threading import Event
 
-from toolkit.errors import CheckpointError, InputError, OutputError
+from toolkit.errors import CheckpointError, HubError, InputError, OutputError
 from toolkit.hub.blobs import LEAST_BYTES, fetch_blob
 from toolkit.hub.faults import explained
 from toolkit.hub.files import NeededFiles, needed_files
 from toolkit.hub.model import HubModel
 from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, download, read_range
-from toolkit.json_files import read_json_object
+from toolkit.json_files import is_inside, read_json_object
 from toolkit.units import format_size
 
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
@@ -120,7 +120,12 @@ def open_repository(model: HubModel) -> Repository:
         info = huggingface_hub.HfApi().model_info(
             model.repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
         )
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or () if ".." not in file.rfilename.split("/")}
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    strange = next((name for name in sizes if not is_inside(name)), None)
+    if strange is not None:
+        raise HubError(
+            f"the hub lists {strange[:100]!r} as a file of {model}, which is outside any repository; nothing was fetched"
+        )
     return Repository(model, str(info.sha), sizes)
 
 

@@ -1,5 +1,6 @@
 """Transfers from the hub, which go on where they broke."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,14 +49,26 @@ def _read_range(repo: str, file: str, revision: str, start: int, stop: int) -> b
         if response.is_error:
             response.read()
         hf_raise_for_status(response)
-        # A server may send the whole file all the same.
-        first = start if response.status_code == 206 else 0
+        first = first_byte(response, start)
         data = bytearray()
         for piece in response.iter_bytes(1 << 16):
             data += piece
             if len(data) >= stop - first:
                 break
     return bytes(data[start - first : stop - first])
+
+
+def first_byte(response: Any, asked: int) -> int:
+    """Return where in its file a response begins that was asked for a part: some servers send the whole file all the same.
+
+    Raises OSError if it is another part.
+    """
+    if response.status_code != 206:
+        return 0
+    told = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if told is not None and int(told[1]) != asked:
+        raise OSError(f"a part from byte {int(told[1]):,} came instead of one from byte {asked:,}")
+    return asked
 
 
 def again(call: Callable[[], Any]) -> Any:

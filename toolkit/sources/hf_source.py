@@ -83,6 +83,7 @@ def source_from_checkpoint(
         keeps_types=False,
         quantization=checkpoint.quantization,
         warnings=(
+            *stored.warnings,
             *notes,
             *general.warnings,
             *role.warnings,
