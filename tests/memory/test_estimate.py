@@ -51,6 +51,19 @@ def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_pr
     assert guessed.answered_by == ESTIMATE
 
 
+@pytest.mark.parametrize("case", ["gemma", "cohere", "smollm3", "falcon"])
+@pytest.mark.parametrize("layers", [0, 1, 2, 999])
+def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_once_more(skeleton, probe, layers, case):
+    path = skeleton(case).path
+    settings = MemorySettings(512, layers, device="stand-in")
+    told, guessed = probe.predict(path, settings), estimate(path, settings)
+    for on_host in (False, True):
+        weights = [
+            sum(each.weights_bytes for each in one.devices if each.on_host is on_host) for one in (told, guessed)
+        ]
+        assert weights[0] == pytest.approx(weights[1], abs=1024)
+
+
 @pytest.mark.parametrize("layers", [0, 1, 2, 999])
 def test_weights_lie_where_llama_cpp_puts_them(skeleton, probe, layers):
     path = skeleton("qwen3_moe").path

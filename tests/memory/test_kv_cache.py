@@ -13,7 +13,7 @@ from toolkit.gguf.ggml_types import TYPES, TensorType
 from toolkit.gguf.layout import lay_out
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.llama.load_settings import MemorySettings
-from toolkit.memory.kv_cache import KvCache, kv_cache
+from toolkit.memory.kv_cache import KvCache, WindowPattern, kv_cache
 from toolkit.memory.probe import MemoryProbe
 
 REFERENCE = Path(__file__).parents[1] / "kit" / "reference"
@@ -144,6 +144,26 @@ def test_windows_stand_apart() -> None:
     a_layer = 2 * 2 * 64 * 2
     assert (cache.full_layers, cache.window_layers, cache.window) == (4, 22, 512)
     assert (cache.bytes_per_token, cache.window_bytes_per_token) == (4 * a_layer, 22 * a_layer)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "n_layer", "full"),
+    [("cohere2moe", 6, 2), ("smallthinker", 7, 2), ("smallthinker", 1, 1), ("cohere2", 6, 1), ("cohere2", 3, 0)],
+)
+def test_the_layers_that_see_all_tokens_are_the_first_or_the_last_of_a_period(
+    architecture: str, n_layer: int, full: int
+) -> None:
+    keys = {"block_count": uint32(n_layer), "attention__sliding_window": uint32(512)}
+    cache = cache_of(architecture, **(PLAIN | keys))
+    assert (cache.full_layers, cache.window_layers) == (full, n_layer - full)
+
+
+def test_a_pattern_is_llama_cpps_whatever_the_number_of_layers() -> None:
+    # `llama_hparams::set_swa_pattern`: without dense_first il % n < n - 1 has a window, with it il % n != 0.
+    assert WindowPattern(3).layers(8) == {0, 1, 3, 4, 6, 7}
+    assert WindowPattern(3, full_first=True).layers(8) == {1, 2, 4, 5, 7}
+    assert WindowPattern(4, full_first=True).layers(5) == {1, 2, 3}
+    assert WindowPattern(1).layers(3) == WindowPattern(1, full_first=True).layers(3) == set()
 
 
 def test_layers_that_name_their_window_are_believed() -> None:

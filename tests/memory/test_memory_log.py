@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from toolkit.cli import cli
 from toolkit.errors import EnvironmentFaultError
-from toolkit.gguf.ggml_types import tensor_type
+from toolkit.gguf.format import ValueType, array, float32, string, uint32
+from toolkit.gguf.ggml_types import TYPES, TensorType, tensor_type
 from toolkit.llama.load_settings import MemorySettings, TensorOverride
 from toolkit.memory.memory_log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
 from toolkit.memory.plannable_source import model_from_source
@@ -106,6 +108,49 @@ def test_overrides_several_devices_and_sequences_are_read_too(skeleton, account,
     settings = MemorySettings(**{"n_ctx": 512, "device": "stand-in"} | options)
     found = excess(log.predict(path, settings), account.predict(path, settings))
     assert all(weights == cached == 0 and 0 <= compute <= ROUNDING_BYTES for weights, cached, compute in found.values())
+
+
+def openelm(path):
+    """Write a skeleton whose blocks have 1, 1, 2 and 4 key and value heads of 32 values."""
+    kv_heads, heads, width, n_ff, n_vocab = (1, 1, 2, 4), (4, 4, 8, 8), 64, 128, 512
+    keys = {
+        "context_length": uint32(4096), "embedding_length": uint32(width), "block_count": uint32(4),
+        "attention.head_count": array(ValueType.INT32, heads), "attention.head_count_kv": array(ValueType.INT32, kv_heads),
+        "feed_forward_length": array(ValueType.INT32, (n_ff,) * 4), "attention.key_length": uint32(32),
+        "attention.value_length": uint32(32), "rope.dimension_count": uint32(32), "rope.freq_base": float32(1e4),
+        "attention.layer_norm_rms_epsilon": float32(1e-5), "vocab_size": uint32(n_vocab),
+    }  # fmt: skip
+    metadata = {"general.architecture": string("openelm"), "tokenizer.ggml.model": string("none")}
+    shapes = {"token_embd": (n_vocab, width), "output_norm": (width,)}
+    for block, (own, query) in enumerate(zip(kv_heads, heads, strict=True)):
+        shapes |= {
+            f"blk.{block}.attn_norm": (width,), f"blk.{block}.attn_qkv": ((query + 2 * own) * 32, width),
+            f"blk.{block}.attn_q_norm": (32,), f"blk.{block}.attn_k_norm": (32,),
+            f"blk.{block}.attn_output": (width, query * 32), f"blk.{block}.ffn_norm": (width,),
+            f"blk.{block}.ffn_gate": (n_ff, width), f"blk.{block}.ffn_down": (width, n_ff),
+            f"blk.{block}.ffn_up": (n_ff, width),
+        }  # fmt: skip
+    tensors = [Shaped(f"{name}.weight", shape, TYPES["F32"]) for name, shape in shapes.items()]
+    metadata |= {f"openelm.{key}": value for key, value in keys.items()}
+    return write_skeleton(metadata, tensors, path).path
+
+
+@dataclass(frozen=True)
+class Shaped:
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, 5])
+def test_layers_with_more_heads_have_more_of_the_cache(layers, account, log, tmp_path):
+    path, settings = openelm(tmp_path / "model.gguf"), MemorySettings(4096, layers, device="stand-in")
+    told = account.predict(path, settings)
+    cached = sum(device.kv_cache_bytes for device in told.devices if not device.on_host)
+    assert cached == sum((1, 1, 2, 4)[5 - layers :]) * 2 * 32 * 2 * 4096
+    for weights, kv_cache, compute in excess(log.predict(path, settings), told).values():
+        assert (weights, kv_cache) == (0, 0)
+        assert 0 <= compute <= ROUNDING_BYTES
 
 
 def test_a_real_load_is_read_like_a_simulated_one(converted, log):
