@@ -89,6 +89,31 @@ def test_weights_that_are_not_read_are_named_in_one_line(run_command, tmp_path):
     assert told.stderr.count("ignored consolidated.safetensors") == 1
 
 
+@pytest.mark.parametrize(
+    ("names", "source", "said", "model"),
+    [
+        ((), "demo", "", "Demo"),
+        (("notes.txt",), "demo", "demo is the model inside the package; ./demo is always what is here\n", "Demo"),
+        (("config.json",), "demo", "demo is the model in the folder here; ./demo is always what is here\n", None),
+        (("config.json",), "./demo", "", None),
+    ],
+)
+def test_a_folder_called_demo_hides_the_embedded_model_only_if_it_holds_one(
+    names, source, said, model, run_command, tmp_path
+):
+    for name in names:
+        (tmp_path / "demo").mkdir()
+        (tmp_path / "demo" / name).write_text("{}")
+    done = run_command("convert", source, "--dry-run", "--json", cwd=tmp_path)
+    if model is None:
+        assert done.returncode == 2
+        assert "demo has no *.safetensors file" in done.stderr
+        assert done.stderr.startswith(said)
+    else:
+        assert (done.returncode, done.stderr) == (0, said)
+        assert json.loads(done.stdout)["files"][0]["path"] == "Demo-5.2M-Q4_K_M.gguf"
+
+
 ODD_NAME = "模型 Ž é, it's"
 PLAIN_LOCALE = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "LANG": "C"}
 

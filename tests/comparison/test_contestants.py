@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import numpy
 import pytest
 from demo_model import convert_demo
 
+from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.comparison.contestants import (
     Conversions,
     contestant_from_profile,
@@ -86,3 +89,23 @@ def test_files_have_the_shortest_names_that_tell_them_apart(tmp_path: Path) -> N
         assert path == same
     with pytest.raises(InputError, match="is given twice"):
         contestants_from_files([same, tmp_path / "b" / ".." / "a" / "model.gguf"])
+
+
+def test_weights_in_a_folder_of_the_checkpoint_count_and_those_that_are_not_read_do_not(tmp_path: Path) -> None:
+    shutil.copytree(demo_checkpoint(), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "parts").mkdir()
+    weights = (tmp_path / "model.safetensors").rename(tmp_path / "parts" / "a.safetensors")
+    stored = open_checkpoint(demo_checkpoint()).tensors
+    index = {"weight_map": dict.fromkeys(stored, "parts/a.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+    def content() -> str:
+        return contestant_from_profile(Conversions(source_from_checkpoint(tmp_path), tmp_path), "q8_0").content
+
+    before = content()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"another set")
+    assert content() == before
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    assert content() != before

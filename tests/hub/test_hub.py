@@ -151,12 +151,8 @@ def test_a_transfer_that_was_killed_goes_on_in_the_next_run(fetch, hub, large, t
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
 
 
-@pytest.mark.parametrize("name", ["plan", "inspect"])
-def test_a_server_that_ignores_ranges_is_understood_where_headers_are_read(name, command, hub, tmp_path):
+def test_a_server_that_ignores_ranges_is_understood_where_headers_are_read(command, hub):
     hub.ignores_ranges = True
-    from_hub = command(name, "some/mixtral", *OPTIONS[name], "--json")
-    assert from_hub.returncode == 0, from_hub.stderr
-    assert told(from_hub) == told(command(name, tmp_path / "mixtral", *OPTIONS[name], "--json"))
     hub.repositories["some/bnb_nf4"] = QUANTIZED / "bnb_nf4"  # whose shapes stand in the middle
     middle = command("inspect", "some/bnb_nf4", "--json", "--tensors")
     assert told(middle) == told(command("inspect", QUANTIZED / "bnb_nf4", "--json", "--tensors"))
