@@ -15,6 +15,7 @@
     │   └── TextError                evaluation text that is missing or too short
     ├── DoesNotFitError          3   no plan fits the budget
     └── EnvironmentFaultError    4   the machine: a library, disk space, permissions
+        ├── CrashError               native code was ended by a signal, and no file is at fault
         ├── HubError                 the Hugging Face hub cannot be reached, or refuses
         └── OutputError              the output cannot be written there
 
@@ -90,6 +91,10 @@ class EnvironmentFaultError(ToolkitError):
     """The machine lacks something: a library, disk space, a permission."""
 
     exit_code = 4
+
+
+class CrashError(EnvironmentFaultError):
+    """Native code was ended by a signal, and no file is at fault."""
 
 
 class HubError(EnvironmentFaultError):

@@ -140,12 +140,13 @@ def memory_asker(
     The child is that of `probe`, or one that ends with the context.
     """
     from toolkit.llama.offload_build import offload_build
+    from toolkit.llama.opening import asked_of
     from toolkit.machine.disk_cache import cache_folder
     from toolkit.memory.cache import CachedProbe, MemoryCache
     from toolkit.memory.estimate import EstimatingProbe
     from toolkit.memory.probe import MemoryProbe
 
-    with MemoryProbe() if probe is None else nullcontext(probe) as asked:
+    with MemoryProbe() if probe is None else nullcontext(probe) as asked, asked_of(asked.opens):
         kept = MemoryCache(None if no_cache else cache_folder(), from_log=asked.from_log)
         cached = CachedProbe(asked, kept)
         ask = cached.ask if in_child else _own_process().ask

@@ -93,6 +93,17 @@ def file_to_load(path: Path) -> Path:
     return first if first.is_file() else file
 
 
+def files_to_load(path: Path) -> tuple[Path, ...]:
+    """Return the file that llama.cpp takes for a model, and after it the others of its set that are there.
+
+    Raises GgufError if a directory has none, or more than one.
+    """
+    first = file_to_load(path)
+    part = shard_name(first)
+    others = [] if part is None else [shard_path(first, number, part.count) for number in range(2, part.count + 1)]
+    return (first, *(other for other in others if other.is_file()))
+
+
 def _read_member(path: Path) -> GgufFile:
     view = _map(path)
     if view[: len(MAGIC)] != MAGIC:

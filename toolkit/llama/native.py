@@ -35,6 +35,8 @@ def llama_cpp() -> ModuleType:
     # OpenMP reads it once, when it is loaded with ggml. A thread that spins while it waits takes the core of one that works.
     if _WAITING not in os.environ and cores_are_taken():
         os.environ[_WAITING] = "passive"
+    # Without it, an abort starts a debugger if there is one, and prints what it says.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     try:
         return _bindings()
     except (ImportError, OSError, RuntimeError) as error:

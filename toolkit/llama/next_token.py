@@ -26,9 +26,14 @@ def why_loaded_model_predicts_none(library: Any, model: Any) -> str | None:
     """Return the same of a model that llama.cpp has loaded; `library` is the module of llama-cpp-python."""
     if library.llama_model_has_encoder(model):
         return NEEDS_ENCODER
-    architecture = _text(library, model, "general.architecture")
+    architecture = loaded_architecture(library, model)
     causal = _text(library, model, f"{architecture}.attention.causal")
     return GIVES_EMBEDDINGS if causal == "false" else None
+
+
+def loaded_architecture(library: Any, model: Any) -> str | None:
+    """Return `general.architecture` of a model that llama.cpp has loaded."""
+    return _text(library, model, "general.architecture")
 
 
 def _text(library: Any, model: Any, key: str) -> str | None:

@@ -4,6 +4,7 @@ It is the `Runtime` that measurements need, over llama-cpp-python's low-level in
 are asked for, one batch at a time.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,7 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import EnvironmentFaultError, InputError
-from toolkit.gguf.reader import file_to_load
+from toolkit.gguf.reader import file_to_load, read_gguf
 from toolkit.llama.batch import LlamaBatch, tokens_at_once
 from toolkit.llama.callbacks import Callback, native_code
 from toolkit.llama.evaluation import Logits
@@ -20,7 +21,8 @@ from toolkit.llama.footprint import BufferBytes, Footprint, by_device
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown
 from toolkit.llama.native import llama_cpp
-from toolkit.llama.next_token import why_loaded_model_predicts_none
+from toolkit.llama.next_token import loaded_architecture, why_loaded_model_predicts_none
+from toolkit.llama.opening import check_can_be_mapped, check_opens
 from toolkit.llama.parameters import (
     LOAD_INTO_BUFFERS,
     MAP_FILE,
@@ -29,6 +31,7 @@ from toolkit.llama.parameters import (
     load_model,
     refusal_of,
 )
+from toolkit.llama.positions import LEARNT_POSITIONS, learnt_positions
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.text import detokenize, piece, tokenize
 from toolkit.machine.host import physical_cores
@@ -64,6 +67,9 @@ class LlamaRuntime:
     def _open(self) -> None:
         library = self._library
         self._parameters = ModelParameters(self.settings, self.settings.devices)
+        opening = check_opens(self.path, self.settings)
+        if self.settings.use_mmap:
+            check_can_be_mapped(self.path, opening)
         self._parameters.structure.load_mode = MAP_FILE if self.settings.use_mmap else LOAD_INTO_BUFFERS
         self._model = load_model(self.path, self._parameters.structure)
         self._vocab = library.llama_model_get_vocab(self._model)
@@ -80,7 +86,12 @@ class LlamaRuntime:
             raise refusal_of(self.path)
         self._memory = library.llama_get_memory(self._context)
         self._batch = LlamaBatch(self.settings.n_batch)
-        self._n_ctx = int(library.llama_n_ctx_seq(self._context))
+        self._n_ctx = min(int(library.llama_n_ctx_seq(self._context)), self._learnt_positions() or sys.maxsize)
+
+    def _learnt_positions(self) -> int | None:
+        if loaded_architecture(self._library, self._model) not in LEARNT_POSITIONS:
+            return None
+        return learnt_positions(read_gguf(self.path).shaped_tensors)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from toolkit.llama.native import llama_cpp
+from toolkit.llama.opening import check_opens
 from toolkit.llama.parameters import load_model
 from toolkit.llama.text import detokenize, tokenize
 
@@ -17,6 +18,7 @@ class LlamaVocabulary:
 
         Raises GgufError if llama.cpp refuses the file.
         """
+        check_opens(path)
         parameters = llama_cpp().llama_model_default_params()
         parameters.vocab_only = True
         self._model: Any = load_model(path, parameters)

@@ -22,6 +22,7 @@ from toolkit.llama.ggml_devices import free_bytes
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import tells_memory
+from toolkit.llama.opening import answer_to, this_process_may_die
 from toolkit.memory.child_process import FROM_LOG
 from toolkit.memory.loaded_model import LoadedModel, Loading
 
@@ -37,6 +38,7 @@ def main() -> None:
     answers = _private_stdout()
     # What there is to warn of, the process that asks says itself.
     logging.getLogger("toolkit").addHandler(logging.NullHandler())
+    this_process_may_die()
     llama_log().divert()
     models = _Models(from_log=FROM_LOG in sys.argv[1:])
     for line in sys.stdin:
@@ -119,6 +121,8 @@ def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
     models.release()
     if request.get("devices_only"):
         return [_free_bytes(each) for each in every]
+    if request.get("open"):
+        return [answer_to(path, each) for each in every]
     if request.get("hold"):
         return [_answer(models.hold, path, each) for each in every]
     answers: list[dict[str, Any]] = []

@@ -53,13 +53,17 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             return None
 
+    def messages(self) -> str:
+        """Return what it has written to stderr."""
+        self._messages.seek(0)
+        return self._messages.read().decode("utf-8", "replace")
+
     def last_words(self, timeout_seconds: float) -> str:
         """Return why there was no answer."""
         code = self.exit_code()
         if code is None:
             return f"gave no answer in {timeout_seconds:g} s"
-        self._messages.seek(0)
-        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
+        lines = self.messages().strip().splitlines()
         return f"ended with code {code}: {lines[-1] if lines else 'it left no message'}"
 
     def close(self) -> None:

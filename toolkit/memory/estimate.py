@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from toolkit.errors import EnvironmentFaultError
+from toolkit.errors import CrashError, EnvironmentFaultError
 from toolkit.gguf.format import EMBEDDING, aligned
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.model_keys import ModelKeys
@@ -51,8 +51,8 @@ class EstimatingProbe:
         try:
             return self._ask(skeleton, settings)
         except EnvironmentFaultError as error:
-            # A device that was asked for by name is not replaced by arithmetic.
-            if settings.rpc or settings.device == "gpu":
+            # A device that was asked for by name is not replaced by arithmetic, and nothing is said of what ends llama.cpp.
+            if settings.rpc or settings.device == "gpu" or isinstance(error, CrashError):
                 raise
             self.why = str(error)
             return estimate(skeleton.path, settings)

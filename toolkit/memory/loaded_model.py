@@ -11,6 +11,7 @@ from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown, tells_memory
 from toolkit.llama.native import llama_cpp
+from toolkit.llama.opening import check_opens
 from toolkit.llama.parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, load_model, refusal_of
 from toolkit.memory.skeleton import Skeleton
 
@@ -41,6 +42,7 @@ class LoadedModel:
         `choose_devices` raises.
         """
         self._path = path
+        check_opens(path, settings)
         self._library = llama_cpp()
         devices, self._answered_by = choose_devices(settings)
         self._asked = tuple(device.name for device in devices)

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from toolkit import errors
 from toolkit.errors import EnvironmentFaultError, ToolkitError
 from toolkit.llama.footprint import Footprint, footprint_from
 from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.opening import Opening, death_of, error_from, opening_from
 from toolkit.memory.child_process import FROM_LOG, ChildProcess
 
 
@@ -57,11 +57,15 @@ class MemoryProbe:
         """
         return _footprint(self._ask(path, [settings], allocate=True, hold=True)[0])
 
+    def opens(self, path: Path, settings: MemorySettings) -> Opening:
+        """Have the child open a file whole; see `opening.check_opens`."""
+        return opening_from(self._ask(path, [settings], allocate=False, open=True)[0])
+
     def free_bytes(self, settings: MemorySettings) -> tuple[int, ...]:
         """Return what each device that the settings mean has free now, 0 where its backend does not tell."""
         answer = self._ask(Path(), [settings], allocate=False, devices_only=True)[0]
         if "error" in answer:
-            raise _error(answer)
+            raise error_from(answer)
         return tuple(answer["free_bytes"])
 
     @property
@@ -84,9 +88,11 @@ class MemoryProbe:
             self._child = ChildProcess((FROM_LOG,) if self.from_log else ())
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
         if answer is None:
+            code, messages = self._child.exit_code(), self._child.messages()
             reason = self._child.last_words(self._timeout_seconds)
             self.close()
-            raise EnvironmentFaultError(f"{path}: its memory could not be told, llama.cpp {reason}")
+            died = None if code is None else death_of(path, code, messages)
+            raise died or EnvironmentFaultError(f"{path}: its memory could not be told, llama.cpp {reason}")
         answers: list[dict[str, Any]] = json.loads(answer)
         return answers
 
@@ -99,9 +105,4 @@ def _footprint(answer: dict[str, Any]) -> Footprint:
 
 
 def _footprint_or_error(answer: dict[str, Any]) -> Footprint | ToolkitError:
-    return _error(answer) if "error" in answer else footprint_from(answer)
-
-
-def _error(answer: dict[str, Any]) -> ToolkitError:
-    kind: type[ToolkitError] = getattr(errors, answer["kind"], EnvironmentFaultError)
-    return kind(answer["error"])
+    return error_from(answer) if "error" in answer else footprint_from(answer)

@@ -6,9 +6,13 @@ from itertools import islice, product
 
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.gguf.ggml_types import tensor_type
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.offload_build import offload_build
+from toolkit.llama.opening import check_opens
+from toolkit.llama.positions import LEARNT_POSITIONS, check_positions, learnt_positions
 from toolkit.memory.placement import Placement
 from toolkit.memory.plannable import PlannableModel, PlannedFile
 from toolkit.memory.skeleton import Skeleton, write_skeleton
@@ -37,6 +41,7 @@ class Planner:
         self._files: dict[str, PlannedFile] = {}
         self._skeletons: dict[str, Skeleton] = {}
         self._whole: dict[MemorySettings, Footprint] = {}
+        self._check_positions(request.settings.n_ctx // request.settings.n_parallel)
         self._folder = ScratchFolder()
 
     def __enter__(self) -> "Planner":
@@ -59,6 +64,7 @@ class Planner:
         """Return a choice for every profile, KV type and context, fitting or not, in this order."""
         for n_ctx in contexts:
             check_context(n_ctx)
+            self._check_positions(n_ctx)
         everything = product(self._model.profiles, self._request.kv_types, contexts)
         return [self.choice(profile, kv_types, n_ctx) for profile, kv_types, n_ctx in everything]
 
@@ -219,6 +225,7 @@ class Planner:
 
     def _ask(self, file: PlannedFile, settings: MemorySettings, placement: Placement) -> Footprint:
         try:
+            self._check_opens(settings.kv_types)
             return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
         except GgufError as error:
             kv_types = settings.kv_types
@@ -227,6 +234,17 @@ class Planner:
             raise _KvTypeError(
                 f"KV type {'/'.join(dict.fromkeys(kv_types))}: {error}; use --kv f16, or --flash-attention auto"
             ) from error
+
+    def _check_opens(self, kv_types: KvTypes) -> None:
+        """Have a child process open the file that there is, because a skeleton lacks what llama.cpp may die of."""
+        if self._model.path is not None and offload_build().installed:
+            asked = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
+            check_opens(self._model.path, asked)
+
+    def _check_positions(self, n_ctx: int) -> None:
+        """Raise InputError for a context that goes beyond the positions that a model has learnt."""
+        if ModelKeys(self._model.metadata).architecture in LEARNT_POSITIONS:
+            check_positions(self._model.name, learnt_positions(self._file(self._model.profiles[0]).tensors), n_ctx)
 
     def _file(self, profile: str) -> PlannedFile:
         if profile not in self._files:

@@ -10,13 +10,10 @@ from toolkit.conversion.convert import converted_rows
 from toolkit.conversion.shards import Shard
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.differences import first_difference
-from toolkit.errors import EnvironmentFaultError, FidelityError, GgufError
+from toolkit.errors import FidelityError, GgufError
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.gguf.rows import row_count
-from toolkit.llama.load_settings import MemorySettings
-from toolkit.memory.probe import MemoryProbe
-
-_SMALL_CONTEXT = 64
+from toolkit.llama.opening import check_opens
 
 
 def check_finished(path: Path, plan: ConversionPlan, *, shards: Sequence[Shard] = (), allow_nan: bool = False) -> None:
@@ -59,18 +56,10 @@ def refusal(path: Path) -> str | None:
 
     Raises EnvironmentFaultError if it cannot be asked.
     """
-    with MemoryProbe() as probe:
-        try:
-            probe.predict(
-                path,
-                MemorySettings(n_ctx=_SMALL_CONTEXT, n_batch=_SMALL_CONTEXT, n_ubatch=_SMALL_CONTEXT, device="cpu"),
-            )
-        except GgufError as error:
-            return str(error)
-        except EnvironmentFaultError as error:
-            if "memory could not be told" in str(error):
-                return f"it makes llama.cpp fail: {error}"
-            # A build of llama.cpp that does not give its memory account has loaded the file all the same.
+    try:
+        check_opens(path)
+    except GgufError as error:
+        return str(error)
     return None
 
 
