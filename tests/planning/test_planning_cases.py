@@ -319,12 +319,21 @@ def test_heads_that_differ_between_layers_are_summed_layer_by_layer_and_shown_as
 
 
 def test_an_encoder_has_no_cache_and_the_compute_buffers_that_llama_cpp_asks_for(probe, kit_checkpoint):
-    model = model_from_source(source_from_checkpoint(kit_checkpoint("bert")), ("f16",))
+    model = model_from_source(source_from_checkpoint(kit_checkpoint("nomic_bert")), ("f16",))
     short, long = (planned(model, GIB, probe, n_ctx=8192, n_batch=size, n_ubatch=size) for size in (512, 8192))
     for choice in (short, long):
         assert sum(device.kv_cache_bytes for device in choice.footprint.devices) == 0
     compute = [sum(device.compute_bytes for device in choice.footprint.devices) for choice in (short, long)]
     assert 0 < compute[0] < compute[1]
+
+
+@pytest.mark.parametrize("case", ["bert", "gpt2", "starcoder"])
+def test_a_context_beyond_the_learnt_positions_is_refused_with_the_largest_usable_one(case, probe, kit_checkpoint):
+    model = model_from_source(source_from_checkpoint(kit_checkpoint(case)), ("f16",))
+    most = model.trained_context
+    assert planned(model, GIB, probe, n_ctx=most).fits
+    with pytest.raises(InputError, match=rf"learnt {most} positions.*sequences of {most + 1} tokens.*n_ctx is {most}$"):
+        planned(model, GIB, probe, n_ctx=most + 1)
 
 
 @pytest.fixture(scope="module")

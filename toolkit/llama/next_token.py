@@ -7,6 +7,7 @@ import ctypes
 from collections.abc import Iterable
 from typing import Any
 
+from toolkit.errors import InputError
 from toolkit.gguf.format import Metadata
 
 GIVES_EMBEDDINGS = "the model gives embeddings"
@@ -20,6 +21,12 @@ def why_no_next_token(metadata: Metadata, tensors: Iterable[str]) -> str | None:
         return NEEDS_ENCODER
     causal = [value.value for key, value in metadata.items() if key.endswith(".attention.causal")]
     return GIVES_EMBEDDINGS if causal == [False] else None
+
+
+def refuse_without_next_token(name: str, why: str | None) -> None:
+    """Raise InputError where there is a reason against evaluating a model called so."""
+    if why is not None:
+        raise InputError(f"{name}: {why}, so there is no next token to predict")
 
 
 def why_loaded_model_predicts_none(library: Any, model: Any) -> str | None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import errors
 from toolkit.errors import CrashError, EnvironmentFaultError, GgufError, ToolkitError
+from toolkit.gguf.format import Metadata
 from toolkit.gguf.reader import files_to_load, read_gguf
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.offload_build import llama_build
@@ -41,6 +42,8 @@ _FORMAT = 1
 _HEAD_BYTES = 32 << 20
 """twice the largest header in use"""
 _TIMEOUT_SECONDS = 600.0
+_TEXT = "The quick brown fox jumps over 12 lazy dogs"
+"""letters, digits and spaces: any other character may be missing in a vocabulary that is of use all the same"""
 _FAULTS = ("SIGABRT", "SIGSEGV", "SIGFPE", "SIGBUS", "SIGTRAP", "SIGSYS")
 """signals that tell of the code over a file, and not of somebody who wanted it to end"""
 _WINDOWS_FAULTS = {0xC0000005: "SIGSEGV", 0xC0000409: "SIGABRT", 0xC0000094: "SIGFPE", 3: "SIGABRT"}
@@ -122,25 +125,40 @@ def this_process_may_die() -> None:
 
 
 def open_whole(path: Path, settings: MemorySettings) -> Opening:
-    """Load a file without its weights, make a context, and free both: nothing is allocated for either.
+    """Load a file without its weights, split a text with its vocabulary, make a context, and free all of it.
 
-    Raises GgufError if llama.cpp refuses the file or the settings.
+    No memory is allocated for weights, cache or graph. Raises GgufError if llama.cpp refuses the file or the settings, or
+    would end over a number once it computes.
     """
     # Imported here, because who only asks has no need of the library.
     from toolkit.llama.native import llama_cpp
     from toolkit.llama.parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, load_model, refusal_of
+    from toolkit.llama.text import detokenize, has_text, tokenize
 
     parameters = ModelParameters(settings, [])
     parameters.structure.load_mode, parameters.structure.no_alloc = LOAD_INTO_BUFFERS, True
     model = load_model(path, parameters.structure)
-    context = llama_cpp().llama_init_from_model(model, context_parameters(settings))
     try:
+        vocabulary = llama_cpp().llama_model_get_vocab(model)
+        if has_text(vocabulary):
+            detokenize(vocabulary, tokenize(vocabulary, _TEXT, parse_special=True), special=True)
+        context = llama_cpp().llama_init_from_model(model, context_parameters(settings))
         if not context:
             raise refusal_of(path)
         llama_cpp().llama_free(context)
     finally:
         llama_cpp().llama_model_free(model)
-    return Opening(all(offset % MAPPED_ALIGNMENT == 0 for offset in read_gguf(path).tensor_offsets.values()))
+    file = read_gguf(path)
+    _check_epsilons(path, file.metadata)
+    return Opening(all(offset % MAPPED_ALIGNMENT == 0 for offset in file.tensor_offsets.values()))
+
+
+def _check_epsilons(path: Path, metadata: Metadata) -> None:
+    """Refuse what ggml asserts of norms only when it computes them."""
+    for key, found in metadata.items():
+        # NaN is not at least 0 either.
+        if key.endswith("epsilon") and isinstance(found.value, float) and not found.value >= 0:
+            raise GgufError(f"{path}: {key} is {found.value}, and no norm can be computed with that: damaged")
 
 
 def answer_to(path: Path, settings: MemorySettings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from toolkit.llama.footprint import BufferBytes, Footprint, by_device
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown
 from toolkit.llama.native import llama_cpp
-from toolkit.llama.next_token import loaded_architecture, why_loaded_model_predicts_none
+from toolkit.llama.next_token import loaded_architecture, refuse_without_next_token, why_loaded_model_predicts_none
 from toolkit.llama.opening import check_can_be_mapped, check_opens
 from toolkit.llama.parameters import (
     LOAD_INTO_BUFFERS,
@@ -261,8 +261,7 @@ class LlamaRuntime:
                 yield start + int(asked.argmax()), int(asked.sum())
 
     def _check_room(self, n_tokens: int) -> None:
-        if self._silent is not None:
-            raise InputError(f"{self.path.name}: {self._silent}, so there is no next token to predict")
+        refuse_without_next_token(self.path.name, self._silent)
         if self._position + n_tokens > self._n_ctx:
             raise InputError(f"{self._position + n_tokens:,} tokens do not fit in a context of {self._n_ctx:,}")
 

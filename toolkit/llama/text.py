@@ -4,12 +4,27 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import InputError, ToolkitError
 from toolkit.llama.native import llama_cpp
+
+_NO_VOCABULARY = 0
+"""`LLAMA_VOCAB_TYPE_NONE`"""
+
+
+def has_text(vocabulary: Any) -> bool:
+    """Tell whether tokens have texts: in a file without a vocabulary they only have numbers."""
+    return int(llama_cpp().llama_vocab_type(vocabulary)) != _NO_VOCABULARY
 
 
 def tokenize(vocabulary: Any, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
-    """Return the token ids of a text; special tokens written in it are plain text unless `parse_special`."""
+    """Return the token ids of a text; special tokens written in it are plain text unless `parse_special`.
+
+    Raises InputError if the file has no vocabulary: llama.cpp would end the process.
+    """
+    if not has_text(vocabulary):
+        raise InputError(
+            "the model has no vocabulary (its tokenizer.ggml.model is `none`), so there are no tokens of a text"
+        )
     data = text.encode("utf-8")
     capacity = len(data) + 16
     for _ in range(2):

@@ -11,6 +11,7 @@ from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.ggml_devices import GgmlDevice
 from toolkit.llama.gpus import as_gpu, reported
 from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.next_token import refuse_without_next_token, why_no_next_token
 from toolkit.machine.bandwidth import ram_bandwidth
 from toolkit.machine.gpus import gpu_bandwidths
 from toolkit.machine.host import read_ram
@@ -123,9 +124,12 @@ def read_budgets(devices: Sequence[GgmlDevice], limits: BudgetLimits) -> Budgets
 def plan_load(request: LoadRequest, budgets: Budgets, asker: AsksMemory) -> LoadPlan:
     """Return how to load a file: as many layers on the devices as fit, or as many as were given by hand.
 
-    Raises DoesNotFitError if that is too much, GgufError if the file is damaged or refused.
+    Raises DoesNotFitError if that is too much, GgufError if the file is damaged or refused,
+    InputError if it predicts no next token or has learnt too few positions.
     """
     model = model_from_gguf(request.path)
+    names = (tensor.name for tensor in model.make("").tensors)
+    refuse_without_next_token(request.path.name, why_no_next_token(model.metadata, names))
     settings = request.settings
     if not any(budgets.vram_bytes):
         settings = replace(settings, device="cpu", rpc=())

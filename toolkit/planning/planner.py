@@ -42,6 +42,9 @@ class Planner:
         self._skeletons: dict[str, Skeleton] = {}
         self._whole: dict[MemorySettings, Footprint] = {}
         self._check_positions(request.settings.n_ctx // request.settings.n_parallel)
+        if model.path is not None and offload_build().installed:
+            # A skeleton lacks what llama.cpp may die of. With the cache that every model can have: others are asked for below.
+            check_opens(model.path, replace(request.settings, kv_type_k="f16", kv_type_v="f16"))
         self._folder = ScratchFolder()
 
     def __enter__(self) -> "Planner":
@@ -225,7 +228,6 @@ class Planner:
 
     def _ask(self, file: PlannedFile, settings: MemorySettings, placement: Placement) -> Footprint:
         try:
-            self._check_opens(settings.kv_types)
             return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
         except GgufError as error:
             kv_types = settings.kv_types
@@ -234,12 +236,6 @@ class Planner:
             raise _KvTypeError(
                 f"KV type {'/'.join(dict.fromkeys(kv_types))}: {error}; use --kv f16, or --flash-attention auto"
             ) from error
-
-    def _check_opens(self, kv_types: KvTypes) -> None:
-        """Have a child process open the file that there is, because a skeleton lacks what llama.cpp may die of."""
-        if self._model.path is not None and offload_build().installed:
-            asked = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
-            check_opens(self._model.path, asked)
 
     def _check_positions(self, n_ctx: int) -> None:
         """Raise InputError for a context that goes beyond the positions that a model has learnt."""
