@@ -179,3 +179,15 @@ def test_an_answer_that_goes_to_a_terminal_keeps_its_lines_and_nothing_that_stee
     found = os.read(ours, 1000).decode().replace("\r\n", "\n")
     os.close(ours)
     assert found == SHOWN.replace(r"\n", "\n")
+
+
+def test_python_files_in_the_current_folder_are_never_run(loadable, tmp_path):
+    for name in ("jinja2", "json", "random", "numpy", "llama_cpp", "toolkit"):
+        (tmp_path / f"{name}.py").write_text("open('was_run', 'w')")
+    command = [sys.executable, "-P", "-m", "toolkit", "run", str(loadable), "-p", "hi", "-n", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+    assert "the chat template does not take the prompt" in done.stderr
+    command = [*command, "--raw"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "was_run").exists()
