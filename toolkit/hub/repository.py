@@ -116,11 +116,17 @@ def open_repository(model: HubModel) -> Repository:
     """
     import huggingface_hub
 
-    with explained(model):
-        info = huggingface_hub.HfApi().model_info(
-            model.repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
-        )
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    try:
+        with explained(model):
+            info = huggingface_hub.HfApi().model_info(
+                model.repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
+            )
+        sizes = {str(file.rfilename): max(0, int(file.size or 0)) for file in info.siblings or ()}
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        # The library takes any answer for what the hub documents; a proxy, or a page to log in to, answers otherwise.
+        raise HubError(
+            f"what answers for the hub lists no files of {model} ({type(error).__name__}); is there a proxy in between?"
+        ) from error
     strange = next((name for name in sizes if not is_inside(name)), None)
     if strange is not None:
         raise HubError(
