@@ -12,7 +12,7 @@ from toolkit.cli.chat_templates import renders_chat_template
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
 from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE
 from toolkit.cli.kv_types import kv_list_option
-from toolkit.cli.options import force_option, pre_option, repetitions_option, threads_option
+from toolkit.cli.options import force_option, norms_option, pre_option, repetitions_option, threads_option
 from toolkit.cli.places import budget_options, memory_asker
 from toolkit.cli.progress import value_bar
 from toolkit.cli.source import local_files_option
@@ -78,6 +78,7 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--fresh", is_flag=True, help="Measure anew what is known from an earlier run.")
 @threads_option
 @pre_option
+@norms_option
 @local_files_option
 @json_option
 def command(models: tuple[str, ...], **options: Any) -> int:

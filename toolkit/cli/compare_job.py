@@ -166,7 +166,10 @@ def _conversions(model: str, options: dict[str, Any]) -> "Conversions":
     from toolkit.sources.hf_source import source_from_checkpoint
 
     path = resolve_source(model, local_files_only=options["local_files_only"])
-    source = source_from_gguf(path) if is_gguf(path) else source_from_checkpoint(path, options["pre"])
+    if is_gguf(path):
+        source = source_from_gguf(path)
+    else:
+        source = source_from_checkpoint(path, options["pre"], norms=options["norms"])
     imatrix = told_importance(options["imatrix"], source)
     keep = options["keep"]
     if keep is not None:

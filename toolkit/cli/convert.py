@@ -8,7 +8,7 @@ import click
 from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
 from toolkit.cli.files import INPUT_NAME, OUTPUT, SOURCE
 from toolkit.cli.foreign import converter_options, source_from_converter
-from toolkit.cli.options import pre_option
+from toolkit.cli.options import norms_option, pre_option
 from toolkit.cli.source import local_files_option, resolve_preview, resolve_source
 
 EXAMPLE = """
@@ -40,6 +40,7 @@ Examples:
     is_flag=True,
     help="Of an embedder, include the layers after pooling (EmbeddingGemma).",
 )
+@norms_option
 @converter_options
 @local_files_option
 @conversion_options
@@ -50,6 +51,7 @@ def command(
     model_name: str | None,
     metadata: tuple[str, ...],
     dense_modules: bool,
+    norms: str,
     local_files_only: bool,
     converter: Path | None,
     converter_python: str,
@@ -70,7 +72,7 @@ def command(
     resolve = resolve_preview if options["dry_run"] else resolve_source
     directory = resolve(source, local_files_only=local_files_only)
     if converter is None:
-        model = source_from_checkpoint(directory, pre, overrides=overrides, dense_modules=dense_modules)
+        model = source_from_checkpoint(directory, pre, overrides=overrides, dense_modules=dense_modules, norms=norms)
     else:
         model = source_from_converter(directory, output, converter, converter_python)
     run_conversion(model, output, ConversionRequest(**options))

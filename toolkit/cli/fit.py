@@ -17,6 +17,7 @@ from toolkit.cli.options import (
     flash_attention_option,
     force_option,
     imatrix_option,
+    norms_option,
     pre_option,
     prefer_option,
     repetitions_option,
@@ -79,6 +80,7 @@ Examples:
 )
 @force_option
 @pre_option
+@norms_option
 @threads_option
 @converter_options
 @local_files_option
@@ -108,7 +110,7 @@ def _model(source: str, options: dict[str, Any]) -> "ModelSource":
     directory = resolve_source(source, local_files_only=options["local_files_only"])
     if options["converter"] is not None:
         return source_from_converter(directory, options["out"], options["converter"], options["converter_python"])
-    return source_from_checkpoint(directory, options["pre"])
+    return source_from_checkpoint(directory, options["pre"], norms=options["norms"])
 
 
 def _job(model: "ModelSource", options: dict[str, Any]) -> "FitJob":

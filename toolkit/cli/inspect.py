@@ -85,7 +85,7 @@ def _read_checkpoint(directory: Path) -> "tuple[dict[str, Any], Metadata, list[D
     """Return where a checkpoint lies, the metadata that it would get, and its tensors under their GGUF names."""
     from toolkit.sources.hf_source import source_from_checkpoint
 
-    source = told(source_from_checkpoint(directory))
+    source = told(source_from_checkpoint(directory, norms="plain"))
     return {"paths": [str(directory)]}, source.metadata, [_stored(tensor, source) for tensor in source.tensors]
 
 

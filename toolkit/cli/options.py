@@ -17,6 +17,13 @@ threads_option: Option[Any] = click.option(
 pre_option: Option[Any] = click.option(
     "--pre", metavar="NAME", help="Name of the BPE pre-tokenizer, where it is not recognised."
 )
+norms_option: Option[Any] = click.option(
+    "--norms",
+    type=click.Choice(["checked", "plain", "shifted"]),
+    default="checked",
+    show_default=True,
+    help="Whether norms that llama.cpp wants with 1 added have it already (shifted: exports of MLX) or not (plain).",
+)
 imatrix_option: Option[Any] = click.option("--imatrix", type=INPUT, help="Importance matrix (GGUF or legacy .dat).")
 flash_attention_option: Option[Any] = click.option(
     "--flash-attention",

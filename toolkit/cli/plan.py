@@ -166,7 +166,7 @@ def _bare_source(path: Path) -> "ModelSource":
 def _whole_source(path: Path, pre: str | None) -> "ModelSource":
     from toolkit.sources.hf_source import source_from_checkpoint
 
-    return source_from_checkpoint(path, pre)
+    return source_from_checkpoint(path, pre, norms="plain")
 
 
 def _has_config_alone(path: Path) -> bool:

@@ -1,6 +1,8 @@
 """`verify`: whether a GGUF file still is the checkpoint that it was made of."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +11,13 @@ import click
 from toolkit.cli.chat_templates import chat_template_option, given_template
 from toolkit.cli.common import emit_json, json_option
 from toolkit.cli.files import INPUT, SOURCE
-from toolkit.cli.options import pre_option
+from toolkit.cli.options import norms_option, pre_option
 from toolkit.cli.output import echo
 from toolkit.cli.source import is_gguf, local_files_option, resolve_source, told
 from toolkit.errors import FidelityError
 
 if TYPE_CHECKING:
+    from toolkit.model_source import ModelSource
     from toolkit.verify import Origin, Verification
 
 EXAMPLE = """
@@ -32,6 +35,7 @@ Examples:
 @click.option("--no-run", is_flag=True, help="Do not load the whole model for its first logits.")
 @chat_template_option("that the file was given in place of its source's")
 @pre_option
+@norms_option
 @local_files_option
 @json_option
 def command(
@@ -41,6 +45,7 @@ def command(
     no_run: bool,
     chat_template: Path | None,
     pre: str | None,
+    norms: str,
     local_files_only: bool,
     as_json: bool,
 ) -> None:
@@ -51,6 +56,7 @@ def command(
     first logits. Exit code 1 if a check fails; UNKNOWN is one that could not be made.
     """
     from toolkit.cli.progress import progress_bar
+    from toolkit.sources.hf_source import source_from_checkpoint
     from toolkit.verify import VerifyOptions, verify
 
     if source is None:
@@ -58,7 +64,8 @@ def command(
             "a file is held against what it was made of: name that with --source SRC; what a file holds by itself shows "
             f"gguf-toolkit inspect {file}"
         )
-    origin = _origin(resolve_source(source, local_files_only=local_files_only), pre, file)
+    directory = resolve_source(source, local_files_only=local_files_only)
+    origin = _origin(directory, file, partial(source_from_checkpoint, pre=pre, norms=norms))
     origin = replace(origin, model=given_template(origin.model, chat_template))
     with progress_bar("comparing weights", len(origin.model.tensors), unit_bytes=False) as advance:
         verification = verify(file, origin, VerifyOptions(full, not no_run, advance))
@@ -71,10 +78,9 @@ def command(
         raise FidelityError(f"{file} is not what {source} says: {names}")
 
 
-def _origin(source: Path, pre: str | None, output: Path) -> "Origin":
+def _origin(source: Path, output: Path, read: "Callable[..., ModelSource]") -> "Origin":
     from toolkit.gguf.reader import read_gguf
     from toolkit.sources.gguf_source import source_from_gguf
-    from toolkit.sources.hf_source import source_from_checkpoint
     from toolkit.sources.pooling import NAMES as DENSE_NAMES
     from toolkit.verify import Origin
 
@@ -83,7 +89,7 @@ def _origin(source: Path, pre: str | None, output: Path) -> "Origin":
         return Origin(source_from_gguf(file.path, allow_requantize=True), file.path)
     # Whether layers after pooling are part of a file is for whoever makes it to choose.
     dense_modules = f"{DENSE_NAMES[0]}.weight" in read_gguf(output).tensors
-    return Origin(told(source_from_checkpoint(source, pre, dense_modules=dense_modules)), source)
+    return Origin(told(read(source, dense_modules=dense_modules)), source)
 
 
 def document(file: Path, source: str, verification: "Verification") -> dict[str, Any]:

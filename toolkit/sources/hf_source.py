@@ -28,6 +28,7 @@ from toolkit.sources.model_card import count_parameters, general_metadata
 from toolkit.sources.model_traits import model_traits
 from toolkit.sources.pooling import read_pooling
 from toolkit.sources.reranker import role_of
+from toolkit.sources.shifted_norms import with_norms_as
 from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
 from toolkit.sources.tensor_names import (
     MULTI_TOKEN_PREDICTION,
@@ -48,13 +49,15 @@ def source_from_checkpoint(
     *,
     overrides: MetadataOverrides = NO_OVERRIDES,
     dense_modules: bool = False,
+    norms: str = "checked",
 ) -> ModelSource:
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
 
     `overrides` count more than what its files say of name and authorship. With `dense_modules` the layers that an
-    embedding passes after pooling are part of it.
+    embedding passes after pooling are part of it. `norms` is one of shifted_norms.NORMS: whether those that llama.cpp wants
+    with 1 added are without it, or have it.
 
-    Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight is read.
+    Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight but those of norms is read.
     """
     stored = unwrapped(open_checkpoint(directory))
     config = normalise(stored.config)
@@ -67,6 +70,7 @@ def source_from_checkpoint(
     role = role_of(directory, architecture, tokenizer.metadata)
     architecture = role.architecture
     with naming_bad_values(config):
+        architecture, norm_warnings = with_norms_as(norms, architecture, found.config, found.tensors)
         matching = match_tensors(architecture, found.config, found.tensors)
         tensors = (*_generated(architecture, found.config), *matching.tensors)
         own = architecture_metadata(architecture, found.config)
@@ -89,6 +93,7 @@ def source_from_checkpoint(
             *role.warnings,
             *quantization_warnings,
             *found.warnings,
+            *norm_warnings,
             *shortfalls(found.config, own),
             *tokenizer.warnings,
             *pooling.warnings,
