@@ -72,6 +72,20 @@ def test_a_gguf_file_of_4_bits_is_rounded_again(converted):
     assert 0.001 < found.relative_error < 0.1
 
 
+@pytest.mark.parametrize("stored", ["q6_k", "q5_k_s"])
+def test_a_gguf_file_of_5_or_6_bits_is_rounded_again(stored, converted, run_command, tmp_path):
+    found = cost(source_from_gguf(converted("llama3", stored)), "q4_0")
+    assert (found.source_types[0], found.types[0]) == (stored.upper().removesuffix("_S"), "Q4_0")
+    assert 0.01 < found.relative_error < 0.2
+    assert cost(source_from_gguf(converted("llama3", stored)), stored) is None
+    finished = run_command("quantize", converted("llama3", stored), tmp_path / "out.gguf", "-p", "q4_0")
+    (line,) = [line for line in finished.stderr.splitlines() if "second rounding" in line]
+    assert line.startswith(
+        f"warning: the source is quantized already ({', '.join(found.source_types)}): a second rounding"
+    )
+    assert f"moves their weights by {found.relative_error:.1%}" in line
+
+
 def test_the_commands_say_it_in_one_line(run_command, tmp_path):
     finished = run_command("convert", CHECKPOINTS / "gptq_4bit", tmp_path / "out.gguf", "-p", "q4_0")
     (line,) = [line for line in finished.stderr.splitlines() if "second rounding" in line]

@@ -2,20 +2,23 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy
 
 from toolkit.conversion.convert import converted_rows
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
+from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.row_sample import sampled_runs
 from toolkit.llama import quantizer
 from toolkit.model_source import ModelSource, SourceTensor
-from toolkit.sources.gguf_source import FEW_BITS
 from toolkit.units import format_count
 
 NEGLIGIBLE = 1e-3
 """A relative error below this is that of 16-bit floats."""
+ROUNDED_BITS = 8.0
+"""Blocks of fewer bits per weight than this have lost enough for their rounding to be worth a word; those of Q8_0 have not."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class SecondRounding:
     """The tensors that are rounded a second time, and how far that moves their weights."""
 
     n_tensors: int
+    source_types: tuple[str, ...]
+    """what they are stored as, the most frequent first"""
     types: tuple[str, ...]
     """what they become, the most frequent first"""
     n_rows: int
@@ -39,7 +44,7 @@ def second_rounding_message(source: ModelSource, plan: ConversionPlan) -> str | 
         return None
     keep = "--profile keep avoids it, and " if found.avoidable else ""
     return (
-        f"the source is quantized already ({source.quantization}): a second rounding of {found.n_tensors} tensors, to "
+        f"the source is quantized already ({source.quantization or ', '.join(found.source_types)}): a second rounding of {found.n_tensors} tensors, to "
         f"{', '.join(found.types)}, moves their weights by {found.relative_error:.1%} (relative RMS, measured on "
         f"{format_count(found.n_rows)} rows); {keep}the original in bf16 or f16 gives a better file"
     )
@@ -56,14 +61,19 @@ def second_rounding(source: ModelSource, plan: ConversionPlan) -> SecondRounding
     error = math.sqrt(square / length) if length else 0.0
     if error < NEGLIGIBLE:
         return None
-    types = tuple(name for name, _ in Counter(planned.type.name for planned in twice).most_common())
+    types = _most_frequent(planned.type for planned in twice)
+    stored = _most_frequent(planned.source.type for planned in twice)
     avoidable = any(by_name[planned.name].blocks() is not None for planned in twice)
-    return SecondRounding(len(twice), types, int(rows), error, avoidable)
+    return SecondRounding(len(twice), stored, types, int(rows), error, avoidable)
+
+
+def _most_frequent(types: Iterable[TensorType]) -> tuple[str, ...]:
+    return tuple(name for name, _ in Counter(type_.name for type_ in types).most_common())
 
 
 def _rounds_again(tensor: SourceTensor, planned: TensorPlan) -> bool:
     stored = tensor.source.type
-    rounded = tensor.packed_bytes is not None or (stored.quantized and stored.bits_per_weight < FEW_BITS)
+    rounded = tensor.packed_bytes is not None or (stored.quantized and stored.bits_per_weight < ROUNDED_BITS)
     return rounded and planned.worst_difference is None and planned.type is not stored
 
 
