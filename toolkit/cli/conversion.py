@@ -99,7 +99,7 @@ def run_conversion(source: "ModelSource", output: Path | None, request: Conversi
 
     source = given_template(source, request.chat_template)
     plan = _plan(source, request)
-    for message in (*source.warnings, *_fallback_warning(plan), second_rounding_message(source, plan)):
+    for message in (*source.warnings, *plan.remarks, *_fallback_warning(plan), second_rounding_message(source, plan)):
         if message is not None:
             warn(message)
     if request.verbose:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,8 @@ class ConversionPlan:
     metadata: Metadata
     tensors: tuple[TensorPlan, ...]
     layout: Layout
+    remarks: tuple[str, ...] = ()
+    """what whoever asked for this plan may not have meant"""
 
     @property
     def file_bytes(self) -> int:
@@ -108,7 +110,34 @@ def plan_conversion(
     )
     _require_importance(plans, choices, has_matrix=imatrix is not None)
     metadata = source.metadata | {"general.file_type": uint32(_file_type(source, profile, plans))}
-    return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans))
+    mixture = assign_types(profile, shapes, source.traits, imatrix is not None) if overrides else choices
+    remarks = _changed_beside(plans, mixture, choices, overrides)
+    return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans), remarks)
+
+
+def _changed_beside(
+    plans: Sequence[TensorPlan],
+    mixture: Mapping[str, TypeChoice],
+    choices: Mapping[str, TypeChoice],
+    overrides: Sequence[TypeOverride],
+) -> tuple[str, ...]:
+    """Name the tensors that no override names and that get another type because of them.
+
+    llama.cpp does not count a tensor that is named, so that the next of its kind takes its place in the mixture.
+    """
+    changed = [
+        f"{plan.name} ({plan.type.name} for {mixture[plan.name].type.name})"
+        for plan in plans
+        if plan.type is choices[plan.name].type is not mixture[plan.name].type
+        and not any(override.names(plan.name) for override in overrides)
+    ]
+    if not changed:
+        return ()
+    more = f" and {len(changed) - _MOST_NAMES} more" if len(changed) > _MOST_NAMES else ""
+    return (
+        f"--tensor-type changes {len(changed)} tensors that it does not name, since llama.cpp leaves those that it names out of "
+        f"its count of layers: {', '.join(changed[:_MOST_NAMES])}{more}",
+    )
 
 
 def _stays(
