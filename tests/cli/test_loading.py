@@ -80,9 +80,13 @@ def test_a_server_with_two_devices_has_a_budget_for_each(run_command, document, 
         loaded = document("perplexity", model, *SMALL, *sizes)
         planned = document("plan", model, "--ctx", "64", "--ram-bandwidth", "40", *sizes)
         too_few = run_command("plan", model, "--rpc", endpoint, "--vram", "3MiB")
+        whole = document("perplexity", model, *SMALL, "--rpc", endpoint, "--vram", "4MiB,64MiB", "--margin", "0")
     allocated = [device["allocated_bytes"] for device in loaded["devices"] if device["name"].startswith("RPC")]
     assert 0 < allocated[0] <= 3 * MIB
     assert all(size <= 4 * MIB for size in allocated[1:])
+    for found in (loaded, whole):
+        assert all(device["predicted_bytes"] == device["allocated_bytes"] for device in found["devices"])
+    assert len(whole["devices"]) == 3
     budgets = {device["name"]: device["budget_bytes"] for device in planned["choices"][0]["devices"]}
     assert budgets["RPC0"] == 3 * MIB
     assert "--vram has 1 sizes for 2 devices of RPC servers" in too_few.stderr

@@ -123,26 +123,41 @@ def test_a_model_of_a_billion_weights_is_predicted_to_the_byte(largest_differenc
     assert largest_difference(checkpoint, real, "q4_k_m") == (0, set())
 
 
-def test_several_devices_take_what_was_predicted_or_one_buffer_of_activations_less(
-    kit_checkpoint, converted, probe, tmp_path
-):
-    """A simulated load forgets that the first norm of a device's layers was put there, so its activations are copied twice.
+def divided_settings(n_layer: int) -> list[MemorySettings]:
+    """Several devices, whole and all but the output; and one device with a block, a part of one or two on the CPU."""
+    found = [
+        MemorySettings(1024, layers, device="stand-in", n_devices=len(split), tensor_split=split)
+        for layers in (n_layer + 1, n_layer)
+        for split in ((1.0, 1.0), (1.0, float(n_layer)), (float(n_layer), 1.0), (1.0, 1.0, 1.0))
+    ]
+    patterns = (r"blk\.0\.", r"blk\.1\.", rf"blk\.{n_layer - 1}\.", r"blk\.0\.attn_", r"ffn_down", r"blk\.(0|1)\.ffn_")
+    found += [
+        MemorySettings(512, layers, device="stand-in", tensor_overrides=(TensorOverride(pattern),))
+        for layers in (n_layer + 1, n_layer)
+        for pattern in patterns
+    ]
+    both = (TensorOverride(r"blk\.1\."),)
+    return [
+        *found,
+        MemorySettings(1024, n_layer + 1, n_ubatch=128, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
+        MemorySettings(1024, n_layer + 1, n_parallel=2, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
+        MemorySettings(1024, n_layer + 1, device="stand-in", n_devices=2, tensor_overrides=both),
+    ]
 
-    `ggml_backend_sched_reserve_size` resets the scheduler, and with it what `llama_context::graph_get_cb` had decided;
-    `ggml_backend_sched_reserve`, which a load calls, does not. A copy is n_ubatch x n_embd floats, once for each of the
-    four batches that are under way at once.
-    """
-    planned = model_from_source(source_from_checkpoint(kit_checkpoint("phi3")), (PROFILE,)).make(PROFILE)
+
+@pytest.mark.parametrize(
+    "case", ["llama3", "phi3", "gemma3", "gpt2", "falcon", "mixtral", "qwen3_next", "exaone_moe", "jamba", "gemma4"]
+)
+def test_several_devices_and_overrides_take_what_was_predicted(case, kit_checkpoint, converted, probe, tmp_path):
+    planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), (PROFILE,)).make(PROFILE)
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
-    activations = 4 * 512 * planned.metadata["phi3.embedding_length"].value * 4
-    differences = set()
-    for split in ((1.0, 2.0), (2.0, 1.0), (1.0, 1.0, 1.0)):
-        settings = MemorySettings(512, 3, device="stand-in", n_devices=len(split), tensor_split=split)
-        predicted = list(by_buffer(probe.predict(skeleton.path, settings)).values())
-        taken = list(by_buffer(probe.measure(converted("phi3", PROFILE), settings)).values())
-        assert [each[:2] for each in predicted] == [each[:2] for each in taken]
-        differences |= {told[2] - real[2] for real, told in zip(taken, predicted, strict=True)}
-    assert differences == {0, activations}
+    every = divided_settings(planned.model_tensors.n_layer)
+    taken = probe.measure_each(converted(case, PROFILE), every)
+    differences = {
+        settings: difference(probe.predict(skeleton.path, settings), real)
+        for settings, real in zip(every, taken, strict=True)
+    }
+    assert {settings: found for settings, found in differences.items() if found} == {}
 
 
 def test_a_config_alone_predicts_what_the_checkpoint_does(kit_checkpoint, probe, tmp_path):

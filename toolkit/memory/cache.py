@@ -16,7 +16,7 @@ from toolkit.machine.gpus import gpu_names
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import Skeleton
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 class MemoryCache:

@@ -13,6 +13,7 @@ from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown,
 from toolkit.llama.native import llama_cpp
 from toolkit.llama.opening import check_opens
 from toolkit.llama.parameters import LOAD_INTO_BUFFERS, ModelParameters, context_parameters, load_model, refusal_of
+from toolkit.llama.simulated_load import divide_as_a_real_load
 from toolkit.memory.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class LoadedModel:
         Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice, and what
         `choose_devices` raises.
         """
+        if not how.allocate:
+            divide_as_a_real_load()
         self._path = path
         check_opens(path, settings)
         self._library = llama_cpp()
