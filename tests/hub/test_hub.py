@@ -378,6 +378,8 @@ def test_an_index_decides_alone_and_an_adapter_comes_whole():
     assert needed_files(listing).index == "model.safetensors.index.json"
     adapter = ["adapter_config.json", "adapter_model.safetensors", "README.md", "optimizer.bin"]
     assert needed_files(adapter).weights == ("adapter_config.json", "adapter_model.safetensors")
+    of_mlx = ["adapter_config.json", "0000100_adapters.safetensors", "adapters.safetensors"]
+    assert needed_files(of_mlx).weights == ("adapter_config.json", "adapters.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,23 @@ def test_shifted_norms_are_refused_and_taken_as_they_are_where_that_is_said(case
     assert converted(directory, norms="shifted") == expected
 
 
+def test_an_export_of_mlx_with_its_kernels_turned_over_becomes_the_file_of_the_original(tmp_path):
+    def exported(checkpoint):
+        shifted(checkpoint)
+        for name, (dtype, stored) in checkpoint.tensors.items():
+            if name.endswith("conv1d.weight"):
+                checkpoint.tensors[name] = (dtype, numpy.moveaxis(stored, 2, 1).copy())
+        checkpoint.save()
+        checkpoint.save = lambda: checkpoint.directory
+        write_safetensors(checkpoint.directory / "model.safetensors", checkpoint.tensors, {"format": "mlx"})
+
+    expected = converted(changed_case("qwen3_5", tmp_path / "plain", plain))
+    directory = changed_case("qwen3_5", tmp_path / "mlx", exported)
+    with pytest.raises(TensorError, match=SEEM):
+        source_from_checkpoint(directory)
+    assert converted(directory, norms="shifted") == expected
+
+
 def test_whoever_says_that_they_are_plain_gets_the_1_added(tmp_path):
     directory = changed_case("qwen3_5", tmp_path / "a", shifted)
     twice = changed_case("qwen3_5", tmp_path / "b", norms(lambda values: values + numpy.float32(2)))

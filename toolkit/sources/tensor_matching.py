@@ -8,7 +8,7 @@ from functools import cache, partial
 
 from toolkit.architectures.base import Architecture, Rules, TensorRule
 from toolkit.architectures.dimensions import dimension
-from toolkit.architectures.row_sources import moves_whole_rows
+from toolkit.architectures.row_sources import Reshaped, moves_whole_rows
 from toolkit.architectures.transforms import element_values, stacked
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.checkpoint.tensor import CheckpointTensor
@@ -134,13 +134,19 @@ def _tensor(instance: Instance, stored: Mapping[str, CheckpointTensor], config: 
     tensors = [stored[name] for name in instance.names]
     for tensor in tensors:
         _check_shape(rule, tensor, implied, config)
-    rows = _transformed(rule, [tensor.rows() for tensor in tensors], config)
+    rows = _transformed(rule, [_as_implied(tensor, implied) for tensor in tensors], config)
     packed = [tensor for tensor in tensors if isinstance(tensor, DequantizedTensor)]
     if len(packed) < len(tensors):
         return SourceTensor(instance.target, rows)
     share = math.prod(rows.shape) / sum(math.prod(tensor.shape) for tensor in packed)
     n_bytes = round(sum(tensor.n_bytes for tensor in packed) * share)
     return SourceTensor(instance.target, rows, n_bytes, cache(partial(_kept_blocks, rule, packed, config)))
+
+
+def _as_implied(tensor: CheckpointTensor, implied: tuple[int, ...]) -> RowSource:
+    """Return a tensor's rows in the shape that the config implies: an axis of length 1 moves no number wherever it stands."""
+    rows = tensor.rows()
+    return rows if tensor.shape == implied else Reshaped(rows, implied)
 
 
 def _transformed(rule: TensorRule, sources: Sequence[RowSource], config: ModelConfig) -> RowSource:
@@ -173,13 +179,18 @@ def refuse_empty(tensor: CheckpointTensor) -> None:
 
 def _check_shape(rule: TensorRule, tensor: CheckpointTensor, implied: tuple[int, ...], config: ModelConfig) -> None:
     refuse_empty(tensor)
-    if tensor.shape == implied:
+    if tensor.shape == implied or _but_for_ones(tensor.shape) == _but_for_ones(implied) != ():
         return
     axis = next((i for i, (a, b) in enumerate(zip(tensor.shape, implied, strict=False)) if a != b), 0)
     raise TensorError(
         f"{tensor.name} has shape {list(tensor.shape)}, but config.json implies {list(implied)} "
         f"({dimension(rule.shape[axis], config).key} = {implied[axis]})"
     )
+
+
+def _but_for_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the lengths of a kernel's axes but those of 1, which MLX puts last; nothing for other tensors than kernels."""
+    return tuple(length for length in shape if length != 1) if len(shape) == 3 else ()
 
 
 def why_dropped(architecture: Architecture, name: str) -> str | None:
