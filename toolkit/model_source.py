@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from toolkit.gguf.format import Metadata
 from toolkit.gguf.rows import RowSource
+from toolkit.machine.mapped_files import WatchedFile
 from toolkit.quant_profile import ModelTraits
 
 
@@ -61,6 +62,8 @@ class ModelSource:
     """tensors of the checkpoint, as it stores them; 0 where it is none"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """those that the file does not need: name -> why"""
+    files: tuple[WatchedFile, ...] = ()
+    """those that weights are read from, as they were when their headers were read"""
 
 
 def unquantized_profile(source: ModelSource) -> str:

@@ -373,3 +373,35 @@ def test_a_read_only_checkpoint_converts_and_stays_as_it_was(checkpoint, run_com
     directory.chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in directory.iterdir()} == before
+
+
+# Sources that change while they are read
+
+
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_source_that_is_cut_off_meanwhile_is_told_in_one_line(kept, large_checkpoint, folder, tmp_path):
+    checkpoint = shutil.copytree(large_checkpoint, tmp_path / "checkpoint")
+    process = start_and_wait_for_the_work_file(checkpoint, folder / "m.gguf")
+    (weights,) = checkpoint.glob("*.safetensors")
+    os.truncate(weights, int(kept * weights.stat().st_size))
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (2, "")
+    assert (
+        stderr
+        == f"error: {weights} was cut off while it was read; nothing made of it is kept: download or copy it again\n"
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_a_source_that_is_written_to_meanwhile_is_told_in_one_line(large_checkpoint, folder, tmp_path):
+    checkpoint = shutil.copytree(large_checkpoint, tmp_path / "checkpoint")
+    process = start_and_wait_for_the_work_file(checkpoint, folder / "m.gguf")
+    (weights,) = checkpoint.glob("*.safetensors")
+    with weights.open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(b"\7" * 8)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr.startswith(f"error: {weights} was modified while it was read")
+    assert stderr.count("\n") == 1
+    assert list(folder.iterdir()) == []

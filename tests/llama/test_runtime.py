@@ -1,8 +1,10 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 import pytest
+from demo_model import convert_demo
 from loopback_device import evaluate_on, loopback_device
 from tiny_model import TinyShape, vocabulary, write_tiny_model
 
@@ -189,3 +191,21 @@ def test_a_log_without_errors_gives_no_reason() -> None:
     ring = LogRing()
     ring.write(2, "all is well\n")
     assert ring.reason() == "llama.cpp gave no reason"
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 20])
+def test_a_file_that_is_cut_off_while_it_runs_is_an_error_and_no_signal(kept: int, tmp_path: Path) -> None:
+    path = convert_demo(tmp_path, "bf16")
+    with LlamaRuntime(path, RuntimeSettings(64, 64, 64, n_threads=2)) as runtime:
+        runtime.feed([5] * 20)
+        os.truncate(path, kept)
+        with pytest.raises(InputError, match=r"demo-bf16\.gguf was cut off while it was read"):
+            runtime.feed([5] * 20)
+
+
+def test_a_file_that_is_written_to_while_it_runs_is_an_error(tmp_path: Path) -> None:
+    path = convert_demo(tmp_path, "bf16")
+    with LlamaRuntime(path, RuntimeSettings(64, 64, 64, n_threads=2)) as runtime:
+        os.utime(path, ns=(0, 0))
+        with pytest.raises(InputError, match=r"demo-bf16\.gguf was modified while it was read"):
+            runtime.feed([5])

@@ -5,7 +5,6 @@ Format: 8 bytes little-endian header length, a JSON header {name: {dtype, shape,
 
 import json
 import math
-import mmap
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from toolkit.checkpoint.tensor import StoredTensor
 from toolkit.errors import CheckpointError
 from toolkit.gguf.rows import Bytes
 from toolkit.json_files import refuse_lfs_pointer
+from toolkit.machine.mapped_files import map_file
 
 ITEM_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -63,8 +63,7 @@ def _map(path: Path) -> Bytes:
     refuse_lfs_pointer(path)
     if path.stat().st_size < 8:
         raise CheckpointError(f"{path.name}: only {path.stat().st_size} bytes, too short for a safetensors header")
-    with path.open("rb") as file:
-        return numpy.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=numpy.uint8)
+    return numpy.frombuffer(map_file(path), dtype=numpy.uint8)
 
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:

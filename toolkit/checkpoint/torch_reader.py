@@ -4,7 +4,6 @@ The storages are memory-mapped. Tensors may share one, and be views of it with a
 """
 
 import math
-import mmap
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.ggml_types import F32, TensorType
 from toolkit.gguf.rows import Bytes, RowSource
 from toolkit.json_files import refuse_lfs_pointer
+from toolkit.machine.mapped_files import map_file
 
 LOCAL_HEADER_BYTES = 30
 _ZIP_FAULTS = (
@@ -62,7 +62,7 @@ class _Archive:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 raise CheckpointError(f"{path.name} is {_kind(path)}, which is not read; {_ADVICE}")
-            mapped = numpy.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=numpy.uint8)
+        mapped = numpy.frombuffer(map_file(path), dtype=numpy.uint8)
         try:
             with zipfile.ZipFile(path) as archive:
                 infos = archive.infolist()

@@ -149,6 +149,7 @@ def _run() -> int:
 def _code_of_the_command() -> int:
     try:
         code = cli(standalone_mode=False)
+        _check_what_was_read()
     except click.ClickException as error:
         show_usage_error(error)
         return error.exit_code
@@ -161,6 +162,13 @@ def _code_of_the_command() -> int:
     except OSError as error:
         return _failed(_what_the_system_said(error), EnvironmentFaultError.exit_code)
     return code if isinstance(code, int) else 0
+
+
+def _check_what_was_read() -> None:
+    """Raise InputError for a file that was cut off while it was read, if nobody has noticed."""
+    read = sys.modules.get("toolkit.machine.mapped_files")
+    if read is not None:
+        read.check_not_cut_off()
 
 
 def _interrupted(error: KeyboardInterrupt) -> int:

@@ -20,11 +20,13 @@ from toolkit.gguf.output_set import all_or_none
 from toolkit.gguf.rows import Bytes, row_count
 from toolkit.llama import quantizer
 from toolkit.machine.host import physical_cores
+from toolkit.machine.mapped_files import WatchedFile, check_unchanged, unchanged
 
 WEIGHTS_PER_BLOCK = 1 << 20
 """4 MiB as float32: large against the cost of a call, small against memory"""
 
 Progress = Callable[[int], None]
+Files = tuple[WatchedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,12 @@ def write_gguf(plan: ConversionPlan, output: Path, options: ConversionOptions | 
 
     Memory: a few blocks of WEIGHTS_PER_BLOCK float32 weights a thread, whatever the model.
 
-    Raises TensorError for weights that are not finite, InputError or OutputError if the output cannot be written.
+    Raises TensorError for weights that are not finite, InputError if a source changes meanwhile, InputError or OutputError if
+    the output cannot be written.
     """
     options = options or ConversionOptions()
     with whole_or_absent(output, plan.file_bytes, force=options.force) as work:
-        _write_parts([_Part(plan.tensors, plan.layout, work)], options)
+        _write_parts([_Part(plan.tensors, plan.layout, work)], plan.files, options)
         options.check(work.path, plan)
 
 
@@ -72,7 +75,7 @@ def write_shards(
     sizes = [(output, shard.layout.file_bytes) for output, shard in zip(outputs, shards, strict=True)]
     with all_or_none(sizes, force=options.force) as works:
         parts = [_Part(shard.tensors, shard.layout, work) for shard, work in zip(shards, works, strict=True)]
-        _write_parts(parts, options)
+        _write_parts(parts, plan.files, options)
         options.check(works[0].path, plan)
 
 
@@ -96,11 +99,12 @@ class _Part:
     work: WorkFile
 
 
-def _write_parts(parts: Sequence[_Part], options: ConversionOptions) -> None:
+def _write_parts(parts: Sequence[_Part], files: Files, options: ConversionOptions) -> None:
     tensors = [tensor for part in parts for tensor in part.tensors]
     quantizer.prepare({tensor.type for tensor in tensors})
     quantizer.speed_up(_to_quantize(tensors))
-    _write_tensors(parts, options)
+    _write_tensors(parts, files, options)
+    check_unchanged(files)
     for part in parts:
         part.work.write(0, part.layout.header)
 
@@ -114,7 +118,7 @@ def _to_quantize(tensors: Iterable[TensorPlan]) -> Counter[TensorType]:
     return counts
 
 
-def _write_tensors(parts: Sequence[_Part], options: ConversionOptions) -> None:
+def _write_tensors(parts: Sequence[_Part], files: Files, options: ConversionOptions) -> None:
     threads = options.threads or physical_cores()
     blocks = ((block, part.work) for part in parts for block in row_blocks(part.tensors, part.layout))
     with ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
@@ -122,7 +126,7 @@ def _write_tensors(parts: Sequence[_Part], options: ConversionOptions) -> None:
         try:
             while True:
                 running |= {
-                    pool.submit(_convert, block, work, options.allow_nan)
+                    pool.submit(_convert, block, work, files, options.allow_nan)
                     for block, work in islice(blocks, 2 * threads - len(running))
                 }
                 if not running:
@@ -134,9 +138,10 @@ def _write_tensors(parts: Sequence[_Part], options: ConversionOptions) -> None:
             raise
 
 
-def _convert(block: RowBlock, work: WorkFile, allow_nan: bool) -> int:
-    converted = converted_rows(block.plan, block.start, block.stop, allow_nan=allow_nan)
-    work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
+def _convert(block: RowBlock, work: WorkFile, files: Files, allow_nan: bool) -> int:
+    with unchanged(files):
+        converted = converted_rows(block.plan, block.start, block.stop, allow_nan=allow_nan)
+        work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
     return converted.nbytes
 
 

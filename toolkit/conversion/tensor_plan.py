@@ -15,6 +15,7 @@ from toolkit.gguf.format import MAX_INTEGER, Metadata, uint32
 from toolkit.gguf.ggml_types import F16, F32, FLOAT_TYPES, TensorType
 from toolkit.gguf.layout import Layout, bits_per_weight, lay_out
 from toolkit.gguf.rows import RowSource
+from toolkit.machine.mapped_files import WatchedFile
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOverride, assign_types
 
@@ -64,6 +65,8 @@ class ConversionPlan:
     layout: Layout
     remarks: tuple[str, ...] = ()
     """what whoever asked for this plan may not have meant"""
+    files: tuple[WatchedFile, ...] = ()
+    """those that rows are read from"""
 
     @property
     def file_bytes(self) -> int:
@@ -112,7 +115,7 @@ def plan_conversion(
     metadata = source.metadata | {"general.file_type": uint32(_file_type(source, profile, plans))}
     mixture = assign_types(profile, shapes, source.traits, imatrix is not None) if overrides else choices
     remarks = _changed_beside(plans, mixture, choices, overrides)
-    return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans), remarks)
+    return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans), remarks, source.files)
 
 
 def _changed_beside(

@@ -8,6 +8,7 @@ from toolkit.errors import InputError
 from toolkit.gguf.layout import Layout, lay_out
 from toolkit.gguf.output_file import whole_or_absent
 from toolkit.gguf.reader import GgufFile, read_gguf
+from toolkit.machine.mapped_files import as_mapped, unchanged
 
 STEP_BYTES = 1 << 24
 
@@ -41,13 +42,15 @@ def write_merged(
 ) -> None:
     """Write the joined file under `output`, whole or not at all; the parts stay.
 
-    Raises InputError or OutputError if the output cannot be written.
+    Raises InputError or OutputError if the output cannot be written, InputError if a part changes meanwhile.
     """
+    files = as_mapped(merge.source.paths)
     with whole_or_absent(output, merge.layout.file_bytes, force=force) as work:
         for rows, offset in zip(merge.source.tensors.values(), merge.layout.offsets, strict=True):
             for start in range(0, rows.data.nbytes, STEP_BYTES):
                 piece = rows.data[start : start + STEP_BYTES]
-                work.write(offset + start, piece.data)
+                with unchanged(files):
+                    work.write(offset + start, piece.data)
                 progress(piece.nbytes)
         work.write(0, merge.layout.header)
         check(work.path)

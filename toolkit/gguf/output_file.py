@@ -117,7 +117,8 @@ def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Itera
 @contextmanager
 def opened_work(path: Path, n_bytes: int) -> Iterator[WorkFile]:
     """Give a work file that is closed when the block ends."""
-    work = WorkFile(path, n_bytes)
+    with interrupts_told():
+        work = WorkFile(path, n_bytes)
     try:
         yield work
     finally:

@@ -18,6 +18,7 @@ from toolkit.gguf.header import TensorInfo, read_header
 from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.rows import StoredRows
 from toolkit.gguf.shard_names import shard_name, shard_path
+from toolkit.machine.mapped_files import map_file
 from toolkit.units import format_count, format_size
 
 _CONVERT = "give the checkpoint's directory to convert"
@@ -139,8 +140,7 @@ def _map(path: Path) -> mmap.mmap:
             raise GgufError(f"{path}: not a regular file; a GGUF file can only be read from disk")
         if path.stat().st_size == 0:
             raise GgufError(f"{path}: not a GGUF file but empty: the download or conversion did not finish")
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return map_file(path)
     except (OSError, ValueError) as error:
         raise GgufError(f"{path}: cannot be read: {error}") from error
 

@@ -13,7 +13,7 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import EnvironmentFaultError, InputError
-from toolkit.gguf.reader import file_to_load, read_gguf
+from toolkit.gguf.reader import file_to_load, files_to_load, read_gguf
 from toolkit.llama.batch import LlamaBatch, tokens_at_once
 from toolkit.llama.callbacks import Callback, native_code
 from toolkit.llama.evaluation import Logits
@@ -35,6 +35,7 @@ from toolkit.llama.positions import LEARNT_POSITIONS, learnt_positions
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.text import detokenize, piece, tokenize
 from toolkit.machine.host import physical_cores
+from toolkit.machine.mapped_files import WatchedFile, as_now, check_unchanged
 
 LAST = slice(-1, None)
 
@@ -56,6 +57,7 @@ class LlamaRuntime:
         self._memory: Any = None
         self._batch: LlamaBatch | None = None
         self._silent: str | None = None
+        self._files: tuple[WatchedFile, ...] = ()
         self._position = self._n_ctx = 0
         self._n_outputs = self.settings.n_outputs
         try:
@@ -67,6 +69,7 @@ class LlamaRuntime:
     def _open(self) -> None:
         library = self._library
         self._parameters = ModelParameters(self.settings, self.settings.devices)
+        self._files = as_now(files_to_load(self.path))
         opening = check_opens(self.path, self.settings)
         if self.settings.use_mmap:
             check_can_be_mapped(self.path, opening)
@@ -80,6 +83,7 @@ class LlamaRuntime:
             callback = library.ggml_backend_sched_eval_callback
             self._on_tensor = Callback(callback, self.settings.on_tensor, _ends_the_graph)
             parameters.cb_eval = self._on_tensor.pointer
+        check_unchanged(self._files)
         with native_code():
             self._context = library.llama_init_from_model(self._model, parameters)
         if not self._context:
@@ -269,6 +273,7 @@ class LlamaRuntime:
         """Compute a batch, which takes every sequence in it `n_tokens` further."""
         with native_code():
             code = self._library.llama_decode(self._context, batch)
+        check_unchanged(self._files)
         if code != 0:
             raise EnvironmentFaultError(
                 f"llama.cpp could not evaluate {batch.n_tokens} tokens at position {self._position} "

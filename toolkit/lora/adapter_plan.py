@@ -20,6 +20,7 @@ from toolkit.gguf.rows import RowSource
 from toolkit.json_files import read_json_object
 from toolkit.lora.adapter import Adapter, LoraPair
 from toolkit.lora.settings import MERGE, LoraSettings
+from toolkit.machine.mapped_files import as_mapped
 from toolkit.quant_profile import load_profile
 from toolkit.sources.model_card import General, ParameterCount, general_metadata
 from toolkit.sources.tensor_matching import Instance, instances
@@ -65,7 +66,10 @@ def plan_adapter(adapter: Adapter, base_config: Path, profile_name: str) -> tupl
     tensors = tuple(TensorPlan(name, rows.shape, type_, rows) for name, rows in matrices)
     general = general_metadata(adapter.directory.resolve(), base.architecture.name, _count(tensors))
     metadata = general.metadata | _adapter_metadata(adapter.settings)
-    return ConversionPlan(load_profile(profile_name), metadata, tensors, lay_out(metadata, tensors)), general
+    files = as_mapped(adapter.directory.iterdir())
+    return ConversionPlan(
+        load_profile(profile_name), metadata, tensors, lay_out(metadata, tensors), files=files
+    ), general
 
 
 @dataclass(frozen=True)

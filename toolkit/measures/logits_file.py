@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from toolkit.errors import InputError
 from toolkit.gguf.output_file import WorkFile, whole_or_absent
 from toolkit.llama.evaluation import Logits, Runtime
+from toolkit.machine.mapped_files import WatchedFile, as_mapped, check_unchanged, map_file
 from toolkit.measures.log_sum import log_sum
 from toolkit.measures.perplexity import Perplexity, Progress, Windows, measure_windows, row_spans
 
@@ -103,9 +104,11 @@ class LogitsFile:
     n_vocab: int
     data: Codes = field(repr=False)
     """uint16 [windows, scored rows, row_length]"""
+    files: tuple[WatchedFile, ...] = field(default=(), repr=False)
 
     def rows(self, window: int, first: int, count: int) -> StoredLogits:
         """Return `count` rows of a window from its row `first` on."""
+        check_unchanged(self.files)
         return StoredLogits(self.data[window, first : first + count], self.n_vocab)
 
     def check(self, n_vocab: int, n_ctx: int | None = None, tokens: Sequence[int] | None = None) -> None:
@@ -160,11 +163,11 @@ def read_logits(path: Path) -> LogitsFile:
 
 
 def _mapped(path: Path, n_ctx: int, n_vocab: int, n_chunks: int) -> LogitsFile:
-    data: NDArray[Any] = numpy.memmap(path, numpy.uint8, "r")
+    data: NDArray[Any] = numpy.frombuffer(map_file(path), numpy.uint8)
     start = _HEADER.size + 4 * n_ctx * n_chunks
     tokens = data[_HEADER.size : start].view("<i4")
     rows = data[start:].view("<u2").reshape(n_chunks, _scored(n_ctx), row_length(n_vocab))
-    return LogitsFile(path, Windows(tokens.tolist(), n_ctx, n_chunks), n_vocab, rows)
+    return LogitsFile(path, Windows(tokens.tolist(), n_ctx, n_chunks), n_vocab, rows, as_mapped([path]))
 
 
 def _scored(n_ctx: int) -> int:

@@ -8,6 +8,7 @@ from toolkit.gguf.format import QUANTIZATION_VERSION, Metadata, uint32
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.gguf.shard_names import stem
+from toolkit.machine.mapped_files import as_mapped
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import ModelTraits
 
@@ -36,6 +37,7 @@ def source_from_gguf(path: Path, *, allow_requantize: bool = False) -> ModelSour
         traits=traits_from_metadata(file.metadata),
         keeps_types=True,
         quantization=", ".join(few_bits) or None,
+        files=as_mapped(file.paths),
     )
 
 

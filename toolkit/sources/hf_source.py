@@ -21,6 +21,7 @@ from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.format import QUANTIZATION_VERSION, uint32
 from toolkit.gguf.rows import generated, row_count
+from toolkit.machine.mapped_files import as_mapped
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quantized_sources.opening import open_quantized
 from toolkit.sources.metadata_overrides import NO_OVERRIDES, MetadataOverrides
@@ -102,6 +103,7 @@ def source_from_checkpoint(
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
         n_stored=len(stored.tensors),
         left_out={**checkpoint.left_out, **found.left_out, **matching.left_out},
+        files=as_mapped(tensor.file for tensor in stored.tensors.values()),
     )
 
 

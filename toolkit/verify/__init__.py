@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.gguf.reader import GgufFile, read_gguf
+from toolkit.machine.mapped_files import as_mapped, unchanged
 from toolkit.model_source import ModelSource
 from toolkit.verify.architecture import check_architecture
 from toolkit.verify.chat import check_chat_templates
@@ -45,9 +46,11 @@ class VerifyOptions:
 def verify(path: Path, origin: Origin, options: VerifyOptions | None = None) -> Verification:
     """Return all checks of a GGUF file against its source.
 
-    Raises GgufError if the file cannot be read.
+    Raises GgufError if the file cannot be read, InputError if it or the source changes meanwhile.
     """
-    return Verification(tuple(_checks(read_gguf(path), origin, options or VerifyOptions())))
+    file = read_gguf(path)
+    with unchanged((*as_mapped(file.paths), *origin.model.files)):
+        return Verification(tuple(_checks(file, origin, options or VerifyOptions())))
 
 
 def _checks(file: GgufFile, origin: Origin, options: VerifyOptions) -> Iterator[Check]:

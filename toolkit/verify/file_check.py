@@ -14,6 +14,7 @@ from toolkit.errors import FidelityError, GgufError
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.gguf.rows import row_count
 from toolkit.llama.opening import check_opens
+from toolkit.machine.mapped_files import unchanged
 
 
 def check_finished(path: Path, plan: ConversionPlan, *, shards: Sequence[Shard] = (), allow_nan: bool = False) -> None:
@@ -37,8 +38,9 @@ def check_written(path: Path, plan: ConversionPlan, *, shards: Sequence[Shard] =
     headers = [shard.layout.header for shard in shards] or [plan.layout.header]
     for part, header in zip(file.paths, headers, strict=True):
         _check_header(part, header)
-    for tensor in plan.tensors:
-        _check_row(tensor, file, allow_nan)
+    with unchanged(plan.files):
+        for tensor in plan.tensors:
+            _check_row(tensor, file, allow_nan)
 
 
 def check_loads(path: Path) -> None:
@@ -74,7 +76,8 @@ def _check_header(path: Path, expected: bytes) -> None:
 def _check_row(tensor: TensorPlan, file: GgufFile, allow_nan: bool) -> None:
     row = zlib.crc32(tensor.name.encode()) % row_count(tensor.shape)
     found = file.tensors[tensor.name].read_rows(row, row + 1)
-    if not numpy.array_equal(found, converted_rows(tensor, row, row + 1, allow_nan=allow_nan)):
+    expected = converted_rows(tensor, row, row + 1, allow_nan=allow_nan)
+    if not numpy.array_equal(found, expected):
         raise FidelityError(
             f"row {row:,} of {tensor.name} in the finished file is not what the source gives: {_ADVICE}"
         )

@@ -1,0 +1,192 @@
+"""Files that are read through a memory map, by us or by native code, and what happens if they change meanwhile.
+
+What was cut off a mapped file cannot be read: the system sends SIGBUS, which ends the process without a word. On Linux a
+handler puts pages of zeros in the place of those that are missing, so that whoever reads goes on, and notes the file; the
+next check raises. Whatever is made of mapped files is checked before it is kept, so that no zero gets into an output.
+Elsewhere files are checked before they are read, which leaves a moment in which the process can be ended.
+
+Source: sigaction(2), and `struct sigaction` and `siginfo_t` of the C libraries of 64-bit Linux.
+"""
+
+import ctypes
+import mmap
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from toolkit.errors import InputError
+
+_SA_SIGINFO = 4
+_ADDRESS_AT = 16
+"""of the fault, in siginfo_t"""
+_FIXED = 0x10
+_PAGE = mmap.PAGESIZE
+_SHARED_AND_READ_ONLY = "r--s"
+
+
+@dataclass(frozen=True)
+class WatchedFile:
+    """A file, and what it was when it was opened."""
+
+    path: Path
+    state: os.stat_result
+
+    def check(self) -> None:
+        """Raise InputError if the file is no longer what was mapped; one that took its name is none of ours."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            return
+        if (now.st_dev, now.st_ino) != (self.state.st_dev, self.state.st_ino):
+            return
+        if now.st_size < self.state.st_size:
+            raise InputError(_cut_off(str(self.path)))
+        if (now.st_size, now.st_mtime_ns) != (self.state.st_size, self.state.st_mtime_ns):
+            raise InputError(
+                f"{self.path} was modified while it was read, so what was made of it is a mixture and is not kept; run it again once "
+                "nobody writes to it"
+            )
+
+
+class _Seen:
+    """What files were when they were mapped last, and those that were found cut off."""
+
+    states: ClassVar[dict[Path, os.stat_result]] = {}
+    cut_off: tuple[str, ...] = ()
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Return a read-only map of a file.
+
+    Raises OSError or ValueError as the system does, for an empty file too.
+    """
+    guard_mapped_reads()
+    with path.open("rb") as file:
+        _Seen.states[path] = os.fstat(file.fileno())
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def as_mapped(paths: Iterable[Path]) -> tuple[WatchedFile, ...]:
+    """Return files as they were when `map_file` mapped them; others are left out."""
+    return tuple(WatchedFile(path, _Seen.states[path]) for path in dict.fromkeys(paths) if path in _Seen.states)
+
+
+def as_now(paths: Iterable[Path]) -> tuple[WatchedFile, ...]:
+    """Return files that native code is going to map, as they are now.
+
+    Raises OSError as the system does.
+    """
+    guard_mapped_reads()
+    return tuple(WatchedFile(path, path.stat()) for path in paths)
+
+
+def check_unchanged(files: Iterable[WatchedFile]) -> None:
+    """Raise InputError if one of these files was modified since, or any file that is mapped was found cut off."""
+    check_not_cut_off()
+    for file in files:
+        file.check()
+
+
+@contextmanager
+def unchanged(files: Sequence[WatchedFile]) -> Iterator[None]:
+    """Raise InputError at the beginning or the end of what is done with files if they changed."""
+    check_unchanged(files)
+    try:
+        yield
+    except OSError:
+        # The system does not copy what is missing in a map: EFAULT.
+        check_unchanged(files)
+        raise
+    check_unchanged(files)
+
+
+def check_not_cut_off() -> None:
+    """Raise InputError, once, if a part of a mapped file was missing when it was read."""
+    missing, _Seen.cut_off = _Seen.cut_off, ()
+    if missing:
+        raise InputError(_cut_off(missing[0]))
+
+
+@cache
+def guard_mapped_reads() -> None:
+    """Handle SIGBUS from now on; on 64-bit Linux only."""
+    if sys.platform == "linux" and ctypes.sizeof(ctypes.c_void_p) == 8:
+        _Guard().install()
+
+
+def _cut_off(name: str) -> str:
+    return f"{name} was cut off while it was read; nothing made of it is kept: download or copy it again"
+
+
+class _SigAction(ctypes.Structure):
+    """`struct sigaction`, as the C library takes it."""
+
+    _fields_ = [
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_uint8 * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    ]
+
+
+class _Guard:
+    """The handler of SIGBUS. It is Python, which any thread may run: a fault within a read leaves nothing half done."""
+
+    def __init__(self) -> None:
+        self._library: Any = ctypes.CDLL(None, use_errno=True)
+        pointer, size, integer = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+        self._library.mmap.restype = pointer
+        self._library.mmap.argtypes = (pointer, size, integer, integer, integer, ctypes.c_int64)
+        self._library.sigaction.argtypes = (integer, pointer, pointer)
+        self._before = _SigAction()
+        # Kept for as long as the process lives, because the system has its address.
+        self._callback = ctypes.CFUNCTYPE(None, integer, pointer, pointer)(self._receive)
+        self._action = _SigAction(ctypes.cast(self._callback, pointer), flags=_SA_SIGINFO)
+
+    def install(self) -> None:
+        """Take the place of the handler that is there."""
+        self._library.sigaction(signal.SIGBUS, ctypes.byref(self._action), ctypes.byref(self._before))
+        _GUARDS.append(self)
+
+    def _receive(self, _number: int, information: int, _context: int) -> None:
+        try:
+            address = ctypes.c_uint64.from_address(information + _ADDRESS_AT).value
+            found = _mapping_at(address)
+            if found is not None:
+                end, name = found
+                self._fill(address // _PAGE * _PAGE, end)
+                _Seen.cut_off += (name,)
+                return
+        except BaseException:
+            pass
+        # No file of ours, or no way to help: the instruction is run again, and ends the process as it did before.
+        self._library.sigaction(signal.SIGBUS, ctypes.byref(self._before), None)
+
+    def _fill(self, start: int, end: int) -> None:
+        """Put zeros in the place of a range of pages.
+
+        Raises OSError if the system does not.
+        """
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _FIXED
+        if self._library.mmap(start, end - start, mmap.PROT_READ, flags, -1, 0) != start:
+            raise OSError(ctypes.get_errno(), "no pages")
+
+
+_GUARDS: list[_Guard] = []
+
+
+def _mapping_at(address: int) -> tuple[int, str] | None:
+    """Return where the mapping of a file ends that holds an address, and the file's name; None for any other address."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123
+        for line in maps:
+            place, rights, _, _, _, *name = line.rstrip("\n").split(maxsplit=5)
+            start, _, end = place.partition("-")
+            if int(start, 16) <= address < int(end, 16):
+                return (int(end, 16), name[0]) if name and rights == _SHARED_AND_READ_ONLY else None
+    return None
