@@ -8,6 +8,7 @@ from toolkit.errors import MetadataError, TensorError
 from toolkit.gguf.format import MetadataValue, ValueType, array, boolean, float32, int32, string, uint32
 from toolkit.gguf.ggml_types import F32, TYPES, TensorType
 from toolkit.gguf.layout import lay_out
+from toolkit.gguf.reader import read_gguf
 
 METADATA = {
     "general.architecture": string("llama"),
@@ -127,3 +128,22 @@ def test_a_value_that_its_type_cannot_hold_is_refused_by_its_key(value, type_):
 def test_a_number_of_another_kind_or_range_never_becomes_metadata(make, value):
     with pytest.raises(MetadataError, match=r"is no (whole number from|finite 32-bit)"):
         make(value)
+
+
+def test_bytes_that_are_not_utf_8_are_the_same_after_reading_and_writing(tmp_path):
+    odd = b"\xff\xfe half a character: \xe2\x96"
+    plain = lay_out({"general.architecture": string("llama"), "a.text": string("?" * len(odd))}, [Tensor("t", (32,))])
+    first, again = tmp_path / "first.gguf", tmp_path / "again.gguf"
+    first.write_bytes(plain.header.replace(b"?" * len(odd), odd).ljust(plain.file_bytes, b"\0"))
+    file = read_gguf(first)
+    layout = lay_out(file.metadata, file.shaped_tensors)
+    again.write_bytes(layout.header.ljust(layout.file_bytes, b"\0"))
+    assert again.read_bytes() == first.read_bytes()
+    assert odd in again.read_bytes()
+
+
+def test_a_name_may_have_as_many_bytes_as_llama_cpp_has_room_for():
+    assert lay_out({}, [Tensor("n" * 63, (32,))]).offsets
+    for name in ("n" * 64, "ä" * 32):
+        with pytest.raises(TensorError, match="63 bytes"):
+            lay_out({}, [Tensor(name, (32,))])

@@ -68,3 +68,24 @@ def test_what_cannot_be_ranked_and_what_failed_is_said_below() -> None:
     text = markdown_text(comparison([*ladder(), strange, failed]))
     assert "other is not ranked: it has another vocabulary" in text
     assert "bad failed: logits are not finite" in text
+
+
+def test_every_value_stands_below_its_title() -> None:
+    one = row("Q4_K_M", 4, 4.9, 0.03, same_top=0.93)
+    head, _, line = [
+        line.strip("| ").split(" | ") for line in markdown_text(comparison([one])).splitlines() if line.startswith("|")
+    ]
+    cells = dict(zip(head, line, strict=True))
+    assert cells == {
+        "File": "**Q4\\_K\\_M** \\*",
+        "Size": "4.00 GiB",
+        "Bits": "4.90",
+        "VRAM at 4k": "4.75 GiB",
+        "PPL": "6.323 ± 0.040",
+        "Mean KLD": "0.03000 ± 0.00030",
+        "99.9 % KLD": "0.45",
+        "Same top": "93.0 %",
+        "pp512": "500",
+        "tg128": "50.0",
+        "For general text": "good",
+    }

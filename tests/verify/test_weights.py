@@ -1,15 +1,20 @@
 """What the types allow: every type passes on what it was made of, and nothing that is unrelated does."""
 
+from dataclasses import replace
+
 import numpy
 import pytest
 
 from toolkit.gguf.ggml_types import F16, F32, TYPES
+from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.row_sample import all_runs, sampled_runs
-from toolkit.gguf.rows import StoredRows, generated
+from toolkit.gguf.rows import StoredRows, generated, row_count
 from toolkit.llama import quantizer
 from toolkit.model_source import SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
-from toolkit.verify.weights import BLOCK_ROUNDING, deviation
+from toolkit.sources.gguf_source import source_from_gguf
+from toolkit.verify.check import Outcome
+from toolkit.verify.weights import BLOCK_ROUNDING, check_weights, deviation
 
 ROWS, COLUMNS = 24, 512
 TERNARY = ("TQ1_0", "TQ2_0")
@@ -96,3 +101,38 @@ def test_all_rows_are_covered_once():
     runs = list(all_runs((3, 700, 4096)))
     assert [start for start, _ in runs[1:]] == [stop for _, stop in runs[:-1]]
     assert (runs[0][0], runs[-1][1]) == (0, 2100)
+
+
+@pytest.mark.parametrize("name", ["Q2_K", "IQ2_XXS"])
+def test_rows_of_zeros_pass_in_no_type(name):
+    # Two bits err by so much that twice as far would reach to nothing at all.
+    values = weights(8)
+    assert found(values, stored(numpy.zeros_like(values), TYPES[name])).excess > 1
+
+
+def test_the_last_tensor_is_compared_like_the_others(converted):
+    path = converted("llama3", "q8_0")
+    source, file = source_from_gguf(path, allow_requantize=True), read_gguf(path)
+    last, rows = source.tensors[-1].name, file.tensors[source.tensors[-1].name]
+    values = quantizer.to_float32(rows.read_rows(0, row_count(rows.shape)), rows.type)
+    other = generated(values.reshape(rows.shape) + 1)
+    check = next(iter(check_weights(source, replace(file, tensors=file.tensors | {last: other}))))
+    assert check.outcome is Outcome.FAIL
+    assert check.evidence.startswith(f"{last} (row ")
+
+
+def test_not_a_number_is_too_far_from_every_number():
+    values = weights(9)
+    broken = values.copy()
+    broken[5, 7] = numpy.nan
+    result = found(values, generated(broken))
+    assert (result.excess, result.finite) == (numpy.inf, False)
+    assert found(broken, generated(broken)).excess == 0
+
+
+def test_the_row_that_is_told_is_the_worst():
+    values = weights(10)
+    moved = values.copy()
+    moved[3] += 5
+    moved[20] += 1
+    assert found(values, generated(moved)).worst_row == 3
