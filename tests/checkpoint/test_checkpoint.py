@@ -229,3 +229,21 @@ def test_a_tensor_beyond_4_gib_converts_to_the_same_file(tmp_path):
     spread(directory / "model.safetensors")
     assert (directory / "model.safetensors").stat().st_size > 5 << 30
     assert convert_edited(directory).read_bytes() == file_of("llama2", tmp_path / "b")
+
+
+def test_the_last_shard_is_missed_like_the_others(directory):
+    for number in (1, 2):
+        write_safetensors(directory / f"model-0000{number}-of-00003.safetensors", tensors(f"t{number}"))
+    refused(directory, "shard 3 of 3 is missing beside model-00001-of-00003")
+
+
+def test_tensors_that_the_index_places_where_they_are_not_are_known(directory):
+    write_safetensors(directory / "model-00001-of-00001.safetensors", tensors("t1"))
+    write_index(directory, dict.fromkeys(("t1", "t2"), "model-00001-of-00001.safetensors"))
+    assert open_checkpoint(directory).lost == {"t2": "model-00001-of-00001.safetensors"}
+
+
+def test_safetensors_are_read_where_pytorch_weights_lie_beside_them(directory):
+    write_safetensors(directory / "model.safetensors", tensors("t1"))
+    (directory / "pytorch_model.bin").write_bytes(b"not read")
+    assert set(open_checkpoint(directory).tensors) == {"t1"}

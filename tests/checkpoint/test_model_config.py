@@ -90,3 +90,8 @@ def test_a_config_that_is_nested_deeper_than_any_setting_is_no_error():
     for _ in range(900):
         nested = [nested]
     assert normalise({"a": nested, "hidden_size": 64.0}).integer("hidden_size") == 64
+
+
+def test_what_the_text_part_says_wins_over_the_whole():
+    config = normalise({"hidden_size": 1024, "vocab_size": 9, "text_config": {"hidden_size": 64, "vocab_size": None}})
+    assert (config["hidden_size"], config["vocab_size"]) == (64, 9)

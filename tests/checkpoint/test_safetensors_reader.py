@@ -98,3 +98,16 @@ def test_a_damaged_file_is_read_or_refused_but_never_anything_else(tmp_path, dat
     except CheckpointError:
         return
     assert all(tensor.data.nbytes <= len(content) for tensor in tensors.values())
+
+
+def test_four_bit_numbers_take_whole_bytes(tmp_path):
+    path = with_header(tmp_path / "m.safetensors", {"a": entry("F4", (3,), (0, 2))}, bytes(2))
+    assert read_safetensors(path)["a"].data.nbytes == 2
+    with pytest.raises(CheckpointError, match="a takes 2 bytes as F4"):
+        read_safetensors(with_header(tmp_path / "n.safetensors", {"a": entry("F4", (3,), (0, 1))}, bytes(2)))
+
+
+def test_a_single_byte_that_is_missing_is_told(tmp_path):
+    path = with_header(tmp_path / "m.safetensors", {"a": entry()}, bytes(7))
+    with pytest.raises(CheckpointError, match="truncated, a ends 1 bytes beyond the file"):
+        read_safetensors(path)

@@ -42,3 +42,13 @@ def test_an_unknown_type_is_refused_with_the_known_ones():
     assert tensor_type("q6_k") is TYPES["Q6_K"]
     with pytest.raises(ProfileError, match="'Q7_K' is not a tensor type; known: F32, F16"):
         tensor_type("Q7_K")
+
+
+def test_bits_of_a_weight_are_those_of_its_block():
+    assert [TYPES[name].bits_per_weight for name in ("F32", "BF16", "Q8_0", "Q4_K", "MXFP4")] == [
+        32,
+        16,
+        8.5,
+        4.5,
+        4.25,
+    ]

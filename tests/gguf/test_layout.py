@@ -7,7 +7,7 @@ import pytest
 from toolkit.errors import MetadataError, TensorError
 from toolkit.gguf.format import MetadataValue, ValueType, array, boolean, float32, int32, string, uint32
 from toolkit.gguf.ggml_types import F32, TYPES, TensorType
-from toolkit.gguf.layout import lay_out
+from toolkit.gguf.layout import bits_per_weight, lay_out
 from toolkit.gguf.reader import read_gguf
 
 METADATA = {
@@ -147,3 +147,9 @@ def test_a_name_may_have_as_many_bytes_as_llama_cpp_has_room_for():
     for name in ("n" * 64, "ä" * 32):
         with pytest.raises(TensorError, match="63 bytes"):
             lay_out({}, [Tensor(name, (32,))])
+
+
+def test_bits_are_those_of_all_weights_together():
+    tensors = [Tensor("a", (4, 256), TYPES["Q4_K"]), Tensor("b", (12, 256), TYPES["F16"])]
+    assert bits_per_weight(tensors) == (4.5 + 3 * 16) / 4
+    assert bits_per_weight([]) == 0

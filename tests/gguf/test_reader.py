@@ -254,6 +254,10 @@ DAMAGED = {
         with_pairs(pair("k", ARRAY, struct.pack("<IQ", 10, 2**61))),
         f"at most {MAX_ARRAY_ITEMS:,} are read",
     ),
+    "an array of one item too many": (
+        with_pairs(pair("k", ARRAY, struct.pack("<IQ", 7, MAX_ARRAY_ITEMS + 1))),
+        f"claims {MAX_ARRAY_ITEMS + 1:,} items, at most 4,194,304 are read",
+    ),
     "a long array": (with_pairs(pair("k", ARRAY, struct.pack("<IQ", 10, 999))), "the value of 'k' at byte"),
     "many strings": (with_pairs(pair("k", ARRAY, struct.pack("<IQ", STRING, 99))), "claims 99 strings in 'k'"),
     "an array of arrays": (with_pairs(pair("k", ARRAY, struct.pack("<IQIQ", ARRAY, 1, 4, 0))), "an array of arrays"),

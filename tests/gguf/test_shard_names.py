@@ -38,3 +38,14 @@ def test_the_files_of_a_source_are_those_that_its_name_says(tmp_path):
     assert parts_beside(tmp_path / "m.gguf") == (tmp_path / "m.gguf",)
     assert {path.name for path in parts_beside(tmp_path / names[1])} == set(names[1:3])
     assert {path.name for path in parts_beside(tmp_path)} == set(names)
+
+
+def test_parts_of_another_count_are_another_set(tmp_path):
+    names = [f"m-0000{number}-of-0000{count}.gguf" for count in (2, 3) for number in range(1, count + 1)]
+    for name in names:
+        (tmp_path / name).touch()
+    assert {path.name for path in parts_beside(tmp_path / "m-00001-of-00002.gguf")} == set(names[:2])
+
+
+def test_a_name_may_hold_a_newline():
+    assert shard_name(Path("a\nb-00001-of-00002.gguf")) == ShardName("a\nb", 1, 2)

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
@@ -209,3 +209,15 @@ def test_a_file_that_is_written_to_while_it_runs_is_an_error(tmp_path: Path) -> 
         os.utime(path, ns=(0, 0))
         with pytest.raises(InputError, match=r"demo-bf16\.gguf was modified while it was read"):
             runtime.feed([5])
+
+
+def test_what_a_template_wrote_begins_with_one_beginning(runtime: LlamaRuntime) -> None:
+    plain = runtime.tokenize_rendered("the sea")
+    assert plain == runtime.tokenize("the sea", parse_special=True)
+    assert runtime.tokenize_rendered("<s>the sea").count(1) == plain.count(1) == 1
+
+
+def test_a_recurrent_state_does_not_go_back(converted: Callable[[str, str], Path]) -> None:
+    with LlamaRuntime(converted("mamba2", "bf16"), RuntimeSettings(n_ctx=32, n_threads=1)) as loaded:
+        loaded.feed([1, 2, 3, 4])
+        assert not loaded.rewind(2)

@@ -100,3 +100,5 @@ def test_a_machine_without_cgroups_has_its_hosts_memory(tmp_path: Path) -> None:
 def test_a_cpu_quota_limits_the_cores(machine: Callable[..., Path]) -> None:
     assert physical_cores(machine("0::/job", {"job/cpu.max": "100000 100000"})) == 1
     assert physical_cores(machine("0::/job", {"job/cpu.max": "max 100000"})) >= 1
+    # Half a core more is worth a thread.
+    assert physical_cores(machine("0::/job", {"job/cpu.max": "150000 100000"})) == min(2, physical_cores())

@@ -9,6 +9,8 @@ from tokenizer.vocabulary_file import loaded_vocabulary, write_vocabulary
 from toolkit.llama import native
 from toolkit.tokenizer import LLAMA_STYLES, Tokenizer, TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.end_of_generation import END_TEXTS
+from toolkit.tokenizer.post_processor import Roles, apply_post_processor
+from toolkit.tokenizer.special_tokens import listed_ids
 
 
 def read(case: str, directory: Path, **config: Any) -> Tokenizer:
@@ -283,3 +285,26 @@ def test_code_llamas_tokens_for_infilling_are_found(tmp_path: Path) -> None:
     with loaded_vocabulary(write_vocabulary(tmp_path / "v.gguf", tokenizer.metadata)) as vocabulary:
         found = [llama.llama_vocab_fim_pre, llama.llama_vocab_fim_suf, llama.llama_vocab_fim_mid]
         assert [find(vocabulary) for find in found] == [395, 396, 397]
+
+
+def template(*parts: str) -> dict[str, Any]:
+    single = [{"Sequence": {"id": part}} if part in "AB" else {"SpecialToken": {"id": part}} for part in parts]
+    return {"type": "TemplateProcessing", "single": single, "pair": []}
+
+
+def test_the_class_token_begins_a_text_where_nothing_else_is_named() -> None:
+    roles = Roles({"cls": "[CLS]", "sep": "[SEP]"}, declared=True)
+    apply_post_processor(roles, template("[CLS]", "A", "[SEP]"))
+    assert (roles.texts["bos"], roles.texts["eos"]) == ("[CLS]", "[SEP]")
+    assert roles.adds == {"bos": True, "eos": True}
+
+
+def test_a_byte_level_step_after_a_template_does_not_undo_it() -> None:
+    roles = Roles({"bos": "<s>"}, declared=True)
+    apply_post_processor(roles, {"type": "Sequence", "processors": [template("<s>", "A"), {"type": "ByteLevel"}]})
+    assert roles.adds == {"bos": True, "eos": False}
+
+
+def test_an_id_is_a_number_and_no_flag() -> None:
+    assert listed_ids([True, 3, "4", 5]) == [3, 5]
+    assert listed_ids(False) == []

@@ -177,3 +177,34 @@ def test_a_table_that_is_no_base64_is_refused(tmp_path: Path) -> None:
 def test_bytes_that_are_no_protocol_buffer_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="at byte"):
         read_settings(data)
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "prefixed"),
+    [
+        ({"type": "Metaspace", "prepend_scheme": "always"}, True),
+        ({"type": "Metaspace", "prepend_scheme": "never"}, False),
+        ({"type": "Metaspace", "add_prefix_space": False}, False),
+        ({"type": "Metaspace"}, True),
+        ({"type": "WhitespaceSplit"}, False),
+    ],
+)
+def test_the_pre_tokenizer_says_whether_a_space_comes_first(pre_tokenizer: Any, prefixed: bool, tmp_path: Path) -> None:
+    json_only(tmp_path)
+    edit(tmp_path / "tokenizer.json", lambda content: content.update(pre_tokenizer=pre_tokenizer))
+    assert read(tmp_path, "xlm_roberta").metadata[SPACE_PREFIX].value is prefixed
+
+
+def test_pieces_for_bytes_and_the_unknown_piece_have_types_of_their_own(tmp_path: Path) -> None:
+    json_only(tmp_path)
+
+    def with_byte(content: dict[str, Any]) -> None:
+        content["model"]["vocab"][10][0] = "<0x41>"
+        content["model"]["byte_fallback"] = True
+        content["model"]["unk_id"] = 4
+
+    edit(tmp_path / "tokenizer.json", with_byte)
+    types = read(tmp_path, "xlm_roberta").metadata[TYPES].value
+    assert (types[4], types[10], types[11]) == (2, 6, 1)
+    edit(tmp_path / "tokenizer.json", lambda content: content["model"].update(byte_fallback=False))
+    assert read(tmp_path, "xlm_roberta").metadata[TYPES].value[10] == 1

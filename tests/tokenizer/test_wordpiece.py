@@ -67,3 +67,9 @@ def test_another_mark_of_continuations_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TokenizerError, match=r"continuing_subword_prefix is '@@'; llama\.cpp knows '##' only"):
         read_tokenizer(kit_request("bert", directory))
+
+
+def test_words_are_marked_at_their_beginning_and_control_tokens_nowhere() -> None:
+    tokens = read_tokenizer(kit_request("bert")).metadata[TOKENS].value
+    assert {"[CLS]", "[SEP]", "[MASK]"} <= set(tokens)
+    assert not any(token.startswith("##") for token in tokens)
