@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy
 import pytest
-from compare import TYPES, differences
+from compare import TYPES, differences, read_reference
 from kit_cases import CASES
+from last_places import equal_but_for_the_last_place, excused
 from logits import compare_logits, llama_logits, token_ids
 
 KIT = Path(__file__).parents[1] / "kit"
@@ -19,9 +20,6 @@ DELIBERATE = {
     "mpt": r"metadata general\.file_type: extra, .*",
     # the reference looks for it outside text_config, finds none, and llama.cpp would end texts at another token
     "gemma3_multimodal": r"metadata tokenizer\.ggml\.eos_token_id: extra, .*",
-    # the reference's exponential is off by one unit in the last place in one of a hundred values
-    "mamba": r"tensor blk\.\d+\.ssm_a: .*",
-    "jamba": r"tensor blk\.\d+\.ssm_a: .*",
 }
 """What differs from the reference because ours is right."""
 
@@ -40,7 +38,19 @@ recorded, with a file equal to the reference's byte for byte."""
 @pytest.mark.parametrize("case", CASES)
 def test_every_key_and_tensor_equals_the_reference(case, type_, converted):
     found = differences(case, converted(case, type_), type_)
-    assert [line for line in found if not re.fullmatch(DELIBERATE.get(case, "(?!)"), line)] == []
+    exact = equal_but_for_the_last_place(converted(case, type_), read_reference(case, type_)["tensors"])
+    wrong = [line for line in found if not excused(line, exact)]
+    assert [line for line in wrong if not re.fullmatch(DELIBERATE.get(case, "(?!)"), line)] == []
+
+
+def test_a_missing_or_another_exponential_is_not_excused(converted):
+    reference = read_reference("mamba", "f32")["tensors"]
+    assert equal_but_for_the_last_place(converted("mamba", "f32"), reference) == {"blk.0.ssm_a", "blk.1.ssm_a"}
+    assert equal_but_for_the_last_place(converted("jamba", "f32"), reference) == set()
+    names = {"blk.0.ssm_a"}
+    assert excused("tensor blk.0.ssm_a: {'shape': [16, 512]}, expected {}", names)
+    assert not excused("tensor blk.0.ssm_a: missing, expected {}", names)
+    assert not excused("tensor blk.1.ssm_a: {'shape': [16, 512]}, expected {}", names)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "max_abs" in RECORDED.get(case, {})])
