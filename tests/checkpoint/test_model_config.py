@@ -78,7 +78,9 @@ def test_whole_floats_are_integers_wherever_they_stand():
     assert repr(config["odd"]) == "[nan, inf]"
 
 
-@pytest.mark.parametrize(("key", "most"), [("num_hidden_layers", 512), ("num_local_experts", 65536)])
+@pytest.mark.parametrize(
+    ("key", "most"), [("num_hidden_layers", 512), ("num_local_experts", 1024), ("num_decoder_layers", 512)]
+)
 def test_a_count_that_no_model_has_is_refused_before_anything_is_as_long_as_that(key, most):
     assert normalise({key: most}).integer(key) == most
     with pytest.raises(ConfigError, match=f"{key} is {most + 1}, but no model has more than {most}"):

@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import numpy
 import pytest
+from made_up_comparison import loss, quality
 
-from toolkit.comparison.losses import loss_of, measurements_of, percentile_interval
+from toolkit.comparison.losses import loss_of, measurement_of, measurements_of, percentile_interval
 from toolkit.comparison.rows import Quality, Row, TextKey
 from toolkit.measures.divergence_statistics import Estimate, TokenScores, summarize
 
@@ -63,3 +65,8 @@ def test_a_row_gives_evidence_with_bounds_to_verdicts() -> None:
         Row("x", "f16", False, 1, 4.9, qualities=(Quality("code", "t", key, 1, Estimate(6, 1)),))
     )
     assert without.values == {}
+
+
+def test_a_ratio_beyond_what_a_float_holds_is_infinite():
+    found = quality(replace(loss(0.01), log_ratio=Estimate(1e300, 0.0)))
+    assert measurement_of(found).values["perplexity_ratio"].high == math.inf

@@ -89,7 +89,7 @@ def _other_metadata(metadata: dict[str, MetadataValue], random: Random) -> None:
         metadata[random.choice((f"{key}.x", "a", key.upper()))] = metadata.pop(key)
     else:
         old = metadata[key]
-        same = old.item_type or old.type
+        same = old.type if old.item_type is None else old.item_type
         type_ = (
             same
             if random.random() < 0.6

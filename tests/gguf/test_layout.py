@@ -153,3 +153,8 @@ def test_bits_are_those_of_all_weights_together():
     tensors = [Tensor("a", (4, 256), TYPES["Q4_K"]), Tensor("b", (12, 256), TYPES["F16"])]
     assert bits_per_weight(tensors) == (4.5 + 3 * 16) / 4
     assert bits_per_weight([]) == 0
+
+
+def test_a_tensor_that_no_offset_reaches_past_is_refused():
+    with pytest.raises(TensorError, match=r"^a would have the shape \[.*\], more weights than fit any disk"):
+        lay_out({}, [Tensor("a", (1 << 31, 1 << 31)), Tensor("b", (1, 1))])

@@ -9,7 +9,7 @@ from odd_values import places, with_value
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
-from toolkit.errors import CheckpointError, ConfigError, ToolkitError
+from toolkit.errors import CheckpointError, ConfigError, InputError, ToolkitError
 from toolkit.quant_profile import load_profile
 from toolkit.sources.config_source import source_from_config
 from toolkit.sources.hf_source import source_from_checkpoint
@@ -83,4 +83,21 @@ def test_the_key_of_a_value_of_another_kind_is_named(case, changes, message, tmp
     content = json.loads((KIT / "sources" / case / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps(content | changes), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
+        source_from_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "message"),
+    [
+        ("t5", {"num_decoder_layers": 2**31 - 1}, "num_decoder_layers is 2147483647, but no model has more than 512"),
+        ("llama3", {"hidden_size": 2**31 - 1}, "hidden_size is 2147483647, but no model has more than"),
+        ("llama3", {"head_dim": 2**31 - 1}, "head_dim is 2147483647, but no model has more than"),
+        ("mixtral", {"num_local_experts": 65535}, "num_local_experts is 65535, but no model has more than 1024"),
+        ("mixtral", {"num_local_experts": 1024, "num_hidden_layers": 512}, "describes more than 524,288 tensors"),
+    ],
+)
+def test_a_count_that_would_take_ages_is_refused_by_its_key(case, changes, message, tmp_path):
+    content = json.loads((KIT / "sources" / case / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(content | changes), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
         source_from_config(tmp_path)

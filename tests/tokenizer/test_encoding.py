@@ -67,3 +67,11 @@ def test_a_damaged_file_is_refused(case, model, name, tmp_path):
     (directory / name).write_text(json.dumps({"model": {"type": "none"}}), encoding="utf-8")
     with pytest.raises(TokenizerError, match=rf"{name} is refused by"):
         source_encoder(directory, model)
+
+
+def test_what_the_library_panics_over_is_refused(tmp_path):
+    content = json.loads((SOURCES / "llama3" / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["continuing_subword_prefix"] = "####"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is more than the tokenizers library can work with"):
+        source_encoder(tmp_path, "gpt2")

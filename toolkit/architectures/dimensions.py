@@ -17,9 +17,8 @@ class Dimension:
 
 def head_dim(config: ModelConfig) -> int:
     """Return the length of an attention head: the config's own, or hidden size / heads."""
-    explicit = config.get("head_dim")
-    if isinstance(explicit, int):
-        return explicit
+    if isinstance(config.get("head_dim"), int):
+        return config.integer("head_dim")
     return config.integer("hidden_size") // config.integer("num_attention_heads")
 
 

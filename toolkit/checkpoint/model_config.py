@@ -50,8 +50,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """The spelling used here, and the others that mean the same."""
 
-_MOST = {"num_hidden_layers": 512, "num_local_experts": 1 << 16, "head_dim": 1 << 16, "num_labels": 1 << 20}
-"""What lists and loops are as long as. llama.cpp has room for 512 blocks (LLAMA_MAX_LAYERS in src/llama-hparams.h)."""
+_MOST = {
+    "num_hidden_layers": 512, "num_decoder_layers": 512, "num_local_experts": 1024, "num_labels": 1 << 20,
+    "head_dim": 1 << 16, "hidden_size": 1 << 20,
+}  # fmt: skip
+"""What lists and loops are as long as. llama.cpp has room for 512 blocks and 1,024 experts (src/llama-hparams.h)."""
 _EXACT = 1 << 53
 """up to here a float is the whole number that it looks like"""
 _DEPTH = 8

@@ -1,6 +1,7 @@
 """From a measured divergence to what a comparison keeps of it: figures with bounds, and the evidence of a verdict."""
 
 import math
+import sys
 from collections.abc import Sequence
 
 import numpy
@@ -13,6 +14,7 @@ from toolkit.measures.verdict import Measured, Measurement
 DEVIATIONS = 1.96
 """Standard errors to each side of an interval that holds the true value in 95 % of the cases."""
 TAIL = 0.999
+_MAX_LOG = math.log(sys.float_info.max)
 
 
 def loss_of(divergence: Divergence, values: Sequence[Doubles]) -> Loss:
@@ -58,9 +60,13 @@ def measurement_of(quality: Quality) -> Measurement:
             "mean_kld": _bounds(loss.mean),
             "p999_kld": Measured(loss.p999.mean, loss.p999.low, loss.p999.high),
             "same_top": _bounds(loss.same_top),
-            "perplexity_ratio": Measured(loss.perplexity_ratio, math.exp(ratio.low), math.exp(ratio.high)),
+            "perplexity_ratio": Measured(loss.perplexity_ratio, _exp(ratio.low), _exp(ratio.high)),
         }
     return Measurement(quality.kind, quality.text, key.text_sha256, key.n_ctx, key.windows, values)
+
+
+def _exp(logarithm: float) -> float:
+    return math.exp(logarithm) if logarithm < _MAX_LOG else math.inf
 
 
 def _bounds(estimate: Estimate) -> Measured:

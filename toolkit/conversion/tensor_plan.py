@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.errors import ImatrixError, MetadataError
+from toolkit.errors import GgufError, ImatrixError, MetadataError
 from toolkit.gguf.format import MAX_INTEGER, Metadata, uint32
 from toolkit.gguf.ggml_types import F16, F32, FLOAT_TYPES, TensorType
 from toolkit.gguf.layout import Layout, bits_per_weight, lay_out
@@ -204,6 +204,8 @@ def _kept_file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[
     weights: Counter[str] = Counter()
     for plan in plans:
         weights[plan.type.name] += plan.n_weights
+    if not weights:
+        raise GgufError("the source has no tensors; it is not a model")
     most = weights.most_common(1)[0][0]
     names = {"F32": "ALL_F32", "MXFP4": "MOSTLY_MXFP4_MOE"}
     return FILE_TYPES.get(names.get(most, f"MOSTLY_{most}"), profile.file_type)

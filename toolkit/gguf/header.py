@@ -33,7 +33,7 @@ MAX_HEADER_BYTES = 256 << 20
 MAX_ARRAY_ITEMS = 1 << 22
 """Eight times the longest array in use (514,906 merges)."""
 OLDEST_VERSION = 2
-_MOST = {".block_count": 512, ".expert_count": 1 << 16, ".nextn_predict_layers": 512}
+_MOST = {".block_count": 512, ".expert_count": 1024, ".nextn_predict_layers": 512}
 """llama.cpp has room for 512 blocks and 1,024 experts (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS in src/llama-hparams.h)"""
 
 _UINT32, _UINT64 = struct.Struct("<I"), struct.Struct("<Q")

@@ -24,6 +24,9 @@ from toolkit.gguf.format import (
 )
 from toolkit.gguf.ggml_types import TensorType
 
+MAX_WEIGHTS = 1 << 56
+"""of a tensor: with as many tensors as a model has, every offset still keeps within 64 bits"""
+
 
 class Placed(Protocol):
     """A tensor that can be given a place: all that the header needs to know of it."""
@@ -154,4 +157,8 @@ def _check_names(tensors: Sequence[Placed]) -> None:
             raise TensorError(f"{tensor.name!r} is longer than the {MAX_NAME_BYTES} bytes that GGUF allows")
         if not 1 <= len(tensor.shape) <= MAX_DIMENSIONS:
             raise TensorError(f"{tensor.name} has {len(tensor.shape)} dimensions; GGUF allows 1 to {MAX_DIMENSIONS}")
+        if math.prod(tensor.shape) > MAX_WEIGHTS:
+            raise TensorError(
+                f"{tensor.name} would have the shape {list(tensor.shape)}, more weights than fit any disk"
+            )
         seen.add(tensor.name)

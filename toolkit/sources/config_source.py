@@ -16,7 +16,7 @@ from toolkit.architectures.dimensions import dimension
 from toolkit.architectures.rope import check_rope_type, without_dynamic_scaling
 from toolkit.architectures.shortfalls import shortfalls
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
-from toolkit.errors import CheckpointError, InputError
+from toolkit.errors import CheckpointError, InputError, TensorError
 from toolkit.gguf.format import QUANTIZATION_VERSION, string, uint32
 from toolkit.gguf.ggml_types import BF16, TensorType
 from toolkit.gguf.rows import Bytes, RowSource, generated, row_count
@@ -24,7 +24,7 @@ from toolkit.json_files import read_json_object
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.sources.model_card import hub_name
 from toolkit.sources.model_traits import model_traits
-from toolkit.sources.tensor_matching import match_tensors
+from toolkit.sources.tensor_matching import MAX_TENSORS, match_tensors
 
 CONFIG = "config.json"
 
@@ -126,6 +126,8 @@ def implied_tensors(architecture: Architecture, config: ModelConfig, file: Path)
             # One tensor of a checkpoint may serve several of the file.
             fresh = [name for name in _names(rule, layer, config) if name not in names]
             names.update(fresh)
+            if len(names) > MAX_TENSORS:
+                raise TensorError(f"config.json describes more than {MAX_TENSORS:,} tensors, which no model has")
             yield from (ImpliedTensor(name, shape, file) for name in fresh)
 
 

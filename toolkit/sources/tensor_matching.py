@@ -20,6 +20,9 @@ from toolkit.quantized_sources.dequantized import DequantizedTensor
 from toolkit.quantized_sources.repack import repacked
 from toolkit.sources.tensor_names import layers_present
 
+MAX_TENSORS = 1 << 19
+"""Twice what 1,024 experts in 80 blocks come to."""
+
 
 @dataclass(frozen=True)
 class Matching:
@@ -91,11 +94,15 @@ def _number(tensor: CheckpointTensor) -> float:
 def instances(rules: Rules, n_layer: int, config: ModelConfig) -> dict[str, list[Instance]]:
     """Return what each tensor of the GGUF file can be made of, in the order of the file."""
     by_target: dict[str, list[Instance]] = {}
+    count = 0
     for layer in range(-1, n_layer):
         for rule in rules:
             if rule.per_layer is (layer >= 0) and (rule.layers is None or rule.layers(config, layer)):
                 instance = Instance(rule, _names(rule, layer, config), rule.target.format(layer=layer))
                 by_target.setdefault(instance.target, []).append(instance)
+                count += len(instance.names)
+        if count > MAX_TENSORS:
+            raise TensorError(f"config.json describes more than {MAX_TENSORS:,} tensors, which no model has")
     return by_target
 
 

@@ -1,7 +1,7 @@
 """Encode text as the checkpoint's own tokenizer does, with the library that its files are made for."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -83,20 +83,32 @@ def _sentencepiece(path: Path) -> SourceEncoder:
     return SourceEncoder(f"{path.name} through sentencepiece", encode, False)
 
 
+@contextmanager
+def _asking_tokenizers(what: str) -> Iterator[None]:
+    """Refuse what the library refuses, or panics over: the error of that is no Exception."""
+    try:
+        yield
+    except Exception as error:  # the library raises nothing more special
+        raise TokenizerError(f"{what} is refused by the tokenizers library: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{what} is more than the tokenizers library can work with: {error}") from error
+
+
 def _tokenizers(path: Path) -> SourceEncoder:
     from tokenizers import Tokenizer
 
-    try:
+    with _asking_tokenizers(path.name):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more special
-        raise TokenizerError(f"{path.name} is refused by the tokenizers library: {error}") from error
     # Settings for batches of a training run, which say nothing of the text.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     added = {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()}
 
     def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+        with _asking_tokenizers(path.name):
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     return SourceEncoder(f"{path.name} through tokenizers", encode, True, _told_apart(added))
 
@@ -107,10 +119,8 @@ def _tekken(path: Path) -> SourceEncoder:
     from tokenizers.pre_tokenizers import Split
 
     tekken = open_tekken(path)
-    try:
+    with _asking_tokenizers(f"{path.name}: its pattern"):
         pieces = Split(Regex(tekken.pattern), behavior="isolated")
-    except Exception as error:  # the library raises nothing more special
-        raise TokenizerError(f"{path.name}: its pattern is refused by the tokenizers library: {error}") from error
     first, limit = len(tekken.special), len(tekken.ranks)
 
     def encode(text: str) -> list[int]:
