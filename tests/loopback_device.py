@@ -5,6 +5,7 @@ neither may happen in the process of the tests.
 """
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.llama.stand_in import LOOPBACK, free_port, wait_until_listening
+from toolkit.llama.stand_in import LOOPBACK, wait_until_listening
 
 _SERVE = "import sys; from toolkit.llama.stand_in import serve; serve(sys.argv[1], 1, int(sys.argv[2]))"
 _EVALUATE = """
@@ -30,6 +31,13 @@ with LlamaRuntime(Path(model), settings) as runtime:
     print(json.dumps(runtime.evaluate(json.loads(tokens), slice(None)).tolist()))
 """
 _ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
 
 
 @contextmanager

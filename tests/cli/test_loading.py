@@ -4,9 +4,9 @@ import json
 
 import pytest
 from demo_model import FIXED_TEXT, convert_demo
-from loopback_device import loopback_device
+from loopback_device import free_port, loopback_device
 
-from toolkit.llama.stand_in import LOOPBACK, free_port
+from toolkit.llama.stand_in import LOOPBACK
 
 MIB = 1 << 20
 SMALL = ("--text", FIXED_TEXT, "--ctx", "64", "--chunks", "1", "--threads", "1")

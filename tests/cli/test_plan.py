@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-from loopback_device import loopback_device
+from loopback_device import free_port, loopback_device
 
 from toolkit.cli import cli
 from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
@@ -13,7 +13,7 @@ from toolkit.gguf.format import string, uint32
 from toolkit.gguf.ggml_types import F32
 from toolkit.gguf.layout import ShapedTensor, lay_out
 from toolkit.llama.offload_build import OffloadBuild
-from toolkit.llama.stand_in import LOOPBACK, free_port
+from toolkit.llama.stand_in import LOOPBACK
 from toolkit.machine.gpus import Gpu, GpuList, Holder
 from toolkit.planning.margin import Overhead, known_overheads
 

@@ -13,6 +13,7 @@ from functools import cache
 from toolkit.errors import EnvironmentFaultError
 from toolkit.llama.ggml_devices import DeviceKind, GgmlDevice, describe_device, list_ggml_devices
 from toolkit.llama.native import POINTER, SIZE, TEXT, declared, ggml_library
+from toolkit.machine.host import own_listening_ports
 
 LOOPBACK = "127.0.0.1"
 _WAIT_SECONDS = 30.0
@@ -27,9 +28,28 @@ def stand_in_devices() -> tuple[GgmlDevice, ...]:
     Raises EnvironmentFaultError if llama-cpp-python was built without RPC, or the server does not start.
     """
     ggml_library("ggml-rpc")
-    endpoint = f"{LOOPBACK}:{free_port()}"
-    threading.Thread(target=serve, args=(endpoint, 1, MAX_STAND_INS), daemon=True).start()
-    return add_rpc_devices(endpoint)
+    others = own_listening_ports(LOOPBACK)
+    # Port 0: the system chooses while it binds. One that we chose before could be another process's by then, whose stand-in
+    # would answer in the place of ours, and end.
+    server = threading.Thread(target=serve, args=(f"{LOOPBACK}:0", 1, MAX_STAND_INS), daemon=True)
+    server.start()
+    return add_rpc_devices(f"{LOOPBACK}:{_port_of(server, others)}")
+
+
+def _port_of(server: threading.Thread, others: set[int]) -> int:
+    """Wait for the port that the server in a thread listens on, which is none of the `others` of this process.
+
+    Raises EnvironmentFaultError if the server ends, or takes too long.
+    """
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while server.is_alive() and time.monotonic() < deadline:
+        found = own_listening_ports(LOOPBACK) - others
+        if found:
+            return found.pop()
+        time.sleep(0.01)
+    raise EnvironmentFaultError(
+        f"no stand-in for a GPU could be served on {LOOPBACK}; give --vram 0 to plan for the CPU alone"
+    )
 
 
 def serve(endpoint: str, n_threads: int, n_devices: int = 1) -> None:
@@ -63,13 +83,6 @@ def add_rpc_devices(endpoint: str, wait_seconds: float = _WAIT_SECONDS) -> tuple
     ggml.ggml_backend_register(registry)
     count = base.ggml_backend_reg_dev_count(registry)
     return tuple(describe_device(base.ggml_backend_reg_dev_get(registry, index)) for index in range(count))
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until_listening(endpoint: str, wait_seconds: float = _WAIT_SECONDS) -> None:

@@ -29,6 +29,14 @@ def read_ram(root: Path = Path("/"), host: Ram | None = None) -> Ram:
     return best
 
 
+def own_listening_ports(address: str) -> set[int]:
+    """Return the TCP ports of an IPv4 address on which this very process accepts connections."""
+    import psutil
+
+    mine = psutil.Process().net_connections("tcp4")
+    return {one.laddr.port for one in mine if one.status == psutil.CONN_LISTEN and one.laddr.ip == address}
+
+
 def physical_cores(root: Path = Path("/")) -> int:
     """Return how many threads are worth running: physical cores, less where affinity or a cgroup's quota limits them."""
     import psutil
