@@ -58,7 +58,7 @@ def test_any_pattern_of_the_subset_finds_what_re_finds(pattern, name):
     made = NamePattern(pattern)
     assert made.matches_whole(name) is (re.fullmatch(pattern, name) is not None)
     assert made.matches_start(name) is (re.match(pattern, name) is not None)
-    assert made.found_in(name) is (re.search(pattern, name) is not None)
+    assert NamePattern(pattern, anywhere=True).found_in(name) is (re.search(pattern, name) is not None)
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(a*)*b", "(.*a){12}b", "(a?){40}a{40}b", "(a|b|ab)*c"])
@@ -94,3 +94,8 @@ def test_a_pattern_that_takes_re_ages_is_matched_in_a_moment(pattern):
 def test_what_is_no_pattern_or_beyond_the_subset_is_refused(pattern, reason):
     with pytest.raises(PatternError, match=re.escape(reason)):
         NamePattern(pattern)
+
+
+def test_a_condition_on_what_follows_has_no_place_in_a_pattern_that_may_stand_anywhere():
+    with pytest.raises(PatternError, match="may stand anywhere"):
+        NamePattern("(?!a)b", anywhere=True)

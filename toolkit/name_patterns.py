@@ -66,13 +66,16 @@ _Kernel = frozenset[int]
 class NamePattern:
     """A pattern, ready to be matched."""
 
-    def __init__(self, text: str) -> None:
-        """Read a pattern.
+    def __init__(self, text: str, *, anywhere: bool = False) -> None:
+        """Read a pattern, which may be one for `found_in`.
 
-        Raises PatternError.
+        Raises PatternError if it is none, or one that cannot be matched so.
         """
+        self.pattern = text
         parser = _Parser(text)
         self._ahead = parser.lookaheads()
+        if self._ahead and anywhere:
+            raise PatternError("(?= and (?! have no place in a pattern that may stand anywhere")
         self._program = _Program()
         accepting = self._program.add(_State())
         self._start = parser.whole()(self._program, accepting)
@@ -87,12 +90,7 @@ class NamePattern:
         return self._run(name, whole=False, anywhere=False)
 
     def found_in(self, name: str) -> bool:
-        """Tell whether the pattern stands anywhere in a name, as `re.search` does.
-
-        Raises PatternError if it begins with a condition on what follows.
-        """
-        if self._ahead:
-            raise PatternError("(?= and (?! have no place in a pattern that may stand anywhere")
+        """Tell whether the pattern, one that was made for this, stands anywhere in a name, as `re.search` does."""
         return self._run(name, whole=False, anywhere=True)
 
     def _run(self, name: str, *, whole: bool, anywhere: bool) -> bool:

@@ -480,6 +480,13 @@ def test_what_is_not_understood_is_refused_with_file_and_line(
     assert str(caught.value).startswith(f"{path}, line {line}: {message}")
 
 
+def test_the_pattern_of_a_profile_is_matched_in_linear_time(tmp_path: Path) -> None:
+    profile = load_profile(str(write(tmp_path, HEAD + '[[rules]]\nname = "(a+)+$"\ntype = "Q6_K"\n')))
+    tensors = [("a" * 5000 + "!", (256, 256)), ("a", (256, 256))]
+    types = [choice.type.name for choice in assign_types(profile, tensors, ModelTraits("llama", 1, 1, 1)).values()]
+    assert types[0] != types[1] == "Q6_K"
+
+
 def test_a_syntax_error_says_where(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"mine\.toml: not valid TOML: .*line 4"):
         load_profile(str(write(tmp_path, HEAD + "[[rules\n")))

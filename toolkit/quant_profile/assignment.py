@@ -175,7 +175,7 @@ class _Assignment:
 
 def _refuse_idle_patterns(profile: QuantProfile, names: Collection[str]) -> None:
     for rule in profile.rules:
-        if rule.name is not None and not any(rule.name.search(name) for name in names):
+        if rule.name is not None and not any(rule.name.found_in(name) for name in names):
             raise ProfileError(f"{rule.place}: name {rule.name.pattern!r} matches no tensor of this model")
 
 

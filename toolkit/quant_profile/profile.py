@@ -1,11 +1,11 @@
 """What a profile is: a default type, and rules of which the first that applies to a tensor decides."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from toolkit.gguf.file_types import FILE_TYPES
 from toolkit.gguf.ggml_types import TensorType
+from toolkit.name_patterns import NamePattern
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Rule:
 
     type: TensorType
     role: tuple[str, ...] = ()
-    name: re.Pattern[str] | None = None
+    name: NamePattern | None = None
     blocks: tuple[int, ...] = ()
     layers: str | None = None
     tensors: str | None = None
@@ -167,7 +167,7 @@ _MODEL_CONDITIONS: tuple[Callable[[Rule, Model], bool], ...] = (
 )
 _TENSOR_CONDITIONS: tuple[Callable[[Rule, Subject], bool], ...] = (
     lambda rule, it: not rule.role or it.role in rule.role,
-    lambda rule, it: rule.name is None or rule.name.search(it.name) is not None,
+    lambda rule, it: rule.name is None or rule.name.found_in(it.name),
     lambda rule, it: not rule.blocks or it.block in rule.blocks,
     lambda rule, it: rule.layers is None or _in_set(rule.layers, it.layer),
     lambda rule, it: rule.tensors is None or _in_set(rule.tensors, it.rank),

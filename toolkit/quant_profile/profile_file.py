@@ -11,6 +11,7 @@ import toolkit
 from toolkit.errors import ProfileError
 from toolkit.gguf.file_types import FILE_TYPES
 from toolkit.gguf.ggml_types import TensorType
+from toolkit.name_patterns import NamePattern, PatternError
 from toolkit.quant_profile.profile import LAYER_SETS, MODEL_SIZES, QuantProfile, Rule
 from toolkit.quant_profile.roles import ROLES
 from toolkit.quant_profile.weight_types import weight_type
@@ -152,10 +153,10 @@ def _type(value: Any) -> TensorType:
     return weight_type(_text(value))
 
 
-def _pattern(value: Any) -> re.Pattern[str]:
+def _pattern(value: Any) -> NamePattern:
     try:
-        return re.compile(_text(value))
-    except re.error as error:
+        return NamePattern(_text(value), anywhere=True)
+    except PatternError as error:
         raise ProfileError(f"{value!r} is not a regular expression ({error})") from error
 
 
