@@ -206,7 +206,8 @@ def test_people_read_the_advice_first_and_then_a_table(outputs, cache, run_comma
     assert [line.split()[-1] for line in table] == ["base", "good?", "advised"]
     assert any(line.startswith(">* Q8_0") for line in table)
     assert (
-        "differs: in mean KLD from the row above, window by window; all answers are right with 95% confidence" in lines
+        "differs: in mean KLD from the row above, window by window; all answers are right with 95% confidence, "
+        "without rare outliers" in lines
     )
     assert "?: more text could change the verdict" in lines
     assert "unknown for chat, code, reasoning, long documents, another language" in lines[-1]
