@@ -152,3 +152,20 @@ def test_a_slash_at_the_end_names_a_folder(words, name, error, message, tmp_path
     with pytest.raises(error, match=message):
         CliRunner(catch_exceptions=False).invoke(cli, [*words, f"{tmp_path}/{name}", "--force"])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("imatrix", "m.gguf", "-o"),
+        ("perplexity", "m.gguf", "--save-logits"),
+        ("kld", "m.gguf", "--base", "b.gguf", "--save-logits"),
+        ("compare", "m.gguf", "--csv"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_output_that_exists_is_refused_before_a_model_is_opened(words, tmp_path):
+    (tmp_path / "out").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"out exists; give another name, or --force to replace it"):
+        CliRunner(catch_exceptions=False).invoke(cli, [*words, f"{tmp_path}/out"])
+    assert (tmp_path / "out").read_bytes() == b"precious"

@@ -10,7 +10,7 @@ import click
 
 from toolkit.cli.chat_templates import renders_chat_template
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
-from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE
+from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE, refuse_existing
 from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.options import force_option, norms_option, pre_option, repetitions_option, threads_option
 from toolkit.cli.places import budget_options, memory_asker
@@ -92,7 +92,7 @@ def command(models: tuple[str, ...], **options: Any) -> int:
     from toolkit.report import comparison_document
 
     for path, _ in _outputs(options):
-        _check(path, force=options["force"])
+        refuse_existing(path, force=options["force"])
     comparison = _compared(models, options)
     for path, render in _outputs(options):
         _save(path, render(comparison), force=options["force"])
@@ -109,12 +109,6 @@ def _outputs(options: dict[str, Any]) -> "list[tuple[Path, Callable[[Comparison]
 
     renderers = (("report", page_html), ("markdown", markdown_text), ("csv_file", csv_text))
     return [(options[name], render) for name, render in renderers if options[name] is not None]
-
-
-def _check(path: Path, *, force: bool) -> None:
-    from toolkit.gguf.output_file import check_output
-
-    check_output(path, force=force)
 
 
 def _save(path: Path, text: str, *, force: bool) -> None:

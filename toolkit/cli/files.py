@@ -103,6 +103,17 @@ OUTPUT = OutputPath()
 OUTPUT_FOLDER = OutputFolder()
 
 
+def refuse_existing(output: Path | None, *, force: bool) -> None:
+    """Refuse an output that cannot be written before a model is loaded for it.
+
+    Raises InputError or OutputError.
+    """
+    from toolkit.gguf.output_file import check_output
+
+    if output is not None:
+        check_output(output, force=force)
+
+
 def _read(path: Path, ctx: click.Context | None) -> None:
     read_here(path)
     for output, _ in _outputs(ctx):

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from toolkit.cli.common import emit_json, json_option, note, warn
-from toolkit.cli.files import INPUT, OUTPUT
+from toolkit.cli.files import INPUT, OUTPUT, refuse_existing
 from toolkit.cli.loading import devices_document, opened
 from toolkit.cli.measuring import measured_text, quality_options, windows_load
 from toolkit.cli.options import force_option
@@ -63,11 +63,10 @@ def collect(gguf: Path, **options: Any) -> None:
     The file is the one that llama-imatrix writes. Calibrate on text of the kind that the model is for; --text demo is for
     trying out.
     """
-    from toolkit.gguf.output_file import check_output
     from toolkit.imatrix.sums import write_imatrix
     from toolkit.measures.imatrix_collection import Calibration, ImatrixCollector, collect_with
 
-    check_output(options["output"], force=options["force"])
+    refuse_existing(options["output"], force=options["force"])
     if click.get_current_context().get_parameter_source("text") is ParameterSource.DEFAULT:
         warn("the text is Python's manual, good for trying out; give --text FILE of the kind that the model is for")
     calibration = Calibration(

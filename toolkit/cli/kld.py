@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
-from toolkit.cli.files import INPUT, OUTPUT
+from toolkit.cli.files import INPUT, OUTPUT, refuse_existing
 from toolkit.cli.kld_report import document, print_report, print_rival
 from toolkit.cli.kv_types import parse_kv
 from toolkit.cli.loading import LoadOptions, Opened, devices_document, opened
@@ -69,6 +69,7 @@ def command(context: click.Context, /, gguf: Path, **options: Any) -> None:
         raise click.UsageError("--save-logits keeps the logits of --base; with --base-logits there is nothing to save")
     if options["save_logits"] is not None and options["until_decided"]:
         raise click.UsageError("--save-logits needs every window, but --until-decided stops before; give one of them")
+    refuse_existing(options["save_logits"], force=options["force"])
     from toolkit.measures.paired import judge
 
     questions = questions_of(options)

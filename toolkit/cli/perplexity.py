@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import emit_json
-from toolkit.cli.files import INPUT, OUTPUT
+from toolkit.cli.files import INPUT, OUTPUT, refuse_existing
 from toolkit.cli.loading import devices_document, load_options, opened
 from toolkit.cli.measuring import explained, measured_text, quality_options, text_document, windows_load
 from toolkit.cli.options import force_option
@@ -50,6 +50,7 @@ def command(gguf: Path, **options: Any) -> None:
     """
     if options["stride"] is not None and options["save_logits"] is not None:
         raise click.UsageError("--save-logits keeps windows that do not overlap; leave --stride out")
+    refuse_existing(options["save_logits"], force=options["force"])
     text = measured_text(options, gguf)
     started = time.perf_counter()
     with explained([gguf], "perplexity", KEYS, as_json=options["as_json"]):
