@@ -10,6 +10,7 @@ from odd_values import places, with_value
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.errors import CheckpointError, ConfigError, InputError, ToolkitError
+from toolkit.gguf.layout import lay_out
 from toolkit.quant_profile import load_profile
 from toolkit.sources.config_source import source_from_config
 from toolkit.sources.hf_source import source_from_checkpoint
@@ -101,3 +102,23 @@ def test_a_count_that_would_take_ages_is_refused_by_its_key(case, changes, messa
     (tmp_path / "config.json").write_text(json.dumps(content | changes), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         source_from_config(tmp_path)
+
+
+def as_floats(value):
+    if isinstance(value, dict):
+        return {key: as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_floats(item) for item in value]
+    return float(value) if type(value) is int else value
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_whole_floats_mean_the_integers_that_they_are_in_every_config(case, tmp_path):
+    content = json.loads((KIT / "sources" / case / "config.json").read_text(encoding="utf-8"))
+    described = []
+    for document in (content, as_floats(content)):
+        (tmp_path / "config.json").write_text(json.dumps(document), encoding="utf-8")
+        source = source_from_config(tmp_path)
+        shapes = {tensor.name: tensor.shape for tensor in source.tensors}
+        described.append((lay_out(source.metadata, []).header, shapes, source.traits))
+    assert described[0] == described[1]
