@@ -93,6 +93,11 @@ def test_the_key_of_a_value_of_another_kind_is_named(case, changes, message, tmp
         ("t5", {"num_decoder_layers": 2**31 - 1}, "num_decoder_layers is 2147483647, but no model has more than 512"),
         ("llama3", {"hidden_size": 2**31 - 1}, "hidden_size is 2147483647, but no model has more than"),
         ("llama3", {"head_dim": 2**31 - 1}, "head_dim is 2147483647, but no model has more than"),
+        (
+            "qwen3_next",
+            {"linear_num_key_heads": 2**20},
+            "linear_num_key_heads is 1048576, but no model has more than 4096",
+        ),
         ("mixtral", {"num_local_experts": 65535}, "num_local_experts is 65535, but no model has more than 1024"),
         ("mixtral", {"num_local_experts": 1024, "num_hidden_layers": 512}, "describes more than 524,288 tensors"),
     ],

@@ -52,9 +52,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 _MOST = {
     "num_hidden_layers": 512, "num_decoder_layers": 512, "num_local_experts": 1024, "num_labels": 1 << 20,
-    "head_dim": 1 << 16, "hidden_size": 1 << 20,
+    "hidden_size": 1 << 20,
 }  # fmt: skip
 """What lists and loops are as long as. llama.cpp has room for 512 blocks and 1,024 experts (src/llama-hparams.h)."""
+_MOST_HEADS = 4096
+"""Heads, and weights in a head, eight times the most in use: orders of rows are lists of heads times their length."""
 _EXACT = 1 << 53
 """up to here a float is the whole number that it looks like"""
 _DEPTH = 8
@@ -108,8 +110,9 @@ class ModelConfig:
         value = self[key]
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_INTEGER:
             raise ConfigError(f"config.json: {key} is {shortened(value)}, expected a positive integer")
-        if value > _MOST.get(key, value):
-            raise ConfigError(f"config.json: {key} is {value}, but no model has more than {_MOST[key]}")
+        most = _MOST_HEADS if "head" in key else _MOST.get(key, value)
+        if value > most:
+            raise ConfigError(f"config.json: {key} is {value}, but no model has more than {most}")
         return value
 
     def number(self, key: str) -> float:
