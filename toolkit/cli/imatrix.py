@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolkit.cli.common import emit_json, json_option, note, warn
+from toolkit.cli.common import SIZE, emit_json, json_option, note, warn
 from toolkit.cli.files import INPUT, OUTPUT, refuse_existing
 from toolkit.cli.loading import devices_document, opened
 from toolkit.cli.measuring import measured_text, quality_options, windows_load
@@ -18,6 +18,7 @@ from toolkit.cli.progress import value_bar
 if TYPE_CHECKING:
     from toolkit.imatrix.layers import LayerImportance
     from toolkit.imatrix.sums import ImatrixSums
+    from toolkit.measures.imatrix_collection import Calibration
 
 COLLECT = "collect"
 _SHOWN = 12
@@ -54,6 +55,14 @@ def command() -> None:
 @click.argument("gguf", type=INPUT)
 @click.option("--output", "-o", type=OUTPUT, required=True, help="File to write, in GGUF format.")
 @click.option("--process-output", is_flag=True, help="Collect for output.weight as well.")
+@click.option("--moments", is_flag=True, help="Collect second moments, which `convert --rounding calibrated` takes.")
+@click.option(
+    "--moments-memory",
+    type=SIZE,
+    default="2GiB",
+    show_default=True,
+    help="Memory for the sums of --moments; where they take more, the text is read several times.",
+)
 @click.option("--parse-special", is_flag=True, help="Special tokens written in the text are taken for what they are.")
 @force_option
 @quality_options
@@ -76,6 +85,9 @@ def collect(gguf: Path, **options: Any) -> None:
         options["process_output"],
         options["parse_special"],
     )
+    if options["moments"]:
+        _collect_moments(gguf, calibration, options)
+        return
     started = time.perf_counter()
     collector = ImatrixCollector(process_output=calibration.process_output)
     load = windows_load(options, options["n_ctx"], options["chunks"], range(options["n_ctx"]))
@@ -90,6 +102,33 @@ def collect(gguf: Path, **options: Any) -> None:
         emit_json("imatrix", about | _summary(sums))
     else:
         note(f"wrote {options['output']}: {_words(sums)}")
+
+
+def _collect_moments(gguf: Path, calibration: "Calibration", options: dict[str, Any]) -> None:
+    from toolkit.imatrix.moments import write_moments
+    from toolkit.measures.moment_collection import MomentCollector, start_moments
+
+    started = time.perf_counter()
+    collector = MomentCollector()
+    load = windows_load(options, options["n_ctx"], 1)
+    with opened(gguf, load, options["n_ctx"], collector) as one, value_bar("moments") as tell:
+        run = start_moments(one.runtime, collector, calibration)
+        found = run.collect(options["moments_memory"], lambda done, total: tell(done, total, ""))
+        write_moments(options["output"], run.header, found, force=options["force"])
+        devices = devices_document(one)
+    about = {
+        "output": str(options["output"]),
+        "seconds": time.perf_counter() - started,
+        "n_inputs": len(run.header.inputs),
+        "chunks": run.windows.count,
+        "chunk_size": run.windows.n_ctx,
+        "datasets": list(run.header.datasets),
+        "devices": devices,
+    }
+    if options["as_json"]:
+        emit_json("imatrix-moments", about)
+    else:
+        note(f"wrote {options['output']}: second moments of {about['n_inputs']} inputs, {about['chunks']} windows")
 
 
 @command.command()
@@ -134,10 +173,21 @@ def _remarks(file: Path, model: Path) -> list[str]:
 @force_option
 @json_option
 def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
-    """Add importance matrices of one model up, as if their texts had been one; both formats are read."""
+    """Add importance matrices of one model up, as if their texts had been one; both formats are read.
+
+    Files of second moments (`imatrix --moments`) are merged likewise.
+    """
     from toolkit.imatrix.matrix import read_sums
+    from toolkit.imatrix.moments import is_moments, merge_moments, open_moments
     from toolkit.imatrix.sums import merge_sums, write_imatrix
 
+    if all(map(is_moments, files)):
+        merge_moments([open_moments(file) for file in files], output, force=force)
+        if as_json:
+            emit_json("imatrix-moments", {"output": str(output)})
+        else:
+            note(f"wrote {output}: second moments of {len(files)} files")
+        return
     sums = merge_sums([read_sums(file) for file in files])
     write_imatrix(sums, output, force=force)
     _warn_of_unseen(sums)

@@ -4,9 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -17,13 +19,20 @@ from toolkit.gguf.ggml_types import BF16, TensorType
 from toolkit.gguf.layout import Layout
 from toolkit.gguf.output_file import WorkFile, whole_or_absent
 from toolkit.gguf.output_set import all_or_none
+from toolkit.gguf.row_sample import sampled_runs
 from toolkit.gguf.rows import Bytes, row_count
 from toolkit.llama import quantizer
+from toolkit.machine.blas import one_blas_thread
 from toolkit.machine.host import physical_cores
 from toolkit.machine.mapped_files import WatchedFile, check_unchanged, unchanged
 
+if TYPE_CHECKING:
+    from toolkit.rounding.row_rounding import MomentsRounding
+
 WEIGHTS_PER_BLOCK = 1 << 20
 """4 MiB as float32: large against the cost of a call, small against memory"""
+_SAMPLED_RUNS, _SAMPLED_ROWS = 8, 4
+"""of a matrix, on which its rounding is chosen"""
 
 Progress = Callable[[int], None]
 Files = tuple[WatchedFile, ...]
@@ -103,7 +112,9 @@ def _write_parts(parts: Sequence[_Part], files: Files, options: ConversionOption
     tensors = [tensor for part in parts for tensor in part.tensors]
     quantizer.prepare({tensor.type for tensor in tensors})
     quantizer.speed_up(_to_quantize(tensors))
-    _write_tensors(parts, files, options)
+    calibrated = any(tensor.rounding is not None for tensor in tensors)
+    with one_blas_thread() if calibrated else nullcontext():
+        _write_tensors(parts, files, options)
     check_unchanged(files)
     for part in parts:
         part.work.write(0, part.layout.header)
@@ -156,10 +167,26 @@ def converted_rows(plan: TensorPlan, start: int, stop: int, *, allow_nan: bool =
         raise TensorError(_not_finite(plan, rows))
     importance = _importance_of(plan, start)
     quiet = allow_nan and plan.source.type is plan.type is BF16
-    converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
+    if plan.rounding is not None:
+        converted = _rounded(plan, plan.rounding, start, rows)
+    else:
+        converted = quantizer.convert_rows(rows, plan.source.type, plan.type, importance, copy_equal=not quiet)
     if largest > quantizer.SAFE_MAGNITUDE and converted is not rows:
         _refuse_overflow(plan, converted)
     return converted
+
+
+def _rounded(plan: TensorPlan, rounding: "MomentsRounding", start: int, rows: Bytes) -> Bytes:
+    from toolkit.rounding.row_rounding import TensorRows
+
+    def sample(matrix: int) -> quantizer.Floats:
+        first = matrix * plan.rows_per_matrix
+        runs = sampled_runs(plan.name, (plan.rows_per_matrix, plan.shape[-1]), _SAMPLED_RUNS, _SAMPLED_ROWS)
+        parts = [plan.source.read_rows(first + run, first + stop) for run, stop in runs]
+        return quantizer.to_float32(numpy.concatenate(parts), plan.source.type)
+
+    tensor = TensorRows(plan.name, plan.type, sample)
+    return rounding.round(tensor, start // plan.rows_per_matrix, quantizer.to_float32(rows, plan.source.type))
 
 
 def _importance_of(plan: TensorPlan, row: int) -> quantizer.Floats | None:

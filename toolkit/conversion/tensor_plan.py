@@ -4,14 +4,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import GgufError, ImatrixError, MetadataError
-from toolkit.gguf.format import MAX_INTEGER, Metadata, uint32
+from toolkit.gguf.format import MAX_INTEGER, Metadata, string, uint32
 from toolkit.gguf.ggml_types import F16, F32, FLOAT_TYPES, TensorType
 from toolkit.gguf.layout import Layout, bits_per_weight, lay_out
 from toolkit.gguf.rows import RowSource
@@ -21,7 +21,10 @@ from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOver
 
 if TYPE_CHECKING:
     from toolkit.imatrix.matrix import Imatrix
+    from toolkit.rounding.row_rounding import MomentsRounding
 
+ROUNDING, CALIBRATED = "quantize.rounding", "calibrated"
+"""key, and its value in files whose rows may be further from the source than a rounding puts them"""
 _MOST_NAMES = 3
 
 
@@ -38,6 +41,8 @@ class TensorPlan:
     fallback_from: TensorType | None = None
     worst_difference: float | None = None
     """of a weight from the source's, where its blocks are kept; None where weights are converted"""
+    rounding: "MomentsRounding | None" = None
+    """what rounds its rows in place of ggml's search"""
 
     @property
     def n_bytes(self) -> int:
@@ -95,8 +100,9 @@ def plan_conversion(
     profile: QuantProfile,
     imatrix: "Imatrix | None" = None,
     overrides: Sequence[TypeOverride] = (),
+    rounding: "MomentsRounding | None" = None,
 ) -> ConversionPlan:
-    """Return the plan of a conversion.
+    """Return the plan of a conversion; `rounding` takes the place of ggml's search for the tensors that it covers.
 
     Raises ProfileError for overrides that match nothing, ImatrixError if a tensor's type needs an importance matrix that
     is not given.
@@ -111,8 +117,12 @@ def plan_conversion(
         )
         for tensor in source.tensors
     )
+    if rounding is not None:
+        plans = tuple(_calibrated(plan, rounding) for plan in plans)
     _require_importance(plans, choices, has_matrix=imatrix is not None)
     metadata = source.metadata | {"general.file_type": uint32(_file_type(source, profile, plans))}
+    if rounding is not None:
+        metadata |= {ROUNDING: string(CALIBRATED)}
     mixture = assign_types(profile, shapes, source.traits, imatrix is not None) if overrides else choices
     remarks = _changed_beside(plans, mixture, choices, overrides)
     return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans), remarks, source.files)
@@ -183,6 +193,11 @@ def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | No
     takes_importance = imatrix is not None and not kept and type_ not in FLOAT_TYPES
     importance = imatrix.importance(name, rows.shape) if imatrix is not None and takes_importance else None
     return TensorPlan(name, rows.shape, type_, rows, importance, None if kept else choice.fallback_from)
+
+
+def _calibrated(plan: TensorPlan, rounding: "MomentsRounding") -> TensorPlan:
+    converted = plan.source.type is not plan.type and plan.worst_difference is None
+    return replace(plan, rounding=rounding) if converted and rounding.covers(plan.name, plan.type) else plan
 
 
 def _file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:

@@ -75,7 +75,7 @@ def read_imatrix(path: Path) -> Imatrix:
     Raises ImatrixError if the file cannot be read, is damaged, or is no importance matrix; GgufError if a GGUF file is
     damaged.
     """
-    return _read_gguf(path) if _is_gguf(path) else _read_legacy(path)
+    return _read_gguf(path) if is_gguf(path) else _read_legacy(path)
 
 
 def read_sums(path: Path) -> ImatrixSums:
@@ -87,10 +87,14 @@ def read_sums(path: Path) -> ImatrixSums:
     Raises what `read_imatrix` raises.
     """
     read_imatrix(path)
-    return _gguf_sums(path) if _is_gguf(path) else _legacy_sums(path)
+    return _gguf_sums(path) if is_gguf(path) else _legacy_sums(path)
 
 
-def _is_gguf(path: Path) -> bool:
+def is_gguf(path: Path) -> bool:
+    """Tell a file of GGUF format by its first bytes.
+
+    Raises ImatrixError if it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC

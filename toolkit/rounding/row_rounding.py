@@ -1,0 +1,145 @@
+"""Which rounding a tensor gets: calibrated where text that was held out says that it helps, ggml's own elsewhere."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.gguf.format import EMBEDDING
+from toolkit.gguf.ggml_types import TensorType
+from toolkit.gguf.rows import Bytes
+from toolkit.imatrix.moments import InputMoments, MomentsFile
+from toolkit.llama import quantizer
+from toolkit.rounding.calibrated import can_round, round_rows
+from toolkit.rounding.quadratic_form import QuadraticForm, damped
+
+Floats = NDArray[numpy.float32]
+
+DAMPINGS = (0.01, 0.03, 0.1, 0.3)
+"""shares of the mean diagonal, of which held-out text chooses one"""
+LOOK_UP_DAMPING = 0.1
+"""the least for an embedding that is the output as well: its rows are looked up, not only multiplied with"""
+_FORMS_KEPT = 3
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How the rows of one matrix are rounded, and what held-out text said of it."""
+
+    form: QuadraticForm | None
+    """None: as ggml does"""
+    damping: float | None
+    held_out_ratio: float
+    """the loss of sampled rows on held-out text as a share of that of ggml's bytes; 1 where ggml's are kept"""
+
+
+class MomentsRounding:
+    """Rounds the rows of a model's tensors by the second moments of their inputs; any number of threads may call it."""
+
+    def __init__(self, moments: MomentsFile) -> None:
+        self.moments = moments
+        self._locks: dict[tuple[str, int], Lock] = {}
+        self._chosen: dict[tuple[str, int], Rounding] = {}
+        self._forms = _FormCache(moments)
+        self._lock = Lock()
+
+    def covers(self, name: str, type_: TensorType) -> bool:
+        """Tell whether a tensor of that name and type can be rounded so."""
+        return can_round(type_) and name in self.moments.shapes
+
+    def choices(self) -> dict[tuple[str, int], Rounding]:
+        """Return what was chosen so far, by tensor and matrix."""
+        return dict(self._chosen)
+
+    def round(self, tensor: "TensorRows", matrix: int, weights: Floats) -> Bytes:
+        """Return uint8 [n, row bytes] for float32 [n, row length] of one matrix of a tensor."""
+        choice = self._choice(tensor, matrix)
+        if choice.form is None:
+            importance = self._forms.moments(tensor.name, matrix).form(0.0).importance
+            return quantizer.from_float32(weights, tensor.type, importance)
+        return round_rows(weights, tensor.type, choice.form)
+
+    def _choice(self, tensor: "TensorRows", matrix: int) -> Rounding:
+        key = (tensor.name, matrix)
+        with self._lock:
+            lock = self._locks.setdefault(key, Lock())
+        with lock:
+            if key not in self._chosen:
+                self._chosen[key] = self._choose(tensor, matrix)
+            found = self._chosen[key]
+        if found.damping is None:
+            return found
+        return Rounding(self._forms.moments(*key).form(found.damping), found.damping, found.held_out_ratio)
+
+    def _choose(self, tensor: "TensorRows", matrix: int) -> Rounding:
+        """Choose by the loss of a few rows on held-out text; the form is made anew, from all of the text, when it is used."""
+        moments = self._forms.moments(tensor.name, matrix)
+        floor = LOOK_UP_DAMPING if tensor.name == EMBEDDING else 0.0
+        judge = damped(moments.held_out, floor)
+        rows = tensor.sample(matrix)
+        fitted = damped(moments.fitted, 0.0)
+        plain = quantizer.from_float32(rows, tensor.type, fitted.importance)
+        reference = judge.loss(quantizer.to_float32(plain, tensor.type) - rows)
+        losses = {}
+        for damping in sorted({max(damping, floor) for damping in DAMPINGS}):
+            tried = round_rows(rows, tensor.type, damped(moments.fitted, damping))
+            losses[damping] = judge.loss(quantizer.to_float32(tried, tensor.type) - rows)
+        best = min(losses, key=losses.__getitem__)
+        if not losses[best] < reference:
+            return Rounding(None, None, 1.0)
+        return Rounding(None, best, losses[best] / reference)
+
+
+@dataclass(frozen=True)
+class TensorRows:
+    """What is known of a tensor whose rows are rounded."""
+
+    name: str
+    type: TensorType
+    sample: Callable[[int], Floats] = field(repr=False)
+    """gives some rows of a matrix, float32 [n, row length], the same each time"""
+
+
+class _MatrixMoments:
+    """The moments of one matrix's input, and the forms made of them."""
+
+    def __init__(self, found: InputMoments, matrix: int) -> None:
+        self.fitted, self.held_out = (means[matrix] for means in found.means)
+        self._whole = found.whole[matrix]
+        self._forms: dict[float, QuadraticForm] = {}
+        self._lock = Lock()
+
+    def form(self, damping: float) -> QuadraticForm:
+        """Return the form of the whole text."""
+        with self._lock:
+            if damping not in self._forms:
+                form = damped(self._whole, damping)
+                if damping:
+                    _ = form.spread  # made once, here, not in every thread that asks for it
+                self._forms = {damping: form}
+            return self._forms[damping]
+
+
+class _FormCache:
+    """Keeps the moments of the inputs that are being worked on: tensors that share one follow each other."""
+
+    def __init__(self, moments: MomentsFile) -> None:
+        self._moments = moments
+        self._kept: OrderedDict[tuple[str, int], _MatrixMoments] = OrderedDict()
+        self._lock = Lock()
+
+    def moments(self, name: str, matrix: int) -> _MatrixMoments:
+        """Return the moments of a matrix of a weight."""
+        key = (self._moments.shapes[name].name, matrix)
+        with self._lock:
+            if key not in self._kept:
+                found = self._moments.of(name)
+                assert found is not None
+                self._kept[key] = _MatrixMoments(found, matrix)
+            self._kept.move_to_end(key)
+            while len(self._kept) > _FORMS_KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[key]
