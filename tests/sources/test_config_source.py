@@ -96,7 +96,7 @@ def test_the_key_of_a_value_of_another_kind_is_named(case, changes, message, tmp
         (
             "qwen3_next",
             {"linear_num_key_heads": 2**20},
-            "linear_num_key_heads is 1048576, but no model has more than 4096",
+            "linear_num_key_heads is 1048576, but no model has more than 2048",
         ),
         ("mixtral", {"num_local_experts": 65535}, "num_local_experts is 65535, but no model has more than 1024"),
         ("mixtral", {"num_local_experts": 1024, "num_hidden_layers": 512}, "describes more than 524,288 tensors"),

@@ -55,8 +55,8 @@ _MOST = {
     "hidden_size": 1 << 20,
 }  # fmt: skip
 """What lists and loops are as long as. llama.cpp has room for 512 blocks and 1,024 experts (src/llama-hparams.h)."""
-_MOST_HEADS = 4096
-"""Heads, and weights in a head, eight times the most in use: orders of rows are lists of heads times their length."""
+_MOST_HEADS = 2048
+"""Heads, and weights in a head, four times the most in use: orders of rows are lists of heads times their length."""
 _EXACT = 1 << 53
 """up to here a float is the whole number that it looks like"""
 _DEPTH = 8
