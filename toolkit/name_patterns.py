@@ -14,6 +14,8 @@ from toolkit.errors import InputError
 
 MAX_PATTERN = 2000
 """characters; several times what names all projections of a model"""
+MAX_PATTERNS = 4096
+"""that a file should have: a pattern for every projection of a model with hundreds of blocks"""
 MAX_STATES = 2000
 """what repetitions with a number, such as `{2,5}`, may multiply a pattern to"""
 _MAX_DEPTH = 30
@@ -139,7 +141,7 @@ class NamePattern:
         return reached
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2 * MAX_PATTERNS)
 def name_pattern(text: str) -> NamePattern:
     """Return a pattern, which is kept for the next time.
 

@@ -23,3 +23,8 @@ def test_a_pattern_that_would_be_tried_for_ages_is_matched_in_linear_time(patter
 def test_a_pattern_beyond_that_is_refused_by_name(pattern, tmp_path):
     with pytest.raises(ConfigError, match=r"alpha_pattern has '.*, which is no pattern that can be matched: "):
         settings_with(tmp_path, {pattern: 32})
+
+
+def test_more_patterns_than_modules_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="alpha_pattern has 5,000 patterns, at most 4,096 are matched"):
+        settings_with(tmp_path, {f"layers.{index}.q_proj": 1 for index in range(5000)})

@@ -9,7 +9,7 @@ from typing import Any
 from toolkit.errors import CheckpointError, ConfigError
 from toolkit.gguf.format import is_number, shortened
 from toolkit.json_files import read_json_object
-from toolkit.name_patterns import NamePattern, PatternError, name_pattern
+from toolkit.name_patterns import MAX_PATTERNS, NamePattern, PatternError, name_pattern
 
 CONFIG = "adapter_config.json"
 MERGE = "merge it into its base (merge_and_unload) and convert the result"
@@ -119,6 +119,10 @@ def _at_the_end(pattern: str) -> NamePattern:
 def _alphas(patterns: Any) -> dict[str, float]:
     if not isinstance(patterns, dict):
         raise ConfigError(f"{CONFIG}: alpha_pattern is no object of patterns and numbers")
+    if len(patterns) > MAX_PATTERNS:
+        raise ConfigError(
+            f"{CONFIG}: alpha_pattern has {len(patterns):,} patterns, at most {MAX_PATTERNS:,} are matched"
+        )
     for pattern in patterns:
         try:
             name_pattern(pattern)
