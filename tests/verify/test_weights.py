@@ -103,9 +103,9 @@ def test_all_rows_are_covered_once():
     assert (runs[0][0], runs[-1][1]) == (0, 2100)
 
 
-@pytest.mark.parametrize("name", ["Q2_K", "IQ2_XXS"])
+@pytest.mark.parametrize("name", ["Q2_K", "IQ2_XXS", *TERNARY])
 def test_rows_of_zeros_pass_in_no_type(name):
-    # Two bits err by so much that twice as far would reach to nothing at all.
+    # Ternary weights err by so much that twice as far would reach to nothing at all.
     values = weights(8)
     assert found(values, stored(numpy.zeros_like(values), TYPES[name])).excess > 1
 
