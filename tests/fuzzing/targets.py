@@ -418,6 +418,49 @@ def _quantized(name: str) -> Callable[[Path], Case]:
     return make
 
 
+def _auto_round(folder: Path) -> Case:
+    case = _quantized("gptq_4bit")(folder)
+    file = case.folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["quantization_config"] |= {
+        "quant_method": "auto-round",
+        "packing_format": "auto_round:auto_gptq",
+        "extra_config": {"model.layers.0.mlp.up_proj": {"bits": 4, "sym": True}, "o_proj": {"group_size": 128}},
+    }
+    file.write_text(json.dumps(config), encoding="utf-8")
+    return Case(case.folder, case.read, list(case.whole))
+
+
+def _torchao(folder: Path) -> Case:
+    directory = folder / "torchao"
+    directory.mkdir(parents=True)
+    shutil.copyfile(ROOT / "tests" / "golden" / "torchao.safetensors", directory / "model.safetensors")
+    config = {"quantization_config": {"quant_method": "torchao"}}
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    def read(directory: Path, _random: Random) -> None:
+        from toolkit.checkpoint.checkpoint import open_checkpoint
+        from toolkit.quantized_sources.opening import open_quantized
+
+        for tensor in open_quantized(open_checkpoint(directory))[0].tensors.values():
+            tensor.rows().read_rows(0, 1)
+
+    return Case(directory, read, ["model.safetensors"])
+
+
+def _mlx_lora(folder: Path) -> Case:
+    case = _lora(folder)
+    tensors = {}
+    for name, (dtype, values) in read_safetensors(case.folder / "adapter_model.safetensors").items():
+        module, _, side = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+        tensors[f"{module}.{side.lower()}"] = (dtype, values.T.copy())
+    (case.folder / "adapter_model.safetensors").unlink()
+    write_safetensors(case.folder / "adapters.safetensors", tensors)
+    config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 2.0}}
+    (case.folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return Case(case.folder, case.read)
+
+
 def _command(
     *words: str, files: Callable[[Path], Path], names: Sequence[str] = (), gguf: bool = False
 ) -> Callable[[Path], Case]:
@@ -530,6 +573,8 @@ READERS = (
     Target("checkpoint gemma", _of_kit("gemma2", _source, *JSON_FILES, "tokenizer.model"), 0.1),
     Target("quantized gptq", _quantized("gptq_4bit"), 0.1),
     Target("quantized compressed", _quantized("compressed_int4"), 0.1),
+    Target("quantized auto-round", _auto_round, 0.1),
+    Target("quantized torchao", _torchao, 0.3),
     Target("index", _index, 2.0),
     Target("tokenizer.json", _of_kit("llama3", _tokenizer("bpe"), "tokenizer.json", "tokenizer_config.json"), 0.3),
     Target(
@@ -551,6 +596,7 @@ READERS = (
     Target("imatrix", _imatrix(legacy=False), 2.0),
     Target("imatrix legacy", _imatrix(legacy=True), 4.0),
     Target("lora", _lora, 0.4),
+    Target("lora mlx", _mlx_lora, 0.4),
     Target("profile", _profile, 0.3),
     Target("logits", _logits, 4.0),
     Target("kept comparison", _kept, 1.0),
