@@ -71,7 +71,7 @@ def test_the_build_of_this_environment_computes_on_this_processor() -> None:
 
 
 def kept(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(file.read_text()) for file in (folder / "cpu").iterdir()]
+    return [json.loads(file.read_text().splitlines()[-1]) for file in (folder / "cpu").iterdir()]
 
 
 def test_the_answer_is_kept_for_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +80,16 @@ def test_the_answer_is_kept_for_the_build(tmp_path: Path, monkeypatch: pytest.Mo
     assert kept(tmp_path / "first") == [asdict(WORKS)]
     plant(tmp_path / "second", Trial("SIGILL", "AMX", "Q8_0", 4), monkeypatch)
     assert cpu_trial() == Trial("SIGILL", "AMX", "Q8_0", 4)
+
+
+def test_a_fault_that_does_not_come_again_is_heeded_but_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path))
+    ends = iter([Trial("SIGABRT", PLAIN, "F32", 1), WORKS])
+    monkeypatch.setattr("toolkit.llama.cpu_trial.run_trial", lambda: next(ends))
+    assert cpu_trial().fault == "SIGABRT"
+    assert not (tmp_path / "cpu").exists()
 
 
 def plant(folder: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,8 @@ def _kept_trial(folder: Any) -> Trial:
     if isinstance(document, dict) and document.keys() == asdict(WORKS).keys():
         return Trial(**document)
     found = run_trial()
-    if found is not None:
+    # A process can also end for want of memory, so a fault is kept once it was seen twice.
+    if found is not None and (found == WORKS or found == run_trial()):
         kept.put(key, asdict(found))
     return found or WORKS
 
