@@ -19,7 +19,6 @@ from toolkit.measures.divergence_statistics import ChunkScores
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.paired import (
     CUT,
-    FEWEST_WINDOWS,
     Question,
     Window,
     decisions,
@@ -189,6 +188,19 @@ def test_differences_are_counted_up_to_five_times_those_of_the_first_windows() -
     assert alike == ["undecided"] * 39 + ["passed"]
 
 
+def test_a_logarithm_is_counted_up_to_a_tenth_or_five_times_the_threshold() -> None:
+    for share, cut in ((0.01, 0.1), (0.0, 0.1), (0.1, 5 * math.log(1.1)), (-0.1, -5 * math.log(0.9))):
+        bounds = perplexity_increase_at_most(share).bounds_of(numpy.zeros(1))
+        assert (bounds.low, bounds.high, bounds.is_natural) == (pytest.approx(-cut), pytest.approx(cut), False)
+
+
+def test_the_whole_text_decides_by_its_mean() -> None:
+    values = numpy.random.default_rng(9).normal(0.5, 0.3, 20)
+    for distance, outcome in ((1e-9, "passed"), (-1e-9, "failed")):
+        verdict = judge(chunks(values), [mean_divergence_at_most(values.mean() + distance)], 20)
+        assert (verdict.outcome, verdict.is_exact, verdict.holds) == (outcome, True, outcome == "passed")
+
+
 def test_without_windows_nothing_is_said() -> None:
     [answer] = judge([], [mean_divergence_at_most(1)], 100).answers
     assert (answer.outcome, answer.found.high) == ("undecided", math.inf)
@@ -219,7 +231,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says_where_tails_are_light(
 
 def test_few_windows_and_equal_ones_have_no_interval() -> None:
     random = numpy.random.default_rng(3)
-    few = random.normal(0, 1, FEWEST_WINDOWS - 1).tolist()
+    few = random.normal(0, 1, 29).tolist()
     assert interval(few).high == math.inf > interval([*few, 0.0]).high
     assert interval([0.5] * 100).low == -math.inf
     assert interval([]).high == math.inf
