@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.cli.plan_report import advice_for, where_words
-from toolkit.errors import DoesNotFitError, InputError
+from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.gguf.format import MetadataValue, ValueType, array, string, uint32
 from toolkit.gguf.ggml_types import F16, F32
 from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.memory.cache import CachedProbe, MemoryCache
+from toolkit.memory.estimate import EstimatingProbe
 from toolkit.memory.placement import Placement, placements
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.memory.plannable_source import model_from_source
@@ -334,6 +335,19 @@ def test_a_context_beyond_the_learnt_positions_is_refused_with_the_largest_usabl
     assert planned(model, GIB, probe, n_ctx=most).fits
     with pytest.raises(InputError, match=rf"learnt {most} positions.*sequences of {most + 1} tokens.*n_ctx is {most}$"):
         planned(model, GIB, probe, n_ctx=most + 1)
+
+
+def test_a_config_that_llama_cpp_dies_of_is_refused_by_its_name_and_not_estimated(kit_checkpoint):
+    model = model_from_source(source_from_checkpoint(kit_checkpoint("mixtral")), ("f16",))
+    file = model.make("f16")
+    unused = {key: value for key, value in file.metadata.items() if not key.endswith("expert_used_count")}
+    broken = replace(model, make=lambda _profile: replace(file, metadata=unused))
+    with (
+        MemoryProbe() as dying,
+        pytest.raises(GgufError, match=rf"^{re.escape(model.name)}: llama.cpp ends in SIGABRT") as told,
+    ):
+        planned(broken, GIB, EstimatingProbe(lambda skeleton, asked: dying.predict(skeleton.path, asked)))
+    assert "GGML_ASSERT(n_expert_used_max > 0)" in str(told.value)
 
 
 @pytest.fixture(scope="module")

@@ -227,14 +227,17 @@ class Planner:
         return PlannedChoice(file, settled, found.placement, found.footprint, False, found.fits_whole, 0.0, missing)
 
     def _ask(self, file: PlannedFile, settings: MemorySettings, placement: Placement) -> Footprint:
+        skeleton = self._skeleton(file)
         try:
-            return self._asker.ask(self._skeleton(file), settled_settings(settings, placement))
+            return self._asker.ask(skeleton, settled_settings(settings, placement))
         except GgufError as error:
             kv_types = settings.kv_types
+            # A skeleton is ours, and gone when this is read.
+            reason = str(error).replace(str(skeleton.path), str(self._model.path or self._model.name))
             if not any(tensor_type(kv_type).quantized for kv_type in kv_types):
-                raise
+                raise GgufError(reason) from error
             raise _KvTypeError(
-                f"KV type {'/'.join(dict.fromkeys(kv_types))}: {error}; use --kv f16, or --flash-attention auto"
+                f"KV type {'/'.join(dict.fromkeys(kv_types))}: {reason}; use --kv f16, or --flash-attention auto"
             ) from error
 
     def _check_positions(self, n_ctx: int) -> None:
