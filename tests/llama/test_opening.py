@@ -42,7 +42,10 @@ SAMPLES = {
     "alignment 1": Sample("llama2", {"general.alignment": 1}, "cannot map it"),
     "alignment 2": Sample("llama2", {"general.alignment": 2}, "cannot map it"),
     "next tokens": Sample("llama2", {"llama.nextn_predict_layers": 8}, "llama.cpp"),
-    "no rope dimensions": Sample("deepseek_v2_lite", {"deepseek2.rope.dimension_count": None}, "llama.cpp"),
+    "no rope dimensions": Sample("deepseek_v2", {"deepseek2.rope.dimension_count": None}, "llama.cpp"),
+    "odd rotation": Sample("qwen3_next", {"qwen3next.rope.dimension_count": 17}, "is 17, and it must be even"),
+    "rotation of nothing": Sample("qwen3_next", {"qwen3next.rope.dimension_count": 0}, "is 0, and it must be even"),
+    "long rotation": Sample("qwen3_next", {"qwen3next.rope.dimension_count": 256}, "no more than the "),
     "wide values": Sample("gpt_oss", {"gpt-oss.attention.value_length": 256}, "llama.cpp"),
 }
 
@@ -180,6 +183,15 @@ def test_a_number_that_no_norm_can_be_computed_with_is_refused(key, value, tmp_p
 def test_a_sentencepiece_name_on_a_byte_level_vocabulary_is_refused(converted, tmp_path):
     path = altered(converted("gpt2", "bf16"), tmp_path / "bad.gguf", {"tokenizer.ggml.model": string("llama")})
     with pytest.raises(GgufError, match="unordered_map::at"):
+        LlamaRuntime(path, RuntimeSettings(64, 64, 64))
+
+
+def test_a_vocabulary_without_a_model_is_opened(tmp_path):
+    source = write_tiny_model(tmp_path / "m.gguf")
+    path = altered(source, tmp_path / "vocabulary.gguf", without=tuple(read_gguf(source).tensors))
+    with LlamaVocabulary(path) as vocabulary:
+        assert vocabulary.detokenize(vocabulary.tokenize("the art")) == "the art"
+    with pytest.raises(GgufError):
         LlamaRuntime(path, RuntimeSettings(64, 64, 64))
 
 

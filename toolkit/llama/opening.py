@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit import errors
 from toolkit.errors import CrashError, EnvironmentFaultError, GgufError, ToolkitError
 from toolkit.gguf.format import Metadata
+from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import files_to_load, read_gguf
 from toolkit.llama.load_settings import MemorySettings
 from toolkit.llama.offload_build import llama_build
@@ -38,10 +39,12 @@ MAPPED_ALIGNMENT = 32
 """where llama.cpp lets tensors begin that it uses within a mapped file (`TENSOR_ALIGNMENT` of ggml)"""
 Ask = Callable[[Path, MemorySettings], "Opening"]
 """has a child open a file with these settings; raises what the child found"""
-_FORMAT = 1
+_FORMAT = 2
 _HEAD_BYTES = 32 << 20
 """twice the largest header in use"""
 _TIMEOUT_SECONDS = 600.0
+_NO_ROTATION = -1
+"""`LLAMA_ROPE_TYPE_NONE`"""
 _TEXT = "The quick brown fox jumps over 12 lazy dogs"
 """letters, digits and spaces: any other character may be missing in a vocabulary that is of use all the same"""
 _FAULTS = ("SIGABRT", "SIGSEGV", "SIGFPE", "SIGBUS", "SIGTRAP", "SIGSYS")
@@ -136,29 +139,51 @@ def open_whole(path: Path, settings: MemorySettings) -> Opening:
     from toolkit.llama.text import detokenize, has_text, tokenize
 
     parameters = ModelParameters(settings, [])
+    parameters.structure.vocab_only = vocabulary_only = _holds_no_tensor(path)
     parameters.structure.load_mode, parameters.structure.no_alloc = LOAD_INTO_BUFFERS, True
     model = load_model(path, parameters.structure)
     try:
+        rotates = llama_cpp().llama_model_rope_type(model) != _NO_ROTATION
         vocabulary = llama_cpp().llama_model_get_vocab(model)
         if has_text(vocabulary):
             detokenize(vocabulary, tokenize(vocabulary, _TEXT, parse_special=True), special=True)
-        context = llama_cpp().llama_init_from_model(model, context_parameters(settings))
-        if not context:
-            raise refusal_of(path)
-        llama_cpp().llama_free(context)
+        if not vocabulary_only:
+            context = llama_cpp().llama_init_from_model(model, context_parameters(settings))
+            if not context:
+                raise refusal_of(path)
+            llama_cpp().llama_free(context)
     finally:
         llama_cpp().llama_model_free(model)
     file = read_gguf(path)
-    _check_epsilons(path, file.metadata)
+    _check_numbers(path, file.metadata, rotates=rotates)
     return Opening(all(offset % MAPPED_ALIGNMENT == 0 for offset in file.tensor_offsets.values()))
 
 
-def _check_epsilons(path: Path, metadata: Metadata) -> None:
-    """Refuse what ggml asserts of norms only when it computes them."""
+def _holds_no_tensor(path: Path) -> bool:
+    """Tell whether a file is a vocabulary and no more; of one that is damaged llama.cpp says more itself."""
+    try:
+        return not read_gguf(path).tensors
+    except GgufError:
+        return False
+
+
+def _check_numbers(path: Path, metadata: Metadata, *, rotates: bool) -> None:
+    """Refuse what ggml asserts of norms and rotations only when it computes them."""
     for key, found in metadata.items():
         # NaN is not at least 0 either.
         if key.endswith("epsilon") and isinstance(found.value, float) and not found.value >= 0:
             raise GgufError(f"{path}: {key} is {found.value}, and no norm can be computed with that: damaged")
+    keys = ModelKeys(metadata)
+    for suffix in ("rope.dimension_count", "rope.dimension_count_swa") if rotates else ():
+        rotated, most = (
+            keys.integer(suffix),
+            keys.integer("attention.key_length" + suffix.removeprefix("rope.dimension_count")),
+        )
+        if rotated is not None and (rotated < 2 or rotated % 2 or (most is not None and rotated > most)):
+            raise GgufError(
+                f"{path}: {keys.architecture}.{suffix} is {rotated}, and it must be even, at least 2, and no more than the "
+                f"{'length' if most is None else most} of a key: damaged"
+            )
 
 
 def answer_to(path: Path, settings: MemorySettings) -> dict[str, Any]:
