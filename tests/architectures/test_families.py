@@ -18,7 +18,7 @@ from toolkit.sources.hf_source import source_from_checkpoint
         ("falcon", {"alibi": True}, "alibi is True"),
         ("falcon", {"parallel_attn": False}, "parallel_attn is False"),
         ("stablelm", {"qk_layernorm": True}, "qk_layernorm is True"),
-        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv is 8.0"),
+        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv is 8;"),
         ("minicpm3", {"scale_emb": 10}, "scale_emb is 10"),
         ("hunyuan", {"max_position_embeddings": 4096}, "llama.cpp knows it for a base of 10000"),
         ("granitemoehybrid", {"position_embedding_type": "rope"}, "position_embedding_type is 'rope'"),
