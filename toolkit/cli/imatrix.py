@@ -110,7 +110,7 @@ def _collect_moments(gguf: Path, calibration: "Calibration", options: dict[str, 
 
     started = time.perf_counter()
     collector = MomentCollector()
-    load = windows_load(options, options["n_ctx"], 1)
+    load = windows_load(options, options["n_ctx"], 1, range(options["n_ctx"]))
     with opened(gguf, load, options["n_ctx"], collector) as one, value_bar("moments") as tell:
         run = start_moments(one.runtime, collector, calibration)
         found = run.collect(options["moments_memory"], lambda done, total: tell(done, total, ""))
