@@ -154,3 +154,11 @@ def test_the_leftovers_of_a_killed_run_are_removed_and_a_users_folder_is_not(pla
         f"{prefix}-999999999-2.part",
         *sorted(p.name for p in paths),
     ]
+
+
+def test_no_file_is_larger_than_the_limit_however_it_falls(plan):
+    smallest = max(shard.layout.file_bytes for shard in split_plan(plan, ShardLimit(max_tensors=1)))
+    for limit in range(smallest + 64, plan.file_bytes, 4093):
+        shards = split_plan(plan, ShardLimit(max_bytes=limit))
+        assert max(shard.layout.file_bytes for shard in shards) <= limit
+        assert [tensor for shard in shards for tensor in shard.tensors] == list(plan.tensors)

@@ -126,3 +126,10 @@ def test_a_nan_code_is_refused_by_name_when_it_is_converted(tmp_path):
     with pytest.raises(TensorError, match=r"blk\.0\.ffn_down\.weight holds 1 NaN and 0 infinite weights"):
         convert_edited(directory)
     assert not (tmp_path / "root" / "converted.gguf").exists()
+
+
+def test_scales_of_eight_bits_are_scales_and_no_weights(tmp_path):
+    codes, scales = codes_of((6, 32)), codes_of((6, 1), seed=9)
+    opened, _ = open_packed(tmp_path, {"m.weight": ("F8_E4M3", codes), "m.weight_scale": ("F8_E4M3", scales)}, PLAIN)
+    assert list(opened.tensors) == ["m.weight"]
+    assert numpy.array_equal(values_of(opened.tensors["m.weight"]), decoded(codes) * decoded(scales))

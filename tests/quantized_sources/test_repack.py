@@ -6,8 +6,9 @@ from compare import KIT
 from packed_checkpoint import named, packed_bits, random, write_packed
 
 from toolkit.checkpoint.checkpoint import open_checkpoint
-from toolkit.gguf.rows import row_count
+from toolkit.gguf.rows import generated, row_count
 from toolkit.llama.quantizer import to_float32
+from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
 from toolkit.quantized_sources.opening import open_quantized
 from toolkit.quantized_sources.repack import repacked
 
@@ -167,3 +168,36 @@ def test_scales_that_float16_cannot_hold_or_that_tell_nothing_are_not_kept(scale
 def test_minimums_that_float16_cannot_hold_are_not_kept(tmp_path):
     ones = numpy.ones((6, 2), dtype=numpy.float32)
     assert repacked(mlx(tmp_path, 4, ones, ones * numpy.float32(1e6))[0]) is None
+
+
+def tensor_on(bits, group_size, columns, scale=0.5, zero=0):
+    """Return a tensor of two rows of codes in groups with one scale and zero."""
+    groups = -(-columns // group_size)
+    grid = Grid(
+        bits,
+        group_size,
+        codes=lambda start, stop: numpy.ones((stop - start, columns), numpy.uint8),
+        scales=lambda start, stop: numpy.full((stop - start, groups), scale, numpy.float32),
+        zeros=lambda start, stop: numpy.full((stop - start, groups), zero, numpy.int16),
+    )
+    return DequantizedTensor("a", generated(numpy.zeros((2, columns))), (), grid)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "type_"),
+    [
+        (tensor_on(8, 64, 128, zero=128), "Q8_0"),
+        (tensor_on(8, 64, 128, zero=127), None),
+        (tensor_on(4, 64, 128, zero=8), "Q4_0"),
+        (tensor_on(4, 64, 128, zero=9), "Q4_1"),
+        (tensor_on(4, 32, 96, zero=8), "Q4_0"),
+        (tensor_on(4, 48, 96, zero=8), None),
+        (tensor_on(4, 64, 80, zero=8), None),
+        (tensor_on(4, 64, 128, scale=1 + 2.0**-11, zero=8), None),
+        (tensor_on(4, 64, 128, scale=1 + 2.0**-10, zero=8), "Q4_0"),
+        (tensor_on(4, 64, 128, scale=0, zero=8), None),
+    ],
+)
+def test_the_grid_says_whether_ggufs_blocks_hold_it(tensor, type_):
+    kept = repacked(tensor)
+    assert (kept and kept.rows.type.name) == type_
