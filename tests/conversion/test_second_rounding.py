@@ -7,7 +7,7 @@ import pytest
 from compare import KIT
 
 from toolkit.conversion.convert import write_gguf
-from toolkit.conversion.second_rounding import second_rounding
+from toolkit.conversion.second_rounding import second_rounding, second_rounding_message
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.gguf.rows import row_count
 from toolkit.llama.quantizer import from_float32, to_float32
@@ -58,7 +58,9 @@ def test_what_is_kept_or_widened_costs_nothing(profile):
 
 
 def test_it_is_avoidable_only_where_gguf_has_the_grid():
-    assert not cost(source_from_checkpoint(CHECKPOINTS / "fp8_block"), "q4_k_m").avoidable
+    source = source_from_checkpoint(CHECKPOINTS / "fp8_block")
+    assert not cost(source, "q4_k_m").avoidable
+    assert "keep" not in second_rounding_message(source, plan_conversion(source, load_profile("q4_k_m")))
 
 
 def test_a_plain_checkpoint_and_a_file_of_8_bits_are_rounded_once(kit_checkpoint, converted):

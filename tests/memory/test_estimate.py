@@ -110,3 +110,21 @@ def test_a_config_alone_can_be_estimated(kit_checkpoint, tmp_path):
     planned = model_from_source(source_from_config(kit_checkpoint("llama3")), ("q8_0",)).make("q8_0")
     path = write_skeleton(planned.metadata, planned.tensors, tmp_path / "s.gguf").path
     assert estimate(path, MemorySettings(512, 999)).gpu_bytes > 0
+
+
+def cached(path, **settings):
+    """Return the bytes of caches and states on all devices."""
+    found = estimate(path, MemorySettings(n_ctx=512, device="cpu", **settings))
+    return sum(device.kv_cache_bytes for device in found.devices)
+
+
+def test_a_cache_of_other_types_takes_what_they_take(converted):
+    path = converted("llama3", "q8_0")
+    plain = cached(path)
+    assert cached(path, kv_type_k="q8_0", kv_type_v="q8_0") == plain * 8.5 / 16
+    assert cached(path, kv_type_k="q8_0") == plain * (16 + 8.5) / 32
+
+
+def test_every_sequence_has_a_state_of_its_own(converted):
+    path = converted("mamba2", "q8_0")
+    assert cached(path, n_parallel=3) == 3 * cached(path) > 0

@@ -222,3 +222,24 @@ def test_what_cannot_be_told_is_not_told(changed: dict[str, MetadataValue]) -> N
 
 def test_a_file_without_architecture_has_no_cache() -> None:
     assert kv_cache(ModelKeys({})) is None
+
+
+def keys_of(architecture: str, **values: int) -> ModelKeys:
+    sizes = {"block_count": 8, "embedding_length": 64, "attention.head_count": 4, "attention.head_count_kv": 2}
+    given = sizes | {name.replace("__", "."): value for name, value in values.items()}
+    metadata = {f"{architecture}.{name}": uint32(value) for name, value in given.items()}
+    return ModelKeys({"general.architecture": string(architecture), **metadata})
+
+
+def test_a_pattern_that_the_file_need_not_say_is_that_of_the_architecture() -> None:
+    found = kv_cache(keys_of("gemma2"))
+    assert found is not None
+    assert (found.window, found.window_layers, found.full_layers) == (4096, 4, 4)
+
+
+def test_layers_that_read_the_cache_of_others_have_none() -> None:
+    found = kv_cache(keys_of("gemma4", attention__shared_kv_layers=3))
+    assert found is not None
+    assert (found.full_layers, found.shared_layers) == (5, 3)
+    # Keys and values of two heads of 16 in 16 bits.
+    assert found.bytes_per_token == 5 * 2 * 2 * 16 * 2

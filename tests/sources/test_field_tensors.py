@@ -449,6 +449,8 @@ def test_rows_that_are_no_whole_blocks_get_a_fallback_type(columns, fallback, ov
     assert 0 < plan.fallback_share < 1
     n_bytes, n_weights = sum(t.n_bytes for t in plan.tensors), sum(t.n_weights for t in plan.tensors)
     assert plan.bits_per_weight == pytest.approx(8 * n_bytes / n_weights)
+    fallen = sum(t.n_weights for t in plan.tensors if t.fallback_from is not None)
+    assert plan.fallback_share == fallen / n_weights
 
 
 def test_the_rows_of_the_embedding_win_over_vocab_size(tmp_path):
