@@ -249,3 +249,11 @@ def test_the_product_with_the_vocabulary_is_left_out_from_the_second_batch_on(tm
     first, *others = collector.batches[:3]
     assert "result_output" in first
     assert all("result_output" not in batch and batch == first[: len(batch)] for batch in others)
+
+
+def test_batches_of_fewer_than_16_tokens_are_left_out_as_llama_imatrix_leaves_them(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m.gguf")
+    for window, seen in ((15, False), (16, True)):
+        settings = RuntimeSettings(n_ctx=window, n_batch=window, n_ubatch=window, n_threads=1)
+        short = dataclasses.replace(CALIBRATION, n_ctx=window, max_chunks=1)
+        assert bool(collect_imatrix(path, short, settings).entries) is seen
