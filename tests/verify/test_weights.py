@@ -136,3 +136,20 @@ def test_the_row_that_is_told_is_the_worst():
     moved[3] += 5
     moved[20] += 1
     assert found(values, generated(moved)).worst_row == 3
+
+
+def test_a_row_may_be_twice_as_far_as_its_rounding_puts_it_and_not_three_times():
+    values, type_ = weights(11), TYPES["Q8_0"]
+    rounded = quantizer.to_float32(quantizer.from_float32(values, type_), type_)
+    noise = numpy.random.default_rng(12).normal(0, 1, values.shape) * (rounded - values).std(axis=1, keepdims=True)
+    near, far = (stored((values + share * noise).astype(numpy.float32), type_) for share in (1.2, 3))
+    assert found(values, near).excess < 1 < found(values, far).excess
+
+
+def test_the_worst_row_is_told_though_better_ones_are_read_after_it():
+    values = numpy.ones((40, 1 << 16), numpy.float32)
+    moved = values.copy()
+    moved[1] += 1
+    result = found(values, generated(moved))
+    assert (result.worst_row, result.n_rows) == (1, 40)
+    assert result.excess > 1
