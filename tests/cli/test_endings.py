@@ -28,6 +28,11 @@ def started(*arguments, **pipes):
     return subprocess.Popen(command, **pipes, encoding="utf-8", preexec_fn=heed_signals)  # noqa: PLW1509
 
 
+def wait_until_loaded(process):
+    """Read what is said up to the line that tells what was allocated; warnings may come before it."""
+    assert any("allocated" in line for line in iter(process.stderr.readline, "")), process.wait(timeout=60)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return convert_demo(tmp_path_factory.mktemp("model"), "q8_0")
@@ -81,8 +86,7 @@ def test_a_broken_stderr_ends_with_141_too():
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_a_measurement_with_128_and_its_number(number, model):
     process = started("perplexity", model, "--text", FIXED_TEXT, "--ctx", "64", "--threads", "1")
-    first = process.stderr.readline()
-    assert "allocated" in first, first
+    wait_until_loaded(process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -95,8 +99,7 @@ def test_a_signal_ends_a_measurement_with_128_and_its_number(number, model):
 def test_a_signal_within_a_collection_leaves_no_matrix(number, wait, model, tmp_path):
     matrix = tmp_path / "m.imatrix"
     process = started("imatrix", model, "-o", matrix, "--ctx", "64", "--threads", "1")
-    first = process.stderr.readline()
-    assert "allocated" in first, first
+    wait_until_loaded(process)
     time.sleep(wait)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
