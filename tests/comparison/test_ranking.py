@@ -159,3 +159,8 @@ def test_without_a_base_there_is_perplexity_and_no_verdict() -> None:
     assert "there is no base" in advice.sentence
     assert comparison(rows).use.name == "general"
     assert Level.UNKNOWN == "unknown"
+
+
+def test_the_base_beats_nobody_though_it_was_measured_against_itself() -> None:
+    small_base = replace(base_row(), file_bytes=GIB, qualities=(quality(loss(0.0001)),))
+    assert pareto_rows(comparison([small_base, row("Q4_K_M", 4.6, 4.9, 0.03)])) == {1}

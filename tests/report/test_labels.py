@@ -62,3 +62,9 @@ def test_one_size_for_all_still_has_an_axis() -> None:
     picture = scatter(points_of(made, None), [], WIDE, "Size of the file")
     assert "nan" not in picture
     assert "GiB" in picture
+
+
+def test_a_name_does_not_cover_the_next_point() -> None:
+    first, second = place_labels([Marker(100, 200, 60, 16), Marker(140, 200, 60, 16)], FRAME)
+    for box in (first, second):
+        assert not any(box.left < x < box.right and box.top < 200 < box.bottom for x in (100, 140))

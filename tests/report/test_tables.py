@@ -89,3 +89,8 @@ def test_every_value_stands_below_its_title() -> None:
         "tg128": "50.0",
         "For general text": "good",
     }
+
+
+def test_a_verdict_that_the_error_leaves_open_has_a_question_mark() -> None:
+    for same_top, shown in ((0.93, "| good |"), (0.9, "| good? |")):
+        assert shown in markdown_text(comparison([row("Q4_K_M", 4, 4.9, 0.03, same_top=same_top)]))
