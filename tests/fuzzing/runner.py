@@ -19,7 +19,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 MAX_SECONDS = 5.0
-"""A run that takes longer hangs; on a busy machine a whole conversion's plan takes a tenth of that."""
+"""A run that takes more of a processor hangs; a whole conversion's plan takes a hundredth of that."""
+MAX_WAIT = 60.0
+"""A run that takes longer by the clock hangs, on however busy a machine."""
 MAX_MEMORY = 6 << 30
 """of address space: what the libraries map takes most of it"""
 BATCH = 200
@@ -109,13 +111,16 @@ def _time_limit() -> Iterator[None]:
     def too_long(_number: int, _frame: FrameType | None) -> NoReturn:
         raise _HangError(f"longer than {MAX_SECONDS:g} s")
 
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    before = [signal.signal(number, too_long) for number in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, MAX_WAIT)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in zip((signal.SIGPROF, signal.SIGALRM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def work() -> None:
@@ -145,7 +150,7 @@ class _Worker:
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps([name, seeds.start, seeds.stop]) + "\n")
             process.stdin.flush()
-        killer = _kill_after(process, 60 + (MAX_SECONDS + 1) * len(seeds))
+        killer = _kill_after(process, 60 + (MAX_WAIT + 1) * len(seeds))
         line = process.stdout.readline()
         killer.cancel()
         if line:
