@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from toolkit.cli.kv_types import kv_list_option, parse_kv_list
+from toolkit.cli.kv_types import kv_list_option, kv_pair, parse_kv_list
 from toolkit.errors import InputError
 
 
@@ -19,3 +19,8 @@ def test_a_type_that_no_cache_can_have_is_refused_wherever_several_are_taken():
     with pytest.raises(InputError, match="KV type 'q3_k' is not one of f32, f16"):
         command.main(["--kv", "f16,q3_k"], standalone_mode=False)
     assert command.main([], standalone_mode=False) == ("f16",)
+
+
+def test_keys_and_values_may_have_types_of_their_own():
+    assert kv_pair("Q8_0/q4_0") == ("q8_0", "q4_0")
+    assert kv_pair("q8_0") == ("q8_0", "q8_0")

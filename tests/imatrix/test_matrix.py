@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from toolkit.errors import ImatrixError
-from toolkit.imatrix.matrix import check_against, read_imatrix
+from toolkit.imatrix.matrix import Imatrix, check_against, read_imatrix
 
 SUMS = numpy.array([[2.0, 4.0, 9.0, 1.0], [3.0, 6.0, 0.5, 7.0]], "float32")
 
@@ -262,3 +262,17 @@ def test_a_matrix_of_other_names_altogether_is_refused(tmp_path: Path) -> None:
     path = write_gguf_imatrix(tmp_path / "m.gguf", {"layers.0.wq": (SUMS, [1, 1])})
     with pytest.raises(ImatrixError, match="not one tensor of the model is in it"):
         check_against(read_imatrix(path), [("blk.0.attn_q.weight", (2, 4))])
+
+
+@pytest.mark.parametrize("length", [31, 33, 64])
+def test_a_tensor_of_another_size_belongs_to_another_model(length: int) -> None:
+    matrix = Imatrix(Path("m.imatrix"), {"a": numpy.ones(length, numpy.float32)}, 1)
+    with pytest.raises(ImatrixError, match=f"a has {length} values, but the tensor needs 32"):
+        matrix.importance("a", (4, 32))
+
+
+def test_a_name_of_the_older_format_is_not_longer_than_names_are(tmp_path: Path) -> None:
+    path = tmp_path / "old.dat"
+    path.write_bytes(struct.pack("<ii", 1, 1025) + b"n" * 1025 + struct.pack("<iif", 1, 1, 2.0))
+    with pytest.raises(ImatrixError, match="a name of 1025 bytes"):
+        read_imatrix(path)

@@ -93,3 +93,10 @@ def test_a_file_with_values_of_another_kind_is_refused(document, message, tmp_pa
 def test_what_is_neither_a_pair_nor_a_file_is_refused():
     with pytest.raises(InputError, match="'author' is neither KEY=VALUE nor a JSON file"):
         parse_overrides(["author"])
+
+
+def test_a_list_of_objects_under_another_key_is_refused(tmp_path):
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps({"general.nonsense": [{"name": "x"}]}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"general\.nonsense is none of name"):
+        parse_overrides([str(file)])
