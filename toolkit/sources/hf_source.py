@@ -103,7 +103,7 @@ def source_from_checkpoint(
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
         n_stored=len(stored.tensors),
         left_out={**checkpoint.left_out, **found.left_out, **matching.left_out},
-        files=as_mapped(tensor.file for tensor in stored.tensors.values()),
+        files=as_mapped(tensor.file for tensor in (*stored.tensors.values(), *pooling.stored)),
     )
 
 

@@ -11,6 +11,7 @@ from toolkit.architectures.base import Architecture
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.checkpoint.sentence_transformers import dense_folders, left_out_modules, pooling_metadata
+from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError
 from toolkit.gguf.format import Metadata, uint32
 from toolkit.model_source import SourceTensor
@@ -28,6 +29,8 @@ class Pooling:
     tensors: tuple[SourceTensor, ...] = ()
     metadata: Metadata = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    stored: tuple[CheckpointTensor, ...] = ()
+    """where the tensors are read from"""
 
 
 def read_pooling(directory: Path, architecture: Architecture, config: ModelConfig, *, dense_modules: bool) -> Pooling:
@@ -37,14 +40,16 @@ def read_pooling(directory: Path, architecture: Architecture, config: ModelConfi
     """
     metadata = pooling_metadata(directory, architecture.name) if architecture.pools else {}
     if dense_modules:
-        tensors, lengths = _dense_modules(directory, architecture.name, config)
-        return Pooling(tensors, metadata | lengths)
+        stored, lengths = _dense_modules(directory, architecture.name, config)
+        named = zip(NAMES, stored, strict=True)
+        tensors = tuple(SourceTensor(f"{name}.weight", tensor.rows()) for name, tensor in named)
+        return Pooling(tensors, metadata | lengths, stored=stored)
     return Pooling(metadata=metadata, warnings=left_out_modules(directory) if architecture.pools else ())
 
 
 def _dense_modules(
     directory: Path, architecture: str, config: ModelConfig
-) -> tuple[tuple[SourceTensor, ...], Metadata]:
+) -> tuple[tuple[CheckpointTensor, ...], Metadata]:
     """Return the layers after pooling as llama.cpp runs them: two matrices, back to the embedding's length."""
     folders = dense_folders(directory)
     if architecture != ARCHITECTURE or len(folders) != len(NAMES):
@@ -52,7 +57,7 @@ def _dense_modules(
             f"--dense-modules: llama.cpp runs two layers after pooling for {ARCHITECTURE} only; "
             f"this is {architecture} with {len(folders)}"
         )
-    layers = [_layer(directory / folder, name) for folder, name in zip(folders, NAMES, strict=True)]
+    layers = [_layer(directory / folder) for folder in folders]
     length = config.integer("hidden_size")
     middle = layers[0].shape[0]
     expected = [(middle, length), (length, middle)]
@@ -66,10 +71,10 @@ def _dense_modules(
     return tuple(layers), metadata
 
 
-def _layer(folder: Path, name: str) -> SourceTensor:
+def _layer(folder: Path) -> CheckpointTensor:
     module = open_checkpoint(folder)
     _refuse_more_than_a_matrix(folder.name, module.config, set(module.tensors))
-    return SourceTensor(f"{name}.weight", module.tensors["linear.weight"].rows())
+    return module.tensors["linear.weight"]
 
 
 def _refuse_more_than_a_matrix(folder: str, config: dict[str, Any], names: set[str]) -> None:
