@@ -10,10 +10,11 @@ from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import CrashError, GgufError, InputError
 from toolkit.gguf.format import MetadataValue, ValueType, string, uint32
+from toolkit.gguf.ggml_types import TYPES
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama import opening
 from toolkit.llama.load_settings import MemorySettings
-from toolkit.llama.opening import Opening, asked_of, check_opens, death_of, telling_line
+from toolkit.llama.opening import Opening, asked_of, check_opens, check_types, death_of, telling_line
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.vocabulary import LlamaVocabulary
@@ -178,6 +179,17 @@ def test_a_number_that_no_norm_can_be_computed_with_is_refused(key, value, tmp_p
     )
     with pytest.raises(GgufError, match=r"epsilon is .*no norm"):
         LlamaRuntime(path, RuntimeSettings(64, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "type_name"),
+    [("blk.0.attn_norm.weight", "F16"), ("output_norm.weight", "F64"), ("blk.0.ffn_up.weight", "I64")],
+)
+def test_a_type_that_llama_cpp_cannot_compute_with_is_refused(name, type_name, tmp_path):
+    types = dict.fromkeys(("blk.0.attn_norm.weight", "blk.0.ffn_up.weight", "token_embd.weight"), TYPES["F32"])
+    check_types(tmp_path, types)
+    with pytest.raises(GgufError, match=rf"{name} is stored as {type_name}, and llama\.cpp computes"):
+        check_types(tmp_path, types | {name: TYPES[type_name]})
 
 
 def test_a_sentencepiece_name_on_a_byte_level_vocabulary_is_refused(converted, tmp_path):

@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit import errors
 from toolkit.errors import CrashError, EnvironmentFaultError, GgufError, ToolkitError
 from toolkit.gguf.format import Metadata
+from toolkit.gguf.ggml_types import F32, TensorType
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import files_to_load, read_gguf
 from toolkit.llama.load_settings import MemorySettings
@@ -39,7 +40,7 @@ MAPPED_ALIGNMENT = 32
 """where llama.cpp lets tensors begin that it uses within a mapped file (`TENSOR_ALIGNMENT` of ggml)"""
 Ask = Callable[[Path, MemorySettings], "Opening"]
 """has a child open a file with these settings; raises what the child found"""
-_FORMAT = 2
+_FORMAT = 3
 _HEAD_BYTES = 32 << 20
 """twice the largest header in use"""
 _TIMEOUT_SECONDS = 600.0
@@ -51,6 +52,7 @@ _FAULTS = ("SIGABRT", "SIGSEGV", "SIGFPE", "SIGBUS", "SIGTRAP", "SIGSYS")
 """signals that tell of the code over a file, and not of somebody who wanted it to end"""
 _WINDOWS_FAULTS = {0xC0000005: "SIGSEGV", 0xC0000409: "SIGABRT", 0xC0000094: "SIGFPE", 3: "SIGABRT"}
 _TELLING = re.compile(r"GGML_ASSERT|GGML_ABORT|what\(\):|[Aa]ssertion|fatal error|error: ")
+_NEVER_COMPUTED = ("F64", "I8", "I16", "I64")
 _BUILD_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
 
 
@@ -156,6 +158,7 @@ def open_whole(path: Path, settings: MemorySettings) -> Opening:
         llama_cpp().llama_model_free(model)
     file = read_gguf(path)
     _check_numbers(path, file.metadata, rotates=rotates)
+    check_types(path, {name: rows.type for name, rows in file.tensors.items()})
     return Opening(all(offset % MAPPED_ALIGNMENT == 0 for offset in file.tensor_offsets.values()))
 
 
@@ -183,6 +186,17 @@ def _check_numbers(path: Path, metadata: Metadata, *, rotates: bool) -> None:
             raise GgufError(
                 f"{path}: {keys.architecture}.{suffix} is {rotated}, and it must be even, at least 2, and no more than the "
                 f"{'length' if most is None else most} of a key: damaged"
+            )
+
+
+def check_types(path: Path, types: Mapping[str, TensorType]) -> None:
+    """Refuse types that ggml has no product or sum for: it ends the process over them only when it computes."""
+    for name, type_ in types.items():
+        is_added = name.endswith(".bias") or "norm" in name
+        if type_.name in _NEVER_COMPUTED or (is_added and type_ is not F32):
+            raise GgufError(
+                f"{path}: {name} is stored as {type_.name}, and llama.cpp computes with it in "
+                f"{'F32' if is_added else 'other types'} only: damaged, or made for another program"
             )
 
 
