@@ -147,6 +147,7 @@ class _Guard:
         self._before = _SigAction()
         # Kept for as long as the process lives, because the system has its address.
         self._callback = ctypes.CFUNCTYPE(None, integer, pointer, pointer)(self._receive)
+        self._filled: tuple[tuple[int, int], ...] = ()
         self._action = _SigAction(ctypes.cast(self._callback, pointer), flags=_SA_SIGINFO)
 
     def install(self) -> None:
@@ -160,9 +161,13 @@ class _Guard:
             found = _mapping_at(address)
             if found is not None:
                 end, name = found
-                self._fill(address // _PAGE * _PAGE, end)
-                _Seen.cut_off += (name,)
-                return
+                if name:
+                    self._fill(address // _PAGE * _PAGE, end)
+                    _Seen.cut_off += (name,)
+                    return
+                if any(first <= address < last for first, last in self._filled):
+                    # Two threads met the same end, and the other one was here first.
+                    return
         except BaseException:
             pass
         # No file of ours, or no way to help: the instruction is run again, and ends the process as it did before.
@@ -174,7 +179,10 @@ class _Guard:
         Raises OSError if the system does not.
         """
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _FIXED
+        # Before the call, during which another thread may run this handler.
+        self._filled += ((start, end),)
         if self._library.mmap(start, end - start, mmap.PROT_READ, flags, -1, 0) != start:
+            self._filled = self._filled[:-1]
             raise OSError(ctypes.get_errno(), "no pages")
 
 
@@ -182,11 +190,16 @@ _GUARDS: list[_Guard] = []
 
 
 def _mapping_at(address: int) -> tuple[int, str] | None:
-    """Return where the mapping of a file ends that holds an address, and the file's name; None for any other address."""
+    """Return where the mapping ends that holds an address, and the name of the file that is mapped to be read.
+
+    The name is empty where no file is mapped. None for any other address.
+    """
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123
         for line in maps:
             place, rights, _, _, _, *name = line.rstrip("\n").split(maxsplit=5)
             start, _, end = place.partition("-")
             if int(start, 16) <= address < int(end, 16):
-                return (int(end, 16), name[0]) if name and rights == _SHARED_AND_READ_ONLY else None
+                if not name:
+                    return int(end, 16), ""
+                return (int(end, 16), name[0]) if rights == _SHARED_AND_READ_ONLY else None
     return None
