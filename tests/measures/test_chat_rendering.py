@@ -22,6 +22,13 @@ def render():
         yield renderer.render
 
 
+@pytest.fixture(scope="module")
+def render_patiently():
+    """Give a renderer whose memory ends before its time, on a busy machine too."""
+    with TemplateRenderer(TemplateLimits(cpu_seconds=20, clock_seconds=60)) as renderer:
+        yield renderer.render
+
+
 def test_messages_special_tokens_and_the_prompt_are_given(render):
     template = (
         "{{ bos_token }}{% for message in messages %}\n    [{{ message.role }}] {{ message['content'] | trim }}\n"
@@ -102,10 +109,10 @@ def test_what_the_compiler_or_the_text_does_not_take_is_a_refusal_in_one_line(re
         "{{ 'a' | center(10**10) }}",
     ],
 )
-def test_a_template_that_wants_memory_without_end_is_stopped_and_the_next_one_renders(render, template):
+def test_a_template_that_wants_memory_without_end_is_stopped_and_the_next_one_renders(render_patiently, template):
     with pytest.raises(TemplateLimitError, match="takes more than 512 MiB of memory"):
-        render(template, ASK, {})
-    assert render("{{ 1 }}", ASK, {}) == "1"
+        render_patiently(template, ASK, {})
+    assert render_patiently("{{ 1 }}", ASK, {}) == "1"
 
 
 @pytest.mark.parametrize(
