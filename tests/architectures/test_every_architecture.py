@@ -1,6 +1,7 @@
 """What holds for every architecture that is registered, and how little one more of a known kind takes."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -134,3 +135,24 @@ def test_one_new_file_is_all_that_a_new_architecture_takes(tmp_path, monkeypatch
 def newcomer(checkpoint):
     checkpoint.config |= {"architectures": ["NewcomerForCausalLM"], "model_type": "newcomer"}
     checkpoint.config.pop("rope_theta", None)
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_a_file_called_as_the_model_type_gives_what_all_files_together_give(name):
+    for model_type in (*BY_CLASS[name].model_types, "llama", "base", ["llama"]):
+        found, notes = find_architecture(ModelConfig({"architectures": [name], "model_type": model_type}))
+        assert (found, notes) == (BY_CLASS[name], ())
+
+
+def test_a_class_that_is_in_the_file_of_its_model_type_is_found_without_importing_all_others():
+    script = """
+import sys
+from toolkit.architectures import find_architecture
+from toolkit.checkpoint.model_config import ModelConfig
+print(find_architecture(ModelConfig({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))[0].name)
+print(*[name for name in sys.modules if name.startswith("toolkit.architectures.")])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
+    name, modules = done.stdout.splitlines()
+    assert name == "llama"
+    assert len(modules.split()) < len(list(FOLDER.glob("*.py"))) / 4

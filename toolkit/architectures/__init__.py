@@ -36,10 +36,13 @@ def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...
 
     Raises ConfigError if it is unknown; the message lists the known ones and names the nearest.
     """
+    whole, named = _first(config.get("wrapper_architectures")), _first(config.get("architectures"))
+    model_type = stated if isinstance(stated := config.get("model_type"), str) else None
+    likely = None if whole is not None else _in_file_called(model_type, named)
+    if likely is not None:
+        return _of_config(likely, config), ()
     by_class = {name: known for known in known_architectures() for name in known.hf_classes}
     by_type = {name: known for known in known_architectures() for name in known.model_types}
-    whole, named = _first(config.get("wrapper_architectures")), _first(config.get("architectures"))
-    model_type = config.get("model_type")
     for known in (whole, named):
         if known in by_class:
             return _of_config(by_class[known], config), ()
@@ -49,6 +52,14 @@ def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...
             f"config.json names no architecture; taken as {found.hf_classes[0]} from model_type {model_type!r}",
         )
     raise ConfigError(_unknown(str(named or model_type), list(by_class)))
+
+
+def _in_file_called(model_type: str | None, named: str | None) -> Architecture | None:
+    """Return the architecture of a class if its file is called as its model_type, as most are: all files take long to import."""
+    if model_type not in {module.name for module in iter_modules(__path__)}:
+        return None
+    members: tuple[Architecture, ...] = getattr(import_module(f"{__name__}.{model_type}"), "ARCHITECTURES", ())
+    return next((known for known in members if named in known.hf_classes), None)
 
 
 def _of_config(known: Architecture, config: ModelConfig) -> Architecture:
