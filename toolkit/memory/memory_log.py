@@ -154,7 +154,8 @@ def exact_bytes(mebibytes: str, rows: int, type_: TensorType) -> int:
     """Return the bytes of keys or values in a cache of so many rows, rounded up where more than one number is possible."""
     unit = rows * type_.row_bytes(max(type_.block_length, _LEAST_ROW))
     nearest = round(float(mebibytes) * MIB / unit) * unit
-    certain = unit > ROUNDING_BYTES and abs(nearest - float(mebibytes) * MIB) <= HALF_A_DIGIT * MIB
+    # A byte more, because half a digit is no number of float's.
+    certain = unit > ROUNDING_BYTES and abs(nearest - float(mebibytes) * MIB) <= HALF_A_DIGIT * MIB + 1
     return nearest if certain else rounded_up(mebibytes)
 
 
