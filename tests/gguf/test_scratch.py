@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from toolkit.gguf.scratch import MARK, ScratchFolder, sweep
@@ -84,6 +85,16 @@ def test_a_folder_whose_run_was_killed_before_it_marked_it_is_swept_and_another_
     left = {(path / "mark").read_bytes() if (path / "mark").exists() else None for path in tmp_path.iterdir()}
     # Process 1 lives everywhere: what it is about to mark is its own.
     assert left == ({b"a user's"} if number == 999999999 else {None, b"", b"a user's"})
+
+
+def test_a_number_that_another_process_has_by_now_keeps_nothing(tmp_path):
+    old, new = (tmp_path / f"gguf-toolkit-{os.getpid()}-0000000{number}" for number in range(2))
+    for folder in (old, new):
+        folder.mkdir()
+    before_this_process = psutil.Process().create_time() - 60
+    os.utime(old, (before_this_process, before_this_process))
+    sweep(tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_names_that_are_nearly_ours_and_links_are_not_touched(tmp_path):

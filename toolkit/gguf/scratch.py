@@ -29,6 +29,7 @@ if sys.platform != "win32":
 MARK = b"gguf-toolkit work file of process "
 _MARK_NAME = "mark"
 _MANY = 100
+_CLOCK_SLACK_SECONDS = 5.0
 _NAME = re.compile(r"\.gguf-(?P<output>[0-9a-f]{8})-(?P<pid>\d+)-\d+\.part|\.?gguf-toolkit-(?P<owner>\d+)-[0-9a-f]{8}")
 
 
@@ -141,7 +142,7 @@ def _sweep_unmarked(folder: Path, owner: int, *, is_own: bool) -> _Run:
         with ExitStack() as stack:
             if all(stack.enter_context(_examined(file, owner, is_own=True)) is _Run.GONE for file in files):
                 _remove_folder(folder)
-    elif not psutil.pid_exists(owner):
+    elif not _lives(owner, folder):
         with suppress(OSError):
             folder.rmdir()  # only if it is still empty
     return _Run.NOBODYS
@@ -156,14 +157,22 @@ def _examined(path: Path, owner: int, *, is_own: bool) -> Iterator[_Run]:
     with path.open("r+b") as file:
         head = file.read(len(MARK))
         # An empty one was opened by a run that was killed before it could write, or is about to write.
-        if not head.startswith((MARK, GGUF_MAGIC)) and (head or psutil.pid_exists(owner)):
+        if not head.startswith((MARK, GGUF_MAGIC)) and (head or _lives(owner, path)):
             yield _Run.NOBODYS
             return
         locked = take_lock(file.fileno())
         if locked is None:
             # Process numbers say something of one machine only: they are trusted where two runs would meet anyway.
-            locked = (is_own or sys.platform == "win32") and not psutil.pid_exists(owner)
+            locked = (is_own or sys.platform == "win32") and not _lives(owner, path)
         yield _Run.GONE if locked else _Run.ALIVE
+
+
+def _lives(owner: int, path: Path) -> bool:
+    """Tell whether a process is there that may have made a file or folder: the number may be that of a later one."""
+    try:
+        return bool(psutil.Process(owner).create_time() <= path.stat().st_mtime + _CLOCK_SLACK_SECONDS)
+    except psutil.Error:
+        return False
 
 
 def _new_folder(place: Path, names: Iterator[str]) -> tuple[Path, int]:
