@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from toolkit.llama.footprint import DeviceBytes, Footprint
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.placement import ModelTensors, Placement
 from toolkit.memory.skeleton import Skeleton
 
@@ -41,12 +41,12 @@ class MadeUpDevices:
         devices.append(DeviceBytes("CPU", True, max(0, on_host), 0, self.compute_bytes))
         return Footprint(tuple(devices), "made up", tuple(f"GPU{index}" for index in range(self.n_devices)))
 
-    def ask(self, _skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+    def ask(self, _skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         """Answer a planner, which tells of experts only through overrides."""
         return self.footprint(placement_of(settings), settings.n_ctx)
 
 
-def placement_of(settings: MemorySettings) -> Placement:
+def placement_of(settings: LoadSettings) -> Placement:
     """Return the placement that settings were made of."""
     n_cpu_moe, border = 0, []
     for override in settings.tensor_overrides:

@@ -22,7 +22,7 @@ from tool_prints import PATH, this_build
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
-from toolkit.imatrix.matrix import read_sums
+from toolkit.importance.matrix import read_sums
 from toolkit.llama.native import library_folder
 from toolkit.quant_profile import load_profile
 from toolkit.sources.hf_source import source_from_checkpoint

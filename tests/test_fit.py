@@ -18,7 +18,7 @@ from toolkit.measures.evaluation_text import read_text
 from toolkit.fit import Devices, FitJob, MeasureOptions, Watcher, fit
 from toolkit.fit_quality import QualityOptions
 from toolkit.sources.hf_source import source_from_checkpoint
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.loaded_model import OwnProcess
 from toolkit.planning.request import PlanRequest
 from toolkit.memory.plannable_source import model_from_source
@@ -29,7 +29,7 @@ from toolkit.planning.token_speed import Bandwidths
 endpoint, checkpoint, output, text, planned, later = sys.argv[1:]
 source = source_from_checkpoint(Path(checkpoint))
 budgets = Budgets((int(planned),), 1 << 40)
-settings = MemorySettings(128, device="cpu", rpc=(endpoint,))
+settings = LoadSettings(128, device="cpu", rpc=(endpoint,))
 request = PlanRequest(budgets, settings, Bandwidths((), 1e10), (("f16", "f16"),))
 measure = MeasureOptions(QualityOptions(read_text(Path(text)), max_chunks=2, max_increase=9), RateSettings(8, 2, 1))
 job = FitJob(source, model_from_source(source, ("q8_0",)), request, measure)

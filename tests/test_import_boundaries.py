@@ -14,14 +14,14 @@ from toolkit.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "toolkit"
 ROOMS = (
-    ("errors", "units", "json_files", "name_patterns", "differences", "visible_text"),
+    ("errors", "units", "json_files", "name_patterns", "differences", "visible_text", "reporter"),
     ("machine",),
     ("gguf",),
     ("kernels",),
     ("llama",),
     ("checkpoint",),
     ("quant_profile",),
-    ("imatrix",),
+    ("importance",),
     ("rounding",),
     ("tokenizer",),
     ("model_source",),
@@ -34,7 +34,7 @@ ROOMS = (
     ("demo",),
     ("planning",),
     ("measures",),
-    ("verify",),
+    ("verification",),
     ("lora",),
     ("comparison",),
     ("report",),
@@ -42,6 +42,8 @@ ROOMS = (
     ("fit",),
     ("doctor",),
     ("model_summary",),
+    ("verbs",),
+    ("render",),
     ("cli",),
     ("__main__",),
 )

@@ -1,3 +1,42 @@
-"""From a Hugging Face checkpoint and a VRAM budget to a GGUF file that fits, with proof of what it costs."""
+"""From a Hugging Face checkpoint and a VRAM budget to a GGUF file that fits, with proof of what it costs.
+
+Every command of `gguf-toolkit` is a function here, which takes the fields of its request and returns a result:
+
+    import toolkit
+
+    result = toolkit.verify("model-Q4_K_M.gguf", source="./model")
+
+With a request and a reporter, it also says what it is doing: `toolkit.verify(toolkit.VerifyRequest(...), reporter)`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_VERBS = ("verify",)
+_MODULES = {
+    name: f"toolkit.verbs.{verb}"
+    for verb in _VERBS
+    for name in (verb, f"{verb.title()}Request", f"{verb.title()}Result")
+} | {"Reporter": "toolkit.reporter", "ToolkitError": "toolkit.errors"}
+
+__all__ = ["__version__", *_MODULES]  # noqa: PLE0604  # they are strings
+
+if TYPE_CHECKING:
+    from toolkit.errors import ToolkitError as ToolkitError
+    from toolkit.reporter import Reporter as Reporter
+    from toolkit.verbs.verify import VerifyRequest as VerifyRequest
+    from toolkit.verbs.verify import VerifyResult as VerifyResult
+    from toolkit.verbs.verify import verify as verify
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import what is asked for when it is asked for, so that `import toolkit` is light."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,7 +14,7 @@ from toolkit.fit_quality import Proof, QualityMeter, QualityOptions
 from toolkit.gguf.output_file import publish_finished, where_it_lies
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.next_token import why_no_next_token
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import runtime_settings
@@ -27,7 +27,7 @@ from toolkit.planning.choice import PlannedChoice
 from toolkit.planning.launch import LaunchPlan, launch_plan
 from toolkit.planning.load_plan import LoadRequest, plan_load
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import AsksMemory, PlanRequest
+from toolkit.planning.request import MemorySource, PlanRequest
 from toolkit.units import format_size
 
 _FILES, _BASE = "files", "base"
@@ -53,13 +53,13 @@ class Watcher:
 class Devices:
     """What a file is loaded on: whom to ask for its memory, and what is free there now."""
 
-    asker: AsksMemory
+    memory_source: MemorySource
     free_now: Callable[[], Budgets] | None = None
     """None where the devices are not here, and the CPU measures in their place"""
-    allocate: Callable[[Path, MemorySettings], Footprint] | None = None
+    allocate: Callable[[Path, LoadSettings], Footprint] | None = None
     """loads a file on what stands in for them, and returns what it took"""
     release: Callable[[], None] = lambda: None
-    """frees what the asker takes of the devices for itself, until it is asked again"""
+    """frees what the memory_source takes of the devices for itself, until it is asked again"""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def fit(
     watcher = watcher or Watcher()
     _refuse_what_cannot_be_measured(job.source)
     started = time.perf_counter()
-    with Planner(job.model, job.request, devices.asker) as planner:
+    with Planner(job.model, job.request, devices.memory_source) as planner:
         watcher.step("asking llama.cpp how much memory each profile takes")
         first, *runners_up = _offloading(planner.choices(), job.request)
         with _Trials(job, devices, output_for, watcher) as trials:
@@ -210,7 +210,7 @@ class _Trials:
             f"{format_size(sum(now.vram_bytes))} of VRAM are free now, {format_size(sum(budgets.vram_bytes))} were planned for: "
             "planned again"
         )
-        again = plan_load(LoadRequest(file, choice.settings.undivided()), now, self._devices.asker).choice
+        again = plan_load(LoadRequest(file, choice.settings.undivided()), now, self._devices.memory_source).choice
         self._devices.release()
         return replace(again, file=choice.file)
 

@@ -19,7 +19,7 @@ from tiny_model import write_tiny_model
 from toolkit.cli.output import echo_answer
 from toolkit.gguf.format import ValueType, array, string
 from toolkit.gguf.reader import read_gguf
-from toolkit.imatrix.sums import ImatrixSums, TensorSums, write_imatrix
+from toolkit.importance.sums import ImatrixSums, TensorSums, write_imatrix
 from toolkit.report import csv_text, markdown_text, page_html
 from toolkit.visible_text import steers
 

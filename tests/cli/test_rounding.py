@@ -6,7 +6,7 @@ import pytest
 from demo_model import FIXED_TEXT
 from tiny_model import TinyShape, write_tiny_model
 
-from toolkit.imatrix.moments import open_moments
+from toolkit.importance.moments import open_moments
 
 QUICK = ("--text", FIXED_TEXT, "--ctx", "64", "--threads", "1")
 

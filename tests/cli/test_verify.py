@@ -13,7 +13,7 @@ from toolkit.errors import FidelityError, GgufError
 from toolkit.gguf.format import uint32
 from toolkit.quant_profile import load_profile
 from toolkit.sources.hf_source import source_from_checkpoint
-from toolkit.verify.file_check import check_finished
+from toolkit.verification.file_check import check_finished
 
 NAMES = [
     "tensors", "shapes", "blocks", "architecture", "token count", "vocabulary", "special tokens", "chat template", "weights",
@@ -47,7 +47,7 @@ def test_a_failed_check_ends_the_command_with_code_1_and_names_it(run_command, c
     finished = run_command("verify", path, "--source", kit_checkpoint("llama2"), "--no-run", "--json")
     assert finished.returncode == 1
     assert finished.stderr.splitlines()[-1].endswith(
-        f"is not what {kit_checkpoint('llama2')} says: special tokens, chat template"
+        f"does not match {kit_checkpoint('llama2')}: special tokens, chat template"
     )
     assert json.loads(finished.stdout)["faithful"] is False
 

@@ -17,7 +17,7 @@ from toolkit.comparison.contestants import (
 from toolkit.conversion.convert import ConversionOptions
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import InputError
-from toolkit.imatrix.matrix import Imatrix
+from toolkit.importance.matrix import Imatrix
 from toolkit.sources.hf_source import source_from_checkpoint
 
 

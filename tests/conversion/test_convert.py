@@ -21,7 +21,7 @@ from toolkit.gguf.layout import lay_out
 from toolkit.gguf.output_file import whole_or_absent
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import StoredRows
-from toolkit.imatrix.matrix import Imatrix
+from toolkit.importance.matrix import Imatrix
 from toolkit.llama import quantizer
 from toolkit.quant_profile import load_profile, profile_names
 from toolkit.sources.hf_source import source_from_checkpoint

@@ -6,7 +6,7 @@ import numpy
 from tiny_moe import N_EXPERTS, SHAPE, write_tiny_moe
 
 from toolkit.conversion.tensor_plan import plan_conversion
-from toolkit.imatrix.matrix import read_imatrix
+from toolkit.importance.matrix import read_imatrix
 from toolkit.quant_profile import load_profile
 from toolkit.sources.gguf_source import source_from_gguf
 

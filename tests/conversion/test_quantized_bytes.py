@@ -13,8 +13,8 @@ from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.demo import demo_checkpoint
 from toolkit.gguf.ggml_types import TYPES
-from toolkit.imatrix.matrix import Imatrix, read_imatrix, read_sums
-from toolkit.imatrix.sums import write_imatrix as write_sums
+from toolkit.importance.matrix import Imatrix, read_imatrix, read_sums
+from toolkit.importance.sums import write_imatrix as write_sums
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.imatrix_collection import Calibration, collect_imatrix

@@ -24,7 +24,7 @@ from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.quant_profile import load_profile
 from toolkit.sources.gguf_source import source_from_gguf
-from toolkit.verify.file_check import check_loads
+from toolkit.verification.file_check import check_loads
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gguf_split.json").read_text(encoding="utf-8"))
 KIB = 1024

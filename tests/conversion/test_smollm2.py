@@ -21,7 +21,7 @@ from toolkit.measures.generation import Generation, Sampling
 from toolkit.measures.perplexity import measure_perplexity
 from toolkit.quant_profile import load_profile
 from toolkit.sources.hf_source import source_from_checkpoint
-from toolkit.verify.file_check import check_loads
+from toolkit.verification.file_check import check_loads
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "smollm2.bf16.json").read_text(encoding="utf-8"))
 HIGHEST_PERPLEXITY = 25.0

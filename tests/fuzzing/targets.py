@@ -239,9 +239,9 @@ def _imatrix(legacy: bool) -> Callable[[Path], Case]:
         return Case(folder, read, damage=damaged_gguf)
 
     def read(folder: Path, _random: Random) -> None:
-        from toolkit.imatrix.layers import layer_importance
-        from toolkit.imatrix.matrix import check_against, read_imatrix, read_sums
-        from toolkit.imatrix.sums import merge_sums
+        from toolkit.importance.layers import layer_importance
+        from toolkit.importance.matrix import check_against, read_imatrix, read_sums
+        from toolkit.importance.sums import merge_sums
 
         check_against(
             read_imatrix(folder / name), [("blk.0.attn_q.weight", (64, 64)), ("blk.1.ffn_down.weight", (64, 64))]
@@ -262,7 +262,7 @@ def _write_imatrix(path: Path, legacy: bool) -> None:
             text += numpy.ones(64, "<f4").tobytes()
         path.write_bytes(text + struct.pack("<ii", 5, 4) + b"text")
         return
-    from toolkit.imatrix.sums import ImatrixSums, TensorSums, write_imatrix
+    from toolkit.importance.sums import ImatrixSums, TensorSums, write_imatrix
 
     entries = {name: TensorSums(numpy.ones((1, 64), numpy.float32), numpy.ones(1, numpy.int64)) for name in names}
     write_imatrix(ImatrixSums(entries, 512, ("text",)), path)

@@ -362,7 +362,7 @@ def test_a_model_in_pytorchs_format_is_planned_from_its_config(command, hub, tmp
     (tmp_path / "qwen3" / "model.safetensors").rename(tmp_path / "qwen3" / "pytorch_model.bin")
     done = command("plan", "some/qwen3", *OPTIONS["plan"], "--json")
     assert done.returncode == 0, done.stderr
-    assert "cannot be told without fetching it" in done.stderr
+    assert "are not known before it is fetched" in done.stderr
     assert "pytorch_model.bin" not in hub.served
 
 

@@ -15,7 +15,7 @@ from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.ggml_types import FLOAT_TYPES, TYPES
 from toolkit.llama.cpu_products import N_ROWS, products
 from toolkit.llama.cpu_trial import PLAIN, WORKS, Trial, cpu_trial, refuse_broken_build, run_trial
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.parameters import ModelParameters
 from toolkit.machine.disk_cache import DiskCache
 
@@ -112,7 +112,7 @@ def test_models_are_loaded_with_extra_buffers_only_where_these_compute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: Trial, used: bool
 ) -> None:
     plant(tmp_path, trial, monkeypatch)
-    assert ModelParameters(MemorySettings(512), None).structure.use_extra_bufts is used
+    assert ModelParameters(LoadSettings(512), None).structure.use_extra_bufts is used
 
 
 def test_the_refusal_says_the_cause_and_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

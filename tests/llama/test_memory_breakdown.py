@@ -9,7 +9,7 @@ import pytest
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.llama.batch import most_outputs
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.native import llama_cpp
 from toolkit.llama.runtime import LlamaRuntime
@@ -29,7 +29,7 @@ N_PARALLEL = 200
 def test_the_buffer_of_logits_begins_as_llama_cpp_says(case, kit_checkpoint, tmp_path):
     planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), ("f16",)).make("f16")
     path = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf").path
-    settings = MemorySettings(256 * N_PARALLEL, n_parallel=N_PARALLEL, kv_unified=True, device="cpu")
+    settings = LoadSettings(256 * N_PARALLEL, n_parallel=N_PARALLEL, kv_unified=True, device="cpu")
     with LoadedModel(path, settings) as model:
         [host] = model.footprint(settings).devices
         lines = llama_log().lines()
@@ -100,7 +100,7 @@ def test_what_is_announced_counts_from_the_beginning_and_in_estimates_too(wide_m
     with LlamaRuntime(wide_model, settings) as runtime:
         n_vocab = runtime.n_vocab
         assert [device.outputs_bytes for device in runtime.footprint().devices] == [50 * n_vocab * 4]
-    found = estimate(wide_model, MemorySettings(64, n_outputs=50, n_parallel=2))
+    found = estimate(wide_model, LoadSettings(64, n_outputs=50, n_parallel=2))
     assert sum(device.outputs_bytes for device in found.devices) == 50 * n_vocab * 4
-    found = estimate(wide_model, MemorySettings(64, n_parallel=2))
+    found = estimate(wide_model, LoadSettings(64, n_parallel=2))
     assert sum(device.outputs_bytes for device in found.devices) == 2 * n_vocab * 4

@@ -13,7 +13,7 @@ from toolkit.gguf.format import MetadataValue, ValueType, string, uint32
 from toolkit.gguf.ggml_types import TYPES
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama import opening
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.opening import Opening, asked_of, check_opens, check_types, death_of, telling_line
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
@@ -103,27 +103,27 @@ def test_an_answer_is_kept_for_the_file_the_settings_and_no_longer(tmp_path, mon
     monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path / "cache"))
     path, asked = write_tiny_model(tmp_path / "m.gguf"), []
 
-    def ask(_path: Path, settings: MemorySettings) -> Opening:
+    def ask(_path: Path, settings: LoadSettings) -> Opening:
         asked.append(settings.n_ctx)
         return Opening(True)
 
     with asked_of(ask):
         for _ in range(2):
-            check_opens(path, MemorySettings(64))
+            check_opens(path, LoadSettings(64))
             opening._STATE.known.clear()
         assert asked == [64]
-        check_opens(path, MemorySettings(128))
-        check_opens(path.rename(tmp_path / "other.gguf"), MemorySettings(128, n_gpu_layers=3))
+        check_opens(path, LoadSettings(128))
+        check_opens(path.rename(tmp_path / "other.gguf"), LoadSettings(128, n_gpu_layers=3))
         assert asked == [64, 128]
         write_tiny_model(tmp_path / "other.gguf", TinyShape(n_layer=1))
-        check_opens(tmp_path / "other.gguf", MemorySettings(128))
+        check_opens(tmp_path / "other.gguf", LoadSettings(128))
         assert asked == [64, 128, 128]
 
 
 def test_whoever_loads_asks(tmp_path):
     path, asked = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_layer=1)), []
 
-    def ask(path: Path, settings: MemorySettings) -> Opening:
+    def ask(path: Path, settings: LoadSettings) -> Opening:
         asked.append(settings.n_ctx)
         raise GgufError(f"{path}: died")
 

@@ -13,8 +13,8 @@ from tiny_model import TinyShape, write_tiny_model
 from tiny_moe import N_EXPERTS, write_tiny_moe
 
 from toolkit.errors import EnvironmentFaultError, QualityError, TextError
-from toolkit.imatrix.matrix import read_sums
-from toolkit.imatrix.sums import TensorSums
+from toolkit.importance.matrix import read_sums
+from toolkit.importance.sums import TensorSums
 from toolkit.llama.ggml_tensor import tensor_at
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
@@ -38,7 +38,7 @@ import sys
 from pathlib import Path
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.imatrix_collection import Calibration, collect_imatrix
-from toolkit.imatrix.sums import write_imatrix
+from toolkit.importance.sums import write_imatrix
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.stand_in import add_rpc_devices
 endpoint, model, text, output = sys.argv[1:]

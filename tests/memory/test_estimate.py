@@ -4,7 +4,7 @@ import pytest
 from kit_cases import CASES, UNLOADABLE
 
 from toolkit.errors import EnvironmentFaultError, GgufError
-from toolkit.llama.load_settings import MemorySettings, TensorOverride
+from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.memory.estimate import ESTIMATE, EstimatingProbe, estimate
 from toolkit.memory.plannable_source import model_from_source
 from toolkit.memory.probe import MemoryProbe
@@ -38,7 +38,7 @@ def sums(footprint, kind):
 @pytest.mark.parametrize("case", [case for case in CASES if case not in UNLOADABLE])
 def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_property):
     path = skeleton(case).path
-    settings = MemorySettings(4096, 999, device="stand-in")
+    settings = LoadSettings(4096, 999, device="stand-in")
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     errors = {
         kind: (sums(guessed, f"{kind}_bytes") - sums(told, f"{kind}_bytes")) / max(1, sums(told, f"{kind}_bytes"))
@@ -55,7 +55,7 @@ def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_pr
 @pytest.mark.parametrize("layers", [0, 1, 2, 999])
 def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_once_more(skeleton, probe, layers, case):
     path = skeleton(case).path
-    settings = MemorySettings(512, layers, device="stand-in")
+    settings = LoadSettings(512, layers, device="stand-in")
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     for on_host in (False, True):
         weights = [
@@ -68,16 +68,16 @@ def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_once_more(skeleton,
 def test_weights_lie_where_llama_cpp_puts_them(skeleton, probe, layers):
     path = skeleton("qwen3_moe").path
     overrides = (TensorOverride(r"blk\.0\.ffn_(up|down|gate)_exps"),)
-    settings = MemorySettings(512, layers, device="stand-in", tensor_overrides=overrides)
+    settings = LoadSettings(512, layers, device="stand-in", tensor_overrides=overrides)
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     weights = [sum(each.weights_bytes for each in one.devices if not each.on_host) for one in (told, guessed)]
     assert weights[0] == pytest.approx(weights[1], abs=1024)
 
 
 def test_without_llama_cpp_every_answer_is_an_estimate(skeleton):
-    asker = EstimatingProbe(None)
-    assert asker.ask(skeleton("llama3"), MemorySettings(512, 3)).answered_by == ESTIMATE
-    assert asker.why == "llama-cpp-python is not installed"
+    memory_source = EstimatingProbe(None)
+    assert memory_source.ask(skeleton("llama3"), LoadSettings(512, 3)).answered_by == ESTIMATE
+    assert memory_source.why == "llama-cpp-python is not installed"
 
 
 def test_only_faults_of_the_machine_are_estimated_around(skeleton):
@@ -87,19 +87,19 @@ def test_only_faults_of_the_machine_are_estimated_around(skeleton):
 
         return EstimatingProbe(ask)
 
-    asker = raising(EnvironmentFaultError("it does not tell"))
-    assert asker.ask(skeleton("llama3"), MemorySettings(512, 3)).answered_by == ESTIMATE
-    assert asker.why == "it does not tell"
+    memory_source = raising(EnvironmentFaultError("it does not tell"))
+    assert memory_source.ask(skeleton("llama3"), LoadSettings(512, 3)).answered_by == ESTIMATE
+    assert memory_source.why == "it does not tell"
     with pytest.raises(EnvironmentFaultError):
-        asker.ask(skeleton("llama3"), MemorySettings(512, 3, device="gpu"))
+        memory_source.ask(skeleton("llama3"), LoadSettings(512, 3, device="gpu"))
     with pytest.raises(GgufError):
-        raising(GgufError("damaged")).ask(skeleton("llama3"), MemorySettings(512, 3))
+        raising(GgufError("damaged")).ask(skeleton("llama3"), LoadSettings(512, 3))
 
 
 def test_the_layers_of_several_gpus_add_up(skeleton):
     path = skeleton("llama3").path
     one, two = (
-        estimate(path, MemorySettings(512, 999, n_devices=count, tensor_split=split))
+        estimate(path, LoadSettings(512, 999, n_devices=count, tensor_split=split))
         for count, split in ((1, ()), (2, (1.0, 2.0)))
     )
     assert sums(one, "weights_bytes") == sums(two, "weights_bytes")
@@ -109,12 +109,12 @@ def test_the_layers_of_several_gpus_add_up(skeleton):
 def test_a_config_alone_can_be_estimated(kit_checkpoint, tmp_path):
     planned = model_from_source(source_from_config(kit_checkpoint("llama3")), ("q8_0",)).make("q8_0")
     path = write_skeleton(planned.metadata, planned.tensors, tmp_path / "s.gguf").path
-    assert estimate(path, MemorySettings(512, 999)).gpu_bytes > 0
+    assert estimate(path, LoadSettings(512, 999)).gpu_bytes > 0
 
 
 def cached(path, **settings):
     """Return the bytes of caches and states on all devices."""
-    found = estimate(path, MemorySettings(n_ctx=512, device="cpu", **settings))
+    found = estimate(path, LoadSettings(n_ctx=512, device="cpu", **settings))
     return sum(device.kv_cache_bytes for device in found.devices)
 
 

@@ -12,7 +12,7 @@ from toolkit.gguf.format import Metadata, MetadataValue, Scalar, ValueType, arra
 from toolkit.gguf.ggml_types import TYPES, TensorType
 from toolkit.gguf.layout import lay_out
 from toolkit.gguf.model_keys import ModelKeys
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.kv_cache import KvCache, WindowPattern, kv_cache
 from toolkit.memory.probe import MemoryProbe
 
@@ -89,7 +89,7 @@ def memory_probe() -> Iterator[MemoryProbe]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_bytes_are_those_that_llama_cpp_takes(case: str, memory_probe: MemoryProbe, tmp_path: Path) -> None:
-    footprint = memory_probe.predict(write_skeleton(case, tmp_path / "model.gguf"), MemorySettings(N_CTX, device="cpu"))
+    footprint = memory_probe.predict(write_skeleton(case, tmp_path / "model.gguf"), LoadSettings(N_CTX, device="cpu"))
     cache = kv_cache(ModelKeys(metadata_of(case)))
     assert cache is not None
     expected = N_CTX * (cache.bytes_per_token + cache.window_bytes_per_token) + cache.recurrent_bytes

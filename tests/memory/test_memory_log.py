@@ -14,7 +14,7 @@ from toolkit.cli import cli
 from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.format import ValueType, array, float32, string, uint32
 from toolkit.gguf.ggml_types import TYPES, TensorType, tensor_type
-from toolkit.llama.load_settings import MemorySettings, TensorOverride
+from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.memory.memory_log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
 from toolkit.memory.plannable_source import model_from_source
 from toolkit.memory.probe import MemoryProbe
@@ -62,7 +62,7 @@ def excess(read, told):
 
 def grid(n_layer):
     every = product((0, n_layer // 2, n_layer + 1), (512, 4096), ("f16", "q8_0"))
-    return [MemorySettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for layers, n_ctx, kv in every]
+    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for layers, n_ctx, kv in every]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -89,7 +89,7 @@ def test_a_tied_embedding_on_the_cpu_may_be_counted_as_repacked_and_on_a_gpu_is_
     path, planned = skeleton("gemma3", "q4_k_m")
     embedding = planned.model_tensors.n_bytes["token_embd.weight"]
     for layers in (0, 3, 7):
-        settings = MemorySettings(512, layers, device="stand-in")
+        settings = LoadSettings(512, layers, device="stand-in")
         found = excess(log.predict(path, settings), account.predict(path, settings))
         assert found["CPU"][0] == (embedding if layers == 0 else 0)
         assert all(weights == 0 for device, (weights, *_) in found.items() if device != "CPU")
@@ -105,7 +105,7 @@ def test_a_tied_embedding_on_the_cpu_may_be_counted_as_repacked_and_on_a_gpu_is_
 )
 def test_overrides_several_devices_and_sequences_are_read_too(skeleton, account, log, options):
     path, _ = skeleton("mixtral")
-    settings = MemorySettings(**{"n_ctx": 512, "device": "stand-in"} | options)
+    settings = LoadSettings(**{"n_ctx": 512, "device": "stand-in"} | options)
     found = excess(log.predict(path, settings), account.predict(path, settings))
     assert all(weights == cached == 0 and 0 <= compute <= ROUNDING_BYTES for weights, cached, compute in found.values())
 
@@ -144,7 +144,7 @@ class Shaped:
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 5])
 def test_layers_with_more_heads_have_more_of_the_cache(layers, account, log, tmp_path):
-    path, settings = openelm(tmp_path / "model.gguf"), MemorySettings(4096, layers, device="stand-in")
+    path, settings = openelm(tmp_path / "model.gguf"), LoadSettings(4096, layers, device="stand-in")
     told = account.predict(path, settings)
     cached = sum(device.kv_cache_bytes for device in told.devices if not device.on_host)
     assert cached == sum((1, 1, 2, 4)[5 - layers :]) * 2 * 32 * 2 * 4096
@@ -155,12 +155,12 @@ def test_layers_with_more_heads_have_more_of_the_cache(layers, account, log, tmp
 
 def test_a_real_load_is_read_like_a_simulated_one(converted, log):
     file = converted("llama3", "q8_0")
-    settings = MemorySettings(512, 2, device="stand-in")
+    settings = LoadSettings(512, 2, device="stand-in")
     assert log.measure(file, settings) == log.predict(file, settings)
 
 
 def test_what_is_held_and_run_is_read_too(converted, account, log):
-    file, settings = converted("llama3", "q8_0"), MemorySettings(512, 2, device="stand-in")
+    file, settings = converted("llama3", "q8_0"), LoadSettings(512, 2, device="stand-in")
     read = log.hold(file, settings)
     found = excess(read, account.hold(file, settings))
     assert log.pid != account.pid

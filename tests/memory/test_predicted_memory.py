@@ -19,7 +19,7 @@ from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.errors import GgufError
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import MemorySettings, TensorOverride
+from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.memory.placement import placements
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.memory.plannable_source import model_from_source
@@ -56,21 +56,21 @@ def difference(one: Footprint, other: Footprint) -> int:
     return max(abs(a - b) for left, right in pairs for a, b in zip(left, right, strict=True))
 
 
-def plain_settings(n_layer: int) -> list[MemorySettings]:
+def plain_settings(n_layer: int) -> list[LoadSettings]:
     """Offload, context and KV type in every combination; those of one offload in a row, so that they share a load."""
     every = product((0, n_layer // 2, n_layer + 1), CONTEXTS, ("f16", "q8_0"))
-    return [MemorySettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for layers, n_ctx, kv in every]
+    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for layers, n_ctx, kv in every]
 
 
-def special_settings(n_layer: int) -> list[MemorySettings]:
+def special_settings(n_layer: int) -> list[LoadSettings]:
     """What else a plan can set."""
     whole = {"n_gpu_layers": n_layer + 1, "device": "stand-in"}
     return [
-        MemorySettings(2048, n_parallel=4, **whole),
-        MemorySettings(2048, n_parallel=4, kv_unified=True, **whole),
-        MemorySettings(2048, swa_full=True, flash_attention="off", **whole),
-        MemorySettings(1024, kv_type_k="q8_0", kv_type_v="q4_0", n_ubatch=128, **whole),
-        MemorySettings(512, tensor_overrides=(TensorOverride(r"blk\.0\.ffn_"),), **whole),
+        LoadSettings(2048, n_parallel=4, **whole),
+        LoadSettings(2048, n_parallel=4, kv_unified=True, **whole),
+        LoadSettings(2048, swa_full=True, flash_attention="off", **whole),
+        LoadSettings(1024, kv_type_k="q8_0", kv_type_v="q4_0", n_ubatch=128, **whole),
+        LoadSettings(512, tensor_overrides=(TensorOverride(r"blk\.0\.ffn_"),), **whole),
     ]
 
 
@@ -123,25 +123,25 @@ def test_a_model_of_a_billion_weights_is_predicted_to_the_byte(largest_differenc
     assert largest_difference(checkpoint, real, "q4_k_m") == (0, set())
 
 
-def divided_settings(n_layer: int) -> list[MemorySettings]:
+def divided_settings(n_layer: int) -> list[LoadSettings]:
     """Several devices, whole and all but the output; and one device with a block, a part of one or two on the CPU."""
     found = [
-        MemorySettings(1024, layers, device="stand-in", n_devices=len(split), tensor_split=split)
+        LoadSettings(1024, layers, device="stand-in", n_devices=len(split), tensor_split=split)
         for layers in (n_layer + 1, n_layer)
         for split in ((1.0, 1.0), (1.0, float(n_layer)), (float(n_layer), 1.0), (1.0, 1.0, 1.0))
     ]
     patterns = (r"blk\.0\.", r"blk\.1\.", rf"blk\.{n_layer - 1}\.", r"blk\.0\.attn_", r"ffn_down", r"blk\.(0|1)\.ffn_")
     found += [
-        MemorySettings(512, layers, device="stand-in", tensor_overrides=(TensorOverride(pattern),))
+        LoadSettings(512, layers, device="stand-in", tensor_overrides=(TensorOverride(pattern),))
         for layers in (n_layer + 1, n_layer)
         for pattern in patterns
     ]
     both = (TensorOverride(r"blk\.1\."),)
     return [
         *found,
-        MemorySettings(1024, n_layer + 1, n_ubatch=128, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
-        MemorySettings(1024, n_layer + 1, n_parallel=2, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
-        MemorySettings(1024, n_layer + 1, device="stand-in", n_devices=2, tensor_overrides=both),
+        LoadSettings(1024, n_layer + 1, n_ubatch=128, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
+        LoadSettings(1024, n_layer + 1, n_parallel=2, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
+        LoadSettings(1024, n_layer + 1, device="stand-in", n_devices=2, tensor_overrides=both),
     ]
 
 
@@ -167,7 +167,7 @@ def test_a_config_alone_predicts_what_the_checkpoint_does(kit_checkpoint, probe,
     for index, source in enumerate(sources):
         planned = model_from_source(source, ("q4_k_m",)).make("q4_k_m")
         skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / f"{index}.gguf")
-        footprints.append(probe.predict(skeleton.path, MemorySettings(512, 99, device="stand-in")))
+        footprints.append(probe.predict(skeleton.path, LoadSettings(512, 99, device="stand-in")))
     assert difference(*footprints) == 0
 
 
@@ -176,7 +176,7 @@ def test_the_bytes_that_a_placement_moves_to_the_gpu_are_those_of_its_tensors(ca
     planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), (PROFILE,)).make(PROFILE)
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
     for placement in placements(planned.model_tensors)[1:]:
-        settings = MemorySettings(512, placement.n_gpu_layers, device="stand-in", tensor_overrides=placement.overrides)
+        settings = LoadSettings(512, placement.n_gpu_layers, device="stand-in", tensor_overrides=placement.overrides)
         footprint = probe.predict(skeleton.path, settings)
         on_gpu = sum(device.weights_bytes for device in footprint.devices if not device.on_host)
         assert on_gpu == pytest.approx(sum(planned.model_tensors.layer_bytes(placement)), abs=1024), placement
@@ -186,6 +186,6 @@ def test_a_gguf_file_is_planned_without_its_vocabulary_to_the_same_bytes(convert
     file = converted("llama3", PROFILE)
     planned = model_from_gguf(file).make("")
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
-    settings = MemorySettings(512, 2, device="stand-in")
+    settings = LoadSettings(512, 2, device="stand-in")
     assert (planned.profile, planned.file_bytes) == ("Q8_0", file.stat().st_size)
     assert by_buffer(probe.predict(skeleton.path, settings)) == by_buffer(probe.predict(file, settings))

@@ -7,7 +7,7 @@ import pytest
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import DoesNotFitError
-from toolkit.llama.load_settings import MemorySettings, TensorOverride
+from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.memory.cache import CachedProbe, MemoryCache
@@ -24,7 +24,7 @@ from toolkit.planning.load_plan import (
 
 MIB, GIB = 1 << 20, 1 << 30
 LAYERS = 5
-SETTINGS = MemorySettings(256, n_batch=256, n_ubatch=256, device="stand-in")
+SETTINGS = LoadSettings(256, n_batch=256, n_ubatch=256, device="stand-in")
 ROOMY = Budgets((64 * MIB,), GIB)
 
 
@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def asker():
+def memory_source():
     with MemoryProbe(timeout_seconds=60) as probe:
         yield CachedProbe(probe, MemoryCache(None))
 
@@ -49,39 +49,39 @@ class Readings:
         return replace(ROOMY, vram_bytes=(self._left.pop(0),))
 
 
-def test_as_many_layers_as_fit_go_to_the_device(model, asker):
-    whole = plan_load(LoadRequest(model, SETTINGS), ROOMY, asker)
+def test_as_many_layers_as_fit_go_to_the_device(model, memory_source):
+    whole = plan_load(LoadRequest(model, SETTINGS), ROOMY, memory_source)
     assert (whole.settings.n_gpu_layers, whole.choice.fits_whole) == (LAYERS, True)
-    some = plan_load(LoadRequest(model, SETTINGS), Budgets((3 * MIB,), GIB), asker)
+    some = plan_load(LoadRequest(model, SETTINGS), Budgets((3 * MIB,), GIB), memory_source)
     assert 0 < some.settings.n_gpu_layers < LAYERS
     assert some.choice.footprint.gpu_bytes <= 3 * MIB
 
 
-def test_memory_that_fell_while_planning_is_planned_for_once_more_and_said(model, asker):
+def test_memory_that_fell_while_planning_is_planned_for_once_more_and_said(model, memory_source):
     told = []
     plan = plan_just_before_loading(
-        LoadRequest(model, SETTINGS), Readings(64 * MIB, 3 * MIB), lambda: nullcontext(asker), told.append
+        LoadRequest(model, SETTINGS), Readings(64 * MIB, 3 * MIB), lambda: nullcontext(memory_source), told.append
     )
     assert 0 < plan.settings.n_gpu_layers < LAYERS
     assert told == ["free memory changed while tiny.gguf was planned (device 0: 64.0 MiB -> 3.00 MiB): planned again"]
 
 
-def test_memory_that_fell_and_still_suffices_changes_nothing(model, asker):
+def test_memory_that_fell_and_still_suffices_changes_nothing(model, memory_source):
     told = []
     plan = plan_just_before_loading(
-        LoadRequest(model, SETTINGS), Readings(64 * MIB, 32 * MIB), lambda: nullcontext(asker), told.append
+        LoadRequest(model, SETTINGS), Readings(64 * MIB, 32 * MIB), lambda: nullcontext(memory_source), told.append
     )
     assert plan.settings.n_gpu_layers == LAYERS
     assert told == []
 
 
-def test_memory_is_read_again_only_when_nobody_is_being_asked_any_more(model, asker):
+def test_memory_is_read_again_only_when_nobody_is_being_asked_any_more(model, memory_source):
     events = []
 
     @contextmanager
     def asking():
         events.append("ask")
-        yield asker
+        yield memory_source
         events.append("done")
 
     def read():
@@ -92,57 +92,59 @@ def test_memory_is_read_again_only_when_nobody_is_being_asked_any_more(model, as
     assert events == ["read", "ask", "done", "read"]
 
 
-def test_a_split_by_hand_for_which_memory_fell_is_not_loaded(model, asker):
+def test_a_split_by_hand_for_which_memory_fell_is_not_loaded(model, memory_source):
     by_hand = LoadRequest(model, SETTINGS, n_gpu_layers=99)
     with pytest.raises(
         DoesNotFitError, match=rf"with {LAYERS} of {LAYERS} layers on the GPU it needs .* give a lower -ngl"
     ):
-        plan_just_before_loading(by_hand, Readings(64 * MIB, 3 * MIB), lambda: nullcontext(asker), lambda _: None)
+        plan_just_before_loading(
+            by_hand, Readings(64 * MIB, 3 * MIB), lambda: nullcontext(memory_source), lambda _: None
+        )
 
 
-def test_overrides_by_hand_are_checked_with_every_layer_on_the_device(model, asker):
+def test_overrides_by_hand_are_checked_with_every_layer_on_the_device(model, memory_source):
     overrides = (TensorOverride(r"blk\.0\.ffn_"),)
     request = LoadRequest(model, replace(SETTINGS, tensor_overrides=overrides))
-    plan = plan_load(request, ROOMY, asker)
+    plan = plan_load(request, ROOMY, memory_source)
     assert (plan.settings.n_gpu_layers, plan.settings.tensor_overrides) == (LAYERS, overrides)
     needed = plan.choice.footprint.gpu_bytes
     missing = r"it needs .*, 1\.00 KiB more than the .* that may be taken; give a lower -ngl or other overrides"
     with pytest.raises(DoesNotFitError, match=missing):
-        plan_load(request, Budgets((needed - 1024,), GIB), asker)
+        plan_load(request, Budgets((needed - 1024,), GIB), memory_source)
 
 
-def test_where_nothing_can_be_offloaded_the_cpu_does_it(model, asker):
+def test_where_nothing_can_be_offloaded_the_cpu_does_it(model, memory_source):
     for vram in ((0,), ()):
-        plan = plan_load(LoadRequest(model, SETTINGS), Budgets(vram, GIB), asker)
+        plan = plan_load(LoadRequest(model, SETTINGS), Budgets(vram, GIB), memory_source)
         assert (plan.settings.device, plan.settings.n_gpu_layers) == ("cpu", 0)
         assert plan.choice.footprint.gpu_bytes == 0
 
 
-def test_ram_has_to_hold_what_is_not_mapped_and_without_mapping_all_of_it(model, asker):
+def test_ram_has_to_hold_what_is_not_mapped_and_without_mapping_all_of_it(model, memory_source):
     on_cpu = LoadRequest(model, replace(SETTINGS, device="cpu"))
-    plan = plan_load(on_cpu, Budgets((), GIB), asker)
+    plan = plan_load(on_cpu, Budgets((), GIB), memory_source)
     weights = sum(device.mappable_bytes for device in plan.choice.footprint.devices)
     assert weights > MIB
     assert plan.needed_ram_bytes == plan.choice.footprint.host_bytes - weights
     tight = Budgets((), plan.needed_ram_bytes)
-    assert plan_load(on_cpu, tight, asker).choice.fits
+    assert plan_load(on_cpu, tight, memory_source).choice.fits
     with pytest.raises(DoesNotFitError, match="of RAM beside what can be mapped"):
-        plan_load(replace(on_cpu, use_mmap=False), tight, asker)
+        plan_load(replace(on_cpu, use_mmap=False), tight, memory_source)
 
 
-def test_a_gpu_whose_memory_is_the_hosts_counts_once(model, asker):
-    whole = plan_load(LoadRequest(model, SETTINGS), ROOMY, asker)
+def test_a_gpu_whose_memory_is_the_hosts_counts_once(model, memory_source):
+    whole = plan_load(LoadRequest(model, SETTINGS), ROOMY, memory_source)
     pool = whole.needed_ram_bytes + whole.choice.footprint.gpu_bytes
     shared = replace(ROOMY, ram_bytes=pool, one_pool=True)
-    assert plan_load(LoadRequest(model, SETTINGS), shared, asker).needed_ram_bytes == pool
+    assert plan_load(LoadRequest(model, SETTINGS), shared, memory_source).needed_ram_bytes == pool
     with pytest.raises(DoesNotFitError, match="of RAM beside what can be mapped"):
-        plan_load(LoadRequest(model, SETTINGS), replace(shared, ram_bytes=pool - 1), asker)
+        plan_load(LoadRequest(model, SETTINGS), replace(shared, ram_bytes=pool - 1), memory_source)
 
 
 @pytest.mark.parametrize("use_mmap", [True, False])
-def test_a_load_takes_what_was_predicted_mapped_or_not(model, asker, use_mmap):
+def test_a_load_takes_what_was_predicted_mapped_or_not(model, memory_source, use_mmap):
     request = LoadRequest(model, replace(SETTINGS, device="cpu", kv_type_k="q8_0"), use_mmap=use_mmap)
-    plan = plan_load(request, Budgets((), GIB), asker)
+    plan = plan_load(request, Budgets((), GIB), memory_source)
     with LlamaRuntime(model, runtime_settings(plan.settings, 1, use_mmap=use_mmap)) as runtime:
         (held,) = predicted_and_allocated(plan, runtime.footprint())
     assert held.predicted_bytes == held.allocated_bytes == held.weights_bytes + held.kv_cache_bytes + held.compute_bytes
@@ -151,7 +153,7 @@ def test_a_load_takes_what_was_predicted_mapped_or_not(model, asker, use_mmap):
 
 
 def test_a_run_has_every_setting_of_its_plan():
-    settings = MemorySettings(
+    settings = LoadSettings(
         512, n_parallel=4, kv_unified=True, swa_full=True, kv_type_k="q8_0", flash_attention="on", device="cpu",
         tensor_overrides=(TensorOverride("ffn"),), tensor_split=(1.0, 2.0), n_gpu_layers=3,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from made_up_device import MIB, MadeUpDevices
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.llama.footprint import DeviceBytes, Footprint
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.plannable_source import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner
@@ -35,10 +35,10 @@ class MadeUp:
         return Footprint((gpu, host), "made up", ("GPU",))
 
 
-def planner(vram, n_ctx=512, ram=RAM, profiles=LADDER, asker=None, margin=0, **request):
+def planner(vram, n_ctx=512, ram=RAM, profiles=LADDER, memory_source=None, margin=0, **request):
     bandwidths = Bandwidths((400e9,), 40e9)
-    asked = PlanRequest(Budgets((vram,), ram, margin), MemorySettings(n_ctx), bandwidths, **request)
-    return Planner(model_from_source(SOURCE, profiles), asked, asker or MadeUp())
+    asked = PlanRequest(Budgets((vram,), ram, margin), LoadSettings(n_ctx), bandwidths, **request)
+    return Planner(model_from_source(SOURCE, profiles), asked, memory_source or MadeUp())
 
 
 def choices(*arguments, **options):
@@ -127,7 +127,7 @@ def test_where_not_even_buffers_fit_the_gpu_takes_no_part():
             gpu = DeviceBytes("GPU", False, 0, 0, 2 * MIB)
             return Footprint((gpu, *super().ask(skeleton, settings).devices), "made up", ("GPU",))
 
-    found = choices(MIB, asker=Hungry())
+    found = choices(MIB, memory_source=Hungry())
     assert all(choice.fits and choice.settings.device == "cpu" for choice in found)
     assert all(choice.footprint.gpu_bytes == 0 for choice in found)
     assert all(choice.first_layer_lacks_bytes >= MIB for choice in found)
@@ -177,7 +177,7 @@ def test_the_longest_context_is_no_longer_than_what_is_asked_for():
 
 
 def test_a_quantized_v_cache_without_flash_attention_is_refused_with_both_ways_out():
-    off = MemorySettings(512, flash_attention="off")
+    off = LoadSettings(512, flash_attention="off")
     request = PlanRequest(Budgets((MIB,), RAM), off, Bandwidths((1.0,), 1.0), (("f16", "q8_0"),))
     with pytest.raises(InputError, match=r"q8_0 V cache needs flash attention.*--flash-attention auto, or --kv f16"):
         Planner(model_from_source(SOURCE, LADDER), request, MadeUp())
@@ -190,10 +190,10 @@ def test_a_kv_type_that_the_model_cannot_have_is_not_proposed_and_refused_when_a
                 raise GgufError("K cache type q8_0 with block size 32 does not divide n_embd_head_k=80")
             return super().ask(skeleton, settings)
 
-    found = choices(64 * MIB, asker=Picky())
+    found = choices(64 * MIB, memory_source=Picky())
     assert {choice.settings.kv_type_k for choice in found} == {"f16"}
     with pytest.raises(InputError, match=r"KV type q8_0: .*block size 32.*use --kv f16"):
-        choices(64 * MIB, asker=Picky(), kv_types=(("q8_0", "q8_0"),))
+        choices(64 * MIB, memory_source=Picky(), kv_types=(("q8_0", "q8_0"),))
 
 
 def test_speed_prefers_the_smaller_file_whole():
@@ -203,7 +203,7 @@ def test_speed_prefers_the_smaller_file_whole():
 def test_several_gpus_are_filled_one_after_the_other():
     model = model_from_source(SOURCE, ("q4_k_m",))
     devices = MadeUpDevices(model.make("q4_k_m").model_tensors, n_devices=2, compute_bytes=COMPUTE)
-    request = PlanRequest(Budgets((2 * MIB, 3 * MIB), RAM), MemorySettings(512, n_devices=2), Bandwidths((1e9,), 1e8))
+    request = PlanRequest(Budgets((2 * MIB, 3 * MIB), RAM), LoadSettings(512, n_devices=2), Bandwidths((1e9,), 1e8))
     with Planner(model, request, devices) as one:
         choice = one.choice("q4_k_m", ("f16", "f16"))
     assert sum(choice.placement.tensor_split) == choice.settings.n_gpu_layers

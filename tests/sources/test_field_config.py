@@ -11,7 +11,7 @@ from twins import changed_case, convert_edited, file_of, gguf_of, value
 from toolkit.errors import CheckpointError, ConfigError, TensorError
 from toolkit.gguf.reader import read_gguf
 from toolkit.sources.hf_source import source_from_checkpoint
-from toolkit.verify.file_check import check_loads
+from toolkit.verification.file_check import check_loads
 
 RANDOM = numpy.random.default_rng(7)
 

@@ -138,4 +138,4 @@ def test_the_commands_refuse_with_one_line_and_verify_what_was_said(run_command,
     verified = run_command("verify", output, "--source", directory, "--norms", "shifted", "--no-run", "--json")
     assert verified.returncode == 0, verified.stderr
     wrong = run_command("verify", output, "--source", directory, "--norms", "plain", "--no-run", "--json")
-    assert (wrong.returncode, f"is not what {directory} says: weights" in wrong.stderr) == (1, True)
+    assert (wrong.returncode, f"does not match {directory}: weights" in wrong.stderr) == (1, True)

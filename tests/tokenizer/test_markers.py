@@ -14,7 +14,7 @@ from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.tokenizer import read_tokenizer
 from toolkit.tokenizer.encoding import source_encoder
 from toolkit.tokenizer.vocabulary import TokenType
-from toolkit.verify.token_ids import check_token_ids
+from toolkit.verification.token_ids import check_token_ids
 
 INDEX = 300
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)

@@ -3,13 +3,13 @@
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from toolkit import __version__
-from toolkit.cli.output import echo_json, tell
+from toolkit.cli.output import echo, echo_json, tell
 from toolkit.errors import InputError
 from toolkit.units import parse_count, parse_size
 
@@ -68,6 +68,15 @@ def installed_version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def show(schema: str, content: dict[str, Any] | Sequence[str]) -> None:
+    """Print a result: its document as JSON, or its lines as text."""
+    if isinstance(content, dict):
+        emit_json(schema, content)
+        return
+    for line in content:
+        echo(line)
 
 
 def note(message: str) -> None:

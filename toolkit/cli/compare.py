@@ -12,10 +12,16 @@ from toolkit.cli.chat_templates import renders_chat_template
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
 from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE, refuse_existing
 from toolkit.cli.kv_types import kv_list_option
-from toolkit.cli.options import force_option, norms_option, pre_option, repetitions_option, threads_option
-from toolkit.cli.places import budget_options, memory_asker
+from toolkit.cli.options import (
+    force_option,
+    local_files_option,
+    norms_option,
+    pre_option,
+    repetitions_option,
+    threads_option,
+)
+from toolkit.cli.places import budget_options, memory_memory_source
 from toolkit.cli.progress import value_bar
-from toolkit.cli.source import local_files_option
 
 if TYPE_CHECKING:
     from toolkit.comparison.rows import Comparison
@@ -130,8 +136,8 @@ def _compared(models: tuple[str, ...], options: dict[str, Any]) -> "Comparison":
     job = prepared.job
     for message in prepared.notes:
         warn(message)
-    with memory_asker(in_child=not job.plan.settings.rpc) as asker:
-        rows = measure_rows(job, asker, Watcher(note, value_bar))
+    with memory_memory_source(in_child=not job.plan.settings.rpc) as memory_source:
+        rows = measure_rows(job, memory_source, Watcher(note, value_bar))
     if job.store.reused:
         note(f"{job.store.reused} measurements are from an earlier run; --fresh measures anew")
     if job.store.unusable:

@@ -184,7 +184,7 @@ def _rounding(request: ConversionRequest) -> "MomentsRounding | None":
         )
     if request.moments is None:
         return None
-    from toolkit.imatrix.moments import open_moments
+    from toolkit.importance.moments import open_moments
     from toolkit.rounding.row_rounding import MomentsRounding
 
     return MomentsRounding(open_moments(request.moments))
@@ -203,7 +203,7 @@ def _fallback_warning(plan: "ConversionPlan") -> tuple[str, ...]:
 def _write(plan: "ConversionPlan", outputs: Outputs, request: ConversionRequest) -> None:
     from toolkit.cli.progress import progress_bar
     from toolkit.conversion.convert import ConversionOptions, write_gguf, write_shards
-    from toolkit.verify.file_check import check_finished
+    from toolkit.verification.file_check import check_finished
 
     with progress_bar(outputs.paths[0].name, sum(tensor.n_bytes for tensor in plan.tensors)) as advance:
         options = ConversionOptions(

@@ -8,8 +8,8 @@ import click
 from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
 from toolkit.cli.files import INPUT_NAME, OUTPUT, SOURCE
 from toolkit.cli.foreign import converter_options, source_from_converter
-from toolkit.cli.options import norms_option, pre_option
-from toolkit.cli.source import local_files_option, resolve_preview, resolve_source
+from toolkit.cli.options import local_files_option, norms_option, pre_option
+from toolkit.cli.source import resolve_preview, resolve_source
 
 EXAMPLE = """
 \b

@@ -8,9 +8,9 @@ import click
 
 from toolkit.cli.common import emit_json, json_option, note, warn
 from toolkit.cli.files import OUTPUT, SOURCE
-from toolkit.cli.options import force_option
+from toolkit.cli.options import force_option, local_files_option
 from toolkit.cli.output import echo
-from toolkit.cli.source import local_files_option, resolve_config, resolve_source
+from toolkit.cli.source import resolve_config, resolve_source
 
 if TYPE_CHECKING:
     from toolkit.conversion.tensor_plan import ConversionPlan
@@ -53,7 +53,7 @@ def command(source: str, output: Path | None, base: str | None, **options: Any) 
     """
     from toolkit.conversion.convert import ConversionOptions, write_gguf
     from toolkit.lora import listed, plan_adapter, read_adapter
-    from toolkit.verify.file_check import check_written
+    from toolkit.verification.file_check import check_written
 
     local = options["local_files_only"]
     directory = resolve_source(source, local_files_only=local)

@@ -17,15 +17,16 @@ from toolkit.cli.options import (
     flash_attention_option,
     force_option,
     imatrix_option,
+    local_files_option,
     norms_option,
     pre_option,
     prefer_option,
     repetitions_option,
     threads_option,
 )
-from toolkit.cli.places import budget_options, memory_asker, sizes
+from toolkit.cli.places import budget_options, memory_memory_source, sizes
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import local_files_option, resolve_source, told, told_importance
+from toolkit.cli.source import resolve_source, told, told_importance
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _run(job: "FitJob", options: dict[str, Any]) -> "FitResult":
     from toolkit.conversion.convert import ConversionOptions
     from toolkit.fit import Watcher, fit
     from toolkit.gguf.output_file import check_output
-    from toolkit.verify.file_check import check_finished
+    from toolkit.verification.file_check import check_finished
 
     def output_for(choice: "PlannedChoice") -> Path:
         path = output_path(options["out"], job.source.name, choice.file.profile)
@@ -197,12 +198,12 @@ def _devices(request: "PlanRequest", options: dict[str, Any]) -> "Iterator[Devic
     from toolkit.planning.load_plan import BudgetLimits, read_budgets
 
     here = bool(offload_devices()) or bool(request.settings.rpc) or request.on_cpu
-    with MemoryProbe() as probe, memory_asker(in_child=not request.settings.rpc, probe=probe) as asker:
+    with MemoryProbe() as probe, memory_memory_source(in_child=not request.settings.rpc, probe=probe) as memory_source:
         if not here:
-            yield Devices(asker, allocate=probe.measure)
+            yield Devices(memory_source, allocate=probe.measure)
             return
         found = () if request.on_cpu else choose_devices(request.settings)[0]
         # Where nothing was given, what was free when it was planned is no limit to what is free later.
         given = request.budgets.vram_bytes if sizes(options["vram"]) else None
         limits = BudgetLimits(given, options["ram"], request.budgets.margin_bytes)
-        yield Devices(asker, lambda: read_budgets(found, limits), release=probe.close)
+        yield Devices(memory_source, lambda: read_budgets(found, limits), release=probe.close)

@@ -16,8 +16,8 @@ from toolkit.cli.output import echo
 from toolkit.cli.progress import value_bar
 
 if TYPE_CHECKING:
-    from toolkit.imatrix.layers import LayerImportance
-    from toolkit.imatrix.sums import ImatrixSums
+    from toolkit.importance.layers import LayerImportance
+    from toolkit.importance.sums import ImatrixSums
     from toolkit.measures.imatrix_collection import Calibration
 
 COLLECT = "collect"
@@ -72,7 +72,7 @@ def collect(gguf: Path, **options: Any) -> None:
     The file is the one that llama-imatrix writes. Calibrate on text of the kind that the model is for; --text demo is for
     trying out.
     """
-    from toolkit.imatrix.sums import write_imatrix
+    from toolkit.importance.sums import write_imatrix
     from toolkit.measures.imatrix_collection import Calibration, ImatrixCollector, collect_with
 
     refuse_existing(options["output"], force=options["force"])
@@ -105,7 +105,7 @@ def collect(gguf: Path, **options: Any) -> None:
 
 
 def _collect_moments(gguf: Path, calibration: "Calibration", options: dict[str, Any]) -> None:
-    from toolkit.imatrix.moments import write_moments
+    from toolkit.importance.moments import write_moments
     from toolkit.measures.moment_collection import MomentCollector, start_moments
 
     started = time.perf_counter()
@@ -139,8 +139,8 @@ def show(file: Path, model: Path | None, as_json: bool) -> None:
     """Show what an importance matrix covers: tensors, tokens, experts never seen, and the layers that matter most."""
     from dataclasses import asdict
 
-    from toolkit.imatrix.layers import layer_importance
-    from toolkit.imatrix.matrix import read_sums
+    from toolkit.importance.layers import layer_importance
+    from toolkit.importance.matrix import read_sums
 
     sums = read_sums(file)
     layers, remarks = layer_importance(sums), None if model is None else _remarks(file, model)
@@ -161,7 +161,7 @@ def show(file: Path, model: Path | None, as_json: bool) -> None:
 def _remarks(file: Path, model: Path) -> list[str]:
     """Return what a matrix lacks for a model, and what it has besides."""
     from toolkit.gguf.reader import read_gguf
-    from toolkit.imatrix.matrix import check_against, read_imatrix
+    from toolkit.importance.matrix import check_against, read_imatrix
 
     tensors = [(name, rows.shape) for name, rows in read_gguf(model).tensors.items()]
     return check_against(read_imatrix(file), tensors) or [f"every tensor of {model.name} that needs importance has it"]
@@ -177,9 +177,9 @@ def merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> 
 
     Files of second moments (`imatrix --moments`) are merged likewise.
     """
-    from toolkit.imatrix.matrix import read_sums
-    from toolkit.imatrix.moments import is_moments, merge_moments, open_moments
-    from toolkit.imatrix.sums import merge_sums, write_imatrix
+    from toolkit.importance.matrix import read_sums
+    from toolkit.importance.moments import is_moments, merge_moments, open_moments
+    from toolkit.importance.sums import merge_sums, write_imatrix
 
     if all(map(is_moments, files)):
         merge_moments([open_moments(file) for file in files], output, force=force)

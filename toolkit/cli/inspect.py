@@ -8,8 +8,9 @@ import click
 
 from toolkit.cli.common import emit_json, json_option
 from toolkit.cli.files import SOURCE
+from toolkit.cli.options import local_files_option
 from toolkit.cli.output import echo
-from toolkit.cli.source import local_files_option, resolve_source, told
+from toolkit.cli.source import resolve_source, told
 from toolkit.cli.tables import print_table
 from toolkit.units import format_count, format_size
 

@@ -15,7 +15,7 @@ from toolkit.cli.options import Option, add_options, flash_attention_option, thr
 from toolkit.cli.places import (
     BUDGET_OPTIONS,
     Places,
-    memory_asker,
+    memory_memory_source,
     places,
     servers_that_answer,
     sizes,
@@ -151,7 +151,7 @@ def plan_of(path: Path, load: LoadOptions, n_ctx: int, beside: Sequence[Opened] 
     request, devices, limits = _request(path, load, n_ctx, in_use)
     for one in beside:
         limits = limits.beside(one.allocated or one.plan.choice.footprint, devices)
-    asking = partial(memory_asker, in_child=not request.settings.rpc)
+    asking = partial(memory_memory_source, in_child=not request.settings.rpc)
     return plan_just_before_loading(request, lambda: read_budgets(devices, limits), asking, note)
 
 
@@ -161,14 +161,14 @@ def _request(
     from toolkit.llama.batch import most_outputs
     from toolkit.llama.device_choice import choose_devices
     from toolkit.llama.ggml_devices import offload_devices
-    from toolkit.llama.load_settings import MemorySettings
+    from toolkit.llama.load_settings import LoadSettings
     from toolkit.planning.load_plan import BudgetLimits, LoadRequest
 
     where, n_gpus = load.places, len(offload_devices())
     vram, endpoints = servers_that_answer(where, sizes(where.vram), "loaded without it", in_use)
     n_tokens = n_ctx * load.n_parallel
     batch = min(_BATCH, n_tokens)
-    settings = MemorySettings(
+    settings = LoadSettings(
         n_tokens,
         n_batch=batch,
         n_ubatch=batch,

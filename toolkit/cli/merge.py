@@ -33,7 +33,7 @@ def command(source: Path, output: Path | None, force: bool, as_json: bool) -> No
     from toolkit.gguf.merge import plan_merge, write_merged
     from toolkit.gguf.shard_names import whole_name
     from toolkit.units import format_duration, format_size
-    from toolkit.verify.file_check import check_loads
+    from toolkit.verification.file_check import check_loads
 
     merge = plan_merge(source)
     path = output or Path(whole_name(merge.source.path))

@@ -59,3 +59,10 @@ def add_options(function: Function, options: tuple[Option[Any], ...]) -> Functio
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def local_files_option(function: Function) -> Function:
+    """Add `--local-files-only`."""
+    return click.option(
+        "--local-files-only", is_flag=True, help="For a model on the hub, use the copy in the cache; fetch nothing."
+    )(function)

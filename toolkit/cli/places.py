@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from toolkit.memory.loaded_model import OwnProcess
     from toolkit.memory.probe import MemoryProbe
     from toolkit.planning.choice import PlannedChoice
-    from toolkit.planning.request import AsksMemory
+    from toolkit.planning.request import MemorySource
 
 
 BUDGET_OPTIONS: tuple[Option[Any], ...] = (
@@ -132,9 +132,9 @@ def warn_of_idle_gpu(choice: "PlannedChoice") -> None:
 
 
 @contextmanager
-def memory_asker(
+def memory_memory_source(
     *, no_cache: bool = False, in_child: bool = True, probe: "MemoryProbe | None" = None
-) -> "Iterator[AsksMemory]":
+) -> "Iterator[MemorySource]":
     """Give whom to ask for memory: llama.cpp, in a child process if it may be, or a formula where it cannot be asked.
 
     The child is that of `probe`, or one that ends with the context.
@@ -150,10 +150,10 @@ def memory_asker(
         kept = MemoryCache(None if no_cache else cache_folder(), from_log=asked.from_log)
         cached = CachedProbe(asked, kept)
         ask = cached.ask if in_child else _own_process().ask
-        asker = EstimatingProbe(ask if offload_build().installed else None)
-        yield asker
-        if asker.why:
-            warn(f"memory is estimated by formula, not asked of llama.cpp: {asker.why}")
+        memory_source = EstimatingProbe(ask if offload_build().installed else None)
+        yield memory_source
+        if memory_source.why:
+            warn(f"memory is estimated by formula, not asked of llama.cpp: {memory_source.why}")
 
 
 def _own_process() -> "OwnProcess":

@@ -9,10 +9,10 @@ import click
 from toolkit.cli.common import COUNT, json_option
 from toolkit.cli.files import INPUT, INPUT_NAME, SOURCE
 from toolkit.cli.kv_types import kv_list_option
-from toolkit.cli.options import flash_attention_option, pre_option, prefer_option
-from toolkit.cli.places import budget_options, memory_asker
+from toolkit.cli.options import flash_attention_option, local_files_option, pre_option, prefer_option
+from toolkit.cli.places import budget_options, memory_memory_source
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
-from toolkit.cli.source import is_gguf, local_files_option, resolve_source, told
+from toolkit.cli.source import is_gguf, resolve_source, told
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,16 +96,16 @@ def command(source: str, words: tuple[str, ...], **options: Any) -> None:
     if not options["sweep"]:
         warn_of_long_context(asked.n_ctx, model.trained_context)
     request = plan_request(asked, explicit="profile" in grid or bool(options["profiles"]))
-    with memory_asker(no_cache=options["no_cache"]) as asker:
-        companions, beside = _companions(options, request, asker)
-        with Planner(model, beside, asker) as planner:
+    with memory_memory_source(no_cache=options["no_cache"]) as memory_source:
+        companions, beside = _companions(options, request, memory_source)
+        with Planner(model, beside, memory_source) as planner:
             choices = _choices(planner, model, beside, options, grid)
     report = Report(tuple(choices), model, beside, companions)
     print_report(report, "json" if options["as_json"] else options["format_"])
 
 
 def _companions(
-    options: dict[str, Any], request: "PlanRequest", asker: Any
+    options: dict[str, Any], request: "PlanRequest", memory_source: Any
 ) -> "tuple[tuple[Companion, ...], PlanRequest]":
     """Return the files that lie beside the model, and the request with what they leave of the budgets."""
     if options["mmproj"] is None and options["draft"] is None:
@@ -117,7 +117,7 @@ def _companions(
     if options["mmproj"] is not None:
         found.append(projector(options["mmproj"]))
     if options["draft"] is not None:
-        found.append(draft_model(options["draft"], settings, asker))
+        found.append(draft_model(options["draft"], settings, memory_source))
     return tuple(found), replace(request, budgets=budgets_beside(request.budgets, found))
 
 

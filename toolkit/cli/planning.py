@@ -9,7 +9,7 @@ from toolkit.cli.places import Places, places, servers_that_answer, sizes, warn_
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
-    from toolkit.llama.load_settings import AskedDevice, MemorySettings
+    from toolkit.llama.load_settings import AskedDevice, LoadSettings
     from toolkit.machine.gpus import Gpu
     from toolkit.planning.request import PlanRequest
     from toolkit.planning.token_speed import Bandwidths
@@ -82,10 +82,10 @@ def warn_of_long_context(n_ctx: int, trained: int | None) -> None:
         warn(f"--ctx {n_ctx:,} is beyond the {trained:,} tokens that the model was trained for")
 
 
-def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -> "MemorySettings":
-    from toolkit.llama.load_settings import MemorySettings
+def _settings(asked: PlanningOptions, n_gpus: int, endpoints: tuple[str, ...]) -> "LoadSettings":
+    from toolkit.llama.load_settings import LoadSettings
 
-    return MemorySettings(
+    return LoadSettings(
         asked.n_ctx,
         n_batch=max(512, asked.ubatch),
         n_ubatch=asked.ubatch,
@@ -153,11 +153,11 @@ def _free_now(gpus: "tuple[Gpu, ...]", endpoints: tuple[str, ...]) -> tuple[int,
 
 def _free_on(endpoints: tuple[str, ...]) -> tuple[int, ...]:
     """Return what every device of the servers has free; a server has one for each GPU of its machine."""
-    from toolkit.llama.load_settings import MemorySettings
+    from toolkit.llama.load_settings import LoadSettings
     from toolkit.memory.probe import MemoryProbe
 
     with MemoryProbe() as probe:
-        return probe.free_bytes(MemorySettings(1, device="cpu", rpc=endpoints))
+        return probe.free_bytes(LoadSettings(1, device="cpu", rpc=endpoints))
 
 
 def _tell_who_holds(gpu: "Gpu") -> None:

@@ -14,13 +14,13 @@ from toolkit.errors import QualityError, ToolkitError
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
 from toolkit.llama.device_choice import supports_offload
-from toolkit.llama.load_settings import MemorySettings, kv_words
+from toolkit.llama.load_settings import LoadSettings, kv_words
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import AsksMemory, KvTypes, PlanRequest
+from toolkit.planning.request import KvTypes, MemorySource, PlanRequest
 
 BASE_KV: KvTypes = ("f16", "f16")
 BATCH = 512
@@ -47,7 +47,7 @@ class Job:
     store: ComparisonStore = field(default_factory=lambda: ComparisonStore(None))
 
 
-def measure_rows(job: Job, asker: AsksMemory, watcher: Watcher | None = None) -> tuple[Row, ...]:
+def measure_rows(job: Job, memory_source: MemorySource, watcher: Watcher | None = None) -> tuple[Row, ...]:
     """Return a row for the base and for every contestant with every KV type: the base first, then the heaviest.
 
     A contestant that fails is a row with an error, and the others go on.
@@ -55,7 +55,7 @@ def measure_rows(job: Job, asker: AsksMemory, watcher: Watcher | None = None) ->
     Raises ToolkitError if the base fails, because nothing can be compared with it then.
     """
     with ExitStack() as stack:
-        run = _Run(job, asker, watcher or Watcher(), stack)
+        run = _Run(job, memory_source, watcher or Watcher(), stack)
         rows = run.base_rows()
         for contestant in job.contestants:
             rows += run.rows(contestant)
@@ -65,8 +65,8 @@ def measure_rows(job: Job, asker: AsksMemory, watcher: Watcher | None = None) ->
 class _Run:
     """The state of a run: the base, its file and its logits, which live as long as the stack."""
 
-    def __init__(self, job: Job, asker: AsksMemory, watcher: Watcher, stack: ExitStack) -> None:
-        self._job, self._asker, self._watcher, self._stack = job, asker, watcher, stack
+    def __init__(self, job: Job, memory_source: MemorySource, watcher: Watcher, stack: ExitStack) -> None:
+        self._job, self._memory_source, self._watcher, self._stack = job, memory_source, watcher, stack
         self._base: BaseModel | None = None
         self._base_path: Callable[[], Path] | None = None
 
@@ -118,10 +118,10 @@ class _Run:
         return path
 
     def _planned(self, contestant: Contestant, kv_types: KvTypes) -> PlannedChoice:
-        with Planner(contestant.model, self._job.plan, self._asker) as planner:
+        with Planner(contestant.model, self._job.plan, self._memory_source) as planner:
             return planner.choice(contestant.model.profiles[0], kv_types)
 
-    def _settings(self, choice: PlannedChoice, n_ctx: int, together: int = 1) -> MemorySettings:
+    def _settings(self, choice: PlannedChoice, n_ctx: int, together: int = 1) -> LoadSettings:
         """Return how a file is loaded to be measured: as planned, or on the CPU where that cannot be."""
         on_gpu = choice.fits and _can_offload(choice)
         # No more tokens than the plan has room for on a GPU.

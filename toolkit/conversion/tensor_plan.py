@@ -20,7 +20,7 @@ from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOverride, assign_types
 
 if TYPE_CHECKING:
-    from toolkit.imatrix.matrix import Imatrix
+    from toolkit.importance.matrix import Imatrix
     from toolkit.rounding.row_rounding import MomentsRounding
 
 ROUNDING, CALIBRATED = "quantize.rounding", "calibrated"

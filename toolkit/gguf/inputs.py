@@ -17,8 +17,8 @@ _READ: ContextVar[list[Path] | None] = ContextVar("read", default=None)
 
 @contextmanager
 def remembering_inputs() -> Iterator[None]:
-    """Open a scope: what is read until the end of the block cannot be written in it."""
-    token = _READ.set([])
+    """Open a scope: what is read until the end of the block, or before it in a scope around it, cannot be written in it."""
+    token = _READ.set(list(_READ.get() or ()))
     try:
         yield
     finally:

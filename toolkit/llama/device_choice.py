@@ -2,7 +2,7 @@
 
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.llama.ggml_devices import GgmlDevice, offload_devices
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.native import llama_cpp
 from toolkit.llama.stand_in import MAX_STAND_INS, add_rpc_devices, stand_in_devices
 
@@ -10,7 +10,7 @@ RPC_WAIT_SECONDS = 3.0
 STAND_IN = "a stand-in for a GPU"
 
 
-def choose_devices(settings: MemorySettings) -> tuple[tuple[GgmlDevice, ...], str]:
+def choose_devices(settings: LoadSettings) -> tuple[tuple[GgmlDevice, ...], str]:
     """Return the devices to offload to, GPUs before servers, and words for them; a server is registered with ggml.
 
     Raises EnvironmentFaultError if there is no such GPU or a server does not answer, InputError for too many GPUs.

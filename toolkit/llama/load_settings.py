@@ -21,7 +21,7 @@ def kv_words(types: tuple[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class MemorySettings:
+class LoadSettings:
     """What the memory depends on; `device` says whom to ask: `auto` is a GPU if there is one, else its stand-in."""
 
     n_ctx: int

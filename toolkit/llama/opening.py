@@ -26,7 +26,7 @@ from toolkit.gguf.format import Metadata
 from toolkit.gguf.ggml_types import F32, TensorType
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import files_to_load, read_gguf
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import llama_build
 from toolkit.machine.disk_cache import DiskCache, cache_folder
 from toolkit.machine.python_child import child_environment
@@ -34,11 +34,11 @@ from toolkit.machine.python_child import child_environment
 if TYPE_CHECKING:
     from toolkit.llama.runtime_settings import RuntimeSettings
 
-SMALL = MemorySettings(n_ctx=64, n_batch=64, n_ubatch=64, device="cpu")
+SMALL = LoadSettings(n_ctx=64, n_batch=64, n_ubatch=64, device="cpu")
 """for whom a context is of no importance"""
 MAPPED_ALIGNMENT = 32
 """where llama.cpp lets tensors begin that it uses within a mapped file (`TENSOR_ALIGNMENT` of ggml)"""
-Ask = Callable[[Path, MemorySettings], "Opening"]
+Ask = Callable[[Path, LoadSettings], "Opening"]
 """has a child open a file with these settings; raises what the child found"""
 _FORMAT = 3
 _HEAD_BYTES = 32 << 20
@@ -77,7 +77,7 @@ class _State:
 _STATE = _State()
 
 
-def check_opens(path: Path, settings: "MemorySettings | RuntimeSettings" = SMALL) -> Opening:
+def check_opens(path: Path, settings: "LoadSettings | RuntimeSettings" = SMALL) -> Opening:
     """Return what a child process, now or earlier, found that opened the whole file and made a context of these settings.
 
     Raises GgufError if llama.cpp refuses the file or dies of it, CrashError if the child was ended by something else, and
@@ -107,7 +107,7 @@ def _looked_up(key: Any) -> Opening | None:
     return Opening(kept["can_be_mapped"]) if isinstance(kept, dict) and kept.keys() == {"can_be_mapped"} else None
 
 
-def _asked_and_kept(key: Any, path: Path, settings: MemorySettings) -> Opening:
+def _asked_and_kept(key: Any, path: Path, settings: LoadSettings) -> Opening:
     found = (_STATE.askers[-1] if _STATE.askers else _ask_a_new_child)(path, settings)
     DiskCache.below(cache_folder(), "opened").put(key, asdict(found))
     return found
@@ -129,7 +129,7 @@ def this_process_may_die() -> None:
     _STATE.expendable = True
 
 
-def open_whole(path: Path, settings: MemorySettings) -> Opening:
+def open_whole(path: Path, settings: LoadSettings) -> Opening:
     """Load a file without its weights, split a text with its vocabulary, make a context, and free all of it.
 
     No memory is allocated for weights, cache or graph. Raises GgufError if llama.cpp refuses the file or the settings, or
@@ -200,7 +200,7 @@ def check_types(path: Path, types: Mapping[str, TensorType]) -> None:
             )
 
 
-def answer_to(path: Path, settings: MemorySettings) -> dict[str, Any]:
+def answer_to(path: Path, settings: LoadSettings) -> dict[str, Any]:
     """Return what a child says of a file, as JSON's values."""
     try:
         return asdict(open_whole(path, settings))
@@ -249,10 +249,10 @@ def error_from(answer: dict[str, Any]) -> ToolkitError:
     return kind(answer["error"])
 
 
-def _on_the_cpu(settings: "MemorySettings | RuntimeSettings") -> MemorySettings:
-    if isinstance(settings, MemorySettings):
+def _on_the_cpu(settings: "LoadSettings | RuntimeSettings") -> LoadSettings:
+    if isinstance(settings, LoadSettings):
         return replace(settings.on_cpu(), n_devices=1)
-    return MemorySettings(
+    return LoadSettings(
         settings.n_ctx,
         n_batch=settings.n_batch,
         n_ubatch=settings.n_ubatch,
@@ -284,7 +284,7 @@ def _head_digest(file: Path, *_status: int) -> str:
         return hashlib.sha256(opened.read(_HEAD_BYTES)).hexdigest()
 
 
-def _ask_a_new_child(path: Path, settings: MemorySettings) -> Opening:
+def _ask_a_new_child(path: Path, settings: LoadSettings) -> Opening:
     command = [sys.executable, "-m", "toolkit.llama.opening"]
     request = json.dumps({"path": str(path), "settings": asdict(settings)})
     try:
@@ -314,7 +314,7 @@ def main() -> None:
     """Answer one request."""
     this_process_may_die()
     request = json.load(sys.stdin)
-    answer = answer_to(Path(request["path"]), MemorySettings.from_json(request["settings"]))
+    answer = answer_to(Path(request["path"]), LoadSettings.from_json(request["settings"]))
     sys.stdout.write(json.dumps(answer) + "\n")
 
 

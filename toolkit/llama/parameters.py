@@ -18,7 +18,7 @@ from toolkit.llama.log import llama_log
 from toolkit.llama.native import llama_cpp
 
 if TYPE_CHECKING:
-    from toolkit.llama.load_settings import MemorySettings
+    from toolkit.llama.load_settings import LoadSettings
     from toolkit.llama.runtime_settings import RuntimeSettings
 
 LOAD_INTO_BUFFERS, MAP_FILE = 0, 1
@@ -35,7 +35,7 @@ class _OverrideEntry(ctypes.Structure):
 class ModelParameters:
     """`llama_model_params`, and what they point to: llama.cpp borrows it for as long as the model lives."""
 
-    def __init__(self, settings: "MemorySettings | RuntimeSettings", devices: Sequence[int] | None) -> None:
+    def __init__(self, settings: "LoadSettings | RuntimeSettings", devices: Sequence[int] | None) -> None:
         """Fill the structure; `devices` are ggml_backend_dev_t pointers, None for all there are."""
         self._borrowed: list[Any] = []
         self.structure = llama_cpp().llama_model_default_params()
@@ -55,7 +55,7 @@ class ModelParameters:
         return ctypes.cast(array, ctypes.c_void_p)
 
 
-def context_parameters(settings: "MemorySettings | RuntimeSettings") -> Any:
+def context_parameters(settings: "LoadSettings | RuntimeSettings") -> Any:
     """Return `llama_context_params`."""
     parameters = llama_cpp().llama_context_default_params()
     parameters.n_ctx, parameters.n_seq_max = settings.n_ctx, settings.n_parallel

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from toolkit.llama.device_choice import choose_devices
-from toolkit.llama.load_settings import FlashAttention, MemorySettings, TensorOverride
+from toolkit.llama.load_settings import FlashAttention, LoadSettings, TensorOverride
 
 TensorWatcher = Callable[[int, bool, object], bool]
 
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """How to load a model: everything that a plan decides, under the names that `MemorySettings` has for it."""
+    """How to load a model: everything that a plan decides, under the names that `LoadSettings` has for it."""
 
     n_ctx: int = 512
     n_batch: int = 512
@@ -35,11 +35,9 @@ class RuntimeSettings:
     """called by ggml for every node of a graph: before it with True, which asks for interest, and after it with False"""
 
 
-def runtime_settings(
-    settings: MemorySettings, n_threads: int | None = None, *, use_mmap: bool = True
-) -> RuntimeSettings:
+def runtime_settings(settings: LoadSettings, n_threads: int | None = None, *, use_mmap: bool = True) -> RuntimeSettings:
     """Return how to run what was planned; RPC servers are registered with ggml."""
-    shared = {field.name for field in fields(MemorySettings)} & {field.name for field in fields(RuntimeSettings)}
+    shared = {field.name for field in fields(LoadSettings)} & {field.name for field in fields(RuntimeSettings)}
     devices, _ = choose_devices(settings)
     return RuntimeSettings(
         **{name: getattr(settings, name) for name in shared},

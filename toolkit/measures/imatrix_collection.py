@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from toolkit.errors import EnvironmentFaultError, QualityError
 from toolkit.gguf.format import OUTPUT
 from toolkit.gguf.ggml_types import F32
-from toolkit.imatrix.sums import ImatrixSums, TensorSums
+from toolkit.importance.sums import ImatrixSums, TensorSums
 from toolkit.llama.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit.errors import InputError, QualityError
 from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.gguf.ggml_types import F32
-from toolkit.imatrix.moments import InputMoments, InputShape, MomentsHeader
+from toolkit.importance.moments import InputMoments, InputShape, MomentsHeader
 from toolkit.llama.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.measures.evaluation_text import tokens_of

@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit.llama.cpu_trial import cpu_trial
 from toolkit.llama.footprint import Footprint, footprint_from
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import llama_build
 from toolkit.machine.disk_cache import DiskCache
 from toolkit.machine.gpus import gpu_names
@@ -26,7 +26,7 @@ class MemoryCache:
         self._kept = DiskCache.below(folder, "memory")
         self._from_log = from_log
 
-    def get(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint | None:
+    def get(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint | None:
         """Return a kept answer, None if there is none."""
         document = self._kept.get(self._key(skeleton, settings))
         try:
@@ -34,11 +34,11 @@ class MemoryCache:
         except (ValueError, TypeError, KeyError):
             return None
 
-    def put(self, skeleton: Skeleton, settings: MemorySettings, footprint: Footprint) -> None:
+    def put(self, skeleton: Skeleton, settings: LoadSettings, footprint: Footprint) -> None:
         """Keep an answer."""
         self._kept.put(self._key(skeleton, settings), footprint.document())
 
-    def _key(self, skeleton: Skeleton, settings: MemorySettings) -> list[Any]:
+    def _key(self, skeleton: Skeleton, settings: LoadSettings) -> list[Any]:
         gpus = () if settings.device in ("cpu", "stand-in") else gpu_names()
         build = [*llama_build(), cpu_trial().extra_buffers]
         return [_FORMAT, self._from_log, skeleton.digest, asdict(settings), build, gpus]
@@ -49,10 +49,10 @@ class CachedProbe:
 
     def __init__(self, probe: MemoryProbe, kept: MemoryCache) -> None:
         self._probe, self._kept = probe, kept
-        self._known: dict[tuple[str, MemorySettings], Footprint] = {}
+        self._known: dict[tuple[str, LoadSettings], Footprint] = {}
         self.asked = 0
 
-    def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+    def ask(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         """Return the footprint of a model; see `MemoryProbe.predict` for what is raised."""
         key = (skeleton.digest, settings)
         if key not in self._known:
@@ -60,13 +60,13 @@ class CachedProbe:
             self._known[key] = self._asked(skeleton, settings) if settings.rpc else self._looked_up(skeleton, settings)
         return self._known[key]
 
-    def _looked_up(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+    def _looked_up(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         found = self._kept.get(skeleton, settings)
         if found is None:
             found = self._asked(skeleton, settings)
             self._kept.put(skeleton, settings, found)
         return found
 
-    def _asked(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+    def _asked(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         self.asked += 1
         return self._probe.predict(skeleton.path, settings)

@@ -1,6 +1,6 @@
 """The child process of `MemoryProbe`: reads one JSON request a line on stdin, writes one JSON answer a line.
 
-Request: {path, settings: list of MemorySettings, allocate, hold}. Answer: a list of {answered_by, asked, buffers} or
+Request: {path, settings: list of LoadSettings, allocate, hold}. Answer: a list of {answered_by, asked, buffers} or
 {kind, error}, one for each of the settings. With the argument `--from-log` it reads llama.cpp's log everywhere.
 """
 
@@ -19,7 +19,7 @@ from toolkit.errors import ToolkitError
 from toolkit.llama.device_choice import choose_devices
 from toolkit.llama.footprint import Footprint, by_device
 from toolkit.llama.ggml_devices import free_bytes
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import tells_memory
 from toolkit.llama.opening import answer_to, this_process_may_die
@@ -63,7 +63,7 @@ class _Models:
         self._kept: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
         self._held: LlamaRuntime | None = None
 
-    def hold(self, path: Path, settings: MemorySettings) -> Footprint:
+    def hold(self, path: Path, settings: LoadSettings) -> Footprint:
         """Load a model and evaluate a batch, so that all is there that running takes; return what it takes."""
         # Imported here, because questions do not need it and it would make the first of them wait.
         from toolkit.llama.runtime import LlamaRuntime
@@ -85,7 +85,7 @@ class _Models:
             held.close()
 
     @contextmanager
-    def opened(self, path: Path, settings: MemorySettings, *, allocate: bool) -> Iterator[LoadedModel]:
+    def opened(self, path: Path, settings: LoadSettings, *, allocate: bool) -> Iterator[LoadedModel]:
         """Give a model; one that takes memory, or the only place at a server, is freed at the end of the block."""
         if allocate or settings.rpc:
             with self._load(path, settings, allocate=allocate) as model:
@@ -93,7 +93,7 @@ class _Models:
         else:
             yield self._without_weights(path, settings)
 
-    def _without_weights(self, path: Path, settings: MemorySettings) -> LoadedModel:
+    def _without_weights(self, path: Path, settings: LoadSettings) -> LoadedModel:
         key = (path, *_version(path), settings.of_model)
         if key not in self._kept:
             self._kept[key] = self._load(path, settings, allocate=False)
@@ -102,7 +102,7 @@ class _Models:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def _load(self, path: Path, settings: MemorySettings, *, allocate: bool) -> LoadedModel:
+    def _load(self, path: Path, settings: LoadSettings, *, allocate: bool) -> LoadedModel:
         return LoadedModel(path, settings, Loading(allocate, self._from_log))
 
 
@@ -117,7 +117,7 @@ def _version(path: Path) -> tuple[int, ...]:
 
 def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
     path, allocate = Path(request["path"]), request["allocate"]
-    every = [MemorySettings.from_json(values) for values in request["settings"]]
+    every = [LoadSettings.from_json(values) for values in request["settings"]]
     models.release()
     if request.get("devices_only"):
         return [_free_bytes(each) for each in every]
@@ -136,7 +136,7 @@ def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
     return answers
 
 
-def _free_bytes(settings: MemorySettings) -> dict[str, Any]:
+def _free_bytes(settings: LoadSettings) -> dict[str, Any]:
     try:
         return {"free_bytes": [free_bytes(device) for device in choose_devices(settings)[0]]}
     except ToolkitError as error:

@@ -16,7 +16,7 @@ from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.footprint import OUTPUTS, BufferBytes, Footprint, by_device
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.kv_cache import KvCache, kv_cache
 from toolkit.memory.placement import ModelTensors, Placement
 from toolkit.memory.plannable import loaded_tensors
@@ -40,11 +40,11 @@ class _Model:
 class EstimatingProbe:
     """Asks llama.cpp, and estimates what it cannot tell on this machine; `why` says why, once that happened."""
 
-    def __init__(self, ask: Callable[[Skeleton, MemorySettings], Footprint] | None) -> None:
+    def __init__(self, ask: Callable[[Skeleton, LoadSettings], Footprint] | None) -> None:
         self._ask = ask
         self.why: str | None = None if ask else "llama-cpp-python is not installed"
 
-    def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+    def ask(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         """Return a footprint; refusals of the model itself are raised as they are."""
         if self._ask is None:
             return estimate(skeleton.path, settings)
@@ -58,7 +58,7 @@ class EstimatingProbe:
             return estimate(skeleton.path, settings)
 
 
-def estimate(path: Path, settings: MemorySettings) -> Footprint:
+def estimate(path: Path, settings: LoadSettings) -> Footprint:
     """Return about how many bytes a GGUF file, or a skeleton of one, would take."""
     model = _read(path)
     layers = _layers_on_gpus(model, settings)
@@ -80,7 +80,7 @@ def _read(path: Path) -> _Model:
     return _Model(keys, loaded_tensors(keys, file.shaped_tensors), n_vocab, kv_cache(keys))
 
 
-def _layers_on_gpus(model: _Model, settings: MemorySettings) -> list[range]:
+def _layers_on_gpus(model: _Model, settings: LoadSettings) -> list[range]:
     """Return the layers on each GPU; the last of all is the output."""
     if settings.device == "cpu":
         return []
@@ -94,7 +94,7 @@ def _layers_on_gpus(model: _Model, settings: MemorySettings) -> list[range]:
     return [range(start, stop) for start, stop in zip(starts, [*starts[1:], total], strict=True)]
 
 
-def _gpu_buffer(model: _Model, settings: MemorySettings, index: int, layers: range) -> BufferBytes:
+def _gpu_buffer(model: _Model, settings: LoadSettings, index: int, layers: range) -> BufferBytes:
     n_layer = model.tensors.n_layer
     kept = [re.compile(override.pattern) for override in settings.tensor_overrides]
     on_gpu = model.tensors.on_gpu(Placement(min(settings.n_gpu_layers, n_layer + 1)))
@@ -112,7 +112,7 @@ def _gpu_buffer(model: _Model, settings: MemorySettings, index: int, layers: ran
     return BufferBytes(name, name, False, weights, cached, compute)
 
 
-def _cpu_buffer(model: _Model, settings: MemorySettings, gpus: list[BufferBytes]) -> BufferBytes:
+def _cpu_buffer(model: _Model, settings: LoadSettings, gpus: list[BufferBytes]) -> BufferBytes:
     copied = model.tensors.n_bytes.get(EMBEDDING, 0) if model.tensors.tied and gpus and settings.n_gpu_layers else 0
     weights = sum(model.tensors.n_bytes.values()) + copied - sum(gpu.weights_bytes for gpu in gpus)
     cached = _cache_bytes(model, settings) - sum(gpu.kv_cache_bytes for gpu in gpus)
@@ -122,7 +122,7 @@ def _cpu_buffer(model: _Model, settings: MemorySettings, gpus: list[BufferBytes]
     return BufferBytes("CPU", "CPU", True, max(0, weights), max(0, cached), compute)
 
 
-def _cache_bytes(model: _Model, settings: MemorySettings) -> int:
+def _cache_bytes(model: _Model, settings: LoadSettings) -> int:
     cache = model.cache
     if cache is None:
         return 0
@@ -133,7 +133,7 @@ def _cache_bytes(model: _Model, settings: MemorySettings) -> int:
     return round(tokens * scale) + cache.recurrent_bytes * settings.n_parallel
 
 
-def _windowed_cells(cache: KvCache, settings: MemorySettings) -> int:
+def _windowed_cells(cache: KvCache, settings: LoadSettings) -> int:
     """Return the cells of a layer that sees a window only: the window and one batch."""
     full = _cells(settings.n_ctx)
     streams = 1 if settings.kv_unified else settings.n_parallel
@@ -146,7 +146,7 @@ def _cells(tokens: int) -> int:
     return aligned(tokens, _CELLS)
 
 
-def _compute_bytes(model: _Model, settings: MemorySettings, has_output: bool, blocks: int) -> int:
+def _compute_bytes(model: _Model, settings: LoadSettings, has_output: bool, blocks: int) -> int:
     """Return the size of a compute buffer: the inputs, then the larger of what a block and what the output needs."""
     keys = model.keys
     flash = settings.flash_attention != "off" and keys.architecture not in _WITHOUT_FLASH_ATTENTION
@@ -160,7 +160,7 @@ def _compute_bytes(model: _Model, settings: MemorySettings, has_output: bool, bl
     return max(logits, inner + scores) + inputs + mask
 
 
-def _masked_cells(model: _Model, settings: MemorySettings) -> int:
+def _masked_cells(model: _Model, settings: LoadSettings) -> int:
     """Return the cells that masks are made over: one mask for layers that see all tokens, one for those with a window."""
     cache, cells = model.cache, 0
     if cache is not None and cache.full_layers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from toolkit.llama.callbacks import native_code
 from toolkit.llama.device_choice import choose_devices
 from toolkit.llama.footprint import Footprint, by_device
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown, tells_memory
 from toolkit.llama.native import llama_cpp
@@ -36,7 +36,7 @@ WITHOUT_WEIGHTS = Loading()
 class LoadedModel:
     """A model in llama.cpp, on which contexts are made one at a time; use it in a `with` statement, which frees it."""
 
-    def __init__(self, path: Path, settings: MemorySettings, how: Loading = WITHOUT_WEIGHTS) -> None:
+    def __init__(self, path: Path, settings: LoadSettings, how: Loading = WITHOUT_WEIGHTS) -> None:
         """Load the model on the devices that the settings mean.
 
         Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice, and what
@@ -66,7 +66,7 @@ class LoadedModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def footprint(self, settings: MemorySettings) -> Footprint:
+    def footprint(self, settings: LoadSettings) -> Footprint:
         """Return what the model takes with a context of these settings, which is freed again.
 
         Raises GgufError if llama.cpp refuses the settings, DoesNotFitError if memory does not suffice.
@@ -102,7 +102,7 @@ def _memory_log(path: Path) -> "MemoryLog":
 class OwnProcess:
     """Asks llama.cpp in this process, not in a child: an RPC server serves one client, which is to be this process."""
 
-    def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+    def ask(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         """Return the footprint of a model; see `LoadedModel` for what is raised."""
         with LoadedModel(skeleton.path, settings) as model:
             return model.footprint(settings)

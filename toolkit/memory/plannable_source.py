@@ -10,7 +10,7 @@ from toolkit.model_source import ModelSource
 from toolkit.quant_profile import QuantProfile, load_profile
 
 if TYPE_CHECKING:
-    from toolkit.imatrix.matrix import Imatrix
+    from toolkit.importance.matrix import Imatrix
 
 KEEP = "KEEP"
 LEAST_SHARE = 0.97

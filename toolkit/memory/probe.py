@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from toolkit.errors import EnvironmentFaultError, ToolkitError
 from toolkit.llama.footprint import Footprint, footprint_from
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.opening import Opening, death_of, error_from, opening_from
 from toolkit.memory.child_process import FROM_LOG, ChildProcess
 
@@ -32,36 +32,36 @@ class MemoryProbe:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def predict(self, path: Path, settings: MemorySettings) -> Footprint:
+    def predict(self, path: Path, settings: LoadSettings) -> Footprint:
         """Return the bytes that loading `path` with `settings` would take; nothing is allocated.
 
         Raises GgufError if llama.cpp refuses the file, EnvironmentFaultError if it cannot answer.
         """
         return _footprint(self._ask(path, [settings], allocate=False)[0])
 
-    def measure(self, path: Path, settings: MemorySettings) -> Footprint:
+    def measure(self, path: Path, settings: LoadSettings) -> Footprint:
         """Return the bytes that are taken after `path` was loaded for real, and free them again."""
         return _footprint(self._ask(path, [settings], allocate=True)[0])
 
-    def measure_each(self, path: Path, every: Sequence[MemorySettings]) -> list[Footprint | ToolkitError]:
+    def measure_each(self, path: Path, every: Sequence[LoadSettings]) -> list[Footprint | ToolkitError]:
         """Return the same for several settings, or why llama.cpp refuses one of them.
 
         Settings in a row that differ in their contexts only share one load.
         """
         return [_footprint_or_error(answer) for answer in self._ask(path, every, allocate=True)]
 
-    def hold(self, path: Path, settings: MemorySettings) -> Footprint:
+    def hold(self, path: Path, settings: LoadSettings) -> Footprint:
         """Load `path` and evaluate a batch, and return what it takes; it stays loaded until the next question.
 
         Who looks at the device from outside finds it at work under `pid`.
         """
         return _footprint(self._ask(path, [settings], allocate=True, hold=True)[0])
 
-    def opens(self, path: Path, settings: MemorySettings) -> Opening:
+    def opens(self, path: Path, settings: LoadSettings) -> Opening:
         """Have the child open a file whole; see `opening.check_opens`."""
         return opening_from(self._ask(path, [settings], allocate=False, open=True)[0])
 
-    def free_bytes(self, settings: MemorySettings) -> tuple[int, ...]:
+    def free_bytes(self, settings: LoadSettings) -> tuple[int, ...]:
         """Return what each device that the settings mean has free now, 0 where its backend does not tell."""
         answer = self._ask(Path(), [settings], allocate=False, devices_only=True)[0]
         if "error" in answer:
@@ -79,9 +79,7 @@ class MemoryProbe:
         if child is not None:
             child.close()
 
-    def _ask(
-        self, path: Path, every: Sequence[MemorySettings], *, allocate: bool, **flags: bool
-    ) -> list[dict[str, Any]]:
+    def _ask(self, path: Path, every: Sequence[LoadSettings], *, allocate: bool, **flags: bool) -> list[dict[str, Any]]:
         settings = [asdict(each) for each in every]
         request = {"path": str(path), "settings": settings, "allocate": allocate, **flags}
         if self._child is None:

@@ -16,7 +16,7 @@ from toolkit.demo import demo_checkpoint
 from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import AskedDevice, MemorySettings
+from toolkit.llama.load_settings import AskedDevice, LoadSettings
 from toolkit.llama.offload_build import offload_build, reinstall_line
 from toolkit.machine.gpus import Gpu, list_gpus
 from toolkit.memory.probe import MemoryProbe
@@ -53,14 +53,14 @@ def calibrate(known: KnownOverheads, nvml: Any = None, device: AskedDevice = "gp
     with ScratchFolder() as folder:
         path = folder / "demo.gguf"
         write_gguf(plan_conversion(source_from_checkpoint(demo_checkpoint()), load_profile(PROFILE)), path)
-        settings = MemorySettings(512, ALL_LAYERS, device=device, n_devices=len(gpus))
+        settings = LoadSettings(512, ALL_LAYERS, device=device, n_devices=len(gpus))
         found = tuple(observation.overhead for observation in observe(path, settings, nvml))
     for overhead in found:
         known.put(overhead)
     return found
 
 
-def observe(path: Path, settings: MemorySettings, nvml: Any = None) -> tuple[Observation, ...]:
+def observe(path: Path, settings: LoadSettings, nvml: Any = None) -> tuple[Observation, ...]:
     """Load a file in a process of its own, run it once, and return what that takes of each GPU.
 
     Raises DoesNotFitError if memory does not suffice.

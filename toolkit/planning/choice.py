@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.llama.footprint import DeviceBytes, Footprint
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.kv_cache import layer_states
 from toolkit.memory.placement import Placement, gpu_of
 from toolkit.memory.plannable import PlannedFile
@@ -19,7 +19,7 @@ class PlannedChoice:
     """A file with its settings and its split; where it does not fit, what the whole offload would take."""
 
     file: PlannedFile
-    settings: MemorySettings
+    settings: LoadSettings
     placement: Placement
     footprint: Footprint
     fits: bool
@@ -59,7 +59,7 @@ def state_bytes(choice: PlannedChoice) -> dict[str, int]:
     return found
 
 
-def settled_settings(settings: MemorySettings, placement: Placement) -> MemorySettings:
+def settled_settings(settings: LoadSettings, placement: Placement) -> LoadSettings:
     """Return the settings with a placement in them; overrides given by hand come first, for the first match wins."""
     return replace(
         settings,

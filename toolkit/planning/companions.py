@@ -8,11 +8,11 @@ from typing import Literal
 from toolkit.errors import GgufError
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.scratch import ScratchFolder
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.planning.budgets import Budgets
-from toolkit.planning.request import AsksMemory
+from toolkit.planning.request import MemorySource
 
 PROJECTOR = "clip"
 _FLOAT_BYTES = 4
@@ -38,7 +38,7 @@ class Companion:
         return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes
 
 
-def draft_model(path: Path, settings: MemorySettings, asker: AsksMemory) -> Companion:
+def draft_model(path: Path, settings: LoadSettings, memory_source: MemorySource) -> Companion:
     """Return what a draft model takes, wholly on the first GPU, with the same context as the model.
 
     Raises GgufError if the file is no model.
@@ -46,7 +46,7 @@ def draft_model(path: Path, settings: MemorySettings, asker: AsksMemory) -> Comp
     planned = model_from_gguf(path).make("")
     whole = replace(settings, n_gpu_layers=planned.model_tensors.n_layer + 1, n_devices=1, rpc=())
     with ScratchFolder() as folder:
-        footprint = asker.ask(write_skeleton(planned.metadata, planned.tensors, folder / "draft.gguf"), whole)
+        footprint = memory_source.ask(write_skeleton(planned.metadata, planned.tensors, folder / "draft.gguf"), whole)
     # Without a GPU everything lies in RAM, and that is the device.
     on_device = [device for device in footprint.devices if not device.on_host] or list(footprint.devices)
     weights, cached, compute = (

@@ -10,7 +10,7 @@ from toolkit.errors import DoesNotFitError
 from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.ggml_devices import GgmlDevice
 from toolkit.llama.gpus import as_gpu, reported
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.next_token import refuse_without_next_token, why_no_next_token
 from toolkit.machine.bandwidth import ram_bandwidth
 from toolkit.machine.gpus import gpu_bandwidths
@@ -21,11 +21,11 @@ from toolkit.planning.budgets import Budgets
 from toolkit.planning.choice import PlannedChoice
 from toolkit.planning.margin import machine_margin
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import AsksMemory, PlanRequest
+from toolkit.planning.request import MemorySource, PlanRequest
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.units import format_size
 
-Asking = Callable[[], AbstractContextManager[AsksMemory]]
+Asking = Callable[[], AbstractContextManager[MemorySource]]
 _ALL_OF_IT = sys.maxsize
 
 
@@ -55,7 +55,7 @@ class LoadRequest:
     """A file, and everything about its loading that is not planned."""
 
     path: Path
-    settings: MemorySettings
+    settings: LoadSettings
     """overrides given by hand among them"""
     n_gpu_layers: int | None = None
     """given by hand; None lets it be planned, or takes all where overrides are given"""
@@ -76,7 +76,7 @@ class LoadPlan:
     budgets: Budgets
 
     @property
-    def settings(self) -> MemorySettings:
+    def settings(self) -> LoadSettings:
         """Return the settings with the split in them."""
         return self.choice.settings
 
@@ -121,7 +121,7 @@ def read_budgets(devices: Sequence[GgmlDevice], limits: BudgetLimits) -> Budgets
     return Budgets(vram, ram, margin, one_pool=any(gpu.shares_ram for gpu in gpus))
 
 
-def plan_load(request: LoadRequest, budgets: Budgets, asker: AsksMemory) -> LoadPlan:
+def plan_load(request: LoadRequest, budgets: Budgets, memory_source: MemorySource) -> LoadPlan:
     """Return how to load a file: as many layers on the devices as fit, or as many as were given by hand.
 
     Raises DoesNotFitError if that is too much, GgufError if the file is damaged or refused,
@@ -137,7 +137,7 @@ def plan_load(request: LoadRequest, budgets: Budgets, asker: AsksMemory) -> Load
     bandwidths = Bandwidths(gpu_bandwidths(), ram_bandwidth())
     # RAM is judged below: what is mapped need not fit.
     asked = PlanRequest(replace(budgets, ram_bytes=_ALL_OF_IT), settings, bandwidths, (kv_types,), explicit=True)
-    with Planner(model, asked, asker) as planner:
+    with Planner(model, asked, memory_source) as planner:
         if request.by_hand:
             n_layer = model.make("").model_tensors.n_layer
             layers = n_layer + 1 if request.n_gpu_layers is None else min(request.n_gpu_layers, n_layer + 1)
@@ -160,14 +160,14 @@ def plan_just_before_loading(
     Raises what `plan_load` does.
     """
     before = read()
-    with asking() as asker:
-        plan = plan_load(request, before, asker)
+    with asking() as memory_source:
+        plan = plan_load(request, before, memory_source)
     now = read()
     if plan.fits(now):
         return plan
     tell(f"free memory changed while {request.path.name} was planned ({_change(before, now)}): planned again")
-    with asking() as asker:
-        return plan_load(request, now, asker)
+    with asking() as memory_source:
+        return plan_load(request, now, memory_source)
 
 
 def predicted_and_allocated(plan: LoadPlan, allocated: Footprint) -> list[LoadedBytes]:

@@ -9,7 +9,7 @@ from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import offload_build
 from toolkit.llama.opening import check_opens
 from toolkit.llama.positions import LEARNT_POSITIONS, check_positions, learnt_positions
@@ -18,7 +18,7 @@ from toolkit.memory.plannable import PlannableModel, PlannedFile
 from toolkit.memory.skeleton import Skeleton, write_skeleton
 from toolkit.planning.choice import PlannedChoice, ranked, settled_settings
 from toolkit.planning.ranking import FOUR_BITS, SPLIT_PROFILE, Prefer
-from toolkit.planning.request import MAX_CONTEXT, AsksMemory, KvTypes, PlanRequest, check_context, check_settings
+from toolkit.planning.request import MAX_CONTEXT, KvTypes, MemorySource, PlanRequest, check_context, check_settings
 from toolkit.planning.split_search import FoundSplit, SplitSearch
 from toolkit.planning.token_speed import moved_bytes, tokens_per_second
 from toolkit.units import format_size
@@ -35,12 +35,12 @@ class _KvTypeError(InputError):
 class Planner:
     """Plans one model; skeletons live as long as the `with` block."""
 
-    def __init__(self, model: PlannableModel, request: PlanRequest, asker: AsksMemory) -> None:
+    def __init__(self, model: PlannableModel, request: PlanRequest, memory_source: MemorySource) -> None:
         check_settings(request.settings, request.kv_types)
-        self._model, self._request, self._asker = model, request, asker
+        self._model, self._request, self._memory_source = model, request, memory_source
         self._files: dict[str, PlannedFile] = {}
         self._skeletons: dict[str, Skeleton] = {}
-        self._whole: dict[MemorySettings, Footprint] = {}
+        self._whole: dict[LoadSettings, Footprint] = {}
         self._check_positions(request.settings.n_ctx // request.settings.n_parallel)
         if model.path is not None and offload_build().installed:
             # A skeleton lacks what llama.cpp may die of. With the cache that every model can have: others are asked for below.
@@ -181,7 +181,7 @@ class Planner:
         tensors = self._file(name).model_tensors
         return sum(tensors.layer_bytes(Placement(tensors.n_layer + 1))) <= room
 
-    def _split(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
+    def _split(self, file: PlannedFile, settings: LoadSettings) -> PlannedChoice:
         if self._request.on_cpu:
             return self._cpu_alone(file, settings)
         search = self._search(file, settings)
@@ -197,13 +197,13 @@ class Planner:
         lacking = 0 if one.placement.n_gpu_layers else search.excess_of_one_layer()
         return replace(one, first_layer_lacks_bytes=lacking, whole=search.whole())
 
-    def _cpu_alone(self, file: PlannedFile, settings: MemorySettings) -> PlannedChoice:
+    def _cpu_alone(self, file: PlannedFile, settings: LoadSettings) -> PlannedChoice:
         """Return a file on the CPU; that is the whole of it where nothing else was asked for."""
         settings = replace(settings, device="cpu", rpc=(), n_devices=1)
         footprint = self._ask(file, settings, Placement(0))
         return self._choice(file, settings, FoundSplit(Placement(0), footprint, fits_whole=self._request.on_cpu))
 
-    def _search(self, file: PlannedFile, settings: MemorySettings) -> SplitSearch:
+    def _search(self, file: PlannedFile, settings: LoadSettings) -> SplitSearch:
         def ask(placement: Placement) -> Footprint:
             footprint = self._ask(file, settings, placement)
             if placement == Placement(file.model_tensors.n_layer + 1):
@@ -212,7 +212,7 @@ class Planner:
 
         return SplitSearch(file.model_tensors, self._request.budgets, ask, self._whole.get(settings))
 
-    def _choice(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
+    def _choice(self, file: PlannedFile, settings: LoadSettings, found: FoundSplit) -> PlannedChoice:
         if self._request.budgets.ram_excess(found.footprint):
             return self._unfit(file, settings, found)
         moved = moved_bytes(file.model_tensors, file.experts, found.placement, found.footprint)
@@ -220,16 +220,16 @@ class Planner:
         settled = settled_settings(settings, found.placement)
         return PlannedChoice(file, settled, found.placement, found.footprint, True, found.fits_whole, rate)
 
-    def _unfit(self, file: PlannedFile, settings: MemorySettings, found: FoundSplit) -> PlannedChoice:
+    def _unfit(self, file: PlannedFile, settings: LoadSettings, found: FoundSplit) -> PlannedChoice:
         budgets = self._request.budgets
         missing = sum(budgets.excess(found.footprint)) + budgets.ram_excess(found.footprint)
         settled = settled_settings(settings, found.placement)
         return PlannedChoice(file, settled, found.placement, found.footprint, False, found.fits_whole, 0.0, missing)
 
-    def _ask(self, file: PlannedFile, settings: MemorySettings, placement: Placement) -> Footprint:
+    def _ask(self, file: PlannedFile, settings: LoadSettings, placement: Placement) -> Footprint:
         skeleton = self._skeleton(file)
         try:
-            return self._asker.ask(skeleton, settled_settings(settings, placement))
+            return self._memory_source.ask(skeleton, settled_settings(settings, placement))
         except GgufError as error:
             kv_types = settings.kv_types
             # A skeleton is ours, and gone when this is read.

@@ -7,7 +7,7 @@ from typing import Protocol
 from toolkit.errors import InputError
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import MemorySettings
+from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.skeleton import Skeleton
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.ranking import Prefer
@@ -19,10 +19,10 @@ KvTypes = tuple[str, str]
 """of keys and values"""
 
 
-class AsksMemory(Protocol):
+class MemorySource(Protocol):
     """Whoever knows what a model would take: a `CachedProbe`, or a fake."""
 
-    def ask(self, skeleton: Skeleton, settings: MemorySettings) -> Footprint:
+    def ask(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         """Return the footprint of a model."""
         ...
 
@@ -32,7 +32,7 @@ class PlanRequest:
     """What has to fit where; `settings` holds all that does not differ between choices."""
 
     budgets: Budgets
-    settings: MemorySettings
+    settings: LoadSettings
     bandwidths: Bandwidths
     kv_types: tuple[KvTypes, ...] = (("f16", "f16"), ("q8_0", "q8_0"))
     prefer: Prefer = Prefer.BALANCE
@@ -47,7 +47,7 @@ class PlanRequest:
         return not any(self.budgets.vram_bytes)
 
 
-def check_settings(settings: MemorySettings, kv_types: Sequence[KvTypes]) -> None:
+def check_settings(settings: LoadSettings, kv_types: Sequence[KvTypes]) -> None:
     """Refuse what llama.cpp would refuse.
 
     Raises InputError.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit.gguf.format import EMBEDDING
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.rows import Bytes
-from toolkit.imatrix.moments import InputMoments, MomentsFile
+from toolkit.importance.moments import InputMoments, MomentsFile
 from toolkit.llama import quantizer
 from toolkit.rounding.calibrated import can_round, round_rows
 from toolkit.rounding.quadratic_form import QuadraticForm, damped

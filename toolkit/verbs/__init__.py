@@ -1,0 +1,1 @@
+"""What the toolkit does, a module a verb: a request, one function, a result."""
