@@ -307,7 +307,7 @@ def test_without_the_hub_the_cache_serves_and_without_both_it_is_said(command, f
     fetch("some/qwen3")
     offline = command("convert", "some/qwen3", "--dry-run", HF_HUB_OFFLINE="1")
     assert offline.returncode == 0
-    assert "used what the cache has of it" in offline.stderr
+    assert "the copy in the cache is used" in offline.stderr
     only = command("convert", "some/qwen3", "--dry-run", "--local-files-only", HF_ENDPOINT="http://127.0.0.1:9")
     assert (only.returncode, only.stderr) == (0, "")
 
