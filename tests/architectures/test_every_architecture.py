@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from twins import changed_case, convert_edited
 
-from toolkit import architectures
-from toolkit.architectures import architecture_families, find_architecture, known_architectures
+from toolkit.architectures import architecture_families, families, find_architecture, known_architectures
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 from toolkit.gguf.format import MAX_NAME_BYTES
 from toolkit.gguf.reader import read_gguf
 
-FOLDER = Path(architectures.__file__).parent
+FOLDER = Path(families.__file__).parent
 KNOWN = known_architectures()
 BY_CLASS = {name: known for known in KNOWN for name in known.hf_classes}
 RESEMBLES_LLAMA = ("mistral", "qwen3", "qwen2", "smollm3")
@@ -31,9 +30,9 @@ def test_class_names_and_model_types_are_unique():
 
 
 def test_every_file_of_the_folder_registers_or_helps():
-    sources = {path: path.read_text(encoding="utf-8") for path in FOLDER.parent.rglob("*.py")}
+    sources = {path: path.read_text(encoding="utf-8") for path in FOLDER.parents[1].rglob("*.py")}
     for path in FOLDER.glob("[!_]*.py"):
-        helps = any(f"toolkit.architectures.{path.stem} import" in source for source in sources.values())
+        helps = any(f"toolkit.architectures.families.{path.stem} import" in source for source in sources.values())
         assert helps or "ARCHITECTURES = " in sources[path], f"{path.name} is used by nobody"
 
 
@@ -104,7 +103,7 @@ NEWCOMER = '''
 
 from dataclasses import replace
 
-from toolkit.architectures.qwen3 import QWEN3
+from toolkit.architectures.families.qwen3 import QWEN3
 
 NEWCOMER = replace(
     QWEN3,
@@ -120,15 +119,15 @@ ARCHITECTURES = (NEWCOMER,)
 def test_one_new_file_is_all_that_a_new_architecture_takes(tmp_path, monkeypatch):
     assert len(NEWCOMER.splitlines()) < 25
     (tmp_path / "newcomer.py").write_text(NEWCOMER, encoding="utf-8")
-    monkeypatch.setattr(architectures, "__path__", [*architectures.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "toolkit.architectures.newcomer", raising=False)
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "toolkit.architectures.families.newcomer", raising=False)
     architecture_families.cache_clear()
     try:
         path = convert_edited(changed_case("qwen3", tmp_path / "case", newcomer))
     finally:
         monkeypatch.undo()
         architecture_families.cache_clear()
-        del sys.modules["toolkit.architectures.newcomer"], architectures.newcomer
+        del sys.modules["toolkit.architectures.families.newcomer"], families.newcomer
     assert read_gguf(path).metadata["qwen3.rope.freq_base"].value == 20000.0
 
 
@@ -150,7 +149,7 @@ import sys
 from toolkit.architectures import find_architecture
 from toolkit.checkpoint.model_config import ModelConfig
 print(find_architecture(ModelConfig({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))[0].name)
-print(*[name for name in sys.modules if name.startswith("toolkit.architectures.")])
+print(*[name for name in sys.modules if name.startswith("toolkit.architectures.families.")])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
     name, modules = done.stdout.splitlines()

@@ -10,7 +10,8 @@ from logits import llama_logits, token_ids
 from twins import changed_case, convert_edited
 
 from toolkit import architectures
-from toolkit.architectures import known_architectures, orion
+from toolkit.architectures import known_architectures
+from toolkit.architectures.families import orion
 
 GUIDE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -30,5 +31,5 @@ def test_the_example_is_the_file_and_brings_its_family_by_itself(tmp_path, monke
 def test_files_and_commands_that_the_guide_names_exist():
     root = Path(__file__).parents[2]
     section = GUIDE[GUIDE.index("## Add an architecture") : GUIDE.index("## Add a profile")]
-    for path in re.findall(r"\btests/[\w/]+\.py|\btoolkit/\w+/(?=`)", section):
+    for path in re.findall(r"\btests/[\w/]+\.py|\btoolkit/[\w/]+/(?=`)", section):
         assert (root / path).exists(), path

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twins import changed_case
 
-from toolkit.architectures.transforms import interleave_rope
+from toolkit.architectures.parts.transforms import interleave_rope
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 from toolkit.gguf.rows import generated

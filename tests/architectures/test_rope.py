@@ -3,7 +3,7 @@ import math
 import numpy
 import pytest
 
-from toolkit.architectures.rope import check_rope_type, llama3_frequency_factors, rope_metadata
+from toolkit.architectures.parts.rope import check_rope_type, llama3_frequency_factors, rope_metadata
 from toolkit.checkpoint.model_config import normalise
 from toolkit.errors import ConfigError
 

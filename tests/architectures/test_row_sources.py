@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.architectures import row_sources
-from toolkit.architectures.row_sources import (
+from toolkit.architectures.parts import row_sources
+from toolkit.architectures.parts.row_sources import (
     Computed,
     Joined,
     Padded,
@@ -15,7 +15,7 @@ from toolkit.architectures.row_sources import (
     SelectedRows,
     Transposed,
 )
-from toolkit.architectures.transforms import (
+from toolkit.architectures.parts.transforms import (
     every_other_row,
     head_rows,
     negative_exponential,

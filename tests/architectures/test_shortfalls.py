@@ -3,7 +3,7 @@
 import pytest
 from twins import changed_case, file_of, gguf_of, value
 
-from toolkit.architectures.shortfalls import shortfalls
+from toolkit.architectures.parts.shortfalls import shortfalls
 from toolkit.checkpoint.model_config import normalise
 from toolkit.errors import ConfigError
 from toolkit.sources.config_source import source_from_config

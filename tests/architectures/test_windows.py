@@ -3,7 +3,7 @@
 import pytest
 from twins import changed_case, convert_edited, gguf_of
 
-from toolkit.architectures.windows import window_every, windowed_layers
+from toolkit.architectures.parts.windows import window_every, windowed_layers
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 from toolkit.llama.runtime import LlamaRuntime

@@ -8,7 +8,7 @@ import pytest
 from compare import KIT
 from logits import llama_logits, token_ids
 
-from toolkit.architectures.row_sources import (
+from toolkit.architectures.parts.row_sources import (
     Computed,
     Joined,
     Padded,

@@ -8,7 +8,7 @@ import tokenizers
 from tokenizer.kit_vocabularies import SCORES, TOKENS, TYPES, copied, edit, kit_request
 from tokenizer.vocabulary_file import SAMPLE, llama_ids, loaded_vocabulary, write_vocabulary
 
-from toolkit.architectures.gemma3 import GEMMA3
+from toolkit.architectures.families.gemma3 import GEMMA3
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer import Tokenizer, TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.vocabulary import TokenType

@@ -1,12 +1,13 @@
-"""The architectures that convert: one file a family in this folder, found by its `ARCHITECTURES`."""
+"""The architectures that convert: one file a family in `families`, found by its `ARCHITECTURES`; `parts` is what they are made of."""
 
 import difflib
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from toolkit.architectures.base import Architecture
+from toolkit.architectures import families
 from toolkit.architectures.evidence import REFUSED
+from toolkit.architectures.parts.base import Architecture
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 
@@ -19,13 +20,13 @@ def known_architectures() -> tuple[Architecture, ...]:
 @cache
 def architecture_families() -> dict[str, tuple[Architecture, ...]]:
     """Return the architectures by family: files whose names begin with that of another belong to it."""
-    families: dict[str, tuple[Architecture, ...]] = {}
-    for module in sorted(iter_modules(__path__), key=lambda module: module.name):
-        found = getattr(import_module(f"{__name__}.{module.name}"), "ARCHITECTURES", ())
+    members: dict[str, tuple[Architecture, ...]] = {}
+    for module in sorted(iter_modules(families.__path__), key=lambda module: module.name):
+        found = getattr(import_module(f"{families.__name__}.{module.name}"), "ARCHITECTURES", ())
         if found:
-            family = next((name for name in families if module.name.startswith(name)), module.name)
-            families[family] = (*families.get(family, ()), *found)
-    return families
+            family = next((name for name in members if module.name.startswith(name)), module.name)
+            members[family] = (*members.get(family, ()), *found)
+    return members
 
 
 def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...]]:
@@ -56,9 +57,9 @@ def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...
 
 def _in_file_called(model_type: str | None, named: str | None) -> Architecture | None:
     """Return the architecture of a class if its file is called as its model_type, as most are: all files take long to import."""
-    if model_type not in {module.name for module in iter_modules(__path__)}:
+    if model_type not in {module.name for module in iter_modules(families.__path__)}:
         return None
-    members: tuple[Architecture, ...] = getattr(import_module(f"{__name__}.{model_type}"), "ARCHITECTURES", ())
+    members: tuple[Architecture, ...] = getattr(import_module(f"{families.__name__}.{model_type}"), "ARCHITECTURES", ())
     return next((known for known in members if named in known.hf_classes), None)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.architectures import find_architecture
-from toolkit.architectures.base import Architecture, TensorRule
-from toolkit.architectures.dimensions import dimension
-from toolkit.architectures.row_sources import SelectedColumns, SelectedRows, Transposed
-from toolkit.architectures.transforms import scaled, stacked
+from toolkit.architectures.parts.base import Architecture, TensorRule
+from toolkit.architectures.parts.dimensions import dimension
+from toolkit.architectures.parts.row_sources import SelectedColumns, SelectedRows, Transposed
+from toolkit.architectures.parts.transforms import scaled, stacked
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import CheckpointError, TensorError

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toolkit.architectures.row_sources import Reshaped, Transposed
-from toolkit.architectures.transforms import row_range
+from toolkit.architectures.parts.row_sources import Reshaped, Transposed
+from toolkit.architectures.parts.transforms import row_range
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import ConfigError, TensorError
 from toolkit.gguf.rows import RowSource

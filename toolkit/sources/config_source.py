@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy
 
 from toolkit.architectures import find_architecture
-from toolkit.architectures.base import Architecture, TensorRule
-from toolkit.architectures.common_metadata import architecture_metadata
-from toolkit.architectures.dimensions import dimension
-from toolkit.architectures.rope import check_rope_type, without_dynamic_scaling
-from toolkit.architectures.shortfalls import shortfalls
+from toolkit.architectures.parts.base import Architecture, TensorRule
+from toolkit.architectures.parts.common_metadata import architecture_metadata
+from toolkit.architectures.parts.dimensions import dimension
+from toolkit.architectures.parts.rope import check_rope_type, without_dynamic_scaling
+from toolkit.architectures.parts.shortfalls import shortfalls
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
 from toolkit.errors import CheckpointError, InputError, TensorError
 from toolkit.gguf.format import QUANTIZATION_VERSION, string, uint32

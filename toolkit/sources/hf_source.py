@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy
 
 from toolkit.architectures import find_architecture
-from toolkit.architectures.base import Architecture, Naming
-from toolkit.architectures.common_metadata import architecture_metadata
-from toolkit.architectures.prediction import STORED, prediction_layers, predicts
-from toolkit.architectures.rope import check_rope_type, without_dynamic_scaling
-from toolkit.architectures.shortfalls import shortfalls
+from toolkit.architectures.parts.base import Architecture, Naming
+from toolkit.architectures.parts.common_metadata import architecture_metadata
+from toolkit.architectures.parts.prediction import STORED, prediction_layers, predicts
+from toolkit.architectures.parts.rope import check_rope_type, without_dynamic_scaling
+from toolkit.architectures.parts.shortfalls import shortfalls
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise, text_part
 from toolkit.checkpoint.sentence_transformers import is_pooled

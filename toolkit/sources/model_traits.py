@@ -1,6 +1,6 @@
 """What mixtures of quantization types depend on, told from a config."""
 
-from toolkit.architectures.base import Architecture
+from toolkit.architectures.parts.base import Architecture
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.quant_profile import ModelTraits
 

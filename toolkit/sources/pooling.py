@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toolkit.architectures.base import Architecture
+from toolkit.architectures.parts.base import Architecture
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.checkpoint.sentence_transformers import dense_folders, left_out_modules, pooling_metadata

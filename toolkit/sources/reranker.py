@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.architectures.base import Architecture
-from toolkit.architectures.qwen3_reranker import ANSWERS, RERANKABLE, as_reranker
+from toolkit.architectures.parts.base import Architecture
+from toolkit.architectures.parts.reranker import ANSWERS, RERANKABLE, as_reranker
 from toolkit.errors import TokenizerError
 from toolkit.gguf.format import Metadata, ValueType, array, items, string
 from toolkit.sources.front_matter import card_text

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy
 
-from toolkit.architectures.base import Architecture
-from toolkit.architectures.transforms import element_values, plus_one
+from toolkit.architectures.parts.base import Architecture
+from toolkit.architectures.parts.transforms import element_values, plus_one
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.checkpoint.safetensors_reader import read_metadata
 from toolkit.checkpoint.tensor import CheckpointTensor

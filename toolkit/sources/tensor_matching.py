@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 
-from toolkit.architectures.base import Architecture, Rules, TensorRule
-from toolkit.architectures.dimensions import dimension
-from toolkit.architectures.row_sources import Reshaped, moves_whole_rows
-from toolkit.architectures.transforms import element_values, stacked
+from toolkit.architectures.parts.base import Architecture, Rules, TensorRule
+from toolkit.architectures.parts.dimensions import dimension
+from toolkit.architectures.parts.row_sources import Reshaped, moves_whole_rows
+from toolkit.architectures.parts.transforms import element_values, stacked
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import TensorError

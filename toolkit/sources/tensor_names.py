@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from toolkit.architectures.base import Naming
+from toolkit.architectures.parts.base import Naming
 from toolkit.checkpoint.checkpoint import Checkpoint
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import TensorError

@@ -1,0 +1,1 @@
+"""A file a family, named as the checkpoint's model_type."""

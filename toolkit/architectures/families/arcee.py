@@ -1,0 +1,26 @@
+"""Arcee: Llama with squared ReLU and no gate."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import (
+    AROUND_THE_BLOCKS,
+    ATTENTION,
+    ATTENTION_BIAS,
+    LLAMA,
+    PLAIN_MLP,
+    with_rope_order,
+)
+from toolkit.architectures.parts.base import biases
+from toolkit.architectures.parts.checks import relu_squared
+
+ARCEE = replace(
+    LLAMA,
+    name="arcee",
+    hf_classes=("ArceeForCausalLM",),
+    model_types=("arcee",),
+    tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + PLAIN_MLP + biases(PLAIN_MLP, "mlp_bias"),
+    defaults=LLAMA.defaults | {"hidden_act": "relu2", "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+    check=relu_squared,
+)
+
+ARCHITECTURES = (ARCEE,)

@@ -1,0 +1,24 @@
+"""Dream: Qwen 2's block, where every token sees every other, and masked tokens are filled in step by step (diffusion)."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.qwen2 import QWEN2
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean, uint32
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    mask = config.get("mask_token_id")
+    named: Metadata = {} if mask is None else {"tokenizer.ggml.mask_token_id": uint32(int(mask))}
+    return named | {"attention.causal": boolean(False)}
+
+
+DREAM = replace(
+    QWEN2,
+    name="dream",
+    hf_classes=("DreamModel",),
+    model_types=("Dream",),
+    metadata=_metadata,
+)
+
+ARCHITECTURES = (DREAM,)

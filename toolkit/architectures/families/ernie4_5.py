@@ -1,0 +1,27 @@
+"""ERNIE 4.5: Llama whose rope rotates neighbours in the checkpoint already."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, LLAMA, PROJECTIONS
+from toolkit.architectures.parts.base import biases, no_generated_tensors, no_metadata
+
+ERNIE_DEFAULTS = DEFAULTS | {
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+}
+
+ERNIE4_5 = replace(
+    LLAMA,
+    name="ernie4_5",
+    hf_classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
+    model_types=("ernie4_5",),
+    tensors=AROUND_THE_BLOCKS + ATTENTION + biases(PROJECTIONS, "use_bias") + GATED_MLP,
+    defaults=ERNIE_DEFAULTS | {"head_dim": 128, "num_key_value_heads": 2},
+    metadata=no_metadata,
+    generated_tensors=no_generated_tensors,
+    rope_types=("default",),
+)
+
+ARCHITECTURES = (ERNIE4_5,)

@@ -1,0 +1,28 @@
+"""EXAONE 4: norms after attention and MLP, norms on the heads of Q and K; the large one has windowed layers."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, PROJECTIONS
+from toolkit.architectures.families.olmo2 import POST_NORMS
+from toolkit.architectures.families.qwen3 import HEAD_NORMS
+from toolkit.architectures.parts.windows import window_metadata
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
+
+
+def exaone_metadata(config: ModelConfig) -> Metadata:
+    """Return the vocabulary's size and the windows."""
+    return {"vocab_size": uint32(config.integer("vocab_size"))} | window_metadata(config)
+
+
+EXAONE4 = replace(
+    LLAMA,
+    name="exaone4",
+    hf_classes=("Exaone4ForCausalLM",),
+    model_types=("exaone4",),
+    tensors=AROUND_THE_BLOCKS + PROJECTIONS + HEAD_NORMS + POST_NORMS + GATED_MLP,
+    defaults=DEFAULTS | {"num_key_value_heads": 32, "rms_norm_eps": 1e-5},
+    metadata=exaone_metadata,
+)
+
+ARCHITECTURES = (EXAONE4,)

@@ -1,0 +1,122 @@
+"""Falcon H1: attention and Mamba 2 side by side in every layer; its multipliers are folded into the weights."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import (
+    DEFAULTS,
+    EMBEDDING,
+    LLAMA,
+    NORMS,
+    OUTPUT,
+    PROJECTIONS,
+    computed_head_dim,
+)
+from toolkit.architectures.families.mamba2 import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
+from toolkit.architectures.parts.base import TensorRule, Transform, block, rule
+from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.row_sources import Joined
+from toolkit.architectures.parts.transforms import row_range, scaled
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, uint32
+from toolkit.gguf.rows import RowSource
+
+
+def times(*keys: str) -> Transform:
+    """Return the transform that multiplies by numbers of the config, one after the other; KEY[n] is an item of a list."""
+
+    def transform(source: RowSource, config: ModelConfig) -> RowSource:
+        for key in keys:
+            name, _, index = key.rstrip("]").partition("[")
+            source = scaled(source, config[name][int(index)] if index else config.number(name))
+        return source
+
+    return transform
+
+
+def scaled_inputs(source: RowSource, config: ModelConfig) -> RowSource:
+    """Return the projection into Mamba, whose parts (gate, x, B, C, time step) have a multiplier each."""
+    inner, state = config.integer("ssm_inner"), config.integer("ssm_groups") * config.integer("ssm_state")
+    lengths = (inner, inner, state, state, config.integer("ssm_rank"))
+    whole = scaled(source, config.number("ssm_in_multiplier"))
+    parts, first = [], 0
+    for length, factor in zip(lengths, config["ssm_multipliers"], strict=True):
+        parts.append(scaled(row_range(whole, first, first + length), factor))
+        first += length
+    return Joined(tuple(parts), source.shape)
+
+
+_TIMES = {
+    "embed_tokens": times("embedding_multiplier"),
+    "lm_head": times("lm_head_multiplier"),
+    "q_proj": times("attention_in_multiplier"),
+    "k_proj": times("key_multiplier", "attention_in_multiplier"),
+    "v_proj": times("attention_in_multiplier"),
+    "o_proj": times("attention_out_multiplier"),
+    "gate_proj": times("mlp_multipliers[0]"),
+    "down_proj": times("mlp_multipliers[1]"),
+    "mamba.in_proj": scaled_inputs,
+    "mamba.out_proj": times("ssm_out_multiplier"),
+}
+MLP = (
+    block("feed_forward.gate_proj", "ffn_gate", "ff", "embd"),
+    block("feed_forward.up_proj", "ffn_up", "ff", "embd"),
+    block("feed_forward.down_proj", "ffn_down", "embd", "ff"),
+)
+# llama.cpp reads this norm under a name without suffix
+FFN_NORM = replace(block("pre_ff_layernorm", "", "embd"), target="blk.{layer}.ffn_norm")
+GATED_NORM = tuple(replace(one, required="mamba_rms_norm") for one in gated_norm("mamba"))
+TENSORS = (
+    *EMBEDDING,
+    *OUTPUT,
+    rule("model.final_layernorm", "output_norm", "embd"),
+    *NORMS[:1],
+    *PROJECTIONS,
+    *heads_of_states("mamba"),
+    *GATED_NORM,
+    FFN_NORM,
+    *MLP,
+)
+
+
+def _multiplied(one: TensorRule) -> TensorRule:
+    found = next((transform for name, transform in _TIMES.items() if f"{name}.weight" in one.source), one.transform)
+    return replace(one, transform=found)
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    return heads_metadata(config) | {"vocab_size": uint32(config.integer("vocab_size"))}
+
+
+FALCON_H1 = replace(
+    LLAMA,
+    name="falcon-h1",
+    hf_classes=("FalconH1ForCausalLM",),
+    model_types=("falcon_h1",),
+    tensors=tuple(_multiplied(one) for one in TENSORS),
+    defaults=DEFAULTS
+    | HYBRID_DEFAULTS
+    | {
+        "num_key_value_heads": 8,
+        "head_dim": computed_head_dim,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 100000.0,
+        "ssm_inner": lambda config: config.get("mamba_d_ssm", 1024),
+        "mamba_rms_norm": False,
+        "embedding_multiplier": 1.0,
+        "lm_head_multiplier": 1.0,
+        "attention_in_multiplier": 1.0,
+        "attention_out_multiplier": 1.0,
+        "key_multiplier": 1.0,
+        "ssm_in_multiplier": 1.0,
+        "ssm_out_multiplier": 1.0,
+        "mlp_multipliers": [1.0, 1.0],
+        "ssm_multipliers": [1.0] * 5,
+    },
+    metadata=_metadata,
+    check=silu,
+    rope_types=("default",),
+    vocabularies=("bpe",),
+)
+
+ARCHITECTURES = (FALCON_H1,)

@@ -1,0 +1,34 @@
+"""GLM 4 of 2024 and GLM Edge: GLM 4 without norms after attention and MLP; llama.cpp runs it as `chatglm`."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.glm4 import GLM4
+from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, NORMS, PROJECTIONS, computed_head_dim
+from toolkit.architectures.families.phi3 import FUSED_MLP
+from toolkit.architectures.parts.base import biases
+from toolkit.architectures.parts.checks import all_of, silu
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.errors import ConfigError
+
+
+def _check_heads(config: ModelConfig) -> None:
+    computed = computed_head_dim(config)
+    if config.integer("head_dim") != computed:
+        raise ConfigError(
+            f"config.json: head_dim is {config['head_dim']}, but llama.cpp runs this architecture with "
+            f"hidden_size / num_attention_heads = {computed} only"
+        )
+
+
+GLM = replace(
+    GLM4,
+    name="chatglm",
+    hf_classes=("GlmForCausalLM",),
+    model_types=("glm",),
+    tensors=AROUND_THE_BLOCKS + NORMS + PROJECTIONS + biases(PROJECTIONS[:3], "attention_bias") + FUSED_MLP,
+    unwritten=frozenset({"attention.key_length", "attention.value_length"}),
+    check=all_of(silu, _check_heads),
+    rope_types=("default",),
+)
+
+ARCHITECTURES = (GLM,)

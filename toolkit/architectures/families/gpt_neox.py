@@ -1,0 +1,66 @@
+"""GPT-NeoX (Pythia): QKV interleaved by head, LayerNorm, rope on a part of each head."""
+
+from toolkit.architectures.families.llama import COMPUTED_BUFFERS
+from toolkit.architectures.parts.base import Architecture, Naming, biases, block, rule
+from toolkit.architectures.parts.checks import gelu
+from toolkit.architectures.parts.rope import rotary_metadata
+from toolkit.architectures.parts.transforms import regrouped, ungrouped
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, boolean
+from toolkit.gguf.rows import RowSource
+
+
+def heads_apart(source: RowSource, config: ModelConfig) -> RowSource:
+    """Order rows that hold Q, K and V head by head: all of Q, then K, then V."""
+    heads = config.integer("num_attention_heads")
+    length = source.shape[0] // (3 * heads)
+    return regrouped(source, ungrouped(heads, (length, length, length)))
+
+
+WEIGHTS = (
+    rule("model.final_layer_norm", "output_norm", "embd"),
+    block("input_layernorm", "attn_norm", "embd"),
+    block("attention.query_key_value", "attn_qkv", "3*q", "embd", transform=heads_apart),
+    block("attention.dense", "attn_output", "embd", "q"),
+    block("post_attention_layernorm", "ffn_norm", "embd"),
+    block("mlp.dense_h_to_4h", "ffn_up", "ff", "embd"),
+    block("mlp.dense_4h_to_h", "ffn_down", "embd", "ff"),
+)
+
+
+def residual_metadata(config: ModelConfig) -> Metadata:
+    """Return what is rotated, and whether attention and MLP stand side by side."""
+    return rotary_metadata(config) | {"use_parallel_residual": boolean(config["use_parallel_residual"])}
+
+
+GPT_NEOX = Architecture(
+    name="gptneox",
+    hf_classes=("GPTNeoXForCausalLM",),
+    model_types=("gpt_neox",),
+    tensors=(
+        rule("model.embed_in", "token_embd", "vocab", "embd"),
+        rule("embed_out", "output", "vocab", "embd"),
+        *WEIGHTS,
+        *biases(WEIGHTS),
+    ),
+    defaults={
+        "intermediate_size": 24576,
+        "num_attention_heads": 64,
+        "max_position_embeddings": 2048,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.25,
+        "use_parallel_residual": True,
+        "tie_word_embeddings": False,
+    },
+    metadata=residual_metadata,
+    unwritten=frozenset({"rope", "attention.head_count_kv"}),
+    norm="layer_norm_eps",
+    check=gelu,
+    rope_types=("default",),
+    naming=Naming(embedding="embed_in", output="embed_out"),
+    dropped=COMPUTED_BUFFERS,
+)
+
+ARCHITECTURES = (GPT_NEOX,)

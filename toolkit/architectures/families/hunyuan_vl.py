@@ -1,0 +1,36 @@
+"""Hunyuan VL and HunyuanOCR, their text model: Hunyuan dense with rope in sections, whose base llama.cpp stretches itself."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.hunyuan_v1_dense import HUNYUAN
+from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.rope import global_rope, rope_theta
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, ValueType, array, float32, string, uint32
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    rope, context = global_rope(config), uint32(config.integer("max_position_embeddings"))
+    sections = rope.get("xdrope_section", rope.get("mrope_section"))
+    if sections is None:
+        return {}
+    return {
+        "rope.freq_base": float32(rope_theta(config)),
+        "rope.scaling.alpha": float32(float(rope["alpha"])),
+        "rope.scaling.type": string("none"),
+        "rope.scaling.factor": float32(float(rope.get("factor", 1))),
+        "rope.scaling.original_context_length": context,
+        "rope.dimension_sections": array(ValueType.INT32, sections),
+    }
+
+
+HUNYUAN_VL = replace(
+    HUNYUAN,
+    name="hunyuan_vl",
+    hf_classes=("HunYuanVLForConditionalGeneration",),
+    model_types=("hunyuan_vl", "hunyuan_vl_text"),
+    metadata=_metadata,
+    check=silu,
+)
+
+ARCHITECTURES = (HUNYUAN_VL,)

@@ -1,0 +1,29 @@
+"""InternLM 3: Llama with a bias on Q, K and V if the config says so, and InternLM's way with its vocabulary."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import (
+    AROUND_THE_BLOCKS,
+    ATTENTION,
+    DEFAULTS,
+    GATED_MLP,
+    LLAMA,
+    PROJECTIONS,
+    with_rope_order,
+)
+from toolkit.architectures.parts.base import biases, no_generated_tensors
+
+BIASES = biases(PROJECTIONS[:3], "qkv_bias") + biases(PROJECTIONS[3:], "bias") + biases(GATED_MLP, "bias")
+
+INTERNLM3 = replace(
+    LLAMA,
+    hf_classes=("InternLM3ForCausalLM",),
+    model_types=("internlm3",),
+    tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + BIASES) + GATED_MLP,
+    defaults=DEFAULTS | {"max_position_embeddings": 32768, "qkv_bias": False, "bias": False},
+    generated_tensors=no_generated_tensors,
+    rope_types=("default", "linear", "yarn"),
+    vocabularies=("sentencepiece",),
+)
+
+ARCHITECTURES = (INTERNLM3,)

@@ -1,0 +1,14 @@
+"""Mistral: Llama's tensors and graph under another class, with its own defaults."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import DEFAULTS, LLAMA
+
+MISTRAL = replace(
+    LLAMA,
+    hf_classes=("MistralForCausalLM",),
+    model_types=("mistral",),
+    defaults=DEFAULTS | {"num_key_value_heads": 8, "max_position_embeddings": 131072},
+)
+
+ARCHITECTURES = (MISTRAL,)

@@ -1,0 +1,56 @@
+"""MPT: ALiBi, clamped QKV, no biases."""
+
+from functools import partial
+
+from toolkit.architectures.families.llama import OUTPUT
+from toolkit.architectures.parts.base import Architecture, Naming, block, rule
+from toolkit.architectures.parts.checks import setting
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32, uint32
+
+_b = partial(block, within="blocks")
+TENSORS = (
+    rule("model.wte", "token_embd", "vocab", "embd"),
+    rule("model.norm_f", "output_norm", "embd"),
+    *OUTPUT,
+    _b("norm_1", "attn_norm", "embd"),
+    _b("attn.Wqkv", "attn_qkv", "embd+2*kv", "embd"),
+    _b("attn.out_proj", "attn_output", "embd", "embd"),
+    _b("norm_2", "ffn_norm", "embd"),
+    _b("ffn.up_proj", "ffn_up", "ff", "embd"),
+    _b("ffn.down_proj", "ffn_down", "embd", "ff"),
+)
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    attention = config["attn_config"]
+    bias = float(attention.get("alibi_bias_max", 8)) if attention.get("alibi") else 0.0
+    metadata: Metadata = {"attention.max_alibi_bias": float32(bias)}
+    if attention.get("clip_qkv") is not None:
+        metadata["attention.clamp_kqv"] = float32(attention["clip_qkv"])
+    if attention.get("kv_n_heads"):
+        metadata["attention.head_count_kv"] = uint32(attention["kv_n_heads"])
+    return metadata
+
+
+MPT = Architecture(
+    name="mpt",
+    hf_classes=("MPTForCausalLM", "MptForCausalLM"),
+    model_types=("mpt",),
+    tensors=TENSORS,
+    defaults={
+        "intermediate_size": lambda config: config.get("expansion_ratio", 4) * config.integer("hidden_size"),
+        "num_key_value_heads": lambda config: (
+            config["attn_config"].get("kv_n_heads") or config.integer("num_attention_heads")
+        ),
+        "layer_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    },
+    metadata=_metadata,
+    unwritten=frozenset({"rope", "attention.head_count_kv"}),
+    norm="layer_norm_eps",
+    check=setting("no_bias", True),
+    naming=Naming(embedding="wte", blocks="blocks"),
+)
+
+ARCHITECTURES = (MPT,)

@@ -1,0 +1,34 @@
+"""OLMo 1: Llama without any weights in its norms."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import (
+    DEFAULTS,
+    EMBEDDING,
+    GATED_MLP,
+    LLAMA,
+    OUTPUT,
+    PROJECTIONS,
+    with_rope_order,
+)
+from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.gguf.format import Metadata, float32
+
+
+def _metadata(config: ModelConfig) -> Metadata:
+    return {} if config.get("clip_qkv") is None else {"attention.clamp_kqv": float32(config.number("clip_qkv"))}
+
+
+OLMO = replace(
+    LLAMA,
+    name="olmo",
+    hf_classes=("OlmoForCausalLM",),
+    model_types=("olmo",),
+    tensors=EMBEDDING + OUTPUT + with_rope_order(PROJECTIONS) + GATED_MLP,
+    defaults=DEFAULTS | {"layer_norm_eps": 1e-5},
+    metadata=_metadata,
+    norm="layer_norm_eps",
+    rope_types=("default", "linear", "yarn"),
+)
+
+ARCHITECTURES = (OLMO,)

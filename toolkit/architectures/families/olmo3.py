@@ -1,0 +1,16 @@
+"""OLMo 3: OLMo 2 with a window on three of four layers; llama.cpp runs it as `olmo2`."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.olmo2 import OLMO2
+from toolkit.architectures.parts.windows import window_metadata
+
+OLMO3 = replace(
+    OLMO2,
+    hf_classes=("Olmo3ForCausalLM",),
+    model_types=("olmo3",),
+    defaults=OLMO2.defaults | {"sliding_window": 4096},
+    metadata=window_metadata,
+)
+
+ARCHITECTURES = (OLMO3,)

@@ -1,0 +1,26 @@
+"""OLMoE: Llama's norms, OLMo 2's norms of Q and K, experts in every layer."""
+
+from dataclasses import replace
+
+from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION
+from toolkit.architectures.families.olmo2 import OLMO2, Q_AND_K_NORMS
+from toolkit.architectures.parts.checks import all_of, setting
+from toolkit.architectures.parts.experts import ROUTER, experts
+
+OLMOE = replace(
+    OLMO2,
+    name="olmoe",
+    hf_classes=("OlmoeForCausalLM",),
+    model_types=("olmoe",),
+    tensors=AROUND_THE_BLOCKS + ATTENTION + Q_AND_K_NORMS + ROUTER + experts(ff="ff"),
+    defaults=OLMO2.defaults
+    | {
+        "intermediate_size": 2048,
+        "max_position_embeddings": 4096,
+        "num_local_experts": 64,
+        "num_experts_per_tok": 8,
+    },
+    check=all_of(OLMO2.check, setting("clip_qkv")),
+)
+
+ARCHITECTURES = (OLMOE,)

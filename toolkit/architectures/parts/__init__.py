@@ -1,0 +1,1 @@
+"""What families are made of: rules of tensors, lengths, transforms, metadata, and checks."""
