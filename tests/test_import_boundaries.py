@@ -14,7 +14,7 @@ from toolkit.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "toolkit"
 ROOMS = (
-    ("errors", "units", "json_files", "name_patterns", "differences", "visible_text", "reporter"),
+    ("errors", "units", "json_files", "name_patterns", "pattern_syntax", "differences", "visible_text", "reporter"),
     ("machine",),
     ("gguf",),
     ("kernels",),
@@ -81,7 +81,7 @@ OWNERS = {
     "gguf": ("toolkit.sources.model_card",),
     "yaml": ("toolkit.sources.front_matter",),
     "huggingface_hub": ("toolkit.hub",),
-    "threadpoolctl": ("toolkit.machine.blas",),
+    "threadpoolctl": ("toolkit.machine.load",),
     "sentencepiece": ("toolkit.tokenizer",),
     "tokenizers": ("toolkit.tokenizer", "toolkit.measures.evaluation_text"),
     "numba": ("toolkit.kernels.compiling",),

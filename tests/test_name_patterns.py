@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.name_patterns import MAX_PATTERN, MAX_STATES, NamePattern, PatternError
+from toolkit.name_patterns import NamePattern
+from toolkit.pattern_syntax import MAX_PATTERN, MAX_STATES, PatternError
 
 IN_THE_FIELD = (
     r".*\.18\..*gate.*",

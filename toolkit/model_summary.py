@@ -5,10 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from toolkit.gguf.file_types import mixture_name
-from toolkit.gguf.format import EMBEDDING, Metadata, items
-from toolkit.gguf.ggml_types import TensorType
-from toolkit.gguf.model_keys import ModelKeys
+from toolkit.gguf.format import EMBEDDING, Metadata, ModelKeys, items
+from toolkit.gguf.ggml_types import TensorType, mixture_name
 from toolkit.gguf.rows import row_count
 from toolkit.memory.kv_cache import MAX_LAYERS, KvCache, kv_cache
 from toolkit.tokenizer.vocabulary import TOKENS

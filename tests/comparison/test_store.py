@@ -6,8 +6,7 @@ from made_up_comparison import loss, quality
 from odd_values import with_value
 
 from toolkit.comparison.store import ComparisonStore, _whole
-from toolkit.machine.content_digest import content_digest
-from toolkit.machine.disk_cache import VARIABLE
+from toolkit.machine.disk_cache import VARIABLE, content_digest
 from toolkit.measures.paired import Interval
 from toolkit.measures.token_rate import TokenRate
 
@@ -86,7 +85,7 @@ def test_a_digest_is_of_the_contents_and_not_of_name_or_time(tmp_path: Path, mon
     assert content_digest([one, other]) != content_digest([one])
     other.write_bytes(b"weights" * 999 + b"wEights")
     assert content_digest([one]) != content_digest([other])
-    monkeypatch.setattr("toolkit.machine.content_digest._BLOCK_BYTES", 1000)
+    monkeypatch.setattr("toolkit.machine.disk_cache._BLOCK_BYTES", 1000)
     again, block = tmp_path / "again", tmp_path / "block"
     again.write_bytes(b"weights" * 1000)
     # Blocks in another order are other contents.

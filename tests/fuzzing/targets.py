@@ -130,7 +130,7 @@ def _tiny(folder: Path, name: str = "a.gguf") -> Path:
 
 
 def _read_gguf(folder: Path, _random: Random) -> None:
-    from toolkit.gguf.model_keys import ModelKeys
+    from toolkit.gguf.format import ModelKeys
     from toolkit.gguf.reader import read_gguf
     from toolkit.memory.kv_cache import kv_cache, layer_states
     from toolkit.model_summary import described, summarize

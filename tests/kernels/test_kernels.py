@@ -134,9 +134,7 @@ def test_without_numba_there_is_none(monkeypatch, type_):
         "compiling",
         "affine",
         "affine_blocks",
-        "affine_scales",
         "codebook",
-        "error_weights",
         "scale_search",
         "symmetric",
     ):

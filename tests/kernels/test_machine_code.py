@@ -11,7 +11,7 @@ import pytest
 TOOLKIT = Path(__file__).parents[2] / "toolkit"
 SCALE = """
 import numpy
-from toolkit.kernels.affine_scales import plain_scales
+from toolkit.kernels.affine_blocks import plain_scales
 found = numpy.linspace(0, 1, 16, dtype=numpy.float32).reshape(2, 1, 8)
 small, steps = numpy.zeros((2, 1, 8), numpy.uint8), numpy.zeros((2, 1), numpy.float32)
 plain_scales(found, small, steps)

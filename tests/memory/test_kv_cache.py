@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from toolkit.gguf.format import Metadata, MetadataValue, Scalar, ValueType, array, boolean, string, uint32
+from toolkit.gguf.format import Metadata, MetadataValue, ModelKeys, Scalar, ValueType, array, boolean, string, uint32
 from toolkit.gguf.ggml_types import TYPES, TensorType
 from toolkit.gguf.layout import lay_out
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.kv_cache import KvCache, WindowPattern, kv_cache
 from toolkit.memory.probe import MemoryProbe

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from toolkit.gguf.ggml_types import TYPES
-from toolkit.kernels.quant_fields import FORMATS
+from toolkit.kernels.quant_formats import FORMATS
 from toolkit.llama import quantizer
 from toolkit.rounding.calibrated import Effort, can_round, round_rows
 from toolkit.rounding.quadratic_form import damped

@@ -7,8 +7,7 @@ import pytest
 
 from toolkit.gguf.ggml_types import F16, F32, TYPES
 from toolkit.gguf.reader import read_gguf
-from toolkit.gguf.row_sample import all_runs, sampled_runs
-from toolkit.gguf.rows import StoredRows, generated, row_count
+from toolkit.gguf.rows import StoredRows, all_runs, generated, row_count, sampled_runs
 from toolkit.llama import quantizer
 from toolkit.model_source import SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES

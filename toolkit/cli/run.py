@@ -89,7 +89,7 @@ def document(stats: "GenerationStats") -> dict[str, Any]:
 
 
 def _default_context(metadata: "Metadata") -> int:
-    from toolkit.gguf.model_keys import ModelKeys
+    from toolkit.gguf.format import ModelKeys
 
     return min(DEFAULT_CONTEXT, ModelKeys(metadata).count("context_length") or DEFAULT_CONTEXT)
 

@@ -16,7 +16,7 @@ from toolkit.gguf.layout import bits_per_weight
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.importance.matrix import Imatrix
-from toolkit.machine.content_digest import content_digest
+from toolkit.machine.disk_cache import content_digest
 from toolkit.memory.plannable import PlannableModel, PlannedFile, model_from_gguf
 from toolkit.model_source import ModelSource
 from toolkit.quant_profile import load_profile

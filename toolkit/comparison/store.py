@@ -1,7 +1,7 @@
 """Measurements of a comparison kept on disk, so that a run that was stopped goes on where it was.
 
 A measurement is kept under all that it depends on: the contents of the file and of its base (every byte of the weights
-counts, see `toolkit.machine.content_digest`), the text, the windows, the settings of the run, and the build of llama.cpp.
+counts, see `toolkit.machine.disk_cache`), the text, the windows, the settings of the run, and the build of llama.cpp.
 """
 
 from dataclasses import asdict, is_dataclass

@@ -19,11 +19,10 @@ from toolkit.gguf.ggml_types import BF16, TensorType
 from toolkit.gguf.layout import Layout
 from toolkit.gguf.output_file import WorkFile, whole_or_absent
 from toolkit.gguf.output_set import all_or_none
-from toolkit.gguf.row_sample import sampled_runs
-from toolkit.gguf.rows import Bytes, row_count
+from toolkit.gguf.rows import Bytes, row_count, sampled_runs
 from toolkit.llama import quantizer
-from toolkit.machine.blas import one_blas_thread
 from toolkit.machine.host import physical_cores
+from toolkit.machine.load import one_blas_thread
 from toolkit.machine.mapped_files import WatchedFile, check_unchanged, unchanged
 
 if TYPE_CHECKING:

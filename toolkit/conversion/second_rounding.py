@@ -10,7 +10,7 @@ import numpy
 from toolkit.conversion.convert import converted_rows
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.gguf.ggml_types import TensorType
-from toolkit.gguf.row_sample import sampled_runs
+from toolkit.gguf.rows import sampled_runs
 from toolkit.llama import quantizer
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.units import format_count

@@ -1,4 +1,4 @@
-"""The tensor types of ggml: how many weights a block holds, and how many bytes it takes.
+"""The tensor types of ggml: how many weights a quant block holds and how many bytes it takes; and the mixtures of them.
 
 Sizes: `ggml_type_traits` in ggml/src/ggml.c and ggml-common.h of llama.cpp (commit 0c1e570).
 """
@@ -20,7 +20,7 @@ class TensorType:
 
     @property
     def quantized(self) -> bool:
-        """Tell whether elements share a block, as opposed to standing for themselves."""
+        """Tell whether elements share a quant block, as opposed to being stored one by one."""
         return self.block_length > 1
 
     @property
@@ -29,11 +29,11 @@ class TensorType:
         return 8 * self.block_bytes / self.block_length
 
     def holds_rows_of(self, row_length: int) -> bool:
-        """Tell whether a row of `row_length` elements is a whole number of blocks."""
+        """Tell whether a row of `row_length` elements is a whole number of quant blocks."""
         return row_length % self.block_length == 0
 
     def row_bytes(self, row_length: int) -> int:
-        """Return the bytes of a row of `row_length` elements, which must be whole blocks."""
+        """Return the bytes of a row of `row_length` elements, which must be whole quant blocks."""
         if not self.holds_rows_of(row_length):
             raise ValueError(f"a row of {row_length} elements is not a whole number of {self.name} blocks")
         return row_length // self.block_length * self.block_bytes
@@ -70,3 +70,21 @@ def tensor_type(name: str) -> TensorType:
     if found is None:
         raise ProfileError(f"{name!r} is not a tensor type; known: {', '.join(TYPES)}")
     return found
+
+
+FILE_TYPES = {
+    "ALL_F32": 0, "MOSTLY_F16": 1, "MOSTLY_Q4_0": 2, "MOSTLY_Q4_1": 3, "MOSTLY_Q8_0": 7, "MOSTLY_Q5_0": 8,
+    "MOSTLY_Q5_1": 9, "MOSTLY_Q2_K": 10, "MOSTLY_Q3_K_S": 11, "MOSTLY_Q3_K_M": 12, "MOSTLY_Q3_K_L": 13,
+    "MOSTLY_Q4_K_S": 14, "MOSTLY_Q4_K_M": 15, "MOSTLY_Q5_K_S": 16, "MOSTLY_Q5_K_M": 17, "MOSTLY_Q6_K": 18,
+    "MOSTLY_IQ2_XXS": 19, "MOSTLY_IQ2_XS": 20, "MOSTLY_Q2_K_S": 21, "MOSTLY_IQ3_XS": 22, "MOSTLY_IQ3_XXS": 23,
+    "MOSTLY_IQ1_S": 24, "MOSTLY_IQ4_NL": 25, "MOSTLY_IQ3_S": 26, "MOSTLY_IQ3_M": 27, "MOSTLY_IQ2_S": 28,
+    "MOSTLY_IQ2_M": 29, "MOSTLY_IQ4_XS": 30, "MOSTLY_IQ1_M": 31, "MOSTLY_BF16": 32, "MOSTLY_TQ1_0": 36,
+    "MOSTLY_TQ2_0": 37, "MOSTLY_MXFP4_MOE": 38,
+}  # fmt: skip
+"""The values of general.file_type, which names the mixture of types in a file (`llama_ftype` in llama.cpp's llama.h)."""
+
+
+def mixture_name(file_type: int) -> str | None:
+    """Return what a mixture is called: Q4_K_M, F32; None where llama.cpp knows no such number."""
+    names = {number: name.removeprefix("MOSTLY_").removeprefix("ALL_") for name, number in FILE_TYPES.items()}
+    return names.get(file_type)

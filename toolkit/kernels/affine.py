@@ -26,7 +26,7 @@ from toolkit.kernels.compiling import (
     load_lanes,
     nearest,
 )
-from toolkit.kernels.error_weights import error_weights
+from toolkit.kernels.scale_search import error_weights
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from toolkit.kernels.compiling import (
     load_lanes,
     nearest_int,
 )
-from toolkit.kernels.error_weights import error_weights
 from toolkit.kernels.scale_search import (
     Lanes,
     divided,
+    error_weights,
     find_extreme,
     new_lanes,
     of_largest_magnitude,

@@ -1,13 +1,43 @@
 """The search for the scale of sub-blocks without a minimum, which starts from their weight of the largest magnitude.
 
-Source: `make_qx_quants` and `quantize_row_iq4_nl_impl` in ggml/src/ggml-quants.c of llama.cpp.
+Source: `make_qx_quants`, `quantize_row_iq4_nl_impl` and, for the weights of errors, `quantize_row_q4_K_impl` in
+ggml/src/ggml-quants.c of llama.cpp.
 """
 
 from typing import NamedTuple
 
 import numpy
 
-from toolkit.kernels.compiling import LANES, ZERO, Floats, inlined
+from toolkit.kernels.compiling import LANES, ZERO, Floats, compiled, inlined
+
+
+def error_weights(values: Floats, importance: Floats | None, block: int) -> Floats:
+    """Return float32 [n, row length] for as many values: the importance of the column times a magnitude; nothing without.
+
+    The magnitude is the root of the square of the value and twice the mean of those of its block.
+    """
+    if importance is None:
+        return numpy.empty((0, values.shape[1]), numpy.float32)
+    weights = numpy.empty_like(values)
+    shape = (len(values), -1, block)
+    _weigh(values.reshape(shape), importance.reshape(-1, block), weights.reshape(shape))
+    return weights
+
+
+@compiled
+def _weigh(x: Floats, importance: Floats, weights: Floats) -> None:
+    """Write the weights of x [rows, blocks, length], for importance [blocks, length]."""
+    length = x.shape[2]
+    for row in range(len(x)):
+        for block in range(len(importance)):
+            total = ZERO
+            for i in range(length):
+                total += x[row, block, i] * x[row, block, i]
+            spread = numpy.float32(2.0) * total / numpy.float32(length)
+            for i in range(length):
+                value = x[row, block, i]
+                weights[row, block, i] = importance[block, i] * numpy.sqrt(spread + value * value)
+
 
 NOTHING = numpy.float32(1e-15)
 """magnitudes below are taken for zeros (`GROUP_MAX_EPS`)"""

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import errors
 from toolkit.errors import CrashError, EnvironmentFaultError, GgufError, ToolkitError
-from toolkit.gguf.format import Metadata
+from toolkit.gguf.format import Metadata, ModelKeys
 from toolkit.gguf.ggml_types import F32, TensorType
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import files_to_load, read_gguf
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import llama_build

@@ -9,7 +9,8 @@ from typing import Any
 from toolkit.errors import CheckpointError, ConfigError
 from toolkit.gguf.format import is_number, shortened
 from toolkit.json_files import read_json_object
-from toolkit.name_patterns import MAX_PATTERNS, NamePattern, PatternError, name_pattern
+from toolkit.name_patterns import MAX_PATTERNS, NamePattern, name_pattern
+from toolkit.pattern_syntax import PatternError
 
 CONFIG = "adapter_config.json"
 MERGE = "merge it into its base (merge_and_unload) and convert the result"

@@ -1,19 +1,24 @@
-"""What was worked out before, kept on disk under everything that it depends on."""
+"""Results that are kept on disk under everything that they depend on, such as the digest of the files they come from."""
 
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
+
+from toolkit.machine.host import physical_cores
 
 VARIABLE = "GGUF_TOOLKIT_CACHE"
 """a folder, or `off`"""
 
 
 def cache_folder() -> Path | None:
-    """Return where answers are kept, None if they are not: $GGUF_TOOLKIT_CACHE, or the user's own cache folder."""
+    """Return where results are kept, None if they are not: $GGUF_TOOLKIT_CACHE, or the user's own cache folder."""
     asked = os.environ.get(VARIABLE)
     if asked is not None:
         return None if asked.lower() in ("off", "0", "") else Path(asked)
@@ -28,7 +33,7 @@ def cache_folder() -> Path | None:
 class DiskCache:
     """A folder of JSON documents by key, each under a digest of its text.
 
-    What cannot be read or written there, or is not what was written, is as good as absent.
+    A document that cannot be read or written, or was changed since, counts as absent.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -67,3 +72,34 @@ class DiskCache:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+_BLOCK_BYTES = 32 << 20
+
+
+def content_digest(paths: Sequence[Path]) -> str:
+    """Return a digest of the bytes of files, in this order; their names do not count.
+
+    It is the SHA-256 of the SHA-256 of every block, so that all cores take part. Raises OSError if one cannot be read.
+    """
+    digests = [_file_digest(path) for path in paths]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    state, remembered = path.stat(), DiskCache.below(cache_folder(), "digests")
+    key = [_BLOCK_BYTES, str(path.resolve()), state.st_size, state.st_mtime_ns]
+    known = remembered.get(key)
+    if isinstance(known, str):
+        return known
+    with ThreadPoolExecutor(physical_cores()) as pool:
+        blocks = pool.map(partial(_block_digest, path), range(0, state.st_size, _BLOCK_BYTES))
+        digest = hashlib.sha256(b"".join(blocks)).hexdigest()
+    remembered.put(key, digest)
+    return digest
+
+
+def _block_digest(path: Path, start: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(_BLOCK_BYTES)).digest()

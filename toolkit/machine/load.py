@@ -1,8 +1,9 @@
-"""Whether the machine is quiet enough to measure speed on, and whether its cores are taken."""
+"""The load of this machine: whether it is quiet enough to measure speed on, whether its cores are taken, and by whom."""
 
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ _LOOKS, _BETWEEN_LOOKS_SECONDS = 3, 0.005
 def cores_are_taken(
     running: Callable[[], int | None] | None = None, cores: int | None = None, pause: float = _BETWEEN_LOOKS_SECONDS
 ) -> bool:
-    """Tell whether more threads want to run than there are cores, in each of a few looks; False where nobody tells.
+    """Tell whether more threads want to run than there are cores, in each of a few looks; False where the system does not say.
 
     `running` counts the threads that run or wait for a core, the caller's among them.
     """
@@ -29,7 +30,7 @@ def cores_are_taken(
 
 
 def running_threads(root: Path = Path("/")) -> int | None:
-    """Return how many threads of this machine run or wait for a core now, None where the system does not tell."""
+    """Return how many threads of this machine run or wait for a core now, None where the system does not say."""
     try:
         return int((root / "proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0])
     except (OSError, ValueError, IndexError):
@@ -74,3 +75,11 @@ def _held_back(psutil: Any) -> list[str]:
     if frequency is not None and frequency.max and frequency.current < _SLOW_SHARE * frequency.max:
         found.append(f"the processor runs at {frequency.current:.0f} of {frequency.max:.0f} MHz; it may be throttled")
     return found
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Let matrix products take one thread until the block ends: where every core has a thread already, further ones only spin."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, "blas")
+    return limits

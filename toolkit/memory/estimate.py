@@ -11,9 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from toolkit.errors import CrashError, EnvironmentFaultError
-from toolkit.gguf.format import EMBEDDING, aligned
+from toolkit.gguf.format import EMBEDDING, ModelKeys, aligned
 from toolkit.gguf.ggml_types import tensor_type
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.footprint import OUTPUTS, BufferBytes, Footprint, by_device
 from toolkit.llama.load_settings import LoadSettings

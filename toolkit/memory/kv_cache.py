@@ -8,7 +8,7 @@ widths and windows differ between them.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from toolkit.gguf.model_keys import ModelKeys
+from toolkit.gguf.format import ModelKeys
 
 MAX_LAYERS = 1024
 """More than any model has; a damaged count beyond it is not believed."""

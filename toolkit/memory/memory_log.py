@@ -17,9 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from toolkit.errors import EnvironmentFaultError
-from toolkit.gguf.format import EMBEDDING, OUTPUT
+from toolkit.gguf.format import EMBEDDING, OUTPUT, ModelKeys
 from toolkit.gguf.ggml_types import TensorType, tensor_type
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.llama.footprint import BufferBytes
 from toolkit.llama.ggml_devices import BufferType, allocated_bytes, known_buffer_types

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import GgufError
-from toolkit.gguf.file_types import mixture_name
-from toolkit.gguf.format import Metadata
+from toolkit.gguf.format import Metadata, ModelKeys
+from toolkit.gguf.ggml_types import mixture_name
 from toolkit.gguf.layout import Placed, bits_per_weight
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.reader import read_gguf
 from toolkit.memory.placement import ModelTensors, block_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from toolkit.gguf.model_keys import ModelKeys
+from toolkit.gguf.format import ModelKeys
 from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.kv_cache import layer_states

@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import islice, product
 
 from toolkit.errors import DoesNotFitError, GgufError, InputError
+from toolkit.gguf.format import ModelKeys
 from toolkit.gguf.ggml_types import tensor_type
-from toolkit.gguf.model_keys import ModelKeys
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import LoadSettings

@@ -1,6 +1,6 @@
 """Quantization profiles: declarative rules that give every tensor of a model its type."""
 
-from toolkit.gguf.file_types import FILE_TYPES
+from toolkit.gguf.ggml_types import FILE_TYPES
 from toolkit.quant_profile.assignment import TypeChoice, TypeOverride, assign_types, parse_override
 from toolkit.quant_profile.example_models import EXAMPLE_MODELS, ExampleModel
 from toolkit.quant_profile.profile import LAYER_SETS, MODEL_SIZES, ModelTraits, QuantProfile, Rule

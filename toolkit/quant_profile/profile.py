@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from toolkit.gguf.file_types import FILE_TYPES
-from toolkit.gguf.ggml_types import TensorType
+from toolkit.gguf.ggml_types import FILE_TYPES, TensorType
 from toolkit.name_patterns import NamePattern
 
 

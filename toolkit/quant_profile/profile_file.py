@@ -9,9 +9,9 @@ from typing import Any
 
 import toolkit
 from toolkit.errors import ProfileError
-from toolkit.gguf.file_types import FILE_TYPES
-from toolkit.gguf.ggml_types import TensorType
-from toolkit.name_patterns import NamePattern, PatternError
+from toolkit.gguf.ggml_types import FILE_TYPES, TensorType
+from toolkit.name_patterns import NamePattern
+from toolkit.pattern_syntax import PatternError
 from toolkit.quant_profile.profile import LAYER_SETS, MODEL_SIZES, QuantProfile, Rule
 from toolkit.quant_profile.roles import ROLES
 from toolkit.quant_profile.weight_types import weight_type

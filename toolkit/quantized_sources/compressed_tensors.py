@@ -14,7 +14,8 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.name_patterns import PatternError, name_pattern
+from toolkit.name_patterns import name_pattern
+from toolkit.pattern_syntax import PatternError
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
 from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
 from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles

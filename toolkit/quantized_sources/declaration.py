@@ -8,7 +8,8 @@ from typing import Any
 from toolkit.checkpoint.model_config import whole_numbers
 from toolkit.errors import CheckpointError
 from toolkit.json_files import read_json_object
-from toolkit.name_patterns import PatternError, name_pattern
+from toolkit.name_patterns import name_pattern
+from toolkit.pattern_syntax import PatternError
 
 ADVICE = "convert the original in bf16 or f16"
 _OLDER_NAMES = {"intel/auto-round": "auto-round", "auto_round": "auto-round", "autoround": "auto-round"}

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.rows import Bytes
 from toolkit.kernels.compensation import Grid, Rows, Run, compensate, descend
-from toolkit.kernels.quant_fields import FORMATS, QuantFields, QuantFormat, joined, sub_block_values, values_of
+from toolkit.kernels.quant_fields import QuantFields, QuantFormat, joined, sub_block_values, values_of
+from toolkit.kernels.quant_formats import FORMATS
 from toolkit.llama import quantizer
 from toolkit.rounding.quadratic_form import QuadraticForm
 

@@ -16,8 +16,7 @@ from toolkit.conversion.tensor_plan import CALIBRATED, ROUNDING
 from toolkit.gguf.format import EMBEDDING, OUTPUT
 from toolkit.gguf.ggml_types import F32, FLOAT_TYPES, TensorType
 from toolkit.gguf.reader import GgufFile
-from toolkit.gguf.row_sample import all_runs, sampled_runs
-from toolkit.gguf.rows import RowSource
+from toolkit.gguf.rows import RowSource, all_runs, sampled_runs
 from toolkit.llama import quantizer
 from toolkit.machine.host import physical_cores
 from toolkit.model_source import ModelSource, SourceTensor

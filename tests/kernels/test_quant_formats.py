@@ -4,7 +4,8 @@ import numpy
 import pytest
 
 from toolkit.gguf.ggml_types import TYPES
-from toolkit.kernels.quant_fields import FORMATS, joined, values_of
+from toolkit.kernels.quant_fields import joined, values_of
+from toolkit.kernels.quant_formats import FORMATS
 from toolkit.llama import quantizer
 
 

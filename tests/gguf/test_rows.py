@@ -1,6 +1,6 @@
 """Every row of a tensor can be drawn, and every expert is looked at."""
 
-from toolkit.gguf.row_sample import RUN_ROWS, RUNS, all_runs, sampled_runs
+from toolkit.gguf.rows import RUN_ROWS, RUNS, all_runs, sampled_runs
 
 
 def rows_of(runs):

@@ -5,7 +5,7 @@ import pytest
 
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.kernels import load_kernel
-from toolkit.kernels.affine_scales import plain_scales
+from toolkit.kernels.affine_blocks import plain_scales
 from toolkit.llama import quantizer
 
 TYPES = ("Q4_K", "Q5_K")
