@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizer.kit_vocabularies import SOURCES
 
-from toolkit.tokenizer.byte_alphabet import bytes_by_letter
+from toolkit.tokenizer.byte_level_bpe import byte_of_letter
 from toolkit.tokenizer.pre_tokenizer_table import TEKKEN
 
 SPECIAL_V7 = [
@@ -38,7 +38,7 @@ SPECIAL_V7 = [
 def ranked_tokens(case: str) -> list[bytes]:
     """Return the bytes, and then what the merges of a case make, in their order."""
     content = json.loads((SOURCES / case / "tokenizer.json").read_text(encoding="utf-8"))
-    alphabet = bytes_by_letter()
+    alphabet = byte_of_letter()
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in content["model"]["merges"]]
     made = [bytes(alphabet[letter] for letter in left + right) for left, right in merges]
     return [bytes((byte,)) for byte in range(256)] + made

@@ -16,8 +16,7 @@ from toolkit.errors import TokenizerError
 from toolkit.gguf.format import Metadata
 from toolkit.gguf.reader import read_gguf
 from toolkit.tokenizer import TokenizerRequest, read_tokenizer
-from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer
-from toolkit.tokenizer.pre_tokenizer_hash import name_by_hash
+from toolkit.tokenizer.pre_tokenizer import choose_pre_tokenizer, name_by_hash
 from toolkit.tokenizer.pre_tokenizer_table import GPT2
 from toolkit.tokenizer.vocabulary import looks_special
 

@@ -177,7 +177,7 @@ def test_model_of_another_kind_is_refused(tmp_path: Path) -> None:
         ({"vocab": {}}, "model.vocab is missing or empty"),
         ({"vocab": {"a": "0"}}, "gives 'a' the id '0'"),
         ({"vocab": {"a": -1}}, "gives 'a' the id -1"),
-        ({"vocab": {"\ud800": 0}}, "no Unicode text"),
+        ({"vocab": {"\ud800": 0}}, "not Unicode text"),
     ],
 )
 def test_malformed_vocabulary_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:

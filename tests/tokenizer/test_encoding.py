@@ -10,7 +10,7 @@ from tokenizer.vocabulary_file import SAMPLE
 from tokenizers import Tokenizer
 
 from toolkit.errors import TokenizerError
-from toolkit.tokenizer.byte_alphabet import bytes_by_letter
+from toolkit.tokenizer.byte_level_bpe import byte_of_letter
 from toolkit.tokenizer.encoding import source_encoder
 
 TEXT = "Hello, wörld 123"
@@ -41,7 +41,7 @@ def test_tekken_is_encoded_by_rank_as_tokenizer_json_of_the_same_merges_says(tmp
     first = {token: rank for rank, token in enumerate(ranked_tokens("mistral_nemo"), start=24)}
     for text in (TEXT, SAMPLE, "CamelCase  and\n\n\ttabs, it's 1234"):
         expected = whole.encode(text, add_special_tokens=False).tokens
-        alphabet = bytes_by_letter()
+        alphabet = byte_of_letter()
         assert encoder.encode(text) == [first[bytes(alphabet[letter] for letter in token)] for token in expected]
     assert (encoder.origin, encoder.knows_added_tokens) == ("tekken.json by rank", False)
 
@@ -73,5 +73,5 @@ def test_what_the_library_panics_over_is_refused(tmp_path):
     content = json.loads((SOURCES / "llama3" / "tokenizer.json").read_text(encoding="utf-8"))
     content["model"]["continuing_subword_prefix"] = "####"
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json is more than the tokenizers library can work with"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is more than the tokenizers library can handle"):
         source_encoder(tmp_path, "gpt2")

@@ -88,7 +88,9 @@ def test_name_that_the_user_gives_decides() -> None:
 
 
 def test_unknown_name_of_the_user_is_refused_with_the_nearest() -> None:
-    with pytest.raises(TokenizerError, match=r"--pre lama-bpe is no pre-tokenizer of llama\.cpp; nearest: llama-bpe"):
+    with pytest.raises(
+        TokenizerError, match=r"--pre lama-bpe is not a pre-tokenizer of llama\.cpp; nearest: llama-bpe"
+    ):
         choose_pre_tokenizer(split(CL100K), {}, "lama-bpe")
 
 

@@ -14,7 +14,7 @@ from tokenizer.vocabulary_file import SAMPLE, llama_ids, write_vocabulary
 from toolkit.errors import TokenizerError
 from toolkit.gguf.reader import read_gguf
 from toolkit.tokenizer import LLAMA_STYLES, Tokenizer, TokenizerRequest, read_tokenizer
-from toolkit.tokenizer.byte_alphabet import bytes_by_letter
+from toolkit.tokenizer.byte_level_bpe import byte_of_letter
 from toolkit.tokenizer.ranks import all_merges, last_merges
 
 NORMAL = 1
@@ -32,7 +32,7 @@ def test_merges_of_a_published_vocabulary_follow_from_its_ranks(
     name: str, derive: Any, pytestconfig: pytest.Config
 ) -> None:
     metadata = read_gguf(archive_folder(pytestconfig) / f"ggml-vocab-{name}.gguf").metadata
-    alphabet = bytes_by_letter()
+    alphabet = byte_of_letter()
     tokens = zip(metadata[TOKENS].value, metadata[TYPES].value, strict=True)
     ranks = {
         bytes(alphabet[letter] for letter in text): rank for rank, (text, kind) in enumerate(tokens) if kind == NORMAL
@@ -139,7 +139,7 @@ def test_the_name_that_the_user_gives_decides(tmp_path: Path) -> None:
     [
         ("IQ== 0\nIQ", "line 2 is 'IQ', expected a token in base64 and its rank"),
         ("IQ== x\n", "line 1 is 'IQ== x', expected"),
-        ("§ 0\n", "has the token '§', which is no base64"),
+        ("§ 0\n", "has the token '§', which is not base64"),
         ("IQ== 1\n", r"the ranks of its 1 tokens are not 0, 1, 2"),
         ("IQ== 0\n", "no token for the byte 0x00"),
         ("", "no token for the byte 0x00"),
@@ -166,7 +166,7 @@ def test_more_ranks_than_rows_are_refused(tmp_path: Path) -> None:
         ({"vocab": []}, "has 0 tokens, expected at least 387"),
         ({"vocab": None}, "has no list of tokens"),
         ({"vocab": [{"rank": 5}] * 400}, "token 0 is {'rank': 5}, expected an object with the rank 0"),
-        ({"vocab": [{"rank": 0, "token_bytes": "§"}] * 400}, "token 0 has the token '§', which is no base64"),
+        ({"vocab": [{"rank": 0, "token_bytes": "§"}] * 400}, "token 0 has the token '§', which is not base64"),
         ({"special_tokens": ["<s>"]}, "special token '<s>', expected an object with rank and token_str"),
         ({"special_tokens": [{"rank": 99, "token_str": "a"}]}, "names the special token 99, but has 24 of them"),
     ],

@@ -190,7 +190,7 @@ def test_damaged_model_is_refused_without_a_word_from_the_library(
     }
     file.write_bytes(contents[damage])
 
-    with pytest.raises(TokenizerError, match=r"tokenizer\.model is no sentencepiece model"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.model is not a sentencepiece model"):
         read(directory, 400)
     assert capfd.readouterr() == ("", "")
 

@@ -11,7 +11,7 @@ from tokenizer.vocabulary_file import SAMPLE, llama_ids, write_vocabulary
 
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer import Tokenizer, TokenizerRequest, read_tokenizer
-from toolkit.tokenizer.sentencepiece_proto import read_settings
+from toolkit.tokenizer.sentencepiece_model import read_settings
 
 CHARSMAP, EXTRA_SPACES, SPACE_PREFIX = (
     f"tokenizer.ggml.{name}" for name in ("precompiled_charsmap", "remove_extra_whitespaces", "add_space_prefix")

@@ -8,7 +8,7 @@ from typing import Any
 
 import sentencepiece
 
-from toolkit.tokenizer.sentencepiece_proto import read_settings
+from toolkit.tokenizer.sentencepiece_model import read_settings
 
 RULES = "FF21\t41\nFB01\t66 69\n"
 """Fullwidth A becomes A, the ligature fi two letters."""

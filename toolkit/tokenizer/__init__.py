@@ -7,14 +7,13 @@ from typing import Any
 
 from toolkit.errors import TokenizerError
 from toolkit.gguf.format import Metadata, ValueType, array, boolean, string, uint32
-from toolkit.tokenizer.byte_level_bpe import read_byte_level_bpe
+from toolkit.tokenizer.byte_level_bpe import read_byte_level_bpe, with_tokenizer_json
 from toolkit.tokenizer.chat_template import chat_template_metadata
 from toolkit.tokenizer.families import Family, family_metadata, family_of, llama_metadata, with_family_tokens
 from toolkit.tokenizer.files import TokenizerFiles, missing_tokenizer, open_tokenizer_files
 from toolkit.tokenizer.llama_hf import read_gemma4, read_llama_hf
 from toolkit.tokenizer.pre_tokenizer import checked_name
 from toolkit.tokenizer.sentencepiece_model import read_sentencepiece
-from toolkit.tokenizer.slow_bpe import with_tokenizer_json
 from toolkit.tokenizer.special_tokens import SpecialTokens, read_special_tokens, with_vocabulary_ids
 from toolkit.tokenizer.tekken import read_tekken
 from toolkit.tokenizer.tiktoken import read_kimi_tiktoken, read_qwen_tiktoken
@@ -43,7 +42,7 @@ _ROLE_KEYS = {
     "bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask", "eot": "eot",
     "eom": "eom",
 }  # fmt: skip
-"""GGUF's spelling of a role; it has no key that llama.cpp's converter would write for `cls`."""
+"""GGUF's spelling of a role; llama.cpp's converter writes no key for `cls`."""
 _ADDED_ROLES = ("bos", "eos", "sep")
 
 
@@ -74,7 +73,7 @@ class Tokenizer:
 def read_tokenizer(request: TokenizerRequest) -> Tokenizer:
     """Return the vocabulary of a checkpoint, one token for each row of its embedding.
 
-    Raises TokenizerError if there is none, or it is not understood; InputError if a file is malformed.
+    Raises TokenizerError if there is no vocabulary, or it is not understood; InputError if a file is malformed.
     """
     files, slow_warnings = with_tokenizer_json(open_tokenizer_files(request.directory), request.config)
     if "wordpiece" in request.styles:
@@ -107,7 +106,7 @@ def _read_vocabulary(files: TokenizerFiles, request: TokenizerRequest) -> Vocabu
 
 
 def _with_pre(vocabulary: Vocabulary, pre: str | None) -> Vocabulary:
-    """Return the vocabulary with the pre-tokenizer that the user named, if it is of the kind that has one."""
+    """Return the vocabulary with the pre-tokenizer that the user named, if it is of a kind that has a pre-tokenizer."""
     return vocabulary if pre is None or vocabulary.model != "gpt2" else replace(vocabulary, pre=checked_name(pre))
 
 
@@ -122,7 +121,7 @@ def _refuse_broken_text(vocabulary: Vocabulary) -> None:
         try:
             token.text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise TokenizerError(f"token {index} is {token.text!r}, which is no Unicode text") from error
+            raise TokenizerError(f"token {index} is {token.text!r}, which is not Unicode text") from error
 
 
 def _vocabulary_metadata(vocabulary: Vocabulary) -> Metadata:

@@ -36,27 +36,27 @@ def chat_template_metadata(files: TokenizerFiles) -> tuple[Metadata, tuple[str, 
 def read_chat_template(path: Path) -> str:
     """Return the text of a template file.
 
-    Raises InputError if there is none in it, CheckpointError if it is no text.
+    Raises InputError if the file is empty, CheckpointError if it is not text.
     """
     try:
         text = _text(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; --chat-template takes a file with a Jinja template") from error
     if not text.strip():
-        raise InputError(f"{path} is empty, which is no chat template")
+        raise InputError(f"{path} is empty, not a chat template")
     return text
 
 
 def with_chat_template(metadata: Metadata, template: str) -> Metadata:
     """Return the keys of a model with this template in place of all that it had."""
-    kept = {key: value for key, value in metadata.items() if not key.startswith(KEY)}
-    return kept | {KEY: string(template)}
+    others = {key: value for key, value in metadata.items() if not key.startswith(KEY)}
+    return others | {KEY: string(template)}
 
 
 def default_template(metadata: Metadata) -> str | None:
-    """Return the template that a model renders with; an empty one is none."""
-    found = metadata.get(KEY)
-    return str(found.value) if found is not None and str(found.value).strip() else None
+    """Return the template that a model renders with, None if it has none or an empty one."""
+    template = metadata.get(KEY)
+    return str(template.value) if template is not None and str(template.value).strip() else None
 
 
 def special_texts(metadata: Metadata) -> dict[str, str]:
@@ -84,7 +84,7 @@ def _separate(files: TokenizerFiles) -> Templates:
 
 
 def _text(path: Any) -> str:
-    # As text files are read everywhere: one kind of line end.
+    # Line ends become those that Python's own text files have.
     return read_text(path).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -103,7 +103,7 @@ def _named(value: Any) -> Templates:
 
 
 def _stated(templates: Templates) -> Templates:
-    """Leave out what is empty: it says nothing, and must not hide what another file says."""
+    """Leave out empty templates, so that they do not hide those of another file."""
     return {name: template for name, template in templates.items() if template.strip()}
 
 

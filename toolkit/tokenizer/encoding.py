@@ -50,10 +50,10 @@ def _markers(directory: Path) -> Mapping[str, int]:
         if (directory / TOKENIZERS_FILE).is_file():
             return _tokenizers(directory / TOKENIZERS_FILE).markers
     files = open_tokenizer_files(directory)
-    return _told_apart({token.text: token.id for token in (*decoder_added_tokens(files), *markers(files, {}))})
+    return _without_white_space({token.text: token.id for token in (*decoder_added_tokens(files), *markers(files, {}))})
 
 
-def _told_apart(ids: dict[str, int]) -> dict[str, int]:
+def _without_white_space(ids: dict[str, int]) -> dict[str, int]:
     """Return the markers without white space, which vocabularies spell in ways of their own."""
     return {text: index for text, index in ids.items() if "▁" not in text and not any(map(str.isspace, text))}
 
@@ -85,7 +85,7 @@ def _sentencepiece(path: Path) -> SourceEncoder:
 
 @contextmanager
 def _asking_tokenizers(what: str) -> Iterator[None]:
-    """Refuse what the library refuses, or panics over: the error of that is no Exception."""
+    """Turn what the library raises into TokenizerError, also its panics, which are not derived from Exception."""
     try:
         yield
     except Exception as error:  # the library raises nothing more special
@@ -93,7 +93,7 @@ def _asking_tokenizers(what: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise TokenizerError(f"{what} is more than the tokenizers library can work with: {error}") from error
+        raise TokenizerError(f"{what} is more than the tokenizers library can handle: {error}") from error
 
 
 def _tokenizers(path: Path) -> SourceEncoder:
@@ -110,7 +110,7 @@ def _tokenizers(path: Path) -> SourceEncoder:
         with _asking_tokenizers(path.name):
             return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    return SourceEncoder(f"{path.name} through tokenizers", encode, True, _told_apart(added))
+    return SourceEncoder(f"{path.name} through tokenizers", encode, True, _without_white_space(added))
 
 
 def _tekken(path: Path) -> SourceEncoder:

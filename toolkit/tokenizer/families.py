@@ -101,15 +101,15 @@ def family_of(config: Mapping[str, Any]) -> Family:
 def with_family_tokens(
     special: SpecialTokens, family: Family, files: TokenizerFiles, vocabulary: Vocabulary
 ) -> SpecialTokens:
-    """Return the special tokens with those that the family adds where the files give none."""
+    """Return the special tokens with the roles that the family fills where the files do not."""
     added = {token.text: token.id for token in tokenizer_json_added_tokens(files)}
     by_text = {role: added[text] for role, text in (family.texts or {}).items() if text in added}
     by_id = {role: index for role, index in (family.ids or {}).items() if index < len(vocabulary.tokens)}
     ids = by_text | by_id | special.ids
     for role, text in (family.replaced or {}).items():
-        found = next((index for index, token in enumerate(vocabulary.tokens) if token.text == text), None)
-        if found is not None:
-            ids[role] = found
+        token_id = next((index for index, token in enumerate(vocabulary.tokens) if token.text == text), None)
+        if token_id is not None:
+            ids[role] = token_id
     return replace(special, ids=ids, adds=dict(family.adds or {}) | special.adds)
 
 

@@ -2,11 +2,21 @@
 
 from collections.abc import Iterator
 
-from toolkit.tokenizer.added_tokens import beyond, gather_added_tokens
-from toolkit.tokenizer.bpe_model import too_few_rows, vocabulary_ids
+from toolkit.tokenizer.byte_level_bpe import read_merges
 from toolkit.tokenizer.files import AddedToken, TokenizerFiles, named_special_texts, normalizer_steps, role_texts
-from toolkit.tokenizer.merges import read_merges
-from toolkit.tokenizer.vocabulary import ADDED_SCORE, BYTE, Token, TokenType, Vocabulary, added_token, padded
+from toolkit.tokenizer.vocabulary import (
+    ADDED_SCORE,
+    BYTE,
+    Token,
+    TokenType,
+    Vocabulary,
+    added_token,
+    beyond,
+    gather_added_tokens,
+    padded,
+    too_few_rows,
+    vocabulary_ids,
+)
 
 _CLASS_TEXTS = {"unk": "<unk>", "bos": "<s>", "eos": "</s>"}
 """What the tokenizer's class calls special where tokenizer_config.json names nothing."""

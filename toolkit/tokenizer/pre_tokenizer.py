@@ -1,18 +1,35 @@
 """Find llama.cpp's name for the way in which tokenizer.json splits text before BPE.
 
-llama.cpp's converter hashes the ids of a test string, which any added token changes; the regexes themselves do not
-change with the vocabulary. The hash is the second resort, for what is split as no regex in the table says.
+llama.cpp's converter hashes the ids of a check text, which any added token or another merge changes; the regexes themselves
+do not change with the vocabulary. So the regexes are looked up first, and the hash only where the table lacks them.
 """
 
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from toolkit.errors import TokenizerError
 from toolkit.tokenizer.files import normalizer_steps, pre_tokenizer_steps
-from toolkit.tokenizer.pre_tokenizer_hash import name_by_hash
-from toolkit.tokenizer.pre_tokenizer_table import DIGIT, DIGITS, GPT2, KNOWN_NAMES, NAMES, PUNCTUATION, Names
+from toolkit.tokenizer.pre_tokenizer_table import (
+    DIGIT,
+    DIGITS,
+    GPT2,
+    HASHED_NAMES,
+    KNOWN_NAMES,
+    NAMES,
+    PUNCTUATION,
+    Names,
+)
+
+CHECK_TEXT = (
+    "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n🚀 (normal) 😶\u200d🌫️ (multiple emojis concatenated) ✅ 🦙🦙 "
+    "3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天～ "  # noqa: RUF001
+    "------======= нещо на Български ''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? "
+    "'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
+)
+"""the text that llama.cpp's converter knows a pre-tokenizer by"""
 
 
 def choose_pre_tokenizer(
@@ -20,7 +37,7 @@ def choose_pre_tokenizer(
 ) -> tuple[str, tuple[str, ...]]:
     """Return the name and any warnings; `override` is the name that the user gave.
 
-    Raises TokenizerError if the way of splitting, or the user's name, is none that llama.cpp knows.
+    Raises TokenizerError if llama.cpp does not know the way of splitting, or the name that the user gave.
     """
     if override is not None:
         return checked_name(override), ()
@@ -54,7 +71,7 @@ def _step(part: Any) -> str:
 
 
 def _keeps_matches(split: Mapping[str, Any]) -> bool:
-    # Isolating matches, and removing all that lies between them, is one thing where the regex matches all text.
+    # Where the regex matches all text, isolating the matches and removing what lies between them come to the same.
     return (split.get("behavior"), bool(split.get("invert"))) in (("Isolated", False), ("Removed", True))
 
 
@@ -95,12 +112,29 @@ def checked_name(name: str) -> str:
         return name
     near = difflib.get_close_matches(name, KNOWN_NAMES, n=3, cutoff=0.4)
     known = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(KNOWN_NAMES)}"
-    raise TokenizerError(f"--pre {name} is no pre-tokenizer of llama.cpp; {known}")
+    raise TokenizerError(f"--pre {name} is not a pre-tokenizer of llama.cpp; {known}")
 
 
 def _unknown(steps: tuple[str, ...]) -> str:
     shown = " then ".join(json.dumps(step, ensure_ascii=False) for step in steps) or "nothing"
     return (
-        f"tokenizer.json splits text by {shown}, which is no pre-tokenizer that llama.cpp is known to have; "
+        f"tokenizer.json splits text by {shown}, which is not known to be a pre-tokenizer of llama.cpp; "
         "if you know which one means the same, give its name with --pre NAME"
     )
+
+
+def name_by_hash(tokenizer_json: Mapping[str, Any]) -> str | None:
+    """Return llama.cpp's name for the tokenizer that gives the check text these ids, None if it has no name for it."""
+    digest = check_hash(tokenizer_json)
+    return None if digest is None else HASHED_NAMES.get(digest)
+
+
+def check_hash(tokenizer_json: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 of the ids as Python prints their list, None if the file describes no working tokenizer."""
+    from tokenizers import Tokenizer
+
+    try:
+        ids = Tokenizer.from_str(json.dumps(tokenizer_json)).encode(CHECK_TEXT).ids
+    except Exception:  # the library has no error of its own
+        return None
+    return hashlib.sha256(str(ids).encode()).hexdigest()

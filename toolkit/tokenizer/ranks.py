@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolkit.errors import TokenizerError
 from toolkit.json_files import read_text
-from toolkit.tokenizer.byte_alphabet import spelled
+from toolkit.tokenizer.byte_level_bpe import spelled
 
 MAX_TOKEN_BYTES = 1024
 """Eight times the longest token in use, a run of blanks; the work of finding merges grows with the square of it."""
@@ -47,12 +47,12 @@ def check_ranks(ranks: Ranks, place: str) -> None:
 def decoded(text: object, place: str) -> bytes:
     """Return the bytes of a token in base64.
 
-    Raises TokenizerError if it is none, or longer than any.
+    Raises TokenizerError if it is not base64, or longer than any token in use.
     """
     try:
         token = base64.b64decode(str(text), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise TokenizerError(f"{place} has the token {str(text)[:40]!r}, which is no base64") from error
+        raise TokenizerError(f"{place} has the token {str(text)[:40]!r}, which is not base64") from error
     if len(token) > MAX_TOKEN_BYTES:
         raise TokenizerError(
             f"{place} has a token of {len(token):,} bytes, at most {MAX_TOKEN_BYTES:,} are read: damaged"
@@ -63,7 +63,7 @@ def decoded(text: object, place: str) -> bytes:
 def last_merges(ranks: Ranks) -> Iterator[str]:
     """Yield for every token of several bytes the two that were merged last to make it, in GGUF's spelling.
 
-    A token that merges do not lead to has none. Source: QwenModel.bpe in llama.cpp's conversion/qwen.py.
+    A token that no merges lead to is left out. Source: QwenModel.bpe in llama.cpp's conversion/qwen.py.
     """
     for token, rank in ranks.items():
         parts = merged_below(ranks, token, rank) if len(token) > 1 else []

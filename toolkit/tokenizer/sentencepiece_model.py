@@ -1,4 +1,10 @@
-"""Read a sentencepiece vocabulary: tokenizer.model, and the tokens that other files add to it."""
+"""Read a sentencepiece vocabulary: tokenizer.model, and the tokens that other files add to it.
+
+The file is a protocol buffer (sentencepiece's src/sentencepiece_model.proto). Its pieces come through the library; its
+settings are read by hand, because the library's Python part tells none of them without the protobuf package, which nothing
+else here needs. A field is a number and a value, here integers of variable length or bytes; of a repeated field the last
+counts.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +22,6 @@ from toolkit.tokenizer.files import (
     named_special_texts,
     tokenizer_json_added_tokens,
 )
-from toolkit.tokenizer.sentencepiece_proto import SentencePieceSettings, read_settings
 from toolkit.tokenizer.vocabulary import ADDED_SCORE, Token, TokenType, Vocabulary, added_token, looks_special, padded
 
 if TYPE_CHECKING:
@@ -24,17 +29,35 @@ if TYPE_CHECKING:
 
 FILE = "tokenizer.model"
 _TEMPLATES = {".v1": "mistral-v1", ".v3": "mistral-v3", ".v7": "mistral-v7"}
-"""llama.cpp's own names for the chat templates that Mistral's versions of the file imply, where no file has one"""
+"""llama.cpp's own names for the chat templates that Mistral's versions of the file imply, where no other file has a template"""
+
+_TRAINER, _NORMALIZER = 2, 3
+_MODEL_TYPE = 3
+_CHARSMAP, _DUMMY_PREFIX, _EXTRA_WHITESPACES = 2, 3, 4
+_UNIGRAM = 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class SentencePieceSettings:
+    """How text is brought into form before it is split, and by what kind of model."""
+
+    is_unigram: bool
+    adds_space_prefix: bool
+    removes_extra_whitespaces: bool
+    precompiled_charsmap: bytes
+    """sentencepiece's own table of replacements of letters; empty if there is none"""
 
 
 def read_sentencepiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     """Return the vocabulary of tokenizer.model with one token for each of `n_rows` rows, or None if there is no file.
 
     Added tokens come from added_tokens.json, then tokenizer_config.json, then, for ids still free, tokenizer.json.
-    Pieces that are markers of a chat by these files alone become such: llama.cpp matches those first, as transformers.
+    Ordinary pieces that these files name as markers of a chat become control tokens, which llama.cpp, as transformers,
+    finds in a text before it splits the rest.
     Source: TextModel._create_vocab_sentencepiece in llama.cpp's conversion/base.py, which ignores tokenizer.json.
 
-    Raises TokenizerError if the file is no sentencepiece model.
+    Raises TokenizerError if the file is not a sentencepiece model.
     """
     path = sentencepiece_file(files.directory)
     if path is None:
@@ -72,7 +95,7 @@ class SentencePieceModel:
 def open_sentencepiece(path: Path) -> SentencePieceModel:
     """Read a sentencepiece file.
 
-    Raises TokenizerError if it is none.
+    Raises TokenizerError if it is not one.
     """
     from sentencepiece import SentencePieceProcessor
 
@@ -86,7 +109,7 @@ def open_sentencepiece(path: Path) -> SentencePieceModel:
     except (RuntimeError, ValueError) as error:
         # The library names its own source file in the message, which helps nobody.
         raise TokenizerError(
-            f"{path.name} is no sentencepiece model (truncated, or of another kind); download it again, or remove it if "
+            f"{path.name} is not a sentencepiece model (truncated, or of another kind); download it again, or remove it if "
             "tokenizer.json describes the same vocabulary"
         ) from error
 
@@ -145,7 +168,7 @@ class _Slots:
                 self._conflicts.append(f"{file} says that token {token.id} is {token.text!r}, but it is {known.text!r}")
 
     def mark(self, markers: Iterable[AddedToken]) -> None:
-        """Give markers that are ordinary pieces the type of an added token, or they would be split like any word."""
+        """Give markers that are ordinary pieces the type of an added token; otherwise they would be split like any word."""
         for marker in markers:
             known = self.tokens.get(marker.id)
             if known is not None and known.type == TokenType.NORMAL and _same(known.text, marker.text):
@@ -182,3 +205,52 @@ def _type(model: "SentencePieceProcessor", index: int) -> TokenType:
     if model.is_unused(index):
         return TokenType.UNUSED
     return TokenType.BYTE if model.is_byte(index) else TokenType.NORMAL
+
+
+def read_settings(model: bytes) -> SentencePieceSettings:
+    """Return the settings of a serialized model.
+
+    Raises ValueError if the bytes are not a protocol buffer.
+    """
+    parts = dict(_fields(model))
+    trainer, normalizer = (dict(_fields(_bytes(parts.get(number)))) for number in (_TRAINER, _NORMALIZER))
+    return SentencePieceSettings(
+        is_unigram=trainer.get(_MODEL_TYPE, _UNIGRAM) == _UNIGRAM,
+        adds_space_prefix=bool(normalizer.get(_DUMMY_PREFIX, True)),
+        removes_extra_whitespaces=bool(normalizer.get(_EXTRA_WHITESPACES, True)),
+        precompiled_charsmap=_bytes(normalizer.get(_CHARSMAP)),
+    )
+
+
+def _bytes(value: int | bytes | None) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        kind = key & 7
+        if kind == _VARINT:
+            value, position = _varint(data, position)
+            yield key >> 3, value
+            continue
+        if kind == _BYTES:
+            length, position = _varint(data, position)
+        elif kind in (_FIXED32, _FIXED64):
+            length = 4 if kind == _FIXED32 else 8
+        else:
+            raise ValueError(f"a field of kind {kind} at byte {position}")
+        if position + length > len(data):
+            raise ValueError(f"the field at byte {position} ends beyond the file")
+        yield key >> 3, data[position : position + length]
+        position += length
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for index, byte in enumerate(data[position : position + 10]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, position + index + 1
+    raise ValueError(f"no integer at byte {position}")

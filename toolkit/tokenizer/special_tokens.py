@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from toolkit.tokenizer.end_of_generation import ends_generation
 from toolkit.tokenizer.files import (
     AddedToken,
     TokenizerFiles,
@@ -21,7 +20,7 @@ from toolkit.tokenizer.post_processor import Roles, apply_post_processor
 from toolkit.tokenizer.vocabulary import Vocabulary
 
 _ESSENTIAL = ("bos", "eos")
-"""The roles that are worth finding where llama.cpp's converter gives up."""
+"""The roles that are also looked for where llama.cpp's converter does not look."""
 _CONFIG = "tokenizer_config.json"
 
 
@@ -88,19 +87,19 @@ def _ids(roles: Roles, files: TokenizerFiles, config: Mapping[str, Any], vocabul
 
 def _declared(role: str, text: str | None, files: TokenizerFiles) -> list[tuple[int, str]]:
     """Return the id of a role's text among the added tokens, with the file that names the role."""
-    found = _ids_of(text, tokenizer_json_added_tokens(files))
-    if role in _ESSENTIAL and not found and text is not None:
-        found = _ids_of(text, decoder_added_tokens(files) if files.tokenizer_json is None else ())
-        found = found or [(index, _CONFIG) for added, index in files.added_tokens.items() if added == text]
-    return found
+    ids = _ids_of(text, tokenizer_json_added_tokens(files))
+    if role in _ESSENTIAL and not ids and text is not None:
+        ids = _ids_of(text, decoder_added_tokens(files) if files.tokenizer_json is None else ())
+        ids = ids or [(index, _CONFIG) for added, index in files.added_tokens.items() if added == text]
+    return ids
 
 
 def _configured(role: str, files: TokenizerFiles, config: Mapping[str, Any]) -> list[tuple[int, str]]:
     key = f"{role}_token_id"
-    found = [(index, "config.json") for index in listed_ids(config.get(key))[:1]]
+    ids = [(index, "config.json") for index in listed_ids(config.get(key))[:1]]
     if role in _ESSENTIAL:
-        found += [(index, "generation_config.json") for index in listed_ids(files.generation_config.get(key))[:1]]
-    return found
+        ids += [(index, "generation_config.json") for index in listed_ids(files.generation_config.get(key))[:1]]
+    return ids
 
 
 def listed_ids(value: Any) -> list[int]:
@@ -124,11 +123,11 @@ def _other_ends(
     named = dict.fromkeys(
         index for source in (config, files.generation_config) for index in listed_ids(source.get("eos_token_id"))
     )
-    kept = {ids.get(role) for role in ("eos", "eot", "eom")}
+    written = {ids.get(role) for role in ("eos", "eot", "eom")}
     left = [
         f"{index} ({vocabulary.tokens[index].text!r})"
         for index in named
-        if index not in kept
+        if index not in written
         and 0 <= index < len(vocabulary.tokens)
         and not ends_generation(vocabulary.tokens[index].text)
     ]
@@ -139,10 +138,26 @@ def _other_ends(
 
 
 def _flag(normalizers: Iterable[Mapping[str, Any]], kind: str, key: str) -> bool | None:
-    found: bool | None = None
+    flag: bool | None = None
     for normalizer in normalizers:
         if normalizer.get("type") == kind:
-            found = True
+            flag = True
         elif normalizer.get("type") == "BertNormalizer" and isinstance(normalizer.get(key), bool):
-            found = normalizer[key]
-    return found
+            flag = normalizer[key]
+    return flag
+
+
+END_TEXTS = frozenset(
+    {
+        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
+        "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<eos>",
+        "<end_of_utterance>", "<turn|>", "<|tool_response>", "[e~[", "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>",
+        "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    }
+)  # fmt: skip
+
+
+def ends_generation(text: str) -> bool:
+    """Tell whether llama.cpp treats a token as the end of generation because of its text."""
+    return text in END_TEXTS

@@ -8,12 +8,11 @@ from typing import Any
 from toolkit.errors import TokenizerError
 from toolkit.gguf.format import Metadata, ValueType, array, boolean, shortened, string
 from toolkit.json_files import read_json_object
-from toolkit.tokenizer.bpe_model import too_few_rows
-from toolkit.tokenizer.byte_alphabet import spelled
+from toolkit.tokenizer.byte_level_bpe import spelled
 from toolkit.tokenizer.chat_template import has_chat_template
 from toolkit.tokenizer.files import TokenizerFiles
 from toolkit.tokenizer.ranks import all_merges, check_ranks, decoded
-from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, padded
+from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, padded, too_few_rows
 
 FILE = "tekken.json"
 MAX_TOKENS = 1 << 20
@@ -29,7 +28,7 @@ _OLD_VERSIONS = ("v1", "v2", "v3", "v7")
 _TEMPLATES = {"v3": "mistral-v3-tekken", "v7": "mistral-v7-tekken"}
 """llama.cpp's own names for the chat templates that a version implies."""
 _NO_TEMPLATE = (
-    "tekken.json implies a way of chatting for which llama.cpp has no name, and there is no chat template; "
+    "tekken.json implies a chat format that llama.cpp has no name for, and there is no chat template; "
     "give --chat-template-file to whatever runs the model"
 )
 _ROLES = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>"}
@@ -133,8 +132,8 @@ def _named(entry: Any) -> tuple[int, str]:
 
 def _ranks(entries: Any, count: int) -> dict[bytes, int]:
     if not isinstance(entries, list) or len(entries) < count:
-        found = len(entries) if isinstance(entries, list) else "no list of"
-        raise TokenizerError(f"{FILE} has {found} tokens, expected at least {count}")
+        count_in_file = len(entries) if isinstance(entries, list) else "no list of"
+        raise TokenizerError(f"{FILE} has {count_in_file} tokens, expected at least {count}")
     ranks = {_token(entry, index): index for index, entry in enumerate(entries[:count])}
     check_ranks(ranks, FILE)
     return ranks

@@ -1,10 +1,9 @@
 """Read tiktoken files, whose special tokens stand in the Python code of their families: Qwen 1 and Kimi."""
 
-from toolkit.tokenizer.bpe_model import too_few_rows
-from toolkit.tokenizer.byte_alphabet import spelled
+from toolkit.tokenizer.byte_level_bpe import spelled
 from toolkit.tokenizer.files import TokenizerFiles, decoder_added_tokens
 from toolkit.tokenizer.ranks import last_merges, read_ranks
-from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, padded
+from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, padded, too_few_rows
 
 QWEN_FILE, KIMI_FILE = "qwen.tiktoken", "tiktoken.model"
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from toolkit.errors import TokenizerError
 from toolkit.gguf.format import Metadata, ValueType, array, boolean
-from toolkit.tokenizer.added_tokens import beyond, conflicts, gather_added_tokens
-from toolkit.tokenizer.bpe_model import too_few_rows
 from toolkit.tokenizer.files import (
     AddedToken,
     TokenizerFiles,
@@ -23,9 +21,20 @@ from toolkit.tokenizer.files import (
     pre_tokenizer_steps,
     tokenizer_json_added_tokens,
 )
-from toolkit.tokenizer.sentencepiece_model import open_sentencepiece
-from toolkit.tokenizer.sentencepiece_proto import SentencePieceSettings
-from toolkit.tokenizer.vocabulary import BYTE, Token, TokenType, Vocabulary, added_token, filler, padded
+from toolkit.tokenizer.sentencepiece_model import SentencePieceSettings, open_sentencepiece
+from toolkit.tokenizer.vocabulary import (
+    BYTE,
+    Token,
+    TokenType,
+    Vocabulary,
+    added_token,
+    beyond,
+    conflicts,
+    filler,
+    gather_added_tokens,
+    padded,
+    too_few_rows,
+)
 
 T5_FILES = ("tokenizer.model", "spiece.model")
 XLM_ROBERTA_FILE = "sentencepiece.bpe.model"
@@ -36,7 +45,7 @@ _XLM_ROBERTA_FIRST = (
     Token("</s>", TokenType.CONTROL),
     Token("<unk>", TokenType.UNKNOWN),
 )
-"""What stands in the model in place of the first three pieces of its sentencepiece file."""
+"""The first tokens of the model, in place of the first three pieces of its sentencepiece file."""
 _APPLIED_NORMALIZERS = ("Sequence", "Precompiled", "Replace", "Strip")
 _SPACES = " {2,}"
 _UNASKED_SPACE = (
@@ -44,7 +53,7 @@ _UNASKED_SPACE = (
 )
 _NO_TEMPLATE = (
     "there is no tokenizer.json, which would say that every text begins with <s> and which token is unknown: llama.cpp "
-    "will take its defaults, which are others; copy tokenizer.json from the original model"
+    "will use its own defaults, which differ; copy tokenizer.json from the original model"
 )
 
 
@@ -63,7 +72,7 @@ def read_t5(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
 
 
 def read_xlm_roberta(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
-    """Return the vocabulary of XLM-RoBERTa's sentencepiece file, whose pieces stand one id further on in the model.
+    """Return the vocabulary of XLM-RoBERTa's sentencepiece file, whose pieces have ids that are higher by one in the model.
 
     Raises TokenizerError if a file is malformed, or the model is not unigram.
     """
@@ -92,7 +101,7 @@ def read_unigram_json(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     pieces = _pieces(files)
     added = gather_added_tokens(files, {piece.text: index for index, piece in enumerate(pieces)})
     tokens, warnings = _by_row(pieces, added, n_rows)
-    return _vocabulary(_settings(files), tokens, (*warnings, *_foreign_normalizers(files)))
+    return _vocabulary(_settings(files), tokens, (*warnings, *_unsupported_normalizers(files)))
 
 
 def _stated(files: TokenizerFiles) -> list[AddedToken]:
@@ -186,7 +195,7 @@ def _charsmap(normalizers: list[Mapping[str, Any]]) -> bytes:
         raise TokenizerError("tokenizer.json: precompiled_charsmap is not base64; download the file again") from error
 
 
-def _foreign_normalizers(files: TokenizerFiles) -> list[str]:
+def _unsupported_normalizers(files: TokenizerFiles) -> list[str]:
     normalizers = normalizer_steps((files.tokenizer_json or {}).get("normalizer"))
     return [
         f"tokenizer.json normalizes text by {step.get('type')}, which llama.cpp does not do for a unigram vocabulary"

@@ -6,9 +6,8 @@ from typing import Any
 
 from toolkit.errors import TokenizerError
 from toolkit.json_files import read_text
-from toolkit.tokenizer.added_tokens import tokens_by_row
 from toolkit.tokenizer.files import AddedToken, TokenizerFiles, role_texts
-from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary
+from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, tokens_by_row
 
 FILE = "vocab.txt"
 CONTINUES = "##"
@@ -33,8 +32,8 @@ def read_wordpiece(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
             f"tokenizer.json: continuing_subword_prefix is {prefix!r}; llama.cpp knows {CONTINUES!r} only"
         )
     tokens, warnings = tokens_by_row(files, n_rows, _text)
-    words = tuple(_marked(token) for token in tokens)
-    return Vocabulary("bert", "bert-bge", words, scored=False, warnings=warnings)
+    pieces = tuple(_marked(token) for token in tokens)
+    return Vocabulary("bert", "bert-bge", pieces, scored=False, warnings=warnings)
 
 
 def _text(token: AddedToken) -> str:
@@ -72,7 +71,7 @@ def _tokenizer_json(
 ) -> dict[str, Any]:
     special = [text for text in dict.fromkeys(texts.values()) if text in vocabulary]
     first, last = ({"SpecialToken": {"id": texts[role]}} for role in ("cls", "sep"))
-    one, other = ({"Sequence": {"id": name}} for name in "AB")
+    first_text, second_text = ({"Sequence": {"id": name}} for name in "AB")
     return {
         "model": {"type": "WordPiece", "vocab": vocabulary},
         "added_tokens": [{"id": vocabulary[text], "content": text, "special": True} for text in special],
@@ -83,7 +82,7 @@ def _tokenizer_json(
         },
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [first, one, last],
-            "pair": [first, one, last, other, last],
+            "single": [first, first_text, last],
+            "pair": [first, first_text, last, second_text, last],
         },
     }

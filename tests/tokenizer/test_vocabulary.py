@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.tokenizer.added_tokens import beyond, gather_added_tokens
 from toolkit.tokenizer.files import AddedToken, TokenizerFiles
+from toolkit.tokenizer.vocabulary import beyond, gather_added_tokens
 
 
 def files(**parts):

@@ -1,11 +1,11 @@
-"""Vocabularies of two files: what their tokenizer's class adds is taken where the vocabulary has it."""
+"""Vocabularies in vocab.json and merges.txt: the merges line by line, and the special tokens of their tokenizer's class."""
 
 import json
 
 import pytest
 
+from toolkit.tokenizer.byte_level_bpe import END_OF_TEXT, read_merges_file, with_tokenizer_json
 from toolkit.tokenizer.files import open_tokenizer_files
-from toolkit.tokenizer.slow_bpe import END_OF_TEXT, with_tokenizer_json
 
 
 @pytest.fixture
@@ -41,3 +41,11 @@ def test_another_class_splits_as_it_does_whatever_the_model_is_called(directory)
 def test_an_end_of_text_that_the_vocabulary_lacks_is_not_made_up(directory):
     made = settings_of(directory, {"a": 0, "b": 1}, {"model_type": "gpt2"})
     assert made["added_tokens"] == []
+
+
+def test_only_a_first_line_that_begins_with_a_sharp_is_a_heading(tmp_path):
+    file = tmp_path / "merges.txt"
+    file.write_text("#version: 0.2\n# #\nh e\n", encoding="utf-8")
+    assert read_merges_file(file) == (["# #", "h e"], ())
+    file.write_text("h e\n# a\n", encoding="utf-8")
+    assert read_merges_file(file) == (["h e", "# a"], ())
