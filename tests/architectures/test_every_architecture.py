@@ -1,20 +1,24 @@
 """What holds for every architecture that is registered, and how little one more of a known kind takes."""
 
+import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from twins import changed_case, convert_edited
 
 from toolkit.architectures import architecture_families, families, find_architecture, known_architectures
+from toolkit.architectures.registry import FAMILIES
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 from toolkit.gguf.format import MAX_NAME_BYTES
 from toolkit.gguf.reader import read_gguf
 
 FOLDER = Path(families.__file__).parent
+PARTS = FOLDER.parent / "parts"
 KNOWN = known_architectures()
 BY_CLASS = {name: known for known in KNOWN for name in known.hf_classes}
 RESEMBLES_LLAMA = ("mistral", "qwen3", "qwen2", "smollm3")
@@ -29,11 +33,39 @@ def test_class_names_and_model_types_are_unique():
     assert repeated([name for known in KNOWN for name in known.model_types]) == []
 
 
-def test_every_file_of_the_folder_registers_or_helps():
-    sources = {path: path.read_text(encoding="utf-8") for path in FOLDER.parents[1].rglob("*.py")}
-    for path in FOLDER.glob("[!_]*.py"):
-        helps = any(f"toolkit.architectures.families.{path.stem} import" in source for source in sources.values())
-        assert helps or "ARCHITECTURES = " in sources[path], f"{path.name} is used by nobody"
+def test_every_file_of_the_folder_stands_in_the_registry_with_its_model_types():
+    assert list(FAMILIES) == sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+    for name, model_types in FAMILIES.items():
+        members = import_module(f"{families.__name__}.{name}").ARCHITECTURES
+        assert members, name
+        assert model_types == tuple(model_type for known in members for model_type in known.model_types), name
+
+
+def imported_families(path):
+    """Return what a module imports of families: name here -> file of the family."""
+    return {
+        alias.asname or alias.name: node.module.rpartition(".")[2]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(families.__name__)
+        for alias in node.names
+    }
+
+
+def replaced_values(path):
+    """Return the names of the values that `replace` makes others of."""
+    calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    return {ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "replace"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_takes_from_another_only_if_it_is_made_of_it(name):
+    imported = imported_families(FOLDER / f"{name}.py")
+    parents = {imported[value] for value in replaced_values(FOLDER / f"{name}.py") if value in imported}
+    assert set(imported.values()) <= parents
+
+
+def test_parts_know_no_family():
+    assert {path.name: imported_families(path) for path in PARTS.glob("*.py") if imported_families(path)} == {}
 
 
 @pytest.mark.parametrize("name", BY_CLASS)
@@ -116,9 +148,10 @@ ARCHITECTURES = (NEWCOMER,)
 '''
 
 
-def test_one_new_file_is_all_that_a_new_architecture_takes(tmp_path, monkeypatch):
+def test_a_new_file_and_its_line_in_the_registry_are_all_that_a_new_architecture_takes(tmp_path, monkeypatch):
     assert len(NEWCOMER.splitlines()) < 25
     (tmp_path / "newcomer.py").write_text(NEWCOMER, encoding="utf-8")
+    monkeypatch.setitem(FAMILIES, "newcomer", ("newcomer",))
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "toolkit.architectures.families.newcomer", raising=False)
     architecture_families.cache_clear()
@@ -137,7 +170,7 @@ def newcomer(checkpoint):
 
 
 @pytest.mark.parametrize("name", BY_CLASS)
-def test_a_file_called_as_the_model_type_gives_what_all_files_together_give(name):
+def test_the_file_of_the_model_type_gives_what_all_files_together_give(name):
     for model_type in (*BY_CLASS[name].model_types, "llama", "base", ["llama"]):
         found, notes = find_architecture(ModelConfig({"architectures": [name], "model_type": model_type}))
         assert (found, notes) == (BY_CLASS[name], ())
@@ -146,12 +179,14 @@ def test_a_file_called_as_the_model_type_gives_what_all_files_together_give(name
 def test_a_class_that_is_in_the_file_of_its_model_type_is_found_without_importing_all_others():
     script = """
 import sys
+import toolkit, toolkit.cli
 from toolkit.architectures import find_architecture
 from toolkit.checkpoint.model_config import ModelConfig
+print(*[name for name in sys.modules if name.startswith("toolkit.architectures.families.")])
 print(find_architecture(ModelConfig({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))[0].name)
 print(*[name for name in sys.modules if name.startswith("toolkit.architectures.families.")])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
-    name, modules = done.stdout.splitlines()
-    assert name == "llama"
+    before, name, modules = done.stdout.splitlines()
+    assert (before, name) == ("", "llama")
     assert len(modules.split()) < len(list(FOLDER.glob("*.py"))) / 4

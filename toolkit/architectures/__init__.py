@@ -1,13 +1,13 @@
-"""The architectures that convert: one file a family in `families`, found by its `ARCHITECTURES`; `parts` is what they are made of."""
+"""The architectures that convert: a file a family in `families`, listed in `registry`; `parts` is what they are made of."""
 
 import difflib
 from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
 
 from toolkit.architectures import families
 from toolkit.architectures.evidence import REFUSED
 from toolkit.architectures.parts.base import Architecture
+from toolkit.architectures.registry import FAMILIES, file_of
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 
@@ -21,11 +21,9 @@ def known_architectures() -> tuple[Architecture, ...]:
 def architecture_families() -> dict[str, tuple[Architecture, ...]]:
     """Return the architectures by family: files whose names begin with that of another belong to it."""
     members: dict[str, tuple[Architecture, ...]] = {}
-    for module in sorted(iter_modules(families.__path__), key=lambda module: module.name):
-        found = getattr(import_module(f"{families.__name__}.{module.name}"), "ARCHITECTURES", ())
-        if found:
-            family = next((name for name in members if module.name.startswith(name)), module.name)
-            members[family] = (*members.get(family, ()), *found)
+    for name in FAMILIES:
+        family = next((known for known in members if name.startswith(known)), name)
+        members[family] = (*members.get(family, ()), *_architectures_in(name))
     return members
 
 
@@ -33,34 +31,31 @@ def find_architecture(config: ModelConfig) -> tuple[Architecture, tuple[str, ...
     """Return the architecture of a config, and notes on how it was found.
 
     The class of a whole multimodal model decides, if it is known; else the class named in `architectures`; `model_type`
-    where no class is named.
+    where no class is named. Only the file of the model type is imported where that has the class; all files take long.
 
     Raises ConfigError if it is unknown; the message lists the known ones and names the nearest.
     """
     whole, named = _first(config.get("wrapper_architectures")), _first(config.get("architectures"))
-    model_type = stated if isinstance(stated := config.get("model_type"), str) else None
-    likely = None if whole is not None else _in_file_called(model_type, named)
-    if likely is not None:
-        return _of_config(likely, config), ()
+    model_type = config.get("model_type")
+    file = file_of(model_type)
+    near = () if file is None else _architectures_in(file)
+    known = next((known for known in near if whole is None and named in known.hf_classes), None)
+    if known is not None:
+        return _of_config(known, config), ()
     by_class = {name: known for known in known_architectures() for name in known.hf_classes}
-    by_type = {name: known for known in known_architectures() for name in known.model_types}
-    for known in (whole, named):
-        if known in by_class:
-            return _of_config(by_class[known], config), ()
-    if named is None and model_type in by_type:
-        found = by_type[model_type]
-        return _of_config(found, config), (
-            f"config.json names no architecture; taken as {found.hf_classes[0]} from model_type {model_type!r}",
-        )
-    raise ConfigError(_unknown(str(named or model_type), list(by_class)))
+    for name in (whole, named):
+        if name in by_class:
+            return _of_config(by_class[name], config), ()
+    known = next((known for known in near if named is None and model_type in known.model_types), None)
+    if known is None:
+        raise ConfigError(_unknown(str(named or model_type), list(by_class)))
+    note = f"config.json names no architecture; taken as {known.hf_classes[0]} from model_type {model_type!r}"
+    return _of_config(known, config), (note,)
 
 
-def _in_file_called(model_type: str | None, named: str | None) -> Architecture | None:
-    """Return the architecture of a class if its file is called as its model_type, as most are: all files take long to import."""
-    if model_type not in {module.name for module in iter_modules(families.__path__)}:
-        return None
-    members: tuple[Architecture, ...] = getattr(import_module(f"{families.__name__}.{model_type}"), "ARCHITECTURES", ())
-    return next((known for known in members if named in known.hf_classes), None)
+def _architectures_in(file: str) -> tuple[Architecture, ...]:
+    architectures: tuple[Architecture, ...] = import_module(f"{families.__name__}.{file}").ARCHITECTURES
+    return architectures
 
 
 def _of_config(known: Architecture, config: ModelConfig) -> Architecture:

@@ -2,21 +2,29 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, DEFAULTS, LLAMA, NORMS, PROJECTIONS, llama_metadata
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import block
 from toolkit.architectures.parts.checks import all_of, setting, silu
 from toolkit.architectures.parts.experts import SHARED_EXPERTS, correction_bias, dense_first, experts
+from toolkit.architectures.parts.llama_block import (
+    AROUND_THE_BLOCKS,
+    ATTN_NORM,
+    DEFAULTS,
+    HEAD_NORMS,
+    POST_ATTN_NORM,
+    PROJECTIONS,
+    llama_metadata,
+)
 from toolkit.architectures.parts.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
 ATTENTION = (
-    NORMS[0],
+    ATTN_NORM,
     *PROJECTIONS,
     *HEAD_NORMS,
     block("self_attn.gate_proj", "attn_gate", "q", "embd"),
-    block("post_attention_layernorm", "post_attention_norm", "embd"),
+    POST_ATTN_NORM,
 )
 MLP_NORMS = (
     block("pre_mlp_layernorm", "ffn_norm", "embd"),

@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.base import block
+from toolkit.architectures.parts.checks import activation, all_of, setting
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION_BIAS,
     DEFAULTS,
-    LLAMA,
+    HEAD_NORMS,
     PLAIN_MLP,
     PROJECTIONS,
 )
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
-from toolkit.architectures.parts.base import block
-from toolkit.architectures.parts.checks import activation, all_of, setting
 
 NORMS = (
     block("attention_layernorm", "attn_norm", "embd"),

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.base import biases
+from toolkit.architectures.parts.checks import relu_squared
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION,
     ATTENTION_BIAS,
-    LLAMA,
     PLAIN_MLP,
     with_rope_order,
 )
-from toolkit.architectures.parts.base import biases
-from toolkit.architectures.parts.checks import relu_squared
 
 ARCEE = replace(
     LLAMA,

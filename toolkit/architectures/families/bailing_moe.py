@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import DEFAULTS, LLAMA, NORMS, OUTPUT, OUTPUT_NORM
-from toolkit.architectures.parts.base import Naming, Rules, block, no_generated_tensors, rule
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.base import Naming, block, no_generated_tensors, rule
 from toolkit.architectures.parts.checks import all_of, setting, silu
 from toolkit.architectures.parts.dimensions import head_dim
 from toolkit.architectures.parts.experts import MIXTURE, dense_first
+from toolkit.architectures.parts.llama_block import DEFAULTS, NORMS, OUTPUT, OUTPUT_NORM
 from toolkit.architectures.parts.transforms import compose, interleave_rope, row_range
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
@@ -35,10 +36,10 @@ def values(source: RowSource, config: ModelConfig) -> RowSource:
     return row_range(source, q + kv, q + 2 * kv)
 
 
-AROUND_THE_BLOCKS: Rules = (
+AROUND_THE_BLOCKS = (
     rule("model.word_embeddings", "token_embd", "vocab", "embd"),
-    *OUTPUT,
-    *OUTPUT_NORM,
+    OUTPUT,
+    OUTPUT_NORM,
 )
 _FUSED = ("attention.query_key_value", "q+2*kv", "embd")
 ATTENTION = (

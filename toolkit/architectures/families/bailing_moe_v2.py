@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.bailing_moe import AROUND_THE_BLOCKS, BAILING_MOE
-from toolkit.architectures.families.llama import DEFAULTS, NORMS
 from toolkit.architectures.parts.base import block
 from toolkit.architectures.parts.checks import all_of, setting, silu
 from toolkit.architectures.parts.experts import ROUTER, correction_bias, dense_first, experts, shared_expert
+from toolkit.architectures.parts.llama_block import DEFAULTS, NORMS
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32

@@ -1,13 +1,13 @@
 """BERT: an encoder with learnt positions and token types, a norm after every half of a block."""
 
-from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.families.llama import COMPUTED_BUFFERS
-from toolkit.architectures.parts.base import Architecture, Naming, Rules, biases, block, rule
+from toolkit.architectures.parts.base import Architecture, Naming, biases, block, rule
 from toolkit.architectures.parts.checks import activation, all_of, setting
+from toolkit.architectures.parts.classifiers import POOLER, with_classes
+from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS
 from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, ValueType, array, boolean, uint32
+from toolkit.gguf.format import Metadata, boolean, uint32
 
 _layer = partial(block, within="encoder.layer")
 EMBEDDINGS = (
@@ -26,11 +26,6 @@ BLOCK = (
     _layer("output.dense", "ffn_down", "embd", "ff"),
     _layer("output.LayerNorm", "layer_output_norm", "embd"),
 )
-POOLER = {r"(model\.)?pooler\..*": "the pooler, which embeddings do not pass"}
-PREDICTION_HEAD = {
-    r"(model\.)?(head|decoder)\..*": "the head that training used, which embeddings do not pass",
-}
-"""of ModernBERT; its classifiers pass it too"""
 LANGUAGE_HEAD = {
     r"(model\.)?cls\.(predictions|seq_relationship)\..*": "the head that training used, which embeddings do not pass",
     r"(model\.)?lm_head\..*": "the head that training used, which embeddings do not pass",
@@ -43,35 +38,6 @@ def encoder_metadata(config: ModelConfig) -> Metadata:
         "attention.causal": boolean(False),
         "tokenizer.ggml.token_type_count": uint32(config.integer("type_vocab_size")),
     }
-
-
-def classifier_metadata(config: ModelConfig) -> Metadata:
-    """Return the names of the classes, whose number llama.cpp reads off them."""
-    return {"classifier.output_labels": array(ValueType.STRING, class_labels(config))}
-
-
-def class_labels(config: ModelConfig) -> list[str]:
-    """Return the names of the classes in the order of their rows; transformers calls them LABEL_0 and so on."""
-    named = config.get("id2label")
-    if isinstance(named, dict) and named:
-        # llama.cpp's converter sorts the numbers, which JSON holds as texts, as numbers.
-        return [str(named[key]) for key in sorted(named, key=lambda key: int(key) if key.isdecimal() else 0)]
-    return [f"LABEL_{index}" for index in range(config.integer("num_labels"))]
-
-
-def with_classes(architecture: Architecture, hf_class: str, head: Rules) -> Architecture:
-    """Return the architecture under a head that sorts texts into classes, such as rerankers have."""
-    part_of_head = POOLER.keys() | PREDICTION_HEAD.keys()
-    dropped = {pattern: why for pattern, why in architecture.dropped.items() if pattern not in part_of_head}
-    return replace(
-        architecture,
-        hf_classes=(hf_class,),
-        model_types=(),
-        tensors=architecture.tensors + head,
-        defaults={**architecture.defaults, "num_labels": 2, "classes": lambda config: len(class_labels(config))},
-        metadata=lambda config: architecture.metadata(config) | classifier_metadata(config),
-        dropped=dropped,
-    )
 
 
 _OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from toolkit.architectures.families.gpt_neox import heads_apart
-from toolkit.architectures.families.llama import OUTPUT
 from toolkit.architectures.parts.base import Architecture, Naming, biases, block, rule
 from toolkit.architectures.parts.checks import setting
+from toolkit.architectures.parts.llama_block import OUTPUT
+from toolkit.architectures.parts.transforms import heads_apart
 
 _h = partial(block, within="h")
 WEIGHTS = (
@@ -23,7 +23,7 @@ BLOOM = Architecture(
     name="bloom",
     hf_classes=("BloomForCausalLM", "BloomModel"),
     model_types=("bloom",),
-    tensors=(rule("model.word_embeddings", "token_embd", "vocab", "embd"), *OUTPUT, *WEIGHTS, *biases(WEIGHTS)),
+    tensors=(rule("model.word_embeddings", "token_embd", "vocab", "embd"), OUTPUT, *WEIGHTS, *biases(WEIGHTS)),
     defaults={
         "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
         "num_key_value_heads": lambda config: config["num_attention_heads"],

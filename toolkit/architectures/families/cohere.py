@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
-    COMPUTED_BUFFERS,
-    DEFAULTS,
-    EMBEDDING,
-    GATED_MLP,
-    NORMS,
-    OUTPUT_NORM,
-    PROJECTIONS,
-)
 from toolkit.architectures.parts.base import Architecture, block
 from toolkit.architectures.parts.checks import all_of, silu, tied
+from toolkit.architectures.parts.llama_block import (
+    ATTN_NORM,
+    COMPUTED_BUFFERS,
+    DEFAULTS,
+    GATED_MLP,
+    OUTPUT_NORM,
+    PROJECTIONS,
+    TOKEN_EMBD,
+)
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, string, uint32
 
@@ -23,7 +23,7 @@ HEAD_NORMS = tuple(
         block("self_attn.k_norm", "attn_k_norm", "num_key_value_heads", "head"),
     )
 )
-PARALLEL_BLOCK = EMBEDDING + OUTPUT_NORM + NORMS[:1] + PROJECTIONS + GATED_MLP
+PARALLEL_BLOCK = (TOKEN_EMBD, OUTPUT_NORM, ATTN_NORM, *PROJECTIONS, *GATED_MLP)
 
 
 def scaling_metadata(config: ModelConfig) -> Metadata:

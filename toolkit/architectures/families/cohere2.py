@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.cohere import COHERE, PARALLEL_BLOCK, scaling_metadata
-from toolkit.architectures.families.llama import computed_head_dim
+from toolkit.architectures.parts.llama_block import computed_head_dim
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.architectures.parts.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig

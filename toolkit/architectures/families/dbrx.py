@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from toolkit.architectures.families.llama import OUTPUT
 from toolkit.architectures.parts.base import Architecture, Naming, bare_block, block, rule
+from toolkit.architectures.parts.llama_block import OUTPUT
 from toolkit.architectures.parts.row_sources import Reshaped
 from toolkit.architectures.parts.transforms import compose, transpose
 from toolkit.checkpoint.model_config import Default, ModelConfig
@@ -22,7 +22,7 @@ def of_experts(source: RowSource, config: ModelConfig) -> RowSource:
 TENSORS = (
     rule("model.wte", "token_embd", "vocab", "embd"),
     rule("model.norm_f", "output_norm", "embd"),
-    *OUTPUT,
+    OUTPUT,
     _b("norm_attn_norm.norm_1", "attn_norm", "embd"),
     _b("norm_attn_norm.attn.Wqkv", "attn_qkv", "q+2*kv", "embd"),
     _b("norm_attn_norm.attn.out_proj", "attn_output", "embd", "q"),

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, LLAMA, with_rope_order
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import no_generated_tensors
 from toolkit.architectures.parts.checks import all_of, setting, silu
 from toolkit.architectures.parts.dimensions import head_dim
 from toolkit.architectures.parts.experts import MIXTURE, dense_first
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, with_rope_order
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, string, uint32
 

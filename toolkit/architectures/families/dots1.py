@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS
 from toolkit.architectures.families.qwen2 import QWEN2
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
 from toolkit.architectures.parts.checks import silu
 from toolkit.architectures.parts.experts import CORRECTED_MIXTURE, deepseek_router_metadata, dense_first
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS, HEAD_NORMS
 
 DOTS1 = replace(
     QWEN2,

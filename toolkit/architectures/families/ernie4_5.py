@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, LLAMA, PROJECTIONS
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import biases, no_generated_tensors, no_metadata
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, PROJECTIONS
 
 ERNIE_DEFAULTS = DEFAULTS | {
     "max_position_embeddings": 131072,
@@ -24,4 +25,13 @@ ERNIE4_5 = replace(
     rope_types=("default",),
 )
 
-ARCHITECTURES = (ERNIE4_5,)
+PADDLEOCR = replace(
+    ERNIE4_5,
+    name="paddleocr",
+    hf_classes=("PaddleOCRVLForConditionalGeneration",),
+    model_types=("paddleocr_vl",),
+    rope_types=("default", "mrope"),
+)
+"""The text model of PaddleOCR-VL: rope in sections, for which llama.cpp rotates halves as the checkpoint does."""
+
+ARCHITECTURES = (ERNIE4_5, PADDLEOCR)

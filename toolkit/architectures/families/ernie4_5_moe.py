@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.ernie4_5 import ERNIE4_5, ERNIE_DEFAULTS
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP
 from toolkit.architectures.parts.base import TensorRule, in_layers, other_than
 from toolkit.architectures.parts.experts import ROUTER, experts, shared_expert
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 

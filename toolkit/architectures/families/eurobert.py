@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import ATTENTION, DEFAULTS, EMBEDDING, GATED_MLP, LLAMA, OUTPUT_NORM
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import no_generated_tensors
 from toolkit.architectures.parts.checks import all_of, setting, silu
+from toolkit.architectures.parts.llama_block import ATTENTION, DEFAULTS, GATED_MLP, OUTPUT_NORM, TOKEN_EMBD
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, string
 
@@ -18,7 +19,7 @@ EUROBERT = replace(
     name="eurobert",
     hf_classes=("EuroBertModel", "EuroBertForMaskedLM"),
     model_types=("eurobert",),
-    tensors=EMBEDDING + OUTPUT_NORM + ATTENTION + GATED_MLP,
+    tensors=(TOKEN_EMBD, OUTPUT_NORM, *ATTENTION, *GATED_MLP),
     defaults=DEFAULTS | {"rms_norm_eps": 1e-5, "rope_theta": 250000.0, "max_position_embeddings": 8192},
     metadata=_metadata,
     generated_tensors=no_generated_tensors,

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.families.llama import DEFAULTS, LLAMA, OUTPUT
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import Naming, block, rule
+from toolkit.architectures.parts.llama_block import DEFAULTS, OUTPUT
 from toolkit.architectures.parts.rope import rotary_metadata
 
 _h = partial(block, within="h")
@@ -17,7 +18,7 @@ EXAONE = replace(
     tensors=(
         rule("model.wte", "token_embd", "vocab", "embd"),
         rule("model.ln_f", "output_norm", "embd"),
-        *OUTPUT,
+        OUTPUT,
         _h("ln_1", "attn_norm", "embd"),
         _h("attn.attention.q_proj", "attn_q", "q", "embd"),
         _h("attn.attention.k_proj", "attn_k", "kv", "embd"),

@@ -2,9 +2,15 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, PROJECTIONS
-from toolkit.architectures.families.olmo2 import POST_NORMS
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.llama_block import (
+    AROUND_THE_BLOCKS,
+    DEFAULTS,
+    GATED_MLP,
+    HEAD_NORMS,
+    POST_NORMS,
+    PROJECTIONS,
+)
 from toolkit.architectures.parts.windows import window_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32

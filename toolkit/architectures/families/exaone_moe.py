@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.exaone4 import EXAONE4, exaone_metadata
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
 from toolkit.architectures.parts.experts import MIXTURE, correction_bias, deepseek_router_metadata, dense_first
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, HEAD_NORMS
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, string, uint32
 

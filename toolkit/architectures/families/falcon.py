@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from toolkit.architectures.families.llama import COMPUTED_BUFFERS, OUTPUT
 from toolkit.architectures.parts.base import Architecture, Naming, biases, block, in_layers, other_than, rule
 from toolkit.architectures.parts.checks import all_of, setting
 from toolkit.architectures.parts.dimensions import head_dim
+from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS, OUTPUT
 from toolkit.architectures.parts.transforms import regrouped, ungrouped
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, string, uint32
@@ -32,7 +32,7 @@ def _metadata(_config: ModelConfig) -> Metadata:
     return {"context_length": uint32(CONTEXT_LENGTH), "tensor_data_layout": string("jploski")}
 
 
-OUTPUT_NORM = (rule("model.ln_f", "output_norm", "embd"),)
+OUTPUT_NORM = rule("model.ln_f", "output_norm", "embd")
 NEW_NORMS = (_h("ln_mlp", "attn_norm", "embd"), _h("ln_attn", "attn_norm_2", "embd"))
 OLD_NORMS = (_h("input_layernorm", "attn_norm", "embd"),)
 MATRICES = (
@@ -59,9 +59,9 @@ FALCON = Architecture(
     model_types=("falcon", "RefinedWeb", "RefinedWebModel"),
     tensors=(
         rule("model.word_embeddings", "token_embd", "vocab", "embd"),
-        *OUTPUT,
-        *OUTPUT_NORM,
-        *biases(OUTPUT_NORM),
+        OUTPUT,
+        OUTPUT_NORM,
+        *biases((OUTPUT_NORM,)),
         *NORMS,
         *MATRICES,
     ),

@@ -2,19 +2,20 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
-    DEFAULTS,
-    EMBEDDING,
-    LLAMA,
-    NORMS,
-    OUTPUT,
-    PROJECTIONS,
-    computed_head_dim,
-)
-from toolkit.architectures.families.mamba2 import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import TensorRule, Transform, block, rule
 from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.llama_block import (
+    ATTN_NORM,
+    DEFAULTS,
+    OUTPUT,
+    PROJECTIONS,
+    TOKEN_EMBD,
+    computed_head_dim,
+    gated_mlp,
+)
 from toolkit.architectures.parts.row_sources import Joined
+from toolkit.architectures.parts.state_space import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
 from toolkit.architectures.parts.transforms import row_range, scaled
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
@@ -57,24 +58,19 @@ _TIMES = {
     "mamba.in_proj": scaled_inputs,
     "mamba.out_proj": times("ssm_out_multiplier"),
 }
-MLP = (
-    block("feed_forward.gate_proj", "ffn_gate", "ff", "embd"),
-    block("feed_forward.up_proj", "ffn_up", "ff", "embd"),
-    block("feed_forward.down_proj", "ffn_down", "embd", "ff"),
-)
 # llama.cpp reads this norm under a name without suffix
 FFN_NORM = replace(block("pre_ff_layernorm", "", "embd"), target="blk.{layer}.ffn_norm")
 GATED_NORM = tuple(replace(one, required="mamba_rms_norm") for one in gated_norm("mamba"))
 TENSORS = (
-    *EMBEDDING,
-    *OUTPUT,
+    TOKEN_EMBD,
+    OUTPUT,
     rule("model.final_layernorm", "output_norm", "embd"),
-    *NORMS[:1],
+    ATTN_NORM,
     *PROJECTIONS,
     *heads_of_states("mamba"),
     *GATED_NORM,
     FFN_NORM,
-    *MLP,
+    *gated_mlp("feed_forward"),
 )
 
 

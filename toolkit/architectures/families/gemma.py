@@ -1,15 +1,15 @@
 """Gemma 1: Llama's block with norms stored as their distance from 1 and the embedding as the output."""
 
-from toolkit.architectures.families.llama import ATTENTION, EMBEDDING, GATED_MLP, OUTPUT_NORM
 from toolkit.architectures.parts.base import Architecture, transformed
 from toolkit.architectures.parts.checks import all_of, gelu, tied
+from toolkit.architectures.parts.llama_block import ATTENTION, GATED_MLP, OUTPUT_NORM, TOKEN_EMBD
 from toolkit.architectures.parts.transforms import plus_one
 
 GEMMA = Architecture(
     name="gemma",
     hf_classes=("GemmaForCausalLM",),
     model_types=("gemma",),
-    tensors=transformed(EMBEDDING + OUTPUT_NORM + ATTENTION + GATED_MLP, plus_one, "norm"),
+    tensors=transformed((TOKEN_EMBD, OUTPUT_NORM, *ATTENTION, *GATED_MLP), plus_one, "norm"),
     defaults={
         "intermediate_size": 24576,
         "num_attention_heads": 16,

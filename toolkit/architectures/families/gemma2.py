@@ -3,19 +3,12 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.gemma import GEMMA
-from toolkit.architectures.families.llama import ATTENTION, EMBEDDING, GATED_MLP, OUTPUT_NORM
-from toolkit.architectures.parts.base import block, transformed, without
+from toolkit.architectures.parts.base import transformed
+from toolkit.architectures.parts.gemma_layers import GEMMA_BLOCK
 from toolkit.architectures.parts.transforms import plus_one
 from toolkit.architectures.parts.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32
-
-SANDWICH_NORMS = (
-    block("post_attention_layernorm", "post_attention_norm", "embd"),
-    block("pre_feedforward_layernorm", "ffn_norm", "embd"),
-    block("post_feedforward_layernorm", "post_ffw_norm", "embd"),
-)
-TENSORS = EMBEDDING + OUTPUT_NORM + without(ATTENTION, "post_attention") + SANDWICH_NORMS + GATED_MLP
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -30,7 +23,7 @@ GEMMA2 = replace(
     name="gemma2",
     hf_classes=("Gemma2ForCausalLM",),
     model_types=("gemma2",),
-    tensors=transformed(TENSORS, plus_one, "norm"),
+    tensors=transformed(GEMMA_BLOCK, plus_one, "norm"),
     defaults=GEMMA.defaults
     | {
         "intermediate_size": 9216,

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.gemma import GEMMA
-from toolkit.architectures.families.gemma2 import TENSORS
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
 from toolkit.architectures.parts.base import no_metadata, transformed
 from toolkit.architectures.parts.checks import all_of, setting
+from toolkit.architectures.parts.gemma_layers import GEMMA_BLOCK
+from toolkit.architectures.parts.llama_block import HEAD_NORMS
 from toolkit.architectures.parts.transforms import plus_one
 from toolkit.architectures.parts.windows import window_every, windowed_layers
 from toolkit.checkpoint.model_config import ModelConfig
@@ -26,7 +26,7 @@ GEMMA3 = replace(
     name="gemma3",
     hf_classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
     model_types=("gemma3_text", "gemma3"),
-    tensors=transformed(TENSORS + HEAD_NORMS, plus_one, "norm"),
+    tensors=transformed(GEMMA_BLOCK + HEAD_NORMS, plus_one, "norm"),
     defaults=GEMMA.defaults
     | {
         "intermediate_size": 9216,

@@ -7,24 +7,24 @@ from statistics import NormalDist
 import numpy
 
 from toolkit.architectures.families.gemma import GEMMA
-from toolkit.architectures.families.gemma2 import SANDWICH_NORMS
-from toolkit.architectures.families.llama import EMBEDDING, NORMS, OUTPUT_NORM, PROJECTIONS
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
-from toolkit.architectures.parts.base import TensorRule, bare_block, block, needed_in_layers, rule
+from toolkit.architectures.parts.base import TensorRule, bare_block, block, needed_in_layers
 from toolkit.architectures.parts.checks import all_of, gelu, setting, tied
-from toolkit.architectures.parts.row_sources import Padded
+from toolkit.architectures.parts.gemma_layers import PER_LAYER_EMBEDDING, PER_LAYER_INPUT, SANDWICH_NORMS, has_keys
+from toolkit.architectures.parts.llama_block import (
+    ATTN_NORM,
+    K_NORM,
+    OUTPUT_NORM,
+    Q_NORM,
+    TOKEN_EMBD,
+    K,
+    O,
+    Q,
+    V,
+    gated_mlp,
+)
 from toolkit.architectures.parts.windows import window_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, ValueType, array, float32, uint32
-from toolkit.gguf.rows import RowSource
-
-_PER_LAYER = "num_hidden_layers*hidden_size_per_layer_input"
-
-
-def as_many_rows_as_tokens(source: RowSource, config: ModelConfig) -> RowSource:
-    """Fill up the rows of the tokens that have no embedding of their own in the layers: images and sound."""
-    rows = config.integer("vocab_size")
-    return Padded(source, (rows, source.shape[1])) if rows > source.shape[0] else source
 
 
 def _streams(name: str, target: str) -> TensorRule:
@@ -34,17 +34,6 @@ def _streams(name: str, target: str) -> TensorRule:
 STREAMS = (
     _streams("altup_projections", "altup_proj"),
     _streams("altup_unembed_projections", "altup_unembd_proj"),
-)
-PER_LAYER_EMBEDDING = (
-    rule(
-        "model.embed_tokens_per_layer",
-        "per_layer_token_embd",
-        "vocab_size_per_layer_input",
-        _PER_LAYER,
-        transform=as_many_rows_as_tokens,
-    ),
-    rule("model.per_layer_model_projection", "per_layer_model_proj", _PER_LAYER, "embd"),
-    rule("model.per_layer_projection_norm", "per_layer_proj_norm", "hidden_size_per_layer_input"),
 )
 ALTUP = (
     bare_block("altup.correct_output_scale", "altup_correct_scale.weight", "embd"),
@@ -58,23 +47,6 @@ BYPASS = (
     block("laurel.linear_right", "laurel_r", "embd", "laurel_rank"),
     block("laurel.post_laurel_norm", "laurel_post_norm", "embd"),
 )
-PER_LAYER_INPUT = (
-    block("per_layer_input_gate", "inp_gate", "hidden_size_per_layer_input", "embd"),
-    block("per_layer_projection", "proj", "embd", "hidden_size_per_layer_input"),
-    block("post_per_layer_input_norm", "post_norm", "embd"),
-)
-MLP = (
-    block("mlp.gate_proj", "ffn_gate", "mlp_width", "embd"),
-    block("mlp.up_proj", "ffn_up", "mlp_width", "embd"),
-    block("mlp.down_proj", "ffn_down", "embd", "mlp_width"),
-)
-QUERIES = (PROJECTIONS[0], PROJECTIONS[3], HEAD_NORMS[0])
-KEYS_AND_VALUES = (PROJECTIONS[1], PROJECTIONS[2], HEAD_NORMS[1])
-
-
-def has_keys(config: ModelConfig, layer: int) -> bool:
-    """Tell whether a layer has keys and values of its own; the last ones use those of a layer before."""
-    return layer < config.integer("num_hidden_layers") - int(config["num_kv_shared_layers"])
 
 
 def _width(config: ModelConfig) -> int:
@@ -112,18 +84,22 @@ GEMMA3N = replace(
     name="gemma3n",
     hf_classes=("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration"),
     model_types=("gemma3n_text", "gemma3n"),
-    tensors=EMBEDDING
-    + OUTPUT_NORM
-    + STREAMS
-    + PER_LAYER_EMBEDDING
-    + NORMS[:1]
-    + SANDWICH_NORMS
-    + QUERIES
-    + needed_in_layers(KEYS_AND_VALUES, has_keys)
-    + ALTUP
-    + BYPASS
-    + PER_LAYER_INPUT
-    + MLP,
+    tensors=(
+        TOKEN_EMBD,
+        OUTPUT_NORM,
+        *STREAMS,
+        *PER_LAYER_EMBEDDING,
+        ATTN_NORM,
+        *SANDWICH_NORMS,
+        Q,
+        O,
+        Q_NORM,
+        *needed_in_layers((K, V, K_NORM), has_keys),
+        *ALTUP,
+        *BYPASS,
+        *PER_LAYER_INPUT,
+        *gated_mlp("mlp", ff="mlp_width"),
+    ),
     defaults=GEMMA.defaults
     | {
         "mlp_width": _width,

@@ -8,19 +8,23 @@ from dataclasses import replace
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.architectures.families.gemma2 import SANDWICH_NORMS
 from toolkit.architectures.families.gemma3 import GEMMA3
-from toolkit.architectures.families.gemma3n import (
-    KEYS_AND_VALUES,
-    PER_LAYER_EMBEDDING,
-    PER_LAYER_INPUT,
-    QUERIES,
-    has_keys,
-)
-from toolkit.architectures.families.llama import EMBEDDING, GATED_MLP, NORMS, OUTPUT_NORM
 from toolkit.architectures.parts.base import bare_block, block, in_layers, needed_in_layers, other_than, resized
 from toolkit.architectures.parts.checks import all_of, gelu, tied
+from toolkit.architectures.parts.gemma_layers import PER_LAYER_EMBEDDING, PER_LAYER_INPUT, SANDWICH_NORMS, has_keys
 from toolkit.architectures.parts.hybrids import layer_type
+from toolkit.architectures.parts.llama_block import (
+    ATTN_NORM,
+    GATED_MLP,
+    K_NORM,
+    OUTPUT_NORM,
+    Q_NORM,
+    TOKEN_EMBD,
+    K,
+    O,
+    Q,
+    V,
+)
 from toolkit.architectures.parts.rope import global_rope
 from toolkit.architectures.parts.windows import window_metadata
 from toolkit.checkpoint.model_config import ModelConfig
@@ -49,8 +53,7 @@ def _has_values(config: ModelConfig, layer: int) -> bool:
     return has_keys(config, layer) and (_is_windowed(config, layer) or not config.get("attention_k_eq_v", False))
 
 
-KEYS, KEY_NORM, VALUES = KEYS_AND_VALUES[:1], KEYS_AND_VALUES[2:], KEYS_AND_VALUES[1:2]
-ATTENTION = QUERIES + needed_in_layers(KEYS + KEY_NORM, has_keys) + needed_in_layers(VALUES, _has_values)
+ATTENTION = (Q, O, Q_NORM, *needed_in_layers((K, K_NORM), has_keys), *needed_in_layers((V,), _has_values))
 PER_LAYER = tuple(replace(one, required="hidden_size_per_layer_input") for one in PER_LAYER_EMBEDDING + PER_LAYER_INPUT)
 MIXTURE = tuple(
     replace(one, required="enable_moe_block")
@@ -114,17 +117,19 @@ GEMMA4 = replace(
     name="gemma4",
     hf_classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
     model_types=("gemma4_text", "gemma4"),
-    tensors=EMBEDDING
-    + OUTPUT_NORM
-    + NORMS[:1]
-    + SANDWICH_NORMS
-    + (bare_block("layer_scalar", "layer_output_scale.weight", "1"),)
-    + in_layers(ATTENTION, _is_windowed)
-    + in_layers(resized(ATTENTION, _GLOBAL_SIZES), other_than(_is_windowed))
-    + in_layers(GATED_MLP, other_than(_is_wide))
-    + in_layers(resized(GATED_MLP, _WIDE), _is_wide)
-    + MIXTURE
-    + PER_LAYER,
+    tensors=(
+        TOKEN_EMBD,
+        OUTPUT_NORM,
+        ATTN_NORM,
+        *SANDWICH_NORMS,
+        bare_block("layer_scalar", "layer_output_scale.weight", "1"),
+        *in_layers(ATTENTION, _is_windowed),
+        *in_layers(resized(ATTENTION, _GLOBAL_SIZES), other_than(_is_windowed)),
+        *in_layers(GATED_MLP, other_than(_is_wide)),
+        *in_layers(resized(GATED_MLP, _WIDE), _is_wide),
+        *MIXTURE,
+        *PER_LAYER,
+    ),
     defaults=GEMMA3.defaults
     | {
         "num_global_key_value_heads": lambda config: config["num_key_value_heads"],

@@ -3,10 +3,16 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.glm4 import GLM4
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, NORMS, PROJECTIONS, computed_head_dim
-from toolkit.architectures.families.phi3 import FUSED_MLP
 from toolkit.architectures.parts.base import biases
 from toolkit.architectures.parts.checks import all_of, silu
+from toolkit.architectures.parts.llama_block import (
+    AROUND_THE_BLOCKS,
+    FUSED_MLP,
+    NORMS,
+    PROJECTIONS,
+    QKV,
+    computed_head_dim,
+)
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 
@@ -25,7 +31,7 @@ GLM = replace(
     name="chatglm",
     hf_classes=("GlmForCausalLM",),
     model_types=("glm",),
-    tensors=AROUND_THE_BLOCKS + NORMS + PROJECTIONS + biases(PROJECTIONS[:3], "attention_bias") + FUSED_MLP,
+    tensors=AROUND_THE_BLOCKS + NORMS + PROJECTIONS + biases(QKV, "attention_bias") + FUSED_MLP,
     unwritten=frozenset({"attention.key_length", "attention.value_length"}),
     check=all_of(silu, _check_heads),
     rope_types=("default",),

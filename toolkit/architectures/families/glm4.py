@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, DEFAULTS, LLAMA, NORMS, PROJECTIONS
-from toolkit.architectures.families.phi3 import FUSED_MLP
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import biases, block, no_generated_tensors
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, DEFAULTS, FUSED_MLP, NORMS, PROJECTIONS, QKV
 from toolkit.architectures.parts.rope import rotary_metadata
 
 SANDWICH_NORMS = (
@@ -20,7 +20,7 @@ GLM4 = replace(
     name="glm4",
     hf_classes=("Glm4ForCausalLM",),
     model_types=("glm4",),
-    tensors=AROUND_THE_BLOCKS + SANDWICH_NORMS + PROJECTIONS + biases(PROJECTIONS[:3], "attention_bias") + FUSED_MLP,
+    tensors=AROUND_THE_BLOCKS + SANDWICH_NORMS + PROJECTIONS + biases(QKV, "attention_bias") + FUSED_MLP,
     defaults=GLM_DEFAULTS
     | {"num_key_value_heads": 2, "head_dim": 128, "rms_norm_eps": 1.5625e-07, "attention_bias": True},
     metadata=rotary_metadata,

@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.glm4 import GLM4, GLM_DEFAULTS
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, PROJECTIONS
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
 from toolkit.architectures.parts.base import biases, in_layers, retargeted
 from toolkit.architectures.parts.experts import CORRECTED_MIXTURE, SIGMOID, deepseek_router_metadata, dense_first
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, HEAD_NORMS, QKV
 from toolkit.architectures.parts.prediction import NEXT_TOKENS, blocks, prediction_layers, predicts
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
@@ -25,7 +24,7 @@ GLM4_MOE = replace(
     model_types=("glm4_moe",),
     tensors=AROUND_THE_BLOCKS
     + retargeted(ATTENTION, {"ffn_norm": "post_attention_norm"})
-    + biases(PROJECTIONS[:3], "attention_bias")
+    + biases(QKV, "attention_bias")
     + tuple(replace(one, required="use_qk_norm") for one in HEAD_NORMS)
     + dense_first(CORRECTED_MIXTURE)
     + in_layers(NEXT_TOKENS, predicts),

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from toolkit.architectures.families.llama import COMPUTED_BUFFERS, OUTPUT
 from toolkit.architectures.parts.base import Architecture, Naming, Rules, TensorRule, biases, block, rule
 from toolkit.architectures.parts.checks import gelu
+from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS, OUTPUT
 from toolkit.architectures.parts.transforms import transpose
 
 _h = partial(block, within="h")
@@ -34,7 +34,7 @@ GPT2 = Architecture(
     name="gpt2",
     hf_classes=("GPT2LMHeadModel",),
     model_types=("gpt2",),
-    tensors=EMBEDDINGS + OUTPUT + NORMS + biases(NORMS) + CONV1D + _conv1d_biases(CONV1D),
+    tensors=(*EMBEDDINGS, OUTPUT, *NORMS, *biases(NORMS), *CONV1D, *_conv1d_biases(CONV1D)),
     defaults={
         "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
         "num_attention_heads": 12,

@@ -4,9 +4,9 @@ from dataclasses import replace
 from functools import partial
 
 from toolkit.architectures.families.gpt2 import EMBEDDINGS, GPT2, NORMS
-from toolkit.architectures.families.llama import OUTPUT
 from toolkit.architectures.parts.base import biases, block
 from toolkit.architectures.parts.checks import all_of, gelu, setting
+from toolkit.architectures.parts.llama_block import OUTPUT
 
 _h = partial(block, within="h")
 LINEAR = (
@@ -21,7 +21,7 @@ STARCODER = replace(
     name="starcoder",
     hf_classes=("GPTBigCodeForCausalLM",),
     model_types=("gpt_bigcode",),
-    tensors=EMBEDDINGS + OUTPUT + NORMS + biases(NORMS) + LINEAR + biases(LINEAR),
+    tensors=(*EMBEDDINGS, OUTPUT, *NORMS, *biases(NORMS), *LINEAR, *biases(LINEAR)),
     defaults=GPT2.defaults | {"hidden_act": "gelu_pytorch_tanh", "num_key_value_heads": 1},
     unwritten=frozenset({"rope"}),
     check=all_of(gelu, setting("multi_query", True)),

@@ -1,21 +1,10 @@
 """GPT-NeoX (Pythia): QKV interleaved by head, LayerNorm, rope on a part of each head."""
 
-from toolkit.architectures.families.llama import COMPUTED_BUFFERS
 from toolkit.architectures.parts.base import Architecture, Naming, biases, block, rule
 from toolkit.architectures.parts.checks import gelu
-from toolkit.architectures.parts.rope import rotary_metadata
-from toolkit.architectures.parts.transforms import regrouped, ungrouped
-from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, boolean
-from toolkit.gguf.rows import RowSource
-
-
-def heads_apart(source: RowSource, config: ModelConfig) -> RowSource:
-    """Order rows that hold Q, K and V head by head: all of Q, then K, then V."""
-    heads = config.integer("num_attention_heads")
-    length = source.shape[0] // (3 * heads)
-    return regrouped(source, ungrouped(heads, (length, length, length)))
-
+from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS
+from toolkit.architectures.parts.rope import residual_metadata
+from toolkit.architectures.parts.transforms import heads_apart
 
 WEIGHTS = (
     rule("model.final_layer_norm", "output_norm", "embd"),
@@ -26,11 +15,6 @@ WEIGHTS = (
     block("mlp.dense_h_to_4h", "ffn_up", "ff", "embd"),
     block("mlp.dense_4h_to_h", "ffn_down", "embd", "ff"),
 )
-
-
-def residual_metadata(config: ModelConfig) -> Metadata:
-    """Return what is rotated, and whether attention and MLP stand side by side."""
-    return rotary_metadata(config) | {"use_parallel_residual": boolean(config["use_parallel_residual"])}
 
 
 GPT_NEOX = Architecture(

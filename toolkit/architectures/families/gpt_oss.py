@@ -1,8 +1,8 @@
 """gpt-oss: experts in MXFP4, kept as they are, with biases; attention sinks; a window on every second layer."""
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, DEFAULTS, NORMS, PROJECTIONS
 from toolkit.architectures.parts.base import Architecture, bare_block, biases, block, retargeted
 from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, DEFAULTS, NORMS, PROJECTIONS
 from toolkit.architectures.parts.transforms import compose, every_other_column, every_other_row, transpose
 from toolkit.architectures.parts.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import DEFAULTS, LLAMA, llama_metadata
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.llama_block import DEFAULTS, llama_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.granite import GRANITE
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, with_rope_order
 from toolkit.architectures.parts.base import Rules, block
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, with_rope_order
 from toolkit.architectures.parts.transforms import part
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32

@@ -6,17 +6,17 @@ Small ones have attention only, with rope; llama.cpp runs them as Granite 3.
 from dataclasses import replace
 
 from toolkit.architectures.families.granitemoe import EXPERTS, GRANITEMOE, SHARED_MLP, granitemoe_metadata
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.parts.base import Architecture, Rules, in_layers, no_variant, other_than, retargeted
+from toolkit.architectures.parts.checks import all_of, setting, silu
+from toolkit.architectures.parts.hybrids import UNBOUNDED_CONTEXT, layer_type, per_layer
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION_BIAS,
     NORMS,
     PROJECTIONS,
     with_rope_order,
 )
-from toolkit.architectures.families.mamba2 import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
-from toolkit.architectures.parts.base import Architecture, Rules, in_layers, no_variant, other_than, retargeted
-from toolkit.architectures.parts.checks import all_of, setting, silu
-from toolkit.architectures.parts.hybrids import UNBOUNDED_CONTEXT, layer_type, per_layer
+from toolkit.architectures.parts.state_space import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, uint32
 

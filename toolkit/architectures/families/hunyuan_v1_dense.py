@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS, GATED_MLP
 from toolkit.architectures.families.qwen2 import QWEN2
 from toolkit.architectures.parts.base import block
 from toolkit.architectures.parts.checks import silu
 from toolkit.architectures.parts.dimensions import head_dim
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, DEFAULTS, GATED_MLP
 from toolkit.architectures.parts.rope import global_rope, rope_theta
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import DEFAULTS, LLAMA, untied
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import Naming, Transform, block, no_generated_tensors, no_metadata, rule
 from toolkit.architectures.parts.dimensions import head_dim
+from toolkit.architectures.parts.llama_block import DEFAULTS, untied
 from toolkit.architectures.parts.row_sources import Indices
 from toolkit.architectures.parts.transforms import compose, interleave_rope, regrouped, ungrouped
 from toolkit.checkpoint.model_config import ModelConfig

@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.base import biases, no_generated_tensors
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION,
     DEFAULTS,
     GATED_MLP,
-    LLAMA,
-    PROJECTIONS,
+    QKV,
+    O,
     with_rope_order,
 )
-from toolkit.architectures.parts.base import biases, no_generated_tensors
 
-BIASES = biases(PROJECTIONS[:3], "qkv_bias") + biases(PROJECTIONS[3:], "bias") + biases(GATED_MLP, "bias")
+BIASES = biases(QKV, "qkv_bias") + biases((O,), "bias") + biases(GATED_MLP, "bias")
 
 INTERNLM3 = replace(
     LLAMA,

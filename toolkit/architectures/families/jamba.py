@@ -1,17 +1,23 @@
 """Jamba: Mamba 1 with norms in most layers, attention without positions in some, experts in every other."""
 
-from toolkit.architectures.families.falcon_h1 import MLP
-from toolkit.architectures.families.llama import DEFAULTS, EMBEDDING, NORMS, OUTPUT, PROJECTIONS
-from toolkit.architectures.families.mamba import state_space, state_space_metadata, time_step_rank
 from toolkit.architectures.parts.base import Architecture, block, in_layers, other_than, rule
 from toolkit.architectures.parts.checks import silu
 from toolkit.architectures.parts.experts import experts
 from toolkit.architectures.parts.hybrids import per_layer
+from toolkit.architectures.parts.llama_block import (
+    ATTN_NORM,
+    DEFAULTS,
+    OUTPUT,
+    PROJECTIONS,
+    TOKEN_EMBD,
+    gated_mlp,
+)
+from toolkit.architectures.parts.state_space import state_space, state_space_metadata, time_step_rank
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata
 
-AROUND = (*EMBEDDING, *OUTPUT, rule("model.final_layernorm", "output_norm", "embd"))
-BLOCK_NORMS = (NORMS[0], block("pre_ff_layernorm", "ffn_norm", "embd"))
+AROUND = (TOKEN_EMBD, OUTPUT, rule("model.final_layernorm", "output_norm", "embd"))
+BLOCK_NORMS = (ATTN_NORM, block("pre_ff_layernorm", "ffn_norm", "embd"))
 STATES = (
     *state_space("mamba"),
     block("mamba.dt_layernorm", "ssm_dt_norm", "ssm_rank"),
@@ -51,7 +57,7 @@ JAMBA = Architecture(
     + BLOCK_NORMS
     + in_layers(PROJECTIONS, _attends)
     + in_layers(STATES, other_than(_attends))
-    + in_layers(MLP, other_than(_has_experts))
+    + in_layers(gated_mlp("feed_forward"), other_than(_has_experts))
     + in_layers(MIXTURE, _has_experts),
     defaults=DEFAULTS
     | {

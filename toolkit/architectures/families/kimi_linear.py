@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.deepseek_v2 import DEEPSEEK2, MLA, latent_metadata
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, DEFAULTS, NORMS
+from toolkit.architectures.families.deepseek_v2 import DEEPSEEK2
 from toolkit.architectures.parts.base import bare_block, block, in_layers, other_than
 from toolkit.architectures.parts.checks import all_of, setting, silu
 from toolkit.architectures.parts.experts import MIXTRAL_NAMES, correction_bias, dense_first, experts, shared_expert
 from toolkit.architectures.parts.hybrids import per_layer
+from toolkit.architectures.parts.latent_attention import MLA, latent_metadata
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, DEFAULTS, NORMS
 from toolkit.architectures.parts.row_sources import Reshaped
 from toolkit.architectures.parts.transforms import negative_exponential
 from toolkit.checkpoint.model_config import Default, ModelConfig

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import EMBEDDING, OUTPUT
 from toolkit.architectures.parts.base import Architecture, block, in_layers, other_than, rule
+from toolkit.architectures.parts.experts import MIXTRAL_NAMES
 from toolkit.architectures.parts.hybrids import layer_type, per_layer
+from toolkit.architectures.parts.llama_block import OUTPUT, TOKEN_EMBD, gated_mlp
 from toolkit.architectures.parts.transforms import squeeze
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, uint32
 
-AROUND = EMBEDDING + OUTPUT + (rule("model.embedding_norm", "token_embd_norm", "embd"),)
+AROUND = (TOKEN_EMBD, OUTPUT, rule("model.embedding_norm", "token_embd_norm", "embd"))
+MLP = gated_mlp("feed_forward", MIXTRAL_NAMES, "mlp_width")
 NORMS = (block("operator_norm", "attn_norm", "embd"), block("ffn_norm", "ffn_norm", "embd"))
 CONVOLUTION = (
     block("conv.conv", "shortconv.conv", "embd", "1", "conv_L_cache", transform=squeeze),
@@ -23,11 +25,6 @@ ATTENTION = (
     block("self_attn.out_proj", "attn_output", "embd", "q"),
     block("self_attn.q_layernorm", "attn_q_norm", "head"),
     block("self_attn.k_layernorm", "attn_k_norm", "head"),
-)
-MLP = (
-    block("feed_forward.w1", "ffn_gate", "mlp_width", "embd"),
-    block("feed_forward.w3", "ffn_up", "mlp_width", "embd"),
-    block("feed_forward.w2", "ffn_down", "embd", "mlp_width"),
 )
 
 

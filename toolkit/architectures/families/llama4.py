@@ -2,20 +2,15 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, LLAMA, llama_metadata
-from toolkit.architectures.families.smollm3 import check_rope_pattern
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import block, in_layers, other_than
-from toolkit.architectures.parts.checks import all_of, silu
+from toolkit.architectures.parts.checks import all_of, check_rope_pattern, silu
 from toolkit.architectures.parts.experts import shared_expert, stacked_and_transposed
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, gated_mlp, llama_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 
 _DENSE_FF = "intermediate_size_mlp"
-DENSE = (
-    block("feed_forward.gate_proj", "ffn_gate", _DENSE_FF, "embd"),
-    block("feed_forward.up_proj", "ffn_up", _DENSE_FF, "embd"),
-    block("feed_forward.down_proj", "ffn_down", "embd", _DENSE_FF),
-)
 MIXTURE = (
     block("feed_forward.router", "ffn_gate_inp", "experts", "embd"),
     *stacked_and_transposed("feed_forward.experts", "ff"),
@@ -45,7 +40,7 @@ LLAMA4 = replace(
     model_types=("llama4_text", "llama4"),
     tensors=AROUND_THE_BLOCKS
     + ATTENTION
-    + in_layers(DENSE, other_than(_has_experts))
+    + in_layers(gated_mlp("feed_forward", ff=_DENSE_FF), other_than(_has_experts))
     + in_layers(MIXTURE, _has_experts),
     defaults=DEFAULTS
     | {

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.qwen2_moe import experts_metadata
 from toolkit.architectures.families.qwen3_moe import QWEN3_MOE
 from toolkit.architectures.parts.base import no_metadata
 from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.experts import expert_widths
 from toolkit.architectures.parts.windows import window_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata
@@ -13,7 +13,7 @@ from toolkit.gguf.format import Metadata
 
 def _metadata(config: ModelConfig) -> Metadata:
     windows = window_metadata if config.get("use_sliding_window", True) else no_metadata
-    return experts_metadata(config) | windows(config)
+    return expert_widths(config) | windows(config)
 
 
 MELLUM = replace(

@@ -3,15 +3,9 @@
 import math
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
-    AROUND_THE_BLOCKS,
-    ATTENTION,
-    DEFAULTS,
-    GATED_MLP,
-    LLAMA,
-    with_rope_order,
-)
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.dimensions import head_dim
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, GATED_MLP, with_rope_order
 from toolkit.architectures.parts.rope import LONGROPE, longrope_factors
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.deepseek_v2 import LATENT, OUTPUT, QUERIES
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, LLAMA, NORMS
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import block
 from toolkit.architectures.parts.checks import all_of, setting, silu
+from toolkit.architectures.parts.latent_attention import COMPRESSED_Q, LATENT, MLA_OUTPUT
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, NORMS
 from toolkit.architectures.parts.rope import LONGROPE, longrope_factors
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
@@ -36,7 +37,7 @@ MINICPM3 = replace(
     name="minicpm3",
     hf_classes=("MiniCPM3ForCausalLM",),
     model_types=("minicpm3",),
-    tensors=AROUND_THE_BLOCKS + NORMS + QUERIES + LATENT + UNPACKING + OUTPUT + GATED_MLP,
+    tensors=(*AROUND_THE_BLOCKS, *NORMS, *COMPRESSED_Q, *LATENT, *UNPACKING, MLA_OUTPUT, *GATED_MLP),
     defaults=DEFAULTS,
     metadata=_metadata,
     unwritten=frozenset({"rope", "attention.value_length"}),

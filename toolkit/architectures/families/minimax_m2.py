@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS
-from toolkit.architectures.families.mixtral import EXPERTS, ROUTER
-from toolkit.architectures.families.olmo2 import Q_AND_K_NORMS
 from toolkit.architectures.families.qwen2 import QWEN2
 from toolkit.architectures.parts.checks import silu
-from toolkit.architectures.parts.experts import correction_bias
+from toolkit.architectures.parts.experts import MIXTRAL_MIXTURE, correction_bias
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS, WIDE_NORMS
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 
@@ -26,9 +24,8 @@ MINIMAX_M2 = replace(
     model_types=("minimax_m2",),
     tensors=AROUND_THE_BLOCKS
     + ATTENTION
-    + Q_AND_K_NORMS
-    + ROUTER
-    + EXPERTS
+    + WIDE_NORMS
+    + MIXTRAL_MIXTURE
     + correction_bias("block_sparse_moe.e_score_correction_bias"),
     defaults=DEFAULTS,
     metadata=_metadata,

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import DEFAULTS, LLAMA
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.llama_block import DEFAULTS
 
 MISTRAL = replace(
     LLAMA,

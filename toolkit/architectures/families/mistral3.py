@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import LLAMA, llama_metadata
 from toolkit.architectures.families.mistral import MISTRAL
 from toolkit.architectures.parts.checks import all_of, setting, silu
+from toolkit.architectures.parts.llama_block import computed_head_dim, llama_metadata
 from toolkit.architectures.parts.rope import global_rope
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32
@@ -25,7 +25,7 @@ MISTRAL3 = replace(
     name="mistral3",
     hf_classes=("Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"),
     model_types=("mistral3", "ministral3"),
-    defaults=LLAMA.defaults | MISTRAL.defaults,
+    defaults=MISTRAL.defaults | {"head_dim": computed_head_dim},
     metadata=_metadata,
     check=all_of(silu, setting("model_type", "mistral", "ministral3", "mistral3")),
 )

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import DEFAULTS, untied
 from toolkit.architectures.families.mistral import MISTRAL
 from toolkit.architectures.parts.base import Naming, block, rule
+from toolkit.architectures.parts.llama_block import DEFAULTS, untied
 from toolkit.checkpoint.mistral_format import CLASS
 
 TENSORS = (

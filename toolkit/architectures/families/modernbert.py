@@ -1,9 +1,9 @@
 """ModernBERT: an encoder with rope, a fused QKV, a fused gated MLP, and windows in two of three blocks."""
 
-from toolkit.architectures.families.bert import PREDICTION_HEAD, with_classes
-from toolkit.architectures.families.llama import COMPUTED_BUFFERS
 from toolkit.architectures.parts.base import Architecture, Naming, biases, block, in_layers, rule
 from toolkit.architectures.parts.checks import activation, all_of, setting
+from toolkit.architectures.parts.classifiers import PREDICTION_HEAD, with_classes
+from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, string, uint32
 

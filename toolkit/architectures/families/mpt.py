@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from toolkit.architectures.families.llama import OUTPUT
 from toolkit.architectures.parts.base import Architecture, Naming, block, rule
 from toolkit.architectures.parts.checks import setting
+from toolkit.architectures.parts.llama_block import OUTPUT
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, uint32
 
@@ -12,7 +12,7 @@ _b = partial(block, within="blocks")
 TENSORS = (
     rule("model.wte", "token_embd", "vocab", "embd"),
     rule("model.norm_f", "output_norm", "embd"),
-    *OUTPUT,
+    OUTPUT,
     _b("norm_1", "attn_norm", "embd"),
     _b("attn.Wqkv", "attn_qkv", "embd+2*kv", "embd"),
     _b("attn.out_proj", "attn_output", "embd", "embd"),

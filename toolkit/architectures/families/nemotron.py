@@ -2,19 +2,19 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.base import biases, no_generated_tensors, transformed
+from toolkit.architectures.parts.checks import relu_squared
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION,
     ATTENTION_BIAS,
     DEFAULTS,
-    LLAMA,
     NORMS,
     OUTPUT_NORM,
     PLAIN_MLP,
     computed_head_dim,
 )
-from toolkit.architectures.parts.base import biases, no_generated_tensors, transformed
-from toolkit.architectures.parts.checks import relu_squared
 from toolkit.architectures.parts.rope import global_rope, rotary_metadata
 from toolkit.architectures.parts.transforms import plus_one
 from toolkit.checkpoint.model_config import ModelConfig
@@ -39,7 +39,7 @@ NEMOTRON = replace(
     hf_classes=("NemotronForCausalLM",),
     model_types=("nemotron",),
     tensors=transformed(AROUND_THE_BLOCKS + ATTENTION + PLAIN_MLP, plus_one, "norm.weight")
-    + biases(OUTPUT_NORM + NORMS)
+    + biases((OUTPUT_NORM, *NORMS))
     + ATTENTION_BIAS
     + biases(PLAIN_MLP, "mlp_bias"),
     defaults=DEFAULTS

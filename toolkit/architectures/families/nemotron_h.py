@@ -5,14 +5,13 @@ Nemotron 3 has experts in place of the MLPs.
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import with_rope_order
-from toolkit.architectures.families.mamba import AROUND
-from toolkit.architectures.families.mamba2 import gated_norm, heads_metadata, heads_of_states
 from toolkit.architectures.parts.base import Architecture, LayerChoice, Naming, block, in_layers, no_variant
 from toolkit.architectures.parts.checks import all_of, setting
 from toolkit.architectures.parts.dimensions import head_dim
 from toolkit.architectures.parts.experts import correction_bias
 from toolkit.architectures.parts.hybrids import UNBOUNDED_CONTEXT, per_layer
+from toolkit.architectures.parts.llama_block import with_rope_order
+from toolkit.architectures.parts.state_space import AROUND_THE_STATES, gated_norm, heads_metadata, heads_of_states
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
@@ -49,7 +48,7 @@ def _is(letter: str) -> LayerChoice:
 
 
 COMMON = (
-    *AROUND,
+    *AROUND_THE_STATES,
     block("norm", "attn_norm", "embd"),
     *in_layers(heads_of_states("mixer") + gated_norm("mixer"), _is(STATES)),
     *in_layers(with_rope_order(PROJECTIONS), _is(ATTENTION)),

@@ -8,19 +8,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from toolkit.architectures.families.llama import (
-    AROUND_THE_BLOCKS,
-    DEFAULTS,
-    GATED_MLP,
-    LLAMA,
-    NORMS,
-    PROJECTIONS,
-    Q_ROPE,
-    llama_metadata,
-)
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import Architecture, Rules, Transform, block, no_variant, resized
 from toolkit.architectures.parts.checks import silu
 from toolkit.architectures.parts.dimensions import head_dim
+from toolkit.architectures.parts.llama_block import (
+    AROUND_THE_BLOCKS,
+    ATTN_NORM,
+    DEFAULTS,
+    FFN_NORM,
+    GATED_MLP,
+    Q_ROPE,
+    K,
+    O,
+    Q,
+    V,
+    llama_metadata,
+)
 from toolkit.architectures.parts.rope import rope_theta
 from toolkit.architectures.parts.transforms import interleaved
 from toolkit.checkpoint.model_config import ModelConfig
@@ -76,14 +80,13 @@ def _metadata(config: ModelConfig) -> Metadata:
 def _layer_rules(number: int, layer: Mapping[str, Any], config: ModelConfig) -> Rules:
     kv_heads, width = _kv_heads(layer, config), _width(layer, config)
     k_rope: Transform = lambda source, _config: interleaved(source, kv_heads)  # noqa: E731
-    q, k, v, o = PROJECTIONS
-    attention = (replace(q, transform=Q_ROPE), replace(k, transform=k_rope), v, o) if kv_heads else ()
+    attention = (replace(Q, transform=Q_ROPE), replace(K, transform=k_rope), V, O) if kv_heads else ()
     linear = _LINEAR if not kv_heads and _heads(layer, config) else ()
     rules = (
         *attention,
         *linear,
-        *(NORMS[:1] if attention or linear else ()),
-        *(NORMS[1:] + GATED_MLP if width else ()),
+        *((ATTN_NORM,) if attention or linear else ()),
+        *((FFN_NORM, *GATED_MLP) if width else ()),
     )
     return tuple(
         replace(

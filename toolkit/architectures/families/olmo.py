@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.llama_block import (
     DEFAULTS,
-    EMBEDDING,
     GATED_MLP,
-    LLAMA,
     OUTPUT,
     PROJECTIONS,
+    TOKEN_EMBD,
     with_rope_order,
 )
 from toolkit.checkpoint.model_config import ModelConfig
@@ -24,7 +24,7 @@ OLMO = replace(
     name="olmo",
     hf_classes=("OlmoForCausalLM",),
     model_types=("olmo",),
-    tensors=EMBEDDING + OUTPUT + with_rope_order(PROJECTIONS) + GATED_MLP,
+    tensors=(TOKEN_EMBD, OUTPUT, *with_rope_order(PROJECTIONS), *GATED_MLP),
     defaults=DEFAULTS | {"layer_norm_eps": 1e-5},
     metadata=_metadata,
     norm="layer_norm_eps",

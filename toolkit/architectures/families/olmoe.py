@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION
-from toolkit.architectures.families.olmo2 import OLMO2, Q_AND_K_NORMS
+from toolkit.architectures.families.olmo2 import OLMO2
 from toolkit.architectures.parts.checks import all_of, setting
 from toolkit.architectures.parts.experts import ROUTER, experts
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, WIDE_NORMS
 
 OLMOE = replace(
     OLMO2,
     name="olmoe",
     hf_classes=("OlmoeForCausalLM",),
     model_types=("olmoe",),
-    tensors=AROUND_THE_BLOCKS + ATTENTION + Q_AND_K_NORMS + ROUTER + experts(ff="ff"),
+    tensors=AROUND_THE_BLOCKS + ATTENTION + WIDE_NORMS + ROUTER + experts(ff="ff"),
     defaults=OLMO2.defaults
     | {
         "intermediate_size": 2048,

@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.base import biases, no_generated_tensors
+from toolkit.architectures.parts.checks import all_of, setting, silu
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION,
     DEFAULTS,
     GATED_MLP,
-    LLAMA,
     NORMS,
     OUTPUT_NORM,
 )
-from toolkit.architectures.parts.base import biases, no_generated_tensors
-from toolkit.architectures.parts.checks import all_of, setting, silu
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, string, uint32
 
@@ -27,7 +27,7 @@ ORION = replace(
     name="orion",
     hf_classes=("OrionForCausalLM",),
     model_types=("orion",),
-    tensors=AROUND_THE_BLOCKS + ATTENTION + biases(OUTPUT_NORM + NORMS) + GATED_MLP,
+    tensors=AROUND_THE_BLOCKS + ATTENTION + biases((OUTPUT_NORM, *NORMS)) + GATED_MLP,
     defaults=DEFAULTS | {"layer_norm_eps": lambda config: config["rms_norm_eps"]},
     metadata=_metadata,
     unwritten=frozenset({"rope"}),

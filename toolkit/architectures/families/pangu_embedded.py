@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.base import biases
+from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.dimensions import head_dim
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION,
     DEFAULTS,
     GATED_MLP,
-    LLAMA,
     PROJECTIONS,
     llama_metadata,
 )
-from toolkit.architectures.parts.base import biases
-from toolkit.architectures.parts.checks import silu
-from toolkit.architectures.parts.dimensions import head_dim
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 

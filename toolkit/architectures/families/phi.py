@@ -1,8 +1,8 @@
 """Phi 1 and 2: attention and MLP side by side behind one norm, biases everywhere, rope on a part of each head."""
 
-from toolkit.architectures.families.llama import COMPUTED_BUFFERS, EMBEDDING, PROJECTIONS
 from toolkit.architectures.parts.base import Architecture, biases, block, rule
 from toolkit.architectures.parts.checks import all_of, gelu, setting
+from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS, QKV, TOKEN_EMBD
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.gguf.format import boolean
 
@@ -10,7 +10,7 @@ WEIGHTS = (
     rule("model.final_layernorm", "output_norm", "embd"),
     rule("lm_head", "output", "vocab", "embd"),
     block("input_layernorm", "attn_norm", "embd"),
-    *PROJECTIONS[:3],
+    *QKV,
     block("self_attn.dense", "attn_output", "embd", "q"),
     block("mlp.fc1", "ffn_up", "ff", "embd"),
     block("mlp.fc2", "ffn_down", "embd", "ff"),
@@ -21,7 +21,7 @@ PHI2 = Architecture(
     name="phi2",
     hf_classes=("PhiForCausalLM",),
     model_types=("phi",),
-    tensors=EMBEDDING + WEIGHTS + biases(WEIGHTS),
+    tensors=(TOKEN_EMBD, *WEIGHTS, *biases(WEIGHTS)),
     defaults={
         "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
         "num_key_value_heads": lambda config: config["num_attention_heads"],

@@ -5,10 +5,10 @@ import math
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, NORMS
 from toolkit.architectures.parts.base import Architecture, block
 from toolkit.architectures.parts.checks import silu
 from toolkit.architectures.parts.dimensions import head_dim
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, FUSED_MLP, NORMS
 from toolkit.architectures.parts.rope import LONGROPE, global_rope, longrope_factors, rotary_dimensions, rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, uint32
@@ -16,10 +16,6 @@ from toolkit.gguf.format import Metadata, float32, uint32
 FUSED_ATTENTION = (
     block("self_attn.qkv_proj", "attn_qkv", "q+2*kv", "embd"),
     block("self_attn.o_proj", "attn_output", "embd", "q"),
-)
-FUSED_MLP = (
-    block("mlp.gate_up_proj", "ffn_up", "2*ff", "embd"),
-    block("mlp.down_proj", "ffn_down", "embd", "ff"),
 )
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, NORMS, OUTPUT, OUTPUT_NORM, PROJECTIONS
-from toolkit.architectures.families.mixtral import EXPERTS, ROUTER
 from toolkit.architectures.families.phi3 import PHI3
 from toolkit.architectures.parts.base import biases
+from toolkit.architectures.parts.experts import MIXTRAL_MIXTURE
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, NORMS, OUTPUT, OUTPUT_NORM, PROJECTIONS
 
 PHIMOE = replace(
     PHI3,
@@ -13,13 +13,12 @@ PHIMOE = replace(
     hf_classes=("PhiMoEForCausalLM", "PhimoeForCausalLM"),
     model_types=("phimoe",),
     tensors=AROUND_THE_BLOCKS
-    + biases(OUTPUT, "lm_head_bias")
-    + biases(OUTPUT_NORM + NORMS)
+    + biases((OUTPUT,), "lm_head_bias")
+    + biases((OUTPUT_NORM, *NORMS))
     + NORMS
     + PROJECTIONS
     + biases(PROJECTIONS, "attention_bias")
-    + ROUTER
-    + EXPERTS,
+    + MIXTRAL_MIXTURE,
     defaults=PHI3.defaults
     | {
         "intermediate_size": 6400,

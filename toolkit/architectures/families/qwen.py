@@ -3,9 +3,10 @@
 from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.families.llama import LLAMA, OUTPUT
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import Naming, biases, block, no_generated_tensors, no_metadata, rule
 from toolkit.architectures.parts.checks import setting
+from toolkit.architectures.parts.llama_block import OUTPUT
 
 _h = partial(block, within="h")
 QKV = (_h("attn.c_attn", "attn_qkv", "3*embd", "embd"),)
@@ -18,7 +19,7 @@ QWEN = replace(
     tensors=(
         rule("model.wte", "token_embd", "vocab", "embd"),
         rule("model.ln_f", "output_norm", "embd"),
-        *OUTPUT,
+        OUTPUT,
         _h("ln_1", "attn_norm", "embd"),
         *QKV,
         *biases(QKV),

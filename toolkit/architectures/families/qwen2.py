@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, LLAMA, QKV_BIAS
+from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import no_generated_tensors, no_metadata
 from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, GATED_MLP, QKV_BIAS
 
 QWEN2 = replace(
     LLAMA,

@@ -2,14 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, GATED_MLP
 from toolkit.architectures.families.qwen2 import QWEN2
-from toolkit.architectures.parts.base import block
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, GATED_MLP, HEAD_NORMS
 
-HEAD_NORMS = (
-    block("self_attn.q_norm", "attn_q_norm", "head"),
-    block("self_attn.k_norm", "attn_k_norm", "head"),
-)
+DEFAULTS = QWEN2.defaults | {"attention_bias": False}
 
 QWEN3 = replace(
     QWEN2,
@@ -17,7 +13,15 @@ QWEN3 = replace(
     hf_classes=("Qwen3ForCausalLM", "Qwen3Model"),
     model_types=("qwen3",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + GATED_MLP,
-    defaults={**QWEN2.defaults, "head_dim": 128, "attention_bias": False},
+    defaults=DEFAULTS | {"head_dim": 128},
 )
 
-ARCHITECTURES = (QWEN3,)
+STEP3_VL = replace(
+    QWEN3,
+    hf_classes=("StepVLForConditionalGeneration",),
+    model_types=("step3_vl",),
+    pools=False,
+)
+"""The text model of Step3-VL."""
+
+ARCHITECTURES = (QWEN3, STEP3_VL)

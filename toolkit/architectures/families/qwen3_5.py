@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy
 
-from toolkit.architectures.families.llama import GATED_MLP
 from toolkit.architectures.families.qwen3 import QWEN3
 from toolkit.architectures.parts.base import Naming, bare_block, block, in_layers, other_than
 from toolkit.architectures.parts.linear_attention import (
@@ -24,6 +23,7 @@ from toolkit.architectures.parts.linear_attention import (
     is_linear,
     linear_metadata,
 )
+from toolkit.architectures.parts.llama_block import GATED_MLP
 from toolkit.architectures.parts.prediction import blocks, predicts
 from toolkit.architectures.parts.rope import global_rope
 from toolkit.architectures.parts.row_sources import Indices, SelectedColumns

@@ -2,16 +2,15 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.qwen2_moe import SHARED_EXPERT, experts_metadata
 from toolkit.architectures.families.qwen3_5 import QWEN3_5
 from toolkit.architectures.parts.base import without
-from toolkit.architectures.parts.experts import ROUTER, experts
+from toolkit.architectures.parts.experts import GATED_SHARED_EXPERT, ROUTER, expert_widths, experts
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    metadata = QWEN3_5.metadata(config) | experts_metadata(config)
+    metadata = QWEN3_5.metadata(config) | expert_widths(config)
     dense = config.get("intermediate_size")
     return metadata if dense is None else metadata | {"feed_forward_length": uint32(dense)}
 
@@ -21,7 +20,7 @@ QWEN3_5_MOE = replace(
     name="qwen35moe",
     hf_classes=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
     model_types=("qwen3_5_moe_text", "qwen3_5_moe"),
-    tensors=without(QWEN3_5.tensors, "mlp.") + ROUTER + experts() + SHARED_EXPERT,
+    tensors=without(QWEN3_5.tensors, "mlp.") + ROUTER + experts() + GATED_SHARED_EXPERT,
     metadata=_metadata,
     unwritten=frozenset({"feed_forward_length"}),
 )

@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.qwen2_moe import SHARED_EXPERT, experts_metadata
 from toolkit.architectures.families.qwen3_moe import QWEN3_MOE
 from toolkit.architectures.parts.base import Naming, block, in_layers, other_than
-from toolkit.architectures.parts.experts import ROUTER, experts
+from toolkit.architectures.parts.experts import GATED_SHARED_EXPERT, ROUTER, expert_widths, experts
 from toolkit.architectures.parts.linear_attention import (
     AROUND,
     BLOCK_NORMS,
@@ -66,7 +65,7 @@ QWEN3_NEXT = replace(
     + in_layers(FUSED_STATES, is_linear)
     + ROUTER
     + experts()
-    + SHARED_EXPERT
+    + GATED_SHARED_EXPERT
     + in_layers(PREDICTION, predicts),
     defaults=QWEN3_MOE.defaults
     | LINEAR_DEFAULTS
@@ -79,7 +78,7 @@ QWEN3_NEXT = replace(
         "moe_intermediate_size": 512,
         "shared_expert_intermediate_size": 512,
     },
-    metadata=lambda config: experts_metadata(config) | linear_metadata(config),
+    metadata=lambda config: expert_widths(config) | linear_metadata(config),
     block_count=blocks,
     naming=Naming(multi_token_prediction=True),
     renamed=head_as_block,

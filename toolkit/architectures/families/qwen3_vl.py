@@ -3,14 +3,7 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.qwen3 import QWEN3
-from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.gguf.format import Metadata, uint32
-
-
-def deepstack_metadata(config: ModelConfig) -> Metadata:
-    """Return the number of layers that take image features."""
-    return {"n_deepstack_layers": uint32(len(config.get("vision_config", {}).get("deepstack_visual_indexes", ())))}
-
+from toolkit.architectures.parts.common_metadata import deepstack_metadata
 
 QWEN3_VL = replace(
     QWEN3,

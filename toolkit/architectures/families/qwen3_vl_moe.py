@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS
-from toolkit.architectures.families.qwen2_moe import experts_metadata
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
 from toolkit.architectures.families.qwen3_moe import QWEN3_MOE
-from toolkit.architectures.families.qwen3_vl import deepstack_metadata
-from toolkit.architectures.parts.experts import ROUTER, stacked_and_transposed
+from toolkit.architectures.parts.common_metadata import deepstack_metadata
+from toolkit.architectures.parts.experts import ROUTER, expert_widths, stacked_and_transposed
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, HEAD_NORMS
 
 QWEN3_VL_MOE = replace(
     QWEN3_MOE,
@@ -20,8 +18,16 @@ QWEN3_VL_MOE = replace(
     + HEAD_NORMS
     + ROUTER
     + stacked_and_transposed("mlp.experts", "expert_ff"),
-    metadata=lambda config: experts_metadata(config) | deepstack_metadata(config),
+    metadata=lambda config: expert_widths(config) | deepstack_metadata(config),
     rope_types=("default", "mrope"),
 )
 
-ARCHITECTURES = (QWEN3_VL_MOE,)
+QWEN3_OMNI_MOE = replace(
+    QWEN3_VL_MOE,
+    hf_classes=("Qwen3OmniMoeForConditionalGeneration",),
+    model_types=("qwen3_omni_moe", "qwen3_omni_moe_text"),
+    tensors=QWEN3_MOE.tensors,
+)
+"""The text model of Qwen 3 Omni, whose experts are stored one by one."""
+
+ARCHITECTURES = (QWEN3_VL_MOE, QWEN3_OMNI_MOE)

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.bert import BERT, encoder_metadata, with_classes
+from toolkit.architectures.families.bert import BERT, encoder_metadata
 from toolkit.architectures.parts.base import biases, rule, transformed
+from toolkit.architectures.parts.classifiers import with_classes
 from toolkit.architectures.parts.transforms import row_range
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError

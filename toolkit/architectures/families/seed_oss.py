@@ -2,17 +2,18 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.families.qwen2 import QWEN2
+from toolkit.architectures.parts.base import biases, retargeted
+from toolkit.architectures.parts.checks import silu
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION,
     DEFAULTS,
     GATED_MLP,
     MLP_BIAS,
-    PROJECTIONS,
+    QKV,
+    O,
 )
-from toolkit.architectures.families.qwen2 import QWEN2
-from toolkit.architectures.parts.base import biases, retargeted
-from toolkit.architectures.parts.checks import silu
 
 SEED_OSS = replace(
     QWEN2,
@@ -21,8 +22,8 @@ SEED_OSS = replace(
     model_types=("seed_oss",),
     tensors=AROUND_THE_BLOCKS
     + retargeted(ATTENTION, {"ffn_norm": "post_attention_norm"})
-    + biases(PROJECTIONS[:3], "attention_bias")
-    + biases(PROJECTIONS[3:], "attention_out_bias")
+    + biases(QKV, "attention_bias")
+    + biases((O,), "attention_out_bias")
     + GATED_MLP
     + MLP_BIAS,
     defaults=DEFAULTS

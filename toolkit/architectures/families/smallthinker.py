@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS
 from toolkit.architectures.families.qwen2 import QWEN2
 from toolkit.architectures.parts.base import block
 from toolkit.architectures.parts.common_metadata import gating_function
 from toolkit.architectures.parts.experts import experts
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, DEFAULTS
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 from toolkit.gguf.format import Metadata, uint32

@@ -2,24 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import DEFAULTS, LLAMA
-from toolkit.architectures.parts.checks import silu
-from toolkit.checkpoint.model_config import ModelConfig
-from toolkit.errors import ConfigError
-
-
-def check_rope_pattern(config: ModelConfig) -> None:
-    """Refuse another pattern of layers without rope than every fourth.
-
-    Raises ConfigError.
-    """
-    silu(config)
-    pattern = config.get("no_rope_layers", [])
-    interval = config.get("no_rope_layer_interval", 4)
-    built_in = [int((layer + 1) % 4 != 0) for layer in range(config.integer("num_hidden_layers"))]
-    if (pattern and pattern != built_in) or (not pattern and interval != 4):
-        raise ConfigError("config.json: no_rope_layers is not every fourth layer, the only pattern that llama.cpp runs")
-
+from toolkit.architectures.families.llama import LLAMA
+from toolkit.architectures.parts.checks import check_rope_pattern
+from toolkit.architectures.parts.llama_block import DEFAULTS
 
 SMOLLM3 = replace(
     LLAMA,

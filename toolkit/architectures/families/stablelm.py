@@ -1,27 +1,23 @@
 """StableLM 1 and 2: Llama's block with LayerNorm and rope on a part of each head."""
 
-from toolkit.architectures.families.gpt_neox import residual_metadata
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.parts.base import Architecture, biases
+from toolkit.architectures.parts.checks import all_of, setting, silu
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     ATTENTION,
     COMPUTED_BUFFERS,
     GATED_MLP,
     NORMS,
     OUTPUT_NORM,
-    PROJECTIONS,
+    QKV,
 )
-from toolkit.architectures.parts.base import Architecture, biases
-from toolkit.architectures.parts.checks import all_of, setting, silu
+from toolkit.architectures.parts.rope import residual_metadata
 
 STABLELM = Architecture(
     name="stablelm",
     hf_classes=("StableLmForCausalLM", "StableLMEpochForCausalLM"),
     model_types=("stablelm", "stablelm_epoch"),
-    tensors=AROUND_THE_BLOCKS
-    + ATTENTION
-    + biases(OUTPUT_NORM + NORMS)
-    + biases(PROJECTIONS[:3], "use_qkv_bias")
-    + GATED_MLP,
+    tensors=AROUND_THE_BLOCKS + ATTENTION + biases((OUTPUT_NORM, *NORMS)) + biases(QKV, "use_qkv_bias") + GATED_MLP,
     defaults={
         "intermediate_size": 6912,
         "num_attention_heads": 32,

@@ -1,6 +1,8 @@
 """StarCoder 2: LayerNorm, an MLP without gate, biases."""
 
-from toolkit.architectures.families.llama import (
+from toolkit.architectures.parts.base import Architecture, biases, block
+from toolkit.architectures.parts.checks import gelu
+from toolkit.architectures.parts.llama_block import (
     AROUND_THE_BLOCKS,
     COMPUTED_BUFFERS,
     DEFAULTS,
@@ -8,8 +10,6 @@ from toolkit.architectures.families.llama import (
     OUTPUT_NORM,
     PROJECTIONS,
 )
-from toolkit.architectures.parts.base import Architecture, biases, block
-from toolkit.architectures.parts.checks import gelu
 
 MLP = (block("mlp.c_fc", "ffn_up", "ff", "embd"), block("mlp.c_proj", "ffn_down", "embd", "ff"))
 
@@ -19,7 +19,7 @@ STARCODER2 = Architecture(
     model_types=("starcoder2",),
     tensors=AROUND_THE_BLOCKS
     + NORMS
-    + biases(OUTPUT_NORM + NORMS)
+    + biases((OUTPUT_NORM, *NORMS))
     + PROJECTIONS
     + MLP
     + biases(PROJECTIONS + MLP, "use_bias"),

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.families.llama import OUTPUT
 from toolkit.architectures.parts.base import Architecture, Naming, Rules, TensorRule, hidden_layers, in_layers, rule
 from toolkit.architectures.parts.checks import all_of, setting
+from toolkit.architectures.parts.llama_block import OUTPUT
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, uint32
 
@@ -95,11 +95,11 @@ def _blocks_of_the_longer_side(config: ModelConfig) -> int:
     return max(config.integer("num_hidden_layers"), config.integer("num_decoder_layers"))
 
 
-SHARED = (rule("model.shared", "token_embd", "vocab", "embd"),)
+SHARED = rule("model.shared", "token_embd", "vocab", "embd")
 ENCODER = _side("encoder", "enc", "num_hidden_layers")
 DECODER = _side("decoder", "dec", "num_decoder_layers")
 # The decoder's output may be missing whatever the config says: llama.cpp uses the embedding then.
-DECODER_OUTPUT = tuple(replace(one, required=False) for one in OUTPUT)
+DECODER_OUTPUT = replace(OUTPUT, required=False)
 
 T5 = Architecture(
     name="t5",
@@ -111,7 +111,7 @@ T5 = Architecture(
         "UMT5Model",
     ),
     model_types=("t5", "mt5", "umt5"),
-    tensors=SHARED + DECODER_OUTPUT + ENCODER + DECODER,
+    tensors=(SHARED, DECODER_OUTPUT, *ENCODER, *DECODER),
     defaults={
         "intermediate_size": lambda config: config.integer("d_ff"),
         "num_attention_heads": lambda config: config.integer("num_heads"),
@@ -139,7 +139,7 @@ T5_ENCODER = replace(
     name="t5encoder",
     hf_classes=("T5EncoderModel",),
     model_types=(),
-    tensors=SHARED + ENCODER,
+    tensors=(SHARED, *ENCODER),
     metadata=_encoder_metadata,
     block_count=hidden_layers,
 )

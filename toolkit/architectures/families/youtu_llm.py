@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.deepseek_v2 import DEEPSEEK2, MLA, latent_metadata, yarn_metadata
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, NORMS
+from toolkit.architectures.families.deepseek_v2 import DEEPSEEK2
+from toolkit.architectures.parts.latent_attention import MLA, latent_metadata, yarn_metadata
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, DEFAULTS, GATED_MLP, NORMS
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 

@@ -45,3 +45,16 @@ silu = activation("silu", "swish")
 gelu = activation("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 relu_squared = activation("relu2")
 tied = setting("tie_word_embeddings", True)
+
+
+def check_rope_pattern(config: ModelConfig) -> None:
+    """Refuse another pattern of layers without rope than every fourth.
+
+    Raises ConfigError.
+    """
+    silu(config)
+    pattern = config.get("no_rope_layers", [])
+    interval = config.get("no_rope_layer_interval", 4)
+    built_in = [int((layer + 1) % 4 != 0) for layer in range(config.integer("num_hidden_layers"))]
+    if (pattern and pattern != built_in) or (not pattern and interval != 4):
+        raise ConfigError("config.json: no_rope_layers is not every fourth layer, the only pattern that llama.cpp runs")

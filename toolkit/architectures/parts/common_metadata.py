@@ -77,3 +77,8 @@ def gating_function(function: str) -> MetadataValue:
     if function not in GATING_FUNCTIONS:
         raise ConfigError(f"config.json: router function {function!r}; llama.cpp knows {', '.join(GATING_FUNCTIONS)}")
     return uint32(GATING_FUNCTIONS[function])
+
+
+def deepstack_metadata(config: ModelConfig) -> Metadata:
+    """Return the number of layers that take image features."""
+    return {"n_deepstack_layers": uint32(len(config.get("vision_config", {}).get("deepstack_visual_indexes", ())))}

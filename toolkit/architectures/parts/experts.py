@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import GATED_MLP
 from toolkit.architectures.parts.base import Rules, TensorRule, block, in_layers, other_than
+from toolkit.architectures.parts.checks import all_of, setting
 from toolkit.architectures.parts.common_metadata import gating_function
+from toolkit.architectures.parts.llama_block import GATED_MLP
 from toolkit.architectures.parts.transforms import compose, part, transpose
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
@@ -52,6 +53,10 @@ def stacked_and_transposed(module: str, ff: str) -> Rules:
 SIGMOID = gating_function("sigmoid")
 ROUTER = (block("mlp.gate", "ffn_gate_inp", "experts", "embd"),)
 MIXTRAL_NAMES = ("w1", "w3", "w2")
+MIXTRAL_MIXTURE = (
+    block("block_sparse_moe.gate", "ffn_gate_inp", "experts", "embd"),
+    *experts("block_sparse_moe.experts", names=MIXTRAL_NAMES, ff="ff"),
+)
 
 
 def shared_expert(module: str, ff: str) -> Rules:
@@ -92,3 +97,19 @@ def deepseek_router_metadata(config: ModelConfig) -> Metadata:
         "expert_weights_scale": float32(config.number("routed_scaling_factor")),
         "expert_weights_norm": boolean(bool(config["norm_topk_prob"])),
     }
+
+
+GATED_SHARED_EXPERT = (
+    *shared_expert("mlp.shared_expert", "shared_expert_intermediate_size"),
+    block("mlp.shared_expert_gate", "ffn_gate_inp_shexp", "1", "embd"),
+)
+"""Qwen's kind: an expert that every token passes, behind a gate of its own."""
+EVERY_LAYER_HAS_EXPERTS = all_of(setting("decoder_sparse_step", 1), setting("mlp_only_layers", []))
+
+
+def expert_widths(config: ModelConfig) -> Metadata:
+    """Return the widths of the experts, and of one that every token passes."""
+    metadata: Metadata = {"expert_feed_forward_length": uint32(config.integer("moe_intermediate_size"))}
+    if config.get("shared_expert_intermediate_size") is not None:
+        metadata["expert_shared_feed_forward_length"] = uint32(config.integer("shared_expert_intermediate_size"))
+    return metadata

@@ -3,9 +3,8 @@
 import re
 from dataclasses import replace
 
-from toolkit.architectures.families.llama import AROUND_THE_BLOCKS, NORMS, PROJECTIONS
-from toolkit.architectures.families.qwen3 import HEAD_NORMS
 from toolkit.architectures.parts.base import Rules, bare_block, block, retargeted, transformed
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, HEAD_NORMS, NORMS, K, O, Q, V
 from toolkit.architectures.parts.prediction import SHARING_NEXT_TOKENS, blocks, prediction_layers
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.architectures.parts.transforms import negative_exponential, plus_one, squeeze
@@ -18,8 +17,10 @@ QKV = f"2*{KEYS}+{VALUES}"
 AROUND = transformed(AROUND_THE_BLOCKS, plus_one, "norm.weight")
 BLOCK_NORMS = transformed(retargeted(NORMS, {"ffn_norm": "post_attention_norm"}), plus_one, "norm.weight")
 GATED_ATTENTION: Rules = (
-    replace(PROJECTIONS[0], shape=("2*q", "embd")),
-    *PROJECTIONS[1:],
+    replace(Q, shape=("2*q", "embd")),
+    K,
+    V,
+    O,
     *transformed(HEAD_NORMS, plus_one, "norm.weight"),
 )
 STATES = (

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy
 
-from toolkit.architectures.families.llama import untied
 from toolkit.architectures.parts.base import Architecture, rule, without
+from toolkit.architectures.parts.llama_block import untied
 from toolkit.architectures.parts.transforms import regrouped
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, ValueType, array, uint32

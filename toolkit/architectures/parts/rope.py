@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from toolkit.architectures.parts.dimensions import head_dim
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.gguf.format import Metadata, ValueType, array, float32, is_number, string, uint32
+from toolkit.gguf.format import Metadata, ValueType, array, boolean, float32, is_number, string, uint32
 
 LONGROPE = ("longrope", "su")
 _LLAMA3_DEFAULTS = {
@@ -198,3 +198,8 @@ def longrope_factors(config: ModelConfig, dimensions: int) -> dict[str, NDArray[
             raise ConfigError(f"config.json: {name}_factor must list {dimensions // 2} numbers")
         tensors[f"rope_factors_{name}.weight"] = numpy.asarray(factors, dtype=numpy.float32)
     return tensors
+
+
+def residual_metadata(config: ModelConfig) -> Metadata:
+    """Return what is rotated, and whether attention and MLP stand side by side."""
+    return rotary_metadata(config) | {"use_parallel_residual": boolean(config["use_parallel_residual"])}

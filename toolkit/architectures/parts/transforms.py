@@ -148,3 +148,10 @@ def head_rows(source: RowSource, heads: int, start: int, stop: int) -> RowSource
         return result
 
     return SelectedRows(source, (heads, taken, *source.shape[1:]), origin)
+
+
+def heads_apart(source: RowSource, config: ModelConfig) -> RowSource:
+    """Order rows that hold Q, K and V head by head: all of Q, then K, then V."""
+    heads = config.integer("num_attention_heads")
+    length = source.shape[0] // (3 * heads)
+    return regrouped(source, ungrouped(heads, (length, length, length)))
