@@ -11,7 +11,7 @@ from editable_checkpoint import write_safetensors
 from toolkit.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.gguf.rows import row_count
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 
 Tensors = Mapping[str, tuple[str, numpy.ndarray]]
 NAMES = {
@@ -44,7 +44,7 @@ def write_packed(directory: Path, tensors: Tensors, quantization: Mapping[str, A
 def open_packed(
     directory: Path, tensors: Tensors, quantization: Mapping[str, Any] | None
 ) -> tuple[Checkpoint, tuple[str, ...]]:
-    return open_quantized(open_checkpoint(write_packed(directory, tensors, quantization)))
+    return decode_checkpoint(open_checkpoint(write_packed(directory, tensors, quantization)))
 
 
 def values_of(tensor: CheckpointTensor, step: int = 5) -> numpy.ndarray:

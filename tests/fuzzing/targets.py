@@ -440,9 +440,9 @@ def _torchao(folder: Path) -> Case:
 
     def read(directory: Path, _random: Random) -> None:
         from toolkit.checkpoint.checkpoint import open_checkpoint
-        from toolkit.quantized_sources.opening import open_quantized
+        from toolkit.quantized_sources.registry import decode_checkpoint
 
-        for tensor in open_quantized(open_checkpoint(directory))[0].tensors.values():
+        for tensor in decode_checkpoint(open_checkpoint(directory))[0].tensors.values():
             tensor.rows().read_rows(0, 1)
 
     return Case(directory, read, ["model.safetensors"])

@@ -15,7 +15,7 @@ from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.errors import CheckpointError
 from toolkit.quant_profile import load_profile
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 from toolkit.sources.hf_source import source_from_checkpoint
 
 QUANTIZED = KIT / "quantized"
@@ -50,7 +50,7 @@ def relabelled(case: str, directory: Path, quantization: dict) -> Path:
 )
 def test_every_packing_format_gives_the_values_of_the_kit(method, case, settings, tmp_path):
     directory = relabelled(case, tmp_path, {"quant_method": method, **settings})
-    checkpoint, _ = open_quantized(open_checkpoint(directory))
+    checkpoint, _ = decode_checkpoint(open_checkpoint(directory))
     expected = json.loads((QUANTIZED / "expected" / f"{case}.json").read_text(encoding="utf-8"))
     for name, described in expected.items():
         values = values_of(checkpoint.tensors[name], 29).astype("<f4")

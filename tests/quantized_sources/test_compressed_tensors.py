@@ -176,7 +176,7 @@ def test_groups_of_modules_have_schemes_of_their_own(tmp_path):
     [
         ({"format": "marlin-24"}, r"compressed-tensors quantization in format 'marlin-24' \(first: m"),
         ({"config_groups": {"g": {"targets": ["re:other"], "weights": INT4}}}, "no config_group .* names it"),
-        ({"config_groups": {"g": {"targets": ["re:("], "weights": INT4}}}, "is no pattern"),
+        ({"config_groups": {"g": {"targets": ["re:("], "weights": INT4}}}, "is not a pattern"),
         ({"config_groups": {"g": {"targets": ["Linear"], "weights": None}}}, "without a scheme for weights"),
         ({"config_groups": None}, "without config_groups"),
         ({"config_groups": {"g": {"targets": ["Linear"], "weights": INT4 | {"num_bits": 16}}}}, "with 16 bits"),

@@ -10,7 +10,7 @@ from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError
 from toolkit.gguf.rows import row_count
 from toolkit.quantized_sources.numbers import numbers
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"
 CASES = sorted(path.name for path in CHECKPOINTS.iterdir())
@@ -43,7 +43,7 @@ def module_of(case):
 def open_and_read(directory, tensors, settings):
     """Return whether the checkpoint could be opened; then all its rows can be read."""
     try:
-        opened, _ = open_quantized(open_checkpoint(write_packed(directory, tensors, settings)))
+        opened, _ = decode_checkpoint(open_checkpoint(write_packed(directory, tensors, settings)))
     except CheckpointError:
         return False
     for tensor in opened.tensors.values():

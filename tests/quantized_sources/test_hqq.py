@@ -68,9 +68,9 @@ def test_an_incomplete_set_names_its_missing_companion(missing, tmp_path):
     [
         ({"nbits": scalar(5)}, r"hqq quantization with 5 bits on axis 1 \(first: m\)"),
         ({"quant_zero": scalar(1, numpy.uint8)}, "with 4 bits on axis 1 quant_zero"),
-        ({"group_size": scalar(48)}, r"m\.W_q has shape|no whole number of groups"),
-        ({"shape": numpy.array([6, 65])}, "no whole number of groups of 32"),
-        ({"shape": numpy.array([-6, -64])}, "no whole number of groups of 32"),
+        ({"group_size": scalar(48)}, r"m\.W_q has shape|not a whole number of groups"),
+        ({"shape": numpy.array([6, 65])}, "not a whole number of groups of 32"),
+        ({"shape": numpy.array([-6, -64])}, "not a whole number of groups of 32"),
         ({"nbits": scalar(4, numpy.float32)}, r"m\.nbits is F32 \[\], expected one integer"),
     ],
 )

@@ -10,7 +10,7 @@ from packed_checkpoint import values_of
 from twins import convert_edited
 
 from toolkit.checkpoint.checkpoint import open_checkpoint
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 from toolkit.sources.hf_source import source_from_checkpoint
 
 QUANTIZED = KIT / "quantized"
@@ -27,7 +27,7 @@ def checkpoint_of(case: str, root: Path) -> Path:
 
 @pytest.mark.parametrize("case", CASES)
 def test_dequantized_values_are_exact_however_the_rows_are_read(case):
-    checkpoint, _ = open_quantized(open_checkpoint(QUANTIZED / "checkpoints" / case))
+    checkpoint, _ = decode_checkpoint(open_checkpoint(QUANTIZED / "checkpoints" / case))
     expected = json.loads((QUANTIZED / "expected" / f"{case}.json").read_text(encoding="utf-8"))
     assert len(expected) == 7
     for name, described in expected.items():

@@ -11,7 +11,7 @@ from toolkit.errors import CheckpointError
 from toolkit.gguf.ggml_types import TYPES
 from toolkit.llama.quantizer import to_float32
 from toolkit.quantized_sources.numbers import Numbers
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 
 F8 = numpy.full((4, 32), 0x38, dtype=numpy.uint8)
 PLAIN = {"m.weight": ("F16", numpy.ones((4, 32), numpy.float16))}
@@ -22,7 +22,7 @@ def modelopt(directory, algorithm, tensors):
     write_packed(directory, tensors, None)
     text = json.dumps({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": algorithm, "group_size": 16}})
     (directory / "hf_quant_config.json").write_text(text, encoding="utf-8")
-    return open_quantized(open_checkpoint(directory))
+    return decode_checkpoint(open_checkpoint(directory))
 
 
 def nvfp4(rows=6, columns=64):
@@ -118,7 +118,7 @@ def test_a_module_of_mlx_may_have_bits_of_its_own(tmp_path):
         ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, "mlx quantization in mode 'mxfp4'"),
         ({"group_size": 32, "bits": 7}, "mlx quantization with 7 bits in groups of 32"),
         ({"group_size": 64, "bits": 4}, r"m\.scales has shape \[5, 2\]"),
-        ({"group_size": 48, "bits": 4}, "no whole groups of 48"),
+        ({"group_size": 48, "bits": 4}, "not whole groups of 48"),
     ],
 )
 def test_other_modes_and_sizes_of_mlx_are_refused(settings, message, tmp_path):

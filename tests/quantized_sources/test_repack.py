@@ -9,7 +9,7 @@ from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.gguf.rows import generated, row_count
 from toolkit.llama.quantizer import to_float32
 from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 from toolkit.quantized_sources.repack import repacked
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"
@@ -18,7 +18,7 @@ SHIFTS_OF_AWQ = (0, 16, 4, 20, 8, 24, 12, 28)
 
 
 def tensors_of(directory):
-    return open_quantized(open_checkpoint(directory))[0].tensors
+    return decode_checkpoint(open_checkpoint(directory))[0].tensors
 
 
 def read(rows, step=7):

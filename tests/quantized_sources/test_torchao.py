@@ -17,7 +17,7 @@ from toolkit.checkpoint.safetensors_reader import read_metadata
 from toolkit.errors import CheckpointError
 from toolkit.gguf.rows import row_count
 from toolkit.llama.quantizer import to_float32
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 from toolkit.quantized_sources.repack import repacked
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -41,7 +41,7 @@ def directory(tmp_path):
 
 
 def tensors_of(directory):
-    return open_quantized(open_checkpoint(directory))[0].tensors
+    return decode_checkpoint(open_checkpoint(directory))[0].tensors
 
 
 def rewrite(directory, change):
@@ -134,7 +134,7 @@ def test_a_model_becomes_the_file_of_its_dequantized_twin(tmp_path):
         ),
         (
             lambda tensors, _: tensors.update({"intx 3 bits._weight_scale": ("F16", numpy.ones((24, 3), "<f2"))}),
-            r"_weight_scale has shape \[24, 3\], of which .* \[24, 128\] has no whole blocks",
+            r"_weight_scale has shape \[24, 3\], of which .* \[24, 128\] is not a multiple",
         ),
         (
             lambda tensors, _: tensors.update({"int8 by rows._weight_act_pre_scale": ("F32", numpy.ones(128, "<f4"))}),

@@ -11,7 +11,7 @@ from toolkit.checkpoint.mistral_format import PARAMS, STEM, is_mistral_format
 TORCH_INDEX = "pytorch_model.bin.index.json"
 _DESCRIPTION = (
     "config.json", PARAMS, "generation_config.json", "README.md",
-    "quantize_config.json", "quant_config.json", "hf_quant_config.json", "quantization_config.json",
+    "*quant*_config.json",
     "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
     "tokenizer.model", "tokenizer.model.v*", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
     "tekken.json", "*.tiktoken", "tiktoken.model", "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja",

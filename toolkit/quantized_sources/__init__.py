@@ -1,1 +1,1 @@
-"""Checkpoints that are already quantized: `opening` finds the method, one module for each reads it."""
+"""Checkpoints that are quantized already: a module for every format, and `registry`, which finds the one of a checkpoint."""

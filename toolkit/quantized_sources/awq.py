@@ -9,10 +9,10 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
-from toolkit.quantized_sources.grouped import GroupedMatrix
-from toolkit.quantized_sources.packing import Codes, unpack_word_columns
-from toolkit.quantized_sources.parts import FLOATS, WORDS, Parts
+from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
+from toolkit.quantized_sources.layouts import GroupedMatrix
+from toolkit.quantized_sources.numbers import Codes, unpack_word_columns
+from toolkit.quantized_sources.packed_tensors import FLOATS, WORDS, Parts, QuantizedFormat
 
 BITS = 4
 PER_WORD = 8
@@ -32,7 +32,7 @@ class _PackedOutputs:
         return read[:, start - first * PER_WORD : stop - first * PER_WORD]
 
 
-def open_awq(parts: Parts) -> Opened:
+def decode_awq(parts: Parts) -> DecodedTensors:
     """Return the tensors of an AWQ checkpoint.
 
     Raises CheckpointError for a variant that is not read, an incomplete set, or shapes that contradict each other.
@@ -42,10 +42,10 @@ def open_awq(parts: Parts) -> Opened:
     version = str(declaration.settings.get("version") or "gemm").lower()
     if version != "gemm":
         raise declaration.refusal(f"of version {version!r}", first)
-    return Opened({f"{module}.weight": _open_module(parts, module) for module in parts.modules(".qweight")})
+    return DecodedTensors({f"{module}.weight": _decode_module(parts, module) for module in parts.modules(".qweight")})
 
 
-def _open_module(parts: Parts, module: str) -> DequantizedTensor:
+def _decode_module(parts: Parts, module: str) -> DequantizedTensor:
     effective = parts.declaration.of_module(module)
     bits, group_size = effective.integer("bits", "w_bit"), effective.integer("group_size", "q_group_size")
     if bits != BITS:
@@ -71,3 +71,12 @@ def _open_module(parts: Parts, module: str) -> DequantizedTensor:
     names = tuple(module + suffix for suffix in _SUFFIXES)
     tensor = parts.tensor(f"{module}.weight", (words * PER_WORD, inputs), matrix.values, names)
     return replace(tensor, grid=matrix.grid(BITS))
+
+
+AWQ = QuantizedFormat(
+    names=("awq",),
+    decode=decode_awq,
+    library="AWQ",
+    endings=(".qweight", ".qzeros", ".scales"),
+    file="quant_config.json",
+)

@@ -12,10 +12,9 @@ from typing import Any
 import numpy
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
-from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packing import unpack_nibbles
-from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
+from toolkit.quantized_sources.numbers import Floats, Numbers, unpack_nibbles
+from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
 
 INT8_FACTOR = numpy.float32(7.874015718698502e-3)
 """1 / 127, the constant of bitsandbytes"""
@@ -80,28 +79,28 @@ class _Int8Matrix:
         return self.codes.floats(slice(start, stop)) * scales * INT8_FACTOR
 
 
-def open_bitsandbytes(parts: Parts) -> Opened:
+def decode_bitsandbytes(parts: Parts) -> DecodedTensors:
     """Return the tensors of a bitsandbytes checkpoint.
 
     Raises CheckpointError for an incomplete set or a state that contradicts it.
     """
-    made: dict[str, DequantizedTensor] = {}
+    decoded: dict[str, DequantizedTensor] = {}
     dropped: dict[str, str] = {}
     for module in parts.modules(".weight"):
         weight = f"{module}.weight"
         dtype = parts.tensors[weight].dtype
         kind = next((kind for kind in _KINDS if f"{module}{_STATE}{kind}" in parts.tensors), None)
         if kind is not None:
-            made[weight] = _open_4bit(parts, module, kind)
+            decoded[weight] = _decode_4bit(parts, module, kind)
         elif dtype == "I8":
-            made[weight] = _open_int8(parts, module)
+            decoded[weight] = _decode_int8(parts, module)
             dropped |= _format_tensor(parts, module)
         elif dtype == "U8":
             parts.require(f"{module}{_STATE}nf4", weight)
-    return Opened(made, dropped)
+    return DecodedTensors(decoded, dropped)
 
 
-def _open_4bit(parts: Parts, module: str, kind: str) -> DequantizedTensor:
+def _decode_4bit(parts: Parts, module: str, kind: str) -> DequantizedTensor:
     weight = f"{module}.weight"
     state = _state(parts, f"{module}{_STATE}{kind}")
     shape, blocksize = tuple(state["shape"]), state["blocksize"]
@@ -147,7 +146,7 @@ def _state(parts: Parts, name: str) -> dict[str, Any]:
     return dict(state)
 
 
-def _open_int8(parts: Parts, module: str) -> DequantizedTensor:
+def _decode_int8(parts: Parts, module: str) -> DequantizedTensor:
     weight = f"{module}.weight"
     codes = parts.require(weight, weight)
     scales = parts.require(f"{module}.SCB", weight)
@@ -168,3 +167,12 @@ def _format_tensor(parts: Parts, module: str) -> dict[str, str]:
             f"with int8 weights in format {format_.bits.reshape(-1)[0]} instead of rows", module
         )
     return {name: "the layout of int8 weights, which is by rows"}
+
+
+BITSANDBYTES = QuantizedFormat(
+    names=("bitsandbytes",),
+    decode=decode_bitsandbytes,
+    library="bitsandbytes",
+    endings=(".absmax", ".quant_map", ".SCB"),
+    implied_by=lambda settings: bool(settings.keys() & {"load_in_4bit", "load_in_8bit"}),
+)

@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 from toolkit.errors import CheckpointError
 from toolkit.name_patterns import name_pattern
 from toolkit.pattern_syntax import PatternError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
-from toolkit.quantized_sources.fp4 import NVFP4_GROUP, Fp4Matrix
-from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES, fitting_tiles
-from toolkit.quantized_sources.mxfp4 import GROUP_BYTES, RepackedRows
-from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packing import Codes, WordPacking
-from toolkit.quantized_sources.parts import BYTES, FLOATS, WORDS, Parts
-from toolkit.quantized_sources.scaled import ScaledWeights
+from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor, Grid
+from toolkit.quantized_sources.fp4 import GROUP_BYTES, Fp4Matrix, Nvfp4Parts, RepackedRows, nvfp4_tensor
+from toolkit.quantized_sources.layouts import ScaledWeights, fitting_tiles
+from toolkit.quantized_sources.numbers import FLOAT8_DTYPES, Codes, Floats, Numbers, WordPacking
+from toolkit.quantized_sources.packed_tensors import BYTES, FLOATS, WORDS, Parts, QuantizedFormat
 
 PACKED, NVFP4, MXFP4 = "pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized"
 PLAIN = ("float-quantized", "int-quantized", "naive-quantized")
@@ -43,7 +40,7 @@ class _Scheme:
 
     @property
     def tile(self) -> tuple[int, int] | None:
-        """Return the rows and columns that share a scale, None where the strategy says it without numbers."""
+        """Return the rows and columns that share a scale, None where the strategy has no numbers."""
         if self.strategy in ("group", "tensor_group") and self.group_size:
             return 1, self.group_size
         return self.block if self.strategy == "block" else None
@@ -88,24 +85,24 @@ class _PackedMatrix:
         )
 
 
-def open_compressed_tensors(parts: Parts) -> Opened:
+def decode_compressed_tensors(parts: Parts) -> DecodedTensors:
     """Return the tensors of a compressed-tensors checkpoint.
 
     Raises CheckpointError for a format that is not read, an incomplete set, or a module that no group describes.
     """
-    made: dict[str, DequantizedTensor] = {}
+    decoded: dict[str, DequantizedTensor] = {}
     for module in parts.modules(".weight_packed"):
         scheme = _scheme(parts, module)
-        opener = {PACKED: _open_packed, NVFP4: _open_nvfp4, MXFP4: _open_mxfp4}.get(scheme.format)
+        opener = {PACKED: _decode_packed, NVFP4: _decode_nvfp4, MXFP4: _decode_mxfp4}.get(scheme.format)
         if opener is None:
             raise parts.declaration.refusal(f"in format {scheme.format!r}", module)
-        made[f"{module}.weight"] = opener(parts, f"{module}.weight", scheme)
+        decoded[f"{module}.weight"] = opener(parts, f"{module}.weight", scheme)
     for module in parts.modules(".weight"):
         if parts.tensors[f"{module}.weight"].dtype in ("I8", *FLOAT8_DTYPES):
-            made[f"{module}.weight"] = _open_plain(parts, f"{module}.weight", _scheme(parts, module))
+            decoded[f"{module}.weight"] = _decode_plain(parts, f"{module}.weight", _scheme(parts, module))
     for module in parts.modules(".compressed"):
         raise parts.declaration.refusal(f"in format {parts.declaration.settings.get('format')!r}", module)
-    return Opened(made)
+    return DecodedTensors(decoded)
 
 
 def _scheme(parts: Parts, module: str) -> _Scheme:
@@ -161,7 +158,7 @@ def _is_pattern(target: str, module: str) -> bool:
         return target.startswith("re:") and name_pattern(target.removeprefix("re:")).matches_start(module)
     except PatternError as error:
         raise CheckpointError(
-            f"config.json: the target {target[:80]!r} of a config_group is no pattern ({error})"
+            f"config.json: the target {target[:80]!r} of a config_group is not a pattern ({error})"
         ) from error
 
 
@@ -170,7 +167,7 @@ def _is_class(target: str, _module: str) -> bool:
     return target == "Linear"
 
 
-def _open_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor:
+def _decode_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor:
     if not 2 <= scheme.bits <= 8:
         raise parts.declaration.refusal(f"in format {scheme.format!r} with {scheme.bits} bits", weight)
     words = parts.require_matrix(f"{weight}_packed", weight, WORDS)
@@ -191,7 +188,7 @@ def _open_packed(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTenso
 
 
 def _packing(parts: Parts, words: Numbers, bits: int, columns: int) -> WordPacking:
-    """Return how the codes of a matrix are packed: its words tell, else the version of what wrote them."""
+    """Return how the codes of a matrix are packed, by the number of its words, else by the version that wrote them."""
     whole, dense = WordPacking(bits, dense=False), WordPacking(bits, dense=True)
     if 32 % bits == 0 or whole.n_words(columns) == words.shape[1] != dense.n_words(columns):
         return whole
@@ -229,7 +226,7 @@ def _stored_shape(parts: Parts, weight: str) -> tuple[int, int]:
     return int(stored.bits[0]), int(stored.bits[1])
 
 
-def _open_plain(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor:
+def _decode_plain(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor:
     if scheme.format not in PLAIN:
         raise parts.declaration.refusal(f"in format {scheme.format!r}", weight)
     if scheme.strategy not in ("tensor", "channel", "group", "block") or (
@@ -244,14 +241,14 @@ def _open_plain(parts: Parts, weight: str, scheme: _Scheme) -> DequantizedTensor
     return parts.tensor(weight, codes.shape, matrix.values, (weight, f"{weight}_scale", zero_name))
 
 
-def _open_nvfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTensor:
+def _decode_nvfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTensor:
     codes = parts.require_matrix(f"{weight}_packed", weight, BYTES)
     scales = parts.require_matrix(f"{weight}_scale", codes.name, FLOATS)
     factor = parts.require(f"{weight}_global_scale", codes.name)
     return nvfp4_tensor(parts, weight, Nvfp4Parts(codes, scales, factor, divides=True))
 
 
-def _open_mxfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTensor:
+def _decode_mxfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTensor:
     codes = parts.require_matrix(f"{weight}_packed", weight, BYTES)
     rows, groups = codes.shape[0], codes.shape[1] // GROUP_BYTES
     exponents = parts.require_matrix(f"{weight}_scale", codes.name, BYTES)
@@ -264,26 +261,9 @@ def _open_mxfp4(parts: Parts, weight: str, _scheme: _Scheme) -> DequantizedTenso
     return replace(parts.tensor(weight, shape, matrix.values, (codes.name, exponents.name)), blocks=blocks)
 
 
-@dataclass(frozen=True)
-class Nvfp4Parts:
-    """The three tensors of an NVFP4 weight."""
-
-    codes: Numbers
-    scales: Numbers
-    factor: Numbers
-    divides: bool
-
-
-def nvfp4_tensor(parts: Parts, weight: str, stored: Nvfp4Parts) -> DequantizedTensor:
-    """Return the tensor of an NVFP4 weight.
-
-    Raises CheckpointError if its parts do not fit each other.
-    """
-    rows, columns = stored.codes.shape[0], 2 * stored.codes.shape[-1]
-    parts.require_shape(stored.scales, (rows, columns // NVFP4_GROUP))
-    if stored.factor.bits.size != 1 or columns % NVFP4_GROUP:
-        raise CheckpointError(f"{stored.factor.name} has shape {list(stored.factor.shape)}, expected one number")
-    factor = stored.factor.floats().reshape(-1)[0]
-    matrix = Fp4Matrix(stored.codes, stored.scales, factor, stored.divides, NVFP4_GROUP)
-    names = (stored.codes.name, stored.scales.name, stored.factor.name)
-    return parts.tensor(weight, (rows, columns), matrix.values, names)
+COMPRESSED_TENSORS = QuantizedFormat(
+    names=("compressed-tensors",),
+    decode=decode_compressed_tensors,
+    library="compressed-tensors",
+    endings=(".weight_packed", ".weight_scale"),
+)

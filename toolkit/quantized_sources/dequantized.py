@@ -1,4 +1,4 @@
-"""What a quantized checkpoint is opened into: tensors whose rows are computed when they are read."""
+"""What a format makes of packed tensors: tensors whose rows are dequantized when they are read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,15 +52,15 @@ class DequantizedRows:
 
 @dataclass(frozen=True)
 class DequantizedTensor:
-    """A tensor that stands for several packed ones."""
+    """A tensor that is computed from several packed ones."""
 
     name: str
     source: RowSource
     parts: tuple[CheckpointTensor, ...]
     grid: Grid | None = None
-    """where the columns of a row lie in groups one after the other"""
+    """the integers behind the rows, if every group is a run of columns"""
     blocks: RowSource | None = None
-    """the same in blocks of GGUF, where it is stored on a grid of floats that GGUF has too"""
+    """the same weights in quant blocks of GGUF, where it has the format itself (MXFP4)"""
 
     @property
     def dtype(self) -> str:
@@ -79,7 +79,7 @@ class DequantizedTensor:
 
     @property
     def n_bytes(self) -> int:
-        """Return the bytes that its parts take in the checkpoint."""
+        """Return the bytes that its packed parts take in the checkpoint."""
         return sum(part.n_bytes for part in self.parts)
 
     def rows(self) -> RowSource:
@@ -88,15 +88,15 @@ class DequantizedTensor:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What a format makes of a checkpoint: the tensors that stand for packed ones, and the names of what they used."""
+class DecodedTensors:
+    """What a format makes of a checkpoint: the tensors in place of packed ones, and what else is left out."""
 
-    made: Mapping[str, DequantizedTensor]
-    dropped: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, DequantizedTensor]
+    left_out: Mapping[str, str] = field(default_factory=dict)
     """name -> why"""
     warnings: tuple[str, ...] = ()
 
     @property
-    def used(self) -> set[str]:
-        """Return the names of all tensors that others stand for."""
-        return {part.name for tensor in self.made.values() for part in tensor.parts}
+    def packed_names(self) -> set[str]:
+        """Return the names of the packed tensors that these are made of."""
+        return {part.name for tensor in self.tensors.values() for part in tensor.parts}

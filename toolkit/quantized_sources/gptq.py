@@ -11,12 +11,10 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.declaration import Declaration
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
-from toolkit.quantized_sources.grouped import GroupedMatrix
-from toolkit.quantized_sources.numbers import Numbers
-from toolkit.quantized_sources.packing import unpack_stream, unpack_stream_columns
-from toolkit.quantized_sources.parts import FLOATS, WORDS, Parts
+from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
+from toolkit.quantized_sources.layouts import GroupedMatrix
+from toolkit.quantized_sources.numbers import Numbers, unpack_stream, unpack_stream_columns
+from toolkit.quantized_sources.packed_tensors import FLOATS, WORDS, Declaration, Parts, QuantizedFormat
 
 _ZERO_OFFSETS = {"gptq": 1, "gptq_v2": 0}
 _SUFFIXES = (".qweight", ".qzeros", ".scales", ".g_idx")
@@ -24,12 +22,12 @@ _SUFFIXES = (".qweight", ".qzeros", ".scales", ".g_idx")
 
 @dataclass(frozen=True)
 class WordFormat:
-    """What a checkpoint says of its words as a whole."""
+    """How a checkpoint as a whole packs its codes."""
 
     zero_offset: int
-    """what is to be added to a stored zero; in a symmetric checkpoint the zeros themselves count more"""
+    """what is to be added to a stored zero, unless the zeros of a symmetric checkpoint show otherwise"""
     declared: str
-    """the setting that says so, in words"""
+    """the setting that says so, for messages"""
     bits: tuple[int, ...] = (2, 3, 4, 8)
     """widths that are read"""
 
@@ -41,7 +39,7 @@ class _Layout:
     zero_offset: int
 
 
-def open_gptq(parts: Parts) -> Opened:
+def decode_gptq(parts: Parts) -> DecodedTensors:
     """Return the tensors of a GPTQ checkpoint.
 
     Raises CheckpointError for a variant that is not read, an incomplete set, or shapes that contradict each other.
@@ -50,19 +48,19 @@ def open_gptq(parts: Parts) -> Opened:
     format_ = str(settings.get("checkpoint_format") or "gptq")
     if format_ not in _ZERO_OFFSETS:
         raise parts.declaration.refusal(f"with checkpoint_format {format_!r}", next(parts.modules(".qweight"), None))
-    return open_words(parts, WordFormat(_ZERO_OFFSETS[format_], f"checkpoint_format is {format_!r}"))
+    return decode_words(parts, WordFormat(_ZERO_OFFSETS[format_], f"checkpoint_format is {format_!r}"))
 
 
-def open_words(parts: Parts, format_: WordFormat) -> Opened:
+def decode_words(parts: Parts, format_: WordFormat) -> DecodedTensors:
     """Return the tensors of a checkpoint laid out as GPTQ does, whatever tool wrote it.
 
-    Raises CheckpointError as `open_gptq` does.
+    Raises CheckpointError as `decode_gptq` does.
     """
     format_, warnings = _with_actual_zeros(parts, format_)
-    made = {}
+    decoded = {}
     for module in parts.modules(".qweight"):
-        made[f"{module}.weight"] = _open_module(parts, module, _layout(parts.declaration, module, format_))
-    return Opened(made, warnings=warnings)
+        decoded[f"{module}.weight"] = _decode_module(parts, module, _layout(parts.declaration, module, format_))
+    return DecodedTensors(decoded, warnings=warnings)
 
 
 def _layout(declaration: Declaration, module: str, format_: WordFormat) -> _Layout:
@@ -74,7 +72,7 @@ def _layout(declaration: Declaration, module: str, format_: WordFormat) -> _Layo
 
 
 def _with_actual_zeros(parts: Parts, format_: WordFormat) -> tuple[WordFormat, tuple[str, ...]]:
-    """Return the format that the zeros of the first symmetric module tell of, whatever the label says, and a warning."""
+    """Return the format corrected by the zeros of the first symmetric module, with a warning if it was declared otherwise."""
     symmetric = (name for name in parts.modules(".qweight") if parts.declaration.of_module(name).settings.get("sym"))
     module = next(symmetric, None)
     if module is None:
@@ -91,7 +89,7 @@ def _with_actual_zeros(parts: Parts, format_: WordFormat) -> tuple[WordFormat, t
     return replace(format_, zero_offset=actual), (warning,)
 
 
-def _open_module(parts: Parts, module: str, layout: _Layout) -> DequantizedTensor:
+def _decode_module(parts: Parts, module: str, layout: _Layout) -> DequantizedTensor:
     qweight = parts.require_matrix(f"{module}.qweight", module, WORDS)
     scales = parts.require_matrix(f"{module}.scales", qweight.name, FLOATS)
     qzeros = parts.require_matrix(f"{module}.qzeros", qweight.name, WORDS)
@@ -116,7 +114,7 @@ def _read_codes(qweight: Numbers, bits: int, start: int, stop: int) -> NDArray[n
 
 
 def _groups(parts: Parts, module: str, inputs: int, scales: Numbers, layout: _Layout) -> NDArray[numpy.intp]:
-    """Return the group of every input; a g_idx of zeros only is how some tools say that the order is the plain one."""
+    """Return the group of every input; some tools write a g_idx of zeros where the inputs are in their own order."""
     size = min(layout.group_size, inputs) if layout.group_size > 0 else inputs
     stored = parts.get(f"{module}.g_idx")
     if stored is not None and (stored.bits.any() or len(scales.bits) == 1):
@@ -130,3 +128,12 @@ def _groups(parts: Parts, module: str, inputs: int, scales: Numbers, layout: _La
             "the quantization_config does not describe this checkpoint"
         )
     return groups
+
+
+GPTQ = QuantizedFormat(
+    names=("gptq",),
+    decode=decode_gptq,
+    library="GPTQ",
+    endings=(".qweight", ".qzeros", ".scales"),
+    file="quantize_config.json",
+)

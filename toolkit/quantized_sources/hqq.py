@@ -11,9 +11,9 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Opened
+from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
 
 _PARTS = {8: 1, 4: 2, 3: 10, 2: 4, 1: 8}
 """bits -> codes that a byte or word holds"""
@@ -45,21 +45,21 @@ class _HqqMatrix:
         return weights.reshape(stop - start, self.row_length)
 
 
-def open_hqq(parts: Parts) -> Opened:
+def decode_hqq(parts: Parts) -> DecodedTensors:
     """Return the tensors of an HQQ checkpoint.
 
     Raises CheckpointError for bits or a layout that are not read, or an incomplete set.
     """
-    made: dict[str, DequantizedTensor] = {}
+    decoded: dict[str, DequantizedTensor] = {}
     dropped: dict[str, str] = {}
     for module in parts.modules(".W_q"):
-        made[f"{module}.weight"] = _open_module(parts, module)
+        decoded[f"{module}.weight"] = _decode_module(parts, module)
         names = (f"{module}.{parameter}" for parameter in _PARAMETERS)
         dropped |= {name: "parameters of the quantization" for name in names if name in parts.tensors}
-    return Opened(made, dropped)
+    return DecodedTensors(decoded, dropped)
 
 
-def _open_module(parts: Parts, module: str) -> DequantizedTensor:
+def _decode_module(parts: Parts, module: str) -> DequantizedTensor:
     packed = parts.require_matrix(f"{module}.W_q", module, ("U8", "I32"))
     bits, size, axis = (_integer(parts, module, name) for name in ("nbits", "group_size", "axis"))
     refused = [name for name in ("view_as_float", "quant_scale", "quant_zero") if _is_set(parts, f"{module}.{name}")]
@@ -68,24 +68,27 @@ def _open_module(parts: Parts, module: str) -> DequantizedTensor:
     shape = parts.require_shape(parts.require(f"{module}.shape", packed.name), (2,)).bits.astype(numpy.int64).tolist()
     count = shape[0] * shape[1]
     if min(shape) < 1 or size < 1 or count % size:
-        raise CheckpointError(f"{module}: a weight of {shape} is no whole number of groups of {size}")
+        raise CheckpointError(f"{module}: a weight of {shape} is not a whole number of groups of {size}")
     rows, columns = (count // size, size) if axis == 1 else (size, count // size)
     parts.require_shape(packed, (-(-rows // _PARTS[bits]), columns))
     scales, zeros = (parts.require(f"{module}.{name}", packed.name) for name in ("scale", "zero"))
-    for found in (scales, zeros):
-        parts.require_shape(found, (rows, 1) if axis == 1 else (1, columns))
+    for numbers in (scales, zeros):
+        parts.require_shape(numbers, (rows, 1) if axis == 1 else (1, columns))
     matrix = _HqqMatrix(packed.bits, bits, scales.reshaped(-1), zeros.reshaped(-1), axis == 1, shape[1])
     names = tuple(f"{module}.{name}" for name in ("W_q", "scale", "zero"))
     return parts.tensor(f"{module}.weight", (shape[0], shape[1]), matrix.values, names)
 
 
 def _integer(parts: Parts, module: str, name: str) -> int:
-    found = parts.require(f"{module}.{name}", f"{module}.W_q")
-    if found.bits.size != 1 or found.bits.dtype.kind not in "iu":
-        raise CheckpointError(f"{found.name} is {found.dtype} {list(found.shape)}, expected one integer")
-    return int(found.bits.reshape(-1)[0])
+    stored = parts.require(f"{module}.{name}", f"{module}.W_q")
+    if stored.bits.size != 1 or stored.bits.dtype.kind not in "iu":
+        raise CheckpointError(f"{stored.name} is {stored.dtype} {list(stored.shape)}, expected one integer")
+    return int(stored.bits.reshape(-1)[0])
 
 
 def _is_set(parts: Parts, name: str) -> bool:
-    found = parts.get(name)
-    return found is not None and bool(found.bits.any())
+    stored = parts.get(name)
+    return stored is not None and bool(stored.bits.any())
+
+
+HQQ = QuantizedFormat(names=("hqq",), decode=decode_hqq, library="HQQ", endings=(".W_q",))

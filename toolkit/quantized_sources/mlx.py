@@ -11,10 +11,9 @@ from typing import Any
 import numpy
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
-from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packing import Codes, unpack_stream
-from toolkit.quantized_sources.parts import Parts
+from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor, Grid
+from toolkit.quantized_sources.numbers import Codes, Floats, Numbers, unpack_stream
+from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
 
 BITS = (2, 3, 4, 5, 6, 8)
 
@@ -52,20 +51,20 @@ class _AffineMatrix:
         )
 
 
-def open_mlx(parts: Parts) -> Opened:
+def decode_mlx(parts: Parts) -> DecodedTensors:
     """Return the tensors of a checkpoint quantized by MLX.
 
     Raises CheckpointError for a mode or bits that are not read, or an incomplete set.
     """
-    made = {}
+    decoded = {}
     for module in parts.modules(".weight"):
         weight = f"{module}.weight"
         if parts.tensors[weight].dtype == "U32":
-            made[weight] = _open_module(parts, module)
-    return Opened(made)
+            decoded[weight] = _decode_module(parts, module)
+    return DecodedTensors(decoded)
 
 
-def _open_module(parts: Parts, module: str) -> DequantizedTensor:
+def _decode_module(parts: Parts, module: str) -> DequantizedTensor:
     weight = f"{module}.weight"
     settings = _settings_of(parts, module)
     mode, bits, group_size = settings.get("mode") or "affine", settings.get("bits"), settings.get("group_size")
@@ -80,10 +79,10 @@ def _open_module(parts: Parts, module: str) -> DequantizedTensor:
     columns = words.shape[-1] * 32 // bits
     if columns * bits != words.shape[-1] * 32 or columns % group_size:
         raise CheckpointError(
-            f"{weight} has {words.shape[-1]} words a row, which are no whole groups of {group_size} codes of {bits} bits"
+            f"{weight} has {words.shape[-1]} words a row, which are not whole groups of {group_size} codes of {bits} bits"
         )
-    for found in (scales, biases):
-        parts.require_shape(found, (*words.shape[:-1], columns // group_size))
+    for stored in (scales, biases):
+        parts.require_shape(stored, (*words.shape[:-1], columns // group_size))
     matrix = _AffineMatrix(words, scales, biases, bits, group_size)
     names = (weight, scales.name, biases.name)
     return replace(parts.tensor(weight, (*words.shape[:-1], columns), matrix.values, names), grid=matrix.grid())
@@ -94,3 +93,12 @@ def _settings_of(parts: Parts, module: str) -> Mapping[str, Any]:
     settings = parts.declaration.settings
     own = settings.get(module)
     return {**settings, **own} if isinstance(own, dict) else settings
+
+
+MLX = QuantizedFormat(
+    names=("mlx",),
+    decode=decode_mlx,
+    library="MLX",
+    endings=(".scales",),
+    implied_by=lambda settings: {"group_size", "bits"} <= settings.keys(),
+)

@@ -1,4 +1,4 @@
-"""Keep the integers of a quantized source: groups of 32 codes that GGUF has a block for become that block, not rounded again.
+"""Keep the integers of a quantized source: groups of 32 codes become a quant block of GGUF that holds the same values.
 
 Q4_0: w = d * (q - 8).  Q4_1, Q5_1: w = d * q + m.  Q8_0: w = d * q.  d and m are float16.
 """
@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class _BlockRows:
-    """Rows of a grid, written as blocks."""
+    """Rows of a grid, written as quant blocks."""
 
     shape: tuple[int, ...]
     type: TensorType
@@ -36,7 +36,7 @@ class _BlockRows:
 
 
 def repacked(tensor: DequantizedTensor) -> KeptBlocks | None:
-    """Return the tensor in blocks of GGUF, None if GGUF has no block for its grid.
+    """Return the tensor in quant blocks of GGUF, None if GGUF has no quant block for its grid.
 
     Reads the scales and zeros, no codes.
     """
@@ -77,7 +77,7 @@ def _ranges(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 def _scales_are_float16(shape: tuple[int, ...], grid: Grid) -> bool:
     """Tell whether float16 holds the scales.
 
-    Where all are zero nothing can be told: the weights of such a checkpoint are not here yet.
+    False where all are zero: then the scales are not here yet, as in the outline of a checkpoint on the hub.
     """
     any_set = False
     for start, stop in _ranges(shape):
@@ -94,11 +94,11 @@ def _exact(values: Floats) -> bool:
 
 
 def _zeros_within(shape: tuple[int, ...], grid: Grid, highest: int, lowest: int) -> bool:
-    """Tell whether all codes less their zeros fit a signed range: zeros from `lowest` to `highest`."""
+    """Tell whether all zeros lie from `lowest` to `highest`, so that codes less their zeros fit a signed type."""
     if grid.minimums is not None:
         return False
-    found = (_zeros(grid, start, stop) for start, stop in _ranges(shape))
-    return all(int(zeros.min()) >= lowest and int(zeros.max()) <= highest for zeros in found)
+    zeros_by_range = (_zeros(grid, start, stop) for start, stop in _ranges(shape))
+    return all(int(zeros.min()) >= lowest and int(zeros.max()) <= highest for zeros in zeros_by_range)
 
 
 def _minimums(grid: Grid, start: int, stop: int) -> Floats:

@@ -14,24 +14,21 @@ from numpy.typing import NDArray
 
 from toolkit.checkpoint.safetensors_reader import read_metadata
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid, Opened
-from toolkit.quantized_sources.fp8 import FLOAT8_DTYPES
-from toolkit.quantized_sources.numbers import Numbers
-from toolkit.quantized_sources.packing import Codes
-from toolkit.quantized_sources.parts import FLOATS, Parts
-from toolkit.quantized_sources.scaled import ScaledWeights
-from toolkit.quantized_sources.tiles import Tiles, spread
+from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor, Grid
+from toolkit.quantized_sources.layouts import ScaledWeights, Tiles, spread
+from toolkit.quantized_sources.numbers import FLOAT8_DTYPES, Codes, Numbers
+from toolkit.quantized_sources.packed_tensors import FLOATS, Parts, QuantizedFormat
 
 KINDS = {"Float8Tensor": FLOAT8_DTYPES, "IntxUnpackedToInt8Tensor": ("I8",), "Int8Tensor": ("I8",)}
 """tensor class of torchao -> the types of its qdata"""
 PLAIN = ("Tensor", "torch.Tensor")
 _UNREAD = "act_pre_scale"
-"""a factor of the activations, without which the weights are not those of the model"""
+"""a factor that activations are multiplied by; the weights are wrong without it"""
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """Whole numbers below zero and above, and the scales of groups within rows."""
+    """Signed integers, and the scales of groups within rows."""
 
     numbers: Numbers
     scales: Numbers
@@ -39,7 +36,7 @@ class _Steps:
     bits: int
 
     def grid(self) -> Grid | None:
-        """Return the integers; None where a block has several rows, or zero points are no whole numbers."""
+        """Return the integers; None where a block has several rows, or zero points are not integers."""
         rows, columns = self.numbers.shape
         if self.scales.shape[0] != rows or (self.zeros is not None and self.zeros.dtype != "I8"):
             return None
@@ -67,24 +64,25 @@ class _Steps:
         return 1 << self.bits - 1
 
 
-def open_torchao(parts: Parts) -> Opened:
+def decode_torchao(parts: Parts) -> DecodedTensors:
     """Return the tensors of a torchao checkpoint.
 
     Raises CheckpointError for a tensor class that is not read, a description that is missing or does not fit, and an
     incomplete set.
     """
     described = _descriptions(parts)
-    return Opened({name: _open(parts, name, one) for name, one in described.items() if one.get("_type") not in PLAIN})
+    packed = {name: description for name, description in described.items() if description.get("_type") not in PLAIN}
+    return DecodedTensors({name: _decode_tensor(parts, name, description) for name, description in packed.items()})
 
 
 def _descriptions(parts: Parts) -> dict[str, Mapping[str, Any]]:
     """Return what the headers say of each tensor."""
-    found: dict[str, Mapping[str, Any]] = {}
+    descriptions: dict[str, Mapping[str, Any]] = {}
     for file in sorted({tensor.file for tensor in parts.tensors.values() if tensor.file.suffix == ".safetensors"}):
         metadata = read_metadata(file)
         for name in _parsed(file.name, "tensor_names", metadata, list):
-            found[str(name)] = _parsed(file.name, str(name), metadata, dict)
-    return found
+            descriptions[str(name)] = _parsed(file.name, str(name), metadata, dict)
+    return descriptions
 
 
 def _parsed(file: str, key: str, metadata: Mapping[str, str], kind: type) -> Any:
@@ -99,7 +97,7 @@ def _parsed(file: str, key: str, metadata: Mapping[str, str], kind: type) -> Any
     return value
 
 
-def _open(parts: Parts, name: str, described: Mapping[str, Any]) -> DequantizedTensor:
+def _decode_tensor(parts: Parts, name: str, described: Mapping[str, Any]) -> DequantizedTensor:
     kind, (module, _, parameter) = str(described.get("_type")), name.rpartition(".")
     if kind not in KINDS:
         raise parts.declaration.refusal(f"of class {kind}", module)
@@ -118,26 +116,26 @@ def _open(parts: Parts, name: str, described: Mapping[str, Any]) -> DequantizedT
 
 
 def _require(parts: Parts, name: str, weight: str, dtypes: tuple[str, ...]) -> Numbers:
-    found = parts.require(name, weight)
-    if found.dtype not in dtypes:
-        raise CheckpointError(f"{name} is {found.dtype}, but torchao stores {' or '.join(dtypes)} there")
-    return found
+    part = parts.require(name, weight)
+    if part.dtype not in dtypes:
+        raise CheckpointError(f"{name} is {part.dtype}, but torchao stores {' or '.join(dtypes)} there")
+    return part
 
 
-def _over(codes: Numbers, found: Numbers) -> Tiles:
-    """Return how scales or zero points lie over a weight.
+def _over(codes: Numbers, numbers: Numbers) -> Tiles:
+    """Return scales or zero points as tiles of a weight.
 
-    Raises CheckpointError if the weight has no whole blocks of them.
+    Raises CheckpointError if the weight's shape is not a multiple of theirs.
     """
-    shape, blocks = codes.shape, found.shape
+    shape, blocks = codes.shape, numbers.shape
     whole = len(shape) == len(blocks) >= 2 and not any(
         length % count for length, count in zip(shape, blocks, strict=True)
     )
     tile = (shape[-2] // blocks[-2], shape[-1] // blocks[-1]) if whole else None
-    tiles = spread(found, shape, tile) if len(shape) >= 2 else None
-    if tiles is None or (tile is None and found.bits.size != 1):
+    tiles = spread(numbers, shape, tile) if len(shape) >= 2 else None
+    if tiles is None or (tile is None and numbers.bits.size != 1):
         raise CheckpointError(
-            f"{found.name} has shape {list(blocks)}, of which {codes.name} {list(shape)} has no whole blocks"
+            f"{numbers.name} has shape {list(blocks)}, of which {codes.name} {list(shape)} is not a multiple"
         )
     return tiles
 
@@ -152,3 +150,6 @@ def _bits(parts: Parts, name: str, described: Mapping[str, Any]) -> int:
     if not 1 <= bits <= 8:
         raise parts.declaration.refusal("without a target_dtype of 1 to 8 bits", name)
     return bits
+
+
+TORCHAO = QuantizedFormat(names=("torchao",), decode=decode_torchao, library="torchao", endings=("_qdata",))

@@ -23,7 +23,7 @@ from toolkit.gguf.format import QUANTIZATION_VERSION, uint32
 from toolkit.gguf.rows import generated, row_count
 from toolkit.machine.mapped_files import as_mapped
 from toolkit.model_source import ModelSource, SourceTensor
-from toolkit.quantized_sources.opening import open_quantized
+from toolkit.quantized_sources.registry import decode_checkpoint
 from toolkit.sources.metadata_overrides import NO_OVERRIDES, MetadataOverrides
 from toolkit.sources.model_card import count_parameters, general_metadata
 from toolkit.sources.model_traits import model_traits
@@ -64,7 +64,7 @@ def source_from_checkpoint(
     config = normalise(stored.config)
     with naming_bad_values(config):
         architecture, notes = find_architecture(config)
-        checkpoint, quantization_warnings = open_quantized(stored)
+        checkpoint, quantization_warnings = decode_checkpoint(stored)
         found = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
     rows, styles = found.config.integer("vocab_size"), architecture.vocabularies
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))

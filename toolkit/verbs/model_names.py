@@ -21,7 +21,7 @@ from toolkit.hub import (
 from toolkit.importance.matrix import Imatrix, check_against, read_imatrix
 from toolkit.json_files import read_json_object
 from toolkit.model_source import ModelSource
-from toolkit.quantized_sources.declaration import find_declaration
+from toolkit.quantized_sources.registry import find_declaration
 from toolkit.reporter import Reporter
 from toolkit.units import format_size
 
