@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from hub_server import TOKEN, Hub, serve
 from mistral_checkpoint import as_mistral_format
 from twins import changed_case
 
-from toolkit.cli.source import resolve_source
 from toolkit.gguf.reader import read_gguf
 from toolkit.hub import HubModel, parse_hub_model
-from toolkit.hub.files import needed_files
+from toolkit.hub.model import needed_files
+from toolkit.reporter import LOGGING
+from toolkit.verbs.model_names import resolve_source
 
 SHARDS = [f"model-0000{number}-of-00004.safetensors" for number in (1, 2, 3, 4)]
 QUANTIZED = Path(__file__).parents[1] / "kit" / "quantized" / "checkpoints"
@@ -75,14 +77,19 @@ FETCH = """
 import sys
 from contextlib import contextmanager
 from toolkit.hub import download_checkpoint, open_repository, parse_hub_model
+from toolkit.reporter import LoggingReporter
 
-@contextmanager
-def progress(label, total):
-    done = []
-    yield done.append
-    assert sum(done) == total, (sum(done), total)
+class CountedTask(list):
+    advance = list.append
 
-print(download_checkpoint(open_repository(parse_hub_model(sys.argv[1])), progress))
+class CountingReporter(LoggingReporter):
+    @contextmanager
+    def task(self, label, total, *, unit):
+        task = CountedTask()
+        yield task
+        assert (sum(task), unit) == (total, "bytes"), (sum(task), total, unit)
+
+print(download_checkpoint(open_repository(parse_hub_model(sys.argv[1])), CountingReporter()))
 """
 
 
@@ -315,7 +322,8 @@ def test_without_the_hub_the_cache_serves_and_without_both_it_is_said(command, f
 def test_a_directory_of_that_name_wins(monkeypatch, tmp_path):
     (tmp_path / "some" / "mixtral").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert resolve_source("some/mixtral") == Path("some/mixtral")
+    with ExitStack() as scratch:
+        assert resolve_source("some/mixtral", LOGGING, scratch) == Path("some/mixtral")
 
 
 def test_a_model_that_the_disk_cannot_hold_is_refused_before_a_byte(hub, monkeypatch, tmp_path):
@@ -329,7 +337,7 @@ def test_a_model_that_the_disk_cannot_hold_is_refused_before_a_byte(hub, monkeyp
     monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "nowhere" / "yet")
     repository = module.Repository(HubModel("a/b"), "0" * 40, {"config.json": 10, "model.safetensors": 1000})
     with pytest.raises(OutputError, match=r"1010 B are to be fetched, 99 B are free; make room, or set HF_HOME"):
-        module.download_checkpoint(repository, lambda *_: pytest.fail("began to fetch"))
+        module.download_checkpoint(repository, LOGGING)
 
 
 @pytest.mark.parametrize(

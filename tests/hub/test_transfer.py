@@ -17,7 +17,8 @@ sys.stdout.buffer.write(read_range("some/model", "weights.bin", "main", start, s
 FETCH = """
 import sys
 from toolkit.hub.blobs import fetch_blob
-fetch_blob("some/model", "weights.bin", "main", lambda n_bytes: None)
+from toolkit.reporter import SILENT_TASK
+fetch_blob("some/model", "weights.bin", "main", SILENT_TASK)
 """
 
 

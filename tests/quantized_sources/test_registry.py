@@ -4,7 +4,7 @@ import pytest
 
 from toolkit.checkpoint.checkpoint import Checkpoint
 from toolkit.errors import CheckpointError
-from toolkit.hub.files import needed_files
+from toolkit.hub.model import needed_files
 from toolkit.quantized_sources.registry import FORMATS, decode_checkpoint, find_declaration
 
 

@@ -1,23 +1,21 @@
-"""Checkpoints on the Hugging Face hub, fetched into the cache that all its tools share, or told without their weights.
+"""Checkpoints on the Hugging Face hub, fetched into the cache that all its tools share, or outlined without their weights.
 
 Nothing else talks to the hub.
 """
 
-from toolkit.hub.dataset import fetch_dataset_file
 from toolkit.hub.model import HubModel, parse_hub_model
 from toolkit.hub.outline import write_outline
 from toolkit.hub.repository import (
-    Progress,
     Repository,
     cache_folder,
     cached_checkpoint,
     download_checkpoint,
+    fetch_dataset_file,
     open_repository,
 )
 
 __all__ = [
     "HubModel",
-    "Progress",
     "Repository",
     "cache_folder",
     "cached_checkpoint",

@@ -1,7 +1,9 @@
 """Large files of the cache, whose transfer goes on at the byte where it broke, also in a later run.
 
-The library keeps what it has of a file only as long as the call lasts, and drops it when a connection is reset. So the
-file is brought to where it would put it, through the name that interrupted downloads have there.
+By hand, because the library (huggingface_hub 2.4) resumes only while the call lasts: it deletes what came of a file when the
+process ends or a connection is reset, and takes any part of a file for the one that it asked for. A complete file is put
+under `blobs/ETAG`, where the cache's published layout has it; links, locks and revisions stay the library's. Layout:
+https://huggingface.co/docs/hub/local-cache
 """
 
 import os
@@ -10,62 +12,66 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from toolkit.gguf.scratch import take_lock
-from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, Counted, again, first_byte
+from toolkit.hub.model import cache_name
+from toolkit.hub.transfer import TIMEOUT_SECONDS, Attempt, again, first_byte
+from toolkit.reporter import Task
 
 LEAST_BYTES = 8 << 20
 """A smaller file is fetched again."""
 
 
-def fetch_blob(repo: str, file: str, revision: str, advance: Advance) -> None:
-    """Bring a large file into the cache's blobs; leave to the library whatever it does better or nobody can do safely."""
+def fetch_blob(repo: str, file: str, revision: str, task: Task) -> None:
+    """Bring a large file into the cache's blobs; leave to the library small files, Xet, and systems without POSIX locks."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import repo_folder_name
 
     # Without POSIX there are neither the locks nor the symbolic links that this rests on.
     if os.name != "posix":
         return
     url = hf_hub_url(repo, file, revision=revision)
-    found = again(lambda: get_hf_file_metadata(url))
-    if found.size is None or found.size < LEAST_BYTES or not _is_name(found.etag) or _has_own_protocol(found):
+    file_metadata = again(lambda: get_hf_file_metadata(url))
+    size, etag = file_metadata.size, file_metadata.etag
+    if size is None or size < LEAST_BYTES or not _is_name(etag) or _is_fetched_by_xet(file_metadata):
         return
-    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs")
+    folder = Path(constants.HF_HUB_CACHE, cache_name(repo), "blobs")
     folder.mkdir(parents=True, exist_ok=True)
-    _complete(url, folder / found.etag, found.size, advance)
+    _complete(url, folder / etag, size, task)
 
 
 def _is_name(etag: str | None) -> bool:
     return bool(etag) and Path(str(etag)).name == etag
 
 
-def _has_own_protocol(found: Any) -> bool:
+def _is_fetched_by_xet(file_metadata: Any) -> bool:
     """Tell whether the library would fetch a file by Xet, which has chunks and a cache of its own."""
     from huggingface_hub import constants
 
-    return found.xet_file_data is not None and not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
+    return (
+        file_metadata.xet_file_data is not None and not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
+    )
 
 
-def _complete(url: str, blob: Path, size: int, advance: Advance) -> None:
+def _complete(url: str, blob: Path, size: int, task: Task) -> None:
     partial = blob.with_name(f"{blob.name}.incomplete")
     with partial.open("ab", buffering=0) as file:
         if not take_lock(file.fileno()):
-            return  # another process is at it
+            return  # another process fetches it
         if blob.exists():
             partial.unlink(missing_ok=True)
             return
-        again(lambda: _go_on(url, file, size, advance))
+        again(lambda: _append_rest(url, file, size, task))
         os.fsync(file.fileno())
         partial.replace(blob)
 
 
-def _go_on(url: str, file: BinaryIO, size: int, advance: Advance) -> None:
-    """Append what is lacking."""
+def _append_rest(url: str, file: BinaryIO, size: int, task: Task) -> None:
+    """Append what the file lacks."""
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     start = file.seek(0, os.SEEK_END)
     if start > size:
         start = file.truncate(0)
-    counted = Counted(advance)
-    counted(start)
+    attempt = Attempt(task)
+    attempt.advance(start)
     if start == size:
         return
     headers = {**build_hf_headers(), "Range": f"bytes={start}-", "Accept-Encoding": "identity"}
@@ -76,12 +82,12 @@ def _go_on(url: str, file: BinaryIO, size: int, advance: Advance) -> None:
             hf_raise_for_status(response)
             if first_byte(response, start) < start:
                 file.truncate(0)
-                counted(-start)
+                attempt.advance(-start)
             for piece in response.iter_bytes():
                 file.write(piece)
-                counted(len(piece))
+                attempt.advance(len(piece))
     except BaseException:
-        counted(-counted.total)
+        attempt.take_back()
         raise
     if file.tell() != size:
         raise OSError(f"{size:,} bytes were promised, {file.tell():,} came; try again")

@@ -1,8 +1,8 @@
-"""A checkpoint on the hub told from its config, its vocabulary and the headers of its shards: no weight is fetched.
+"""The outline of a checkpoint on the hub: its config, its vocabulary and the headers of its shards, without weights.
 
-The outline is a checkpoint directory whose shards are sparse files: true headers at the true length, and nothing in
-between but the few bytes in which some quantized formats keep a shape or a description. Names, shapes and types are right;
-weights read as zeros.
+An outline is a checkpoint directory whose shards are sparse files of the true length, with the true header and the few
+bytes in which some quantized formats keep a shape or a description. Names, shapes and types are right; weights read as
+zeros.
 """
 
 import json
@@ -14,22 +14,21 @@ from typing import Any
 from toolkit.checkpoint.safetensors_reader import MAX_HEADER_BYTES, read_safetensors
 from toolkit.checkpoint.tensor import FLOAT_DTYPES
 from toolkit.errors import CheckpointError, InputError
-from toolkit.hub.files import TORCH_INDEX
-from toolkit.hub.model import HubModel
+from toolkit.hub.model import TORCH_INDEX, HubModel, cache_name
 from toolkit.hub.repository import WORKERS, Repository
 
 FIRST_BYTES = 1 << 15
-"""of a shard; the header of most ends within them"""
+"""of a shard that are read first; most headers end within them"""
 DESCRIBING_BYTES, MAX_DESCRIBING = 1024, 2000
-"""Integers no longer than this describe a weight, such as bitsandbytes' quant_state; more than so many take too long to ask for."""
+"""Integer tensors of at most so many bytes, which may describe a weight (bitsandbytes' quant_state), are read, up to a number."""
 
 
 def write_outline(repository: Repository, folder: Path) -> Path:
     """Write the outline of a checkpoint into a folder of its own below `folder`, and return that.
 
-    Of PyTorch's files nothing is written, for their headers cannot be read by themselves.
+    Nothing is written of PyTorch's files, whose headers are not at one place.
 
-    Raises HubError, or CheckpointError if a shard is no safetensors file.
+    Raises HubError, or CheckpointError if a shard is not a safetensors file.
     """
     outline = folder / snapshot_name(repository.model, repository.commit)
     outline.mkdir(parents=True)
@@ -46,8 +45,8 @@ def write_outline(repository: Repository, folder: Path) -> Path:
 
 
 def snapshot_name(model: HubModel, commit: str) -> Path:
-    """Return the path that the hub's cache gives to a commit, from which the model's name can be told."""
-    return Path(f"models--{model.repo.replace('/', '--')}", "snapshots", commit)
+    """Return the path that the hub's cache gives to a commit, which contains the model's name."""
+    return Path(cache_name(model.repo), "snapshots", commit)
 
 
 def _write_shard(repository: Repository, shard: str, path: Path) -> None:
@@ -76,14 +75,14 @@ def _read_header(repository: Repository, shard: str) -> bytes:
     if n_bytes > min(size, MAX_HEADER_BYTES):
         raise CheckpointError(
             f"{shard} of {repository.model} begins with a header of {n_bytes:,} bytes but has {size:,}; "
-            "it is no safetensors file"
+            "it is not a safetensors file"
         )
     rest = repository.read(shard, len(start), n_bytes) if n_bytes > len(start) else b""
     return (start + rest)[:n_bytes]
 
 
 def _describing_spans(header: dict[str, Any], data_start: int) -> list[tuple[int, int]]:
-    """Return where the integers lie that shapes of weights may depend on, from the start of the file."""
+    """Return from where to where in the file the integers lie that shapes of weights may depend on."""
     offsets = (
         entry["data_offsets"]
         for name, entry in header.items()

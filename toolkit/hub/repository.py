@@ -1,12 +1,11 @@
 """What the hub and its cache hold of a model.
 
-Files are listed first, so that only those needed are fetched, and their size is known before.
+The files of a repository are listed first, so that only those needed are fetched, and their size is known before.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +13,33 @@ from threading import Event
 
 from toolkit.errors import CheckpointError, HubError, InputError, OutputError
 from toolkit.hub.blobs import LEAST_BYTES, fetch_blob
-from toolkit.hub.faults import explained
-from toolkit.hub.files import NeededFiles, needed_files
-from toolkit.hub.model import HubModel
-from toolkit.hub.transfer import TIMEOUT_SECONDS, Advance, download, read_range
+from toolkit.hub.model import HubModel, NeededFiles, needed_files
+from toolkit.hub.transfer import TIMEOUT_SECONDS, download, hub_errors, read_range, reason
 from toolkit.json_files import is_inside, read_json_object
+from toolkit.reporter import SILENT_TASK, Reporter, Task
 from toolkit.units import format_size
 
-Progress = Callable[[str, int], AbstractContextManager[Advance]]
-"""(label, bytes in all) -> a context that gives a function to advance by some bytes"""
 WORKERS = 4
 _MARKS = ("config.json", "adapter_config.json", "params.json")
-"""One of them is in every folder that holds a model."""
+"""Every folder that holds a model has one of them."""
+
+
+class _StoppingTask:
+    """A task whose transfers end once `stop` is set: another one failed, or the user stopped them."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.stop = Event()
+
+    def advance(self, amount: int = 1) -> None:
+        """Count some bytes, unless the transfers are to end."""
+        if self.stop.is_set() and amount > 0:
+            raise InterruptedError("another transfer failed, or the user stopped it")
+        self._task.advance(amount)
+
+    def update(self, done: int, total: int, value: str = "") -> None:
+        """Pass on the state of the task."""
+        self._task.update(done, total, value)
 
 
 @dataclass(frozen=True)
@@ -64,49 +78,43 @@ class Repository:
         """Return those of the files that the cache does not hold."""
         return [file for file in files if _cached(self.model.repo, file, self.commit) is None]
 
-    def fetch(self, files: Sequence[str], advance: Advance = lambda _bytes: None) -> Path:
+    def fetch(self, files: Sequence[str], task: Task = SILENT_TASK) -> Path:
         """Bring files into the cache, several at once, and return the folder that they lie in.
 
         Raises HubError, or InputError for a file that the hub does not have.
         """
-        stopped = Event()
-
-        def step(n_bytes: int) -> None:
-            if stopped.is_set() and n_bytes > 0:
-                raise InterruptedError("another transfer failed, or the user stopped it")
-            advance(n_bytes)
-
-        with explained(self.model), ThreadPoolExecutor(WORKERS, thread_name_prefix="hub") as pool:
+        stopping = _StoppingTask(task)
+        with hub_errors(self.model), ThreadPoolExecutor(WORKERS, thread_name_prefix="hub") as pool:
             try:
-                paths = list(pool.map(lambda file: self._fetch(file, step), files))
+                paths = list(pool.map(lambda file: self._fetch(file, stopping), files))
             except BaseException:
-                stopped.set()
+                stopping.stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return _folder(paths[0], files[0])
 
-    def _fetch(self, file: str, advance: Advance) -> Path:
+    def _fetch(self, file: str, task: Task) -> Path:
         if self.sizes[file] >= LEAST_BYTES and self.absent([file]):
-            fetch_blob(self.model.repo, file, self.commit, advance)
-        return download(self.model.repo, file, self.commit, advance)
+            fetch_blob(self.model.repo, file, self.commit, task)
+        return download(self.model.repo, file, self.commit, task)
 
     def read(self, file: str, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop) of a file without fetching the rest; fewer if it ends before.
 
         Raises HubError.
         """
-        with explained(self.model):
+        with hub_errors(self.model):
             return read_range(self.model.repo, file, self.commit, start, stop)
 
     def remember_revision(self) -> None:
-        """Let the cache know which commit the revision means, so that it can serve without the hub.
+        """Have the cache note which commit the revision means, so that it can serve without the hub.
 
         Raises HubError.
         """
         mark = next((file for file in _MARKS if file in self.sizes), None)
         if mark is not None and self.model.revision != self.commit:
-            with explained(self.model):
-                download(self.model.repo, mark, self.model.revision, lambda _bytes: None)
+            with hub_errors(self.model):
+                download(self.model.repo, mark, self.model.revision)
 
 
 def open_repository(model: HubModel) -> Repository:
@@ -117,7 +125,7 @@ def open_repository(model: HubModel) -> Repository:
     import huggingface_hub
 
     try:
-        with explained(model):
+        with hub_errors(model):
             info = huggingface_hub.HfApi().model_info(
                 model.repo, revision=model.revision, files_metadata=True, timeout=TIMEOUT_SECONDS
             )
@@ -135,7 +143,7 @@ def open_repository(model: HubModel) -> Repository:
     return Repository(model, str(info.sha), sizes)
 
 
-def download_checkpoint(repository: Repository, progress: Progress) -> Path:
+def download_checkpoint(repository: Repository, reporter: Reporter) -> Path:
     """Fetch what a conversion needs, unless the cache has it, and return its folder there.
 
     Raises HubError, OutputError if the disk has no space for it, InputError if there is no checkpoint.
@@ -147,10 +155,12 @@ def download_checkpoint(repository: Repository, progress: Progress) -> Path:
     missing = repository.absent(files)
     total = sum(repository.sizes[file] for file in missing)
     _check_space(repository.model, total)
-    with progress(str(repository.model), total) as advance:
-        # What describes the weights comes first: a folder that lacks some of them can be told by it.
-        repository.fetch(repository.needed.description, advance)
-        folder = repository.fetch(files, advance)
+    if total:
+        reporter.note(f"fetching {repository.model} into {cache_folder()}: {format_size(total)}")
+    with reporter.task(str(repository.model), total, unit="bytes") as task:
+        # The description comes before the weights: it says which weights an interrupted download lacks.
+        repository.fetch(repository.needed.description, task)
+        folder = repository.fetch(files, task)
     repository.remember_revision()
     return folder
 
@@ -174,12 +184,12 @@ def cache_folder() -> Path:
 def _cached(repo: str, file: str, revision: str) -> Path | None:
     import huggingface_hub
 
-    found = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
-    return Path(found) if isinstance(found, str) else None
+    cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _folder(path: Path, file: str) -> Path:
-    """Return the root that `file` is relative to."""
+    """Return the folder that `file` is relative to."""
     return path.parents[file.count("/")]
 
 
@@ -200,3 +210,25 @@ def _no_checkpoint(repository: Repository) -> str:
     if file is None:
         return f"{model} has no *.safetensors and no pytorch_model.bin at its root"
     return f"{model} holds GGUF files: fetch one with `hf download {model.repo} {file}`, and give its path"
+
+
+def fetch_dataset_file(repo: str, file: str) -> Path:
+    """Return where the cache holds a file of a data set; the hub is asked only for what the cache lacks.
+
+    Raises HubError if it cannot be fetched.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    cached = huggingface_hub.try_to_load_from_cache(repo, file, repo_type="dataset")
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        # The library asks for a file for half a minute where there is no network; this fails at once.
+        huggingface_hub.HfApi().dataset_info(repo, timeout=TIMEOUT_SECONDS)
+        return download(repo, file, "main", repo_type="dataset")
+    except (errors.HTTPError, OSError) as error:
+        raise HubError(
+            f"{file} of the data set {repo} cannot be fetched from the hub: {reason(error)}; "
+            "fetch it once where there is a network, or give a text of your own with --text FILE"
+        ) from error

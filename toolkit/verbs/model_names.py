@@ -1,7 +1,7 @@
 """What the name of a model means: a path, `demo`, or a model on the hub, which is fetched as far as it is needed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from toolkit.demo import DEMO, checkpoint_directory, demo_checkpoint
@@ -23,7 +23,6 @@ from toolkit.json_files import read_json_object
 from toolkit.model_source import ModelSource
 from toolkit.quantized_sources.registry import find_declaration
 from toolkit.reporter import Reporter
-from toolkit.units import format_size
 
 
 def resolve_source(
@@ -131,7 +130,7 @@ class _Taker:
 
     def checkpoint(self, repository: Repository) -> Path:
         """Return where all files of a checkpoint are, once they are fetched."""
-        return download_checkpoint(repository, self._download_task)
+        return download_checkpoint(repository, self._reporter)
 
     def outline(self, repository: Repository) -> Path:
         """Return a folder with the description of a checkpoint and the headers of its shards."""
@@ -150,10 +149,3 @@ class _Taker:
         config = description / "config.json"
         quantized = config.is_file() and find_declaration(description, read_json_object(config)) is not None
         return self.checkpoint(repository) if quantized else self.outline(repository)
-
-    @contextmanager
-    def _download_task(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        if total:
-            self._reporter.note(f"fetching {label} into {cache_folder()}: {format_size(total)}")
-        with self._reporter.task(label, total, unit="bytes") as task:
-            yield task.advance
