@@ -44,7 +44,7 @@ def test_tensors_come_in_the_order_of_the_header_with_their_bytes(tmp_path):
         ({"a": entry(shape=(2.5,))}, "the header entry of a is malformed"),
         (b'{"a": ' + b"[" * 100_000, "its header is not the JSON of a safetensors file"),
         (b"[]", "its header is not a JSON object"),
-        (b'{"a": 1, "a": 2}', "'a' stands twice"),
+        (b'{"a": 1, "a": 2}', "'a' is there twice"),
         (b"\xff\xfe{}", "its header is not the JSON of a safetensors file"),
     ],
 )

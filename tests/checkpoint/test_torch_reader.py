@@ -131,7 +131,7 @@ def test_files_of_the_old_formats_are_refused_with_advice(tmp_path):
         with pytest.raises(CheckpointError, match=f"{what}.*save it as safetensors or with torch.save of PyTorch 1.6"):
             read_torch(tmp_path / "m.bin")
     (tmp_path / "m.bin").write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match="no PyTorch file"):
+    with pytest.raises(CheckpointError, match="not a PyTorch file"):
         read_torch(tmp_path / "m.bin")
 
 
@@ -150,7 +150,7 @@ GOOD = state_dict({"a": tensor(ONE, (4, 6), (6, 1))})
     [
         ([("x/other", b"")], "zip archive without data.pkl"),
         ([("x/data.pkl", GOOD)], "lacks 'data/0'"),
-        ([("x/data.pkl", GOOD), ("x/data/0", BYTES), ("y/data/0", BYTES)], "'data/0' stands twice"),
+        ([("x/data.pkl", GOOD), ("x/data/0", BYTES), ("y/data/0", BYTES)], "'data/0' is in the zip archive twice"),
         ([("x/data.pkl", GOOD), ("x/data/0", BYTES[:40])], "reaches number 23 of a storage of 10"),
         ([("x/data.pkl", GOOD), ("x/data/0", BYTES), ("x/byteorder", "big")], "big-endian"),
         ([("x/data.pkl", GOOD), ("x/constants.pkl", b"")], "TorchScript"),

@@ -151,7 +151,7 @@ SMALL = AdapterShape(("q_proj",))
         ({"lora_alpha": 0}, "lora_alpha is 0, expected a number above 0"),
         ({"r": "8"}, "r is '8', expected a number above 0"),
         ({"alpha_pattern": {"q_proj": -1}}, "q_proj is -1, expected a number above 0"),
-        ({"alpha_pattern": {"(": 1}}, r"alpha_pattern has '\(', which is no pattern"),
+        ({"alpha_pattern": {"(": 1}}, r"alpha_pattern has '\(', which is not a pattern"),
         ({"invocation_string": "<|x|>"}, "invocation_string without alora_invocation_tokens"),
     ],
 )
@@ -203,7 +203,7 @@ def test_tensors_that_are_no_pairs_are_refused_by_name(change, message, base, tm
 def test_an_adapter_of_another_base_is_refused(base, kit_checkpoint, tmp_path):
     adapter = read_adapter(make_adapter(base, tmp_path / "adapter", AdapterShape(("k_proj",))))
     with pytest.raises(
-        TensorError, match=r"k_proj is no module of gpt2 .* is this the base that the adapter was trained on"
+        TensorError, match=r"k_proj is not a module of gpt2 .* is this the base that the adapter was trained on"
     ):
         plan_adapter(adapter, kit_checkpoint("gpt2"), "f32")
     base.config["num_key_value_heads"] *= 2

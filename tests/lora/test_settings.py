@@ -21,7 +21,7 @@ def test_a_pattern_that_would_be_tried_for_ages_is_matched_in_linear_time(patter
 
 @pytest.mark.parametrize("pattern", [r"(a)\1", "(?<=x)q_proj", "a" * 3000])
 def test_a_pattern_beyond_that_is_refused_by_name(pattern, tmp_path):
-    with pytest.raises(ConfigError, match=r"alpha_pattern has '.*, which is no pattern that can be matched: "):
+    with pytest.raises(ConfigError, match=r"alpha_pattern has '.*, which is not a pattern that can be matched: "):
         settings_with(tmp_path, {pattern: 32})
 
 

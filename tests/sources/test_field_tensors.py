@@ -356,7 +356,9 @@ def test_integers_without_a_description_are_refused(dtype, tmp_path):
     directory = changed_case(
         "llama2", tmp_path, lambda checkpoint: replaced(checkpoint, FIRST_Q, numpy.zeros((256, 256), width), dtype)
     )
-    refused(directory, TensorError, f"{FIRST_Q} is {dtype}, which holds no plain weights; config.json has no quant")
+    refused(
+        directory, TensorError, f"{FIRST_Q} is {dtype}, which does not hold plain weights; config.json has no quant"
+    )
 
 
 def test_an_unknown_dtype_is_refused_by_name(tmp_path):

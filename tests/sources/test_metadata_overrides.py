@@ -69,7 +69,7 @@ def test_a_file_says_what_llama_cpps_converter_reads_in_it(directory, tmp_path):
 
 @pytest.mark.parametrize("key", ["architecture", "autor", "file_type"])
 def test_unknown_keys_are_refused(key):
-    with pytest.raises(InputError, match=f"{key} is none of name, author, "):
+    with pytest.raises(InputError, match=f"{key} is not one of name, author, "):
         parse_overrides([f"general.{key}=x"])
 
 
@@ -80,7 +80,7 @@ def test_unknown_keys_are_refused(key):
         ({"general.tags": "a"}, "general.tags is 'a', expected a list of texts"),
         ({"general.base_models": [{"nane": "x"}]}, "expected a list of objects of texts"),
         ({"general.sampling.top_k": 1.5}, "general.sampling.top_k is '1.5', expected a value of type int"),
-        ({"general.autor": "x"}, "general.autor is none of "),
+        ({"general.autor": "x"}, "general.autor is not one of "),
     ],
 )
 def test_a_file_with_values_of_another_kind_is_refused(document, message, tmp_path):
@@ -98,5 +98,5 @@ def test_what_is_neither_a_pair_nor_a_file_is_refused():
 def test_a_list_of_objects_under_another_key_is_refused(tmp_path):
     file = tmp_path / "m.json"
     file.write_text(json.dumps({"general.nonsense": [{"name": "x"}]}), encoding="utf-8")
-    with pytest.raises(InputError, match=r"general\.nonsense is none of name"):
+    with pytest.raises(InputError, match=r"general\.nonsense is not one of name"):
         parse_overrides([str(file)])

@@ -25,7 +25,7 @@ _NOT_YET = (
     ("*.gguf", "a GGUF file (give its path, and use `quantize`)"),
 )
 _OTHER_COPIES = (f"{STEM}*.pth", "*.msgpack", "*.h5")
-"""weights that are not read, and stand beside those that are in many repositories"""
+"""weights that are not read, which many repositories have beside those that are"""
 _NAMED, _LONGEST = 3, 255
 _READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken")
 """suffixes of the files that say what a model is"""
@@ -63,7 +63,7 @@ class Checkpoint:
     tensors: dict[str, CheckpointTensor]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    """one line where weights stand in the directory that are not read"""
+    """one line if the directory holds other weights, which are not read"""
     lost: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     """tensors that are stored and not among `tensors`, because a model does not need them: name -> why"""
@@ -204,11 +204,11 @@ def _no_weights(directory: Path) -> str:
     if adapter:
         return adapter
     for pattern, what in _NOT_YET:
-        found = sorted(directory.glob(pattern))
-        if found:
-            _refuse_broken(found)
-            refuse_lfs_pointer(found[0])
-            return f"{directory} holds {what} ({found[0].name}) and no *.safetensors or pytorch_model.bin, which is all that can be read"
+        others = sorted(directory.glob(pattern))
+        if others:
+            _refuse_broken(others)
+            refuse_lfs_pointer(others[0])
+            return f"{directory} holds {what} ({others[0].name}) and no *.safetensors or pytorch_model.bin, which is all that can be read"
     return f"{directory} has no *.safetensors file: download the weights"
 
 

@@ -13,7 +13,7 @@ from toolkit.errors import CheckpointError
 PARAMS = "params.json"
 STEM = "consolidated"
 CLASS = "MistralTransformer"
-"""what stands for the class that a config.json would name"""
+"""in place of the class that a config.json would name"""
 CONTEXT = 32768
 """tokens, where the file does not say: what transformers' converter takes"""
 _WINDOWED_THETA = 10000.0

@@ -112,7 +112,7 @@ class _Machine:
         """Push the name whose module and own part are on the stack."""
         module, name = self.pop_many(2)
         if not isinstance(module, str) or not isinstance(name, str):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name that is not text")
         self.name(module, name)
 
     def call(self) -> None:

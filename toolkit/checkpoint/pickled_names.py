@@ -52,7 +52,7 @@ class View:
 
 
 def dtype_of(value: object) -> str | None:
-    """Return the dtype that a name stands for, in the spelling of safetensors; None if it stands for none."""
+    """Return the dtype that a name stands for, in the spelling of safetensors; None if it is not one."""
     if type(value) is not Name:
         return None
     if value == Name("torch.storage", "UntypedStorage"):
@@ -90,9 +90,9 @@ def _typed_view(arguments: tuple[Any, ...]) -> View:
 
 def _checked(view: View) -> View:
     if type(view.shape) is not tuple or type(view.stride) is not tuple or len(view.shape) > MAX_AXES:
-        raise TypeError("a shape that is none")
+        raise TypeError("not a shape")
     if len(view.shape) != len(view.stride) or not all(map(is_number, (view.offset, *view.shape, *view.stride))):
-        raise ValueError("a shape that is none")
+        raise ValueError("not a shape")
     return view
 
 

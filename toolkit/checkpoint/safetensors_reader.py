@@ -1,4 +1,7 @@
-"""Read safetensors files through a memory map, believing nothing in their headers until it is checked.
+"""Read safetensors files through a memory map; nothing in their headers is used before it is checked.
+
+By hand, because the safetensors library gives copies instead of views of the file, no bfloat16 or FP8 as numpy arrays, and
+errors that do not name file and tensor.
 
 Format: 8 bytes little-endian header length, a JSON header {name: {dtype, shape, data_offsets}}, then the data.
 """
@@ -27,7 +30,7 @@ MAX_HEADER_BYTES = 100_000_000
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of one file, in the order of its header.
 
-    Raises CheckpointError if the file is truncated, no safetensors file, or its header does not describe it.
+    Raises CheckpointError if the file is truncated, not a safetensors file, or its header does not describe it.
     """
     header, data = _header(path)
     header.pop("__metadata__", None)
@@ -37,13 +40,13 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return what the header of one file says of the whole: texts by name.
+    """Return the metadata in the header of one file: texts by name.
 
     Raises CheckpointError as `read_safetensors` does.
     """
     metadata = _header(path)[0].get("__metadata__")
-    found = metadata.items() if isinstance(metadata, dict) else ()
-    return {name: text for name, text in found if isinstance(text, str)}
+    entries = metadata.items() if isinstance(metadata, dict) else ()
+    return {name: text for name, text in entries if isinstance(text, str)}
 
 
 def _header(path: Path) -> tuple[dict[str, Any], Bytes]:
@@ -80,7 +83,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:
-            raise ValueError(f"{name!r} stands twice")
+            raise ValueError(f"{name!r} is there twice")
         result[name] = value
     return result
 

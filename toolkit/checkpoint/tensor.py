@@ -44,7 +44,7 @@ class CheckpointTensor(Protocol):
     def rows(self) -> RowSource:
         """Return its rows as floats.
 
-        Raises TensorError if its numbers are no plain weights.
+        Raises TensorError if its numbers are not plain weights.
         """
         ...
 
@@ -68,14 +68,14 @@ class StoredTensor:
     def rows(self) -> RowSource:
         """Return its rows as floats.
 
-        Raises TensorError if its numbers are no plain weights.
+        Raises TensorError if its numbers are not plain weights.
         """
         if self.dtype in FLOAT_DTYPES:
             return StoredRows(self.shape, FLOAT_DTYPES[self.dtype], self.data)
         if self.dtype == "F64":
             return DoubleRows(self.shape, self.data)
         raise TensorError(
-            f"{self.name} is {self.dtype}, which holds no plain weights; "
+            f"{self.name} is {self.dtype}, which does not hold plain weights; "
             "config.json has no quantization_config that would say what its numbers mean"
         )
 

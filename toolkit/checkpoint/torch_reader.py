@@ -122,7 +122,7 @@ def _kind(path: Path) -> str:
         return "a tar archive, the format of PyTorch 0.1"
     if start[:1] == b"\x80":
         return "a bare pickle, the format of PyTorch before 1.6"
-    return "no PyTorch file (it is no zip archive)"
+    return "not a PyTorch file (it is not a zip archive)"
 
 
 def _by_name(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
@@ -130,7 +130,7 @@ def _by_name(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipI
     for info in infos:
         _folder, _, name = info.filename.partition("/")
         if name in entries:
-            raise CheckpointError(f"{path.name}: {name[:80]!r} stands twice in the zip archive")
+            raise CheckpointError(f"{path.name}: {name[:80]!r} is in the zip archive twice")
         entries[name] = info
     return entries
 
@@ -199,7 +199,7 @@ class StridedTensor:
     def rows(self) -> RowSource:
         """Return its rows as floats.
 
-        Raises TensorError if its numbers are no plain weights.
+        Raises TensorError if its numbers are not plain weights.
         """
         if self.dtype in FLOAT_DTYPES or self.dtype == "F64":
             return StridedRows(self.shape, FLOAT_DTYPES.get(self.dtype, F32), self.view, self.storage)

@@ -38,8 +38,8 @@ def source_from_converter(directory: Path, output: Path | None, converter: Path,
 
     Raises InputError or EnvironmentFaultError.
     """
-    from toolkit.sources.foreign_converter import find_converter, intermediate_file
     from toolkit.sources.gguf_source import source_from_gguf
+    from toolkit.sources.upstream_converter import find_converter, intermediate_file
 
     found = find_converter(converter, python)
     folder = Path() if output is None else output if output.is_dir() else output.parent

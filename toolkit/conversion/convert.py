@@ -201,7 +201,7 @@ def _not_finite(plan: TensorPlan, rows: Bytes) -> str:
     n_nan, n_infinite = int(numpy.isnan(values).sum()), int(numpy.isinf(values).sum())
     return (
         f"{plan.name} holds {n_nan} NaN and {n_infinite} infinite weights in one block of rows; "
-        "the checkpoint is damaged (--allow-nan goes on all the same)"
+        "the checkpoint is damaged (--allow-nan does it anyway)"
     )
 
 

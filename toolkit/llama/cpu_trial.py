@@ -16,7 +16,7 @@ from typing import Any
 from toolkit.errors import EnvironmentFaultError
 from toolkit.llama.offload_build import llama_build, offload_build, rebuild_line
 from toolkit.machine.disk_cache import DiskCache, cache_folder
-from toolkit.machine.python_child import child_environment
+from toolkit.machine.host import child_environment
 
 COMMAND = (sys.executable, "-m", "toolkit.llama.cpu_products")
 PLAIN = "CPU"

@@ -28,7 +28,7 @@ from toolkit.gguf.reader import files_to_load, read_gguf
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import llama_build
 from toolkit.machine.disk_cache import DiskCache, cache_folder
-from toolkit.machine.python_child import child_environment
+from toolkit.machine.host import child_environment
 
 if TYPE_CHECKING:
     from toolkit.llama.runtime_settings import RuntimeSettings

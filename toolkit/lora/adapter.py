@@ -5,21 +5,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.architectures.parts.row_sources import Reshaped, Transposed
+from toolkit.architectures.parts.transforms import row_range
 from toolkit.checkpoint.safetensors_reader import read_safetensors
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.checkpoint.torch_reader import read_torch
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.rows import RowSource
-from toolkit.lora import mlx
-from toolkit.lora.settings import MERGE, LoraSettings, peft_settings, read_config
+from toolkit.lora.settings import CONFIG, FUSE, MERGE, LoraSettings, is_mlx, mlx_settings, peft_settings, read_config
 from toolkit.sources.tensor_names import without_wrappers
 
 WEIGHTS: dict[str, Callable[[Path], Mapping[str, CheckpointTensor]]] = {
     "adapter_model.safetensors": read_safetensors,
     "adapter_model.bin": read_torch,
 }
+MLX_WEIGHTS = "adapters.safetensors"
 _PREFIX = "base_model.model."
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.(?!bias)\w+?)?(?:\.weight)?")
+_MLX_LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ab])")
+_MLX_MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+"""MLX's names for the experts of Mixtral -> the checkpoint's"""
 _FULL = re.compile(r"(?P<module>.+?)(?:\.modules_to_save(?:\.\w+)?)?\.(?:weight|bias)")
 
 
@@ -60,13 +65,13 @@ def read_adapter(directory: Path, *, leave_out_whole: bool = False) -> Adapter:
     """Index an adapter; with `leave_out_whole`, without the whole weights that it has beside its pairs.
 
     Raises CheckpointError if files are missing or damaged, ConfigError for a kind of adapter that llama.cpp does not
-    apply, TensorError for tensors that are no pair of matrices.
+    apply, TensorError for tensors that are not a pair of matrices.
     """
     config = read_config(directory)
-    if mlx.is_mlx(config):
-        settings = mlx.mlx_settings(config)
-        _, tensors = _tensors(directory, {mlx.WEIGHTS: read_safetensors})
-        return Adapter(directory, settings, _pairs(mlx.mlx_sides(tensors, settings.rank)))
+    if is_mlx(config):
+        settings = mlx_settings(config)
+        _, tensors = _tensors(directory, {MLX_WEIGHTS: read_safetensors})
+        return Adapter(directory, settings, _pairs(_mlx_sides(tensors, settings.rank)))
     settings = peft_settings(config)
     file, tensors = _tensors(directory, WEIGHTS)
     others = [name for name in tensors if _LORA.fullmatch(name) is None]
@@ -96,12 +101,44 @@ def _sides(tensors: Mapping[str, CheckpointTensor]) -> _Sides:
             yield match["module"], match["side"], tensor.rows()
 
 
+def _mlx_sides(tensors: Mapping[str, CheckpointTensor], rank: int) -> Iterator[tuple[str, str, RowSource]]:
+    """Yield the module, the side (A or B) and the rows of each matrix of MLX, as PEFT would store them; experts one by one.
+
+    MLX computes x W + scale (x a) b, with a [inputs, rank] and b [rank, outputs], both transposed against PEFT's. Those of
+    experts are stacked, and not transposed: a [experts, rank, inputs], b [experts, outputs, rank]. Source:
+    mlx_lm/tuner/lora.py and tuner/utils.py of mlx-lm 0.32.
+
+    Raises TensorError for a tensor that is not such a matrix.
+    """
+    for name, tensor in tensors.items():
+        match = _MLX_LORA.fullmatch(name)
+        if match is None:
+            raise TensorError(f"{name} is neither lora_a nor lora_b, which is all that llama.cpp can apply: {FUSE}")
+        module, side = match["module"], match["side"].upper()
+        if len(tensor.shape) == 3:
+            yield from _experts(module, side, tensor)
+        elif len(tensor.shape) == 2 and rank == tensor.shape[1 if side == "A" else 0]:
+            yield module, side, Transposed(tensor.rows())
+        else:
+            raise TensorError(f"{name} has shape {list(tensor.shape)}, but {CONFIG} says rank {rank}")
+
+
+def _experts(module: str, side: str, tensor: CheckpointTensor) -> Iterator[tuple[str, str, RowSource]]:
+    parent, _, last = module.rpartition(".")
+    names = _MLX_MIXTRAL if "block_sparse_moe." in module else {}
+    experts, height, length = tensor.shape
+    flat = Reshaped(tensor.rows(), (experts * height, length))
+    for expert in range(experts):
+        name = f"{parent.replace('switch_mlp', 'experts')}.{expert}.{names.get(last, last)}"
+        yield name, side, row_range(flat, expert * height, (expert + 1) * height)
+
+
 def _pairs(sides: _Sides) -> dict[str, LoraPair]:
-    found: dict[str, dict[str, RowSource]] = {}
+    sides_of: dict[str, dict[str, RowSource]] = {}
     for module, side, rows in sides:
-        if found.setdefault(module, {}).setdefault(side, rows) is not rows:
+        if sides_of.setdefault(module, {}).setdefault(side, rows) is not rows:
             raise TensorError(f"{module} has two lora_{side}; save each adapter to a directory of its own")
-    return {module: _pair(module, both) for module, both in found.items()}
+    return {module: _pair(module, both) for module, both in sides_of.items()}
 
 
 def _whole_weights(names: Sequence[str], *, leave_out: bool) -> tuple[str, ...]:

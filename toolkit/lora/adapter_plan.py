@@ -110,18 +110,18 @@ def _chosen(base: _Base, pairs: _Pairs) -> Iterator[Instance]:
     used: set[str] = set()
     architecture, config = base.architecture, base.config
     for alternatives in instances(architecture.tensors, architecture.block_count(config), config).values():
-        found = next((one for one in alternatives if any(name in pairs for name in one.names)), None)
-        if found is None:
+        chosen = next((each for each in alternatives if any(name in pairs for name in each.names)), None)
+        if chosen is None:
             continue
-        lacking = next((name for name in found.names if name not in pairs), None)
+        lacking = next((name for name in chosen.names if name not in pairs), None)
         if lacking is not None:
-            raise TensorError(f"the adapter has some of the experts of {found.target}, but not {lacking}")
-        used.update(found.names)
-        yield found
+            raise TensorError(f"the adapter has some of the experts of {chosen.target}, but not {lacking}")
+        used.update(chosen.names)
+        yield chosen
     left_over = sorted(pairs[name].module for name in pairs.keys() - used)
     if left_over:
         raise TensorError(
-            f"{left_over[0]} is no module of {architecture.name} with {architecture.block_count(config)} blocks "
+            f"{left_over[0]} is not a module of {architecture.name} with {architecture.block_count(config)} blocks "
             f"({len(left_over)} left over): is this the base that the adapter was trained on?"
         )
 
@@ -142,11 +142,11 @@ def _matrices(
 ) -> Iterator[tuple[str, RowSource]]:
     """Yield the names and rows of A and B; of experts all As and all Bs, stacked."""
     named = [pairs[name] for name in instance.names]
-    for one in named:
-        _check_shapes(one, instance.rule, base.config, embedding=instance.target == EMBEDDING)
-    if len({one.pair.rank for one in named}) > 1:
+    for pair in named:
+        _check_shapes(pair, instance.rule, base.config, embedding=instance.target == EMBEDDING)
+    if len({each.pair.rank for each in named}) > 1:
         raise TensorError(f"the adapter's ranks differ among the experts of {instance.target}; {MERGE}")
-    first, second = zip(*(_moved(one, instance.rule, base, settings) for one in named), strict=True)
+    first, second = zip(*(_moved(each, instance.rule, base, settings) for each in named), strict=True)
     stack = "{expert}" in instance.rule.source
     a, b = (stacked(first), stacked(second)) if stack else (first[0], second[0])
     # llama.cpp looks tokens up in A as it does in an embedding.
@@ -157,10 +157,10 @@ def _matrices(
 def _check_shapes(named: _Named, rule: TensorRule, config: ModelConfig, *, embedding: bool) -> None:
     outputs, inputs = (dimension(expression, config).length for expression in rule.shape)
     pair = named.pair
-    found = (pair.a.shape[1], pair.b.shape[0]) if embedding else (pair.b.shape[0], pair.a.shape[1])
-    if found != (outputs, inputs):
+    shape = (pair.a.shape[1], pair.b.shape[0]) if embedding else (pair.b.shape[0], pair.a.shape[1])
+    if shape != (outputs, inputs):
         raise TensorError(
-            f"{named.module}: the adapter is for a weight of {list(found)}, the base's config.json implies "
+            f"{named.module}: the adapter is for a weight of {list(shape)}, the base's config.json implies "
             f"{[outputs, inputs]}: is this the base that the adapter was trained on?"
         )
 
@@ -201,6 +201,6 @@ def _adapter_metadata(settings: LoraSettings) -> Metadata:
 
 
 def _count(tensors: Sequence[TensorPlan]) -> ParameterCount:
-    """Count the weights that are changed; below zero, as the gguf library tells an adapter from a model."""
+    """Count the weights that are changed; below zero, which is how the gguf library knows an adapter."""
     changed = sum(b.n_weights // b.shape[-1] * a.shape[-1] for a, b in zip(tensors[::2], tensors[1::2], strict=True))
     return ParameterCount(-changed, changed, 0, 0)

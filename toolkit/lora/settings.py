@@ -1,4 +1,4 @@
-"""What adapter_config.json says, as far as it changes what the adapter computes; what GGUF cannot say is refused."""
+"""The settings of an adapter of PEFT or MLX, from its adapter_config.json; what llama.cpp cannot apply is refused."""
 
 import math
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from toolkit.pattern_syntax import PatternError
 
 CONFIG = "adapter_config.json"
 MERGE = "merge it into its base (merge_and_unload) and convert the result"
+FUSE = "merge it into its base (mlx_lm.fuse) and convert the result"
 _CHANGING_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""beginnings of init_lora_weights that take what the adapter starts with out of the base's weights (peft 0.21, tuners/lora)"""
+"""beginnings of init_lora_weights that subtract the adapter's first values from the base's weights (peft 0.21, tuners/lora)"""
 _UNSUPPORTED = {
     "use_dora": "DoRA, which scales whole rows of the weights",
     "fan_in_fan_out": "for transposed weights",
@@ -26,7 +27,7 @@ _UNSUPPORTED = {
     "arrow_config": "one of several, among which a router chooses",
     "kasa_config": "KaSA, which changes the base's own weights",
 }
-"""Key of adapter_config.json that says what llama.cpp does not do -> what the adapter is then."""
+"""Key of adapter_config.json that is set for adapters llama.cpp cannot apply -> what such an adapter is."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class LoraSettings:
     def scale(self, module: str, rank: int) -> float:
         """Return the factor of B A for a module: alpha / rank, or alpha / sqrt(rank) where it is rank-stabilized."""
         # PEFT takes the first pattern that matches the end of a name (get_pattern_key in its utils).
-        found = (alpha for pattern, alpha in self.alphas.items() if _at_the_end(pattern).matches_whole(module))
-        alpha = next(found, self.alpha)
+        matching = (alpha for pattern, alpha in self.alphas.items() if _at_the_end(pattern).matches_whole(module))
+        alpha = next(matching, self.alpha)
         return alpha / math.sqrt(rank) if self.rank_stabilized else alpha / rank
 
 
@@ -84,13 +85,40 @@ def peft_settings(config: Mapping[str, Any]) -> LoraSettings:
     )
 
 
+def is_mlx(config: Mapping[str, Any]) -> bool:
+    """Tell whether adapter_config.json was written by MLX."""
+    return "peft_type" not in config and bool(config.keys() & {"fine_tune_type", "lora_parameters"})
+
+
+def mlx_settings(config: Mapping[str, Any]) -> LoraSettings:
+    """Return the numbers of an adapter: MLX's scale is alpha / rank.
+
+    Raises ConfigError for another kind than LoRA, or numbers that are missing.
+    """
+    kind, parameters = config.get("fine_tune_type", "lora"), config.get("lora_parameters")
+    if kind != "lora":
+        raise ConfigError(f"{CONFIG}: fine_tune_type is {kind!r}; only 'lora' can be applied by llama.cpp: {FUSE}")
+    if not isinstance(parameters, Mapping):
+        raise ConfigError(f"{CONFIG}: lora_parameters is {parameters!r}, expected an object")
+    if config.get("use_dora") or parameters.get("use_dora"):
+        raise ConfigError(f"{CONFIG}: the adapter is DoRA (use_dora); llama.cpp cannot apply it: {FUSE}")
+    rank, base = int(positive(parameters, "rank")), config.get("model")
+    return LoraSettings(
+        base=base if isinstance(base, str) and base else None,
+        rank=rank,
+        alpha=positive(parameters, "scale") * rank,
+        alphas={},
+        rank_stabilized=False,
+    )
+
+
 def _refuse_unsupported(config: Mapping[str, Any]) -> None:
     kind = config.get("peft_type")
     if kind != "LORA":
         raise ConfigError(f"{CONFIG}: peft_type is {kind!r}; only LORA can be applied by llama.cpp: {MERGE}")
-    found = next((what for key, what in _UNSUPPORTED.items() if config.get(key)), None)
-    if found is not None:
-        raise ConfigError(f"{CONFIG}: the adapter is {found}; llama.cpp cannot apply it: {MERGE}")
+    variant = next((what for key, what in _UNSUPPORTED.items() if config.get(key)), None)
+    if variant is not None:
+        raise ConfigError(f"{CONFIG}: the adapter is {variant}; llama.cpp cannot apply it: {MERGE}")
     started = config.get("init_lora_weights")
     if isinstance(started, str) and started.lower().startswith(_CHANGING_THE_BASE):
         raise ConfigError(
@@ -119,7 +147,7 @@ def _at_the_end(pattern: str) -> NamePattern:
 
 def _alphas(patterns: Any) -> dict[str, float]:
     if not isinstance(patterns, dict):
-        raise ConfigError(f"{CONFIG}: alpha_pattern is no object of patterns and numbers")
+        raise ConfigError(f"{CONFIG}: alpha_pattern is not an object of patterns and numbers")
     if len(patterns) > MAX_PATTERNS:
         raise ConfigError(
             f"{CONFIG}: alpha_pattern has {len(patterns):,} patterns, at most {MAX_PATTERNS:,} are matched"
@@ -130,7 +158,7 @@ def _alphas(patterns: Any) -> dict[str, float]:
             _at_the_end(pattern)
         except PatternError as error:
             raise ConfigError(
-                f"{CONFIG}: alpha_pattern has {shortened(pattern)}, which is no pattern that can be matched: {error}"
+                f"{CONFIG}: alpha_pattern has {shortened(pattern)}, which is not a pattern that can be matched: {error}"
             ) from error
     return {pattern: positive(patterns, pattern) for pattern in patterns}
 
@@ -138,7 +166,7 @@ def _alphas(patterns: Any) -> dict[str, float]:
 def _invocation_tokens(config: Mapping[str, Any]) -> tuple[int, ...]:
     tokens = config.get("alora_invocation_tokens") or ()
     if not isinstance(tokens, list | tuple) or not all(type(token) is int and token >= 0 for token in tokens):
-        raise ConfigError(f"{CONFIG}: alora_invocation_tokens is no list of token ids")
+        raise ConfigError(f"{CONFIG}: alora_invocation_tokens is not a list of token ids")
     if config.get("invocation_string") and not tokens:
         raise ConfigError(f"{CONFIG}: invocation_string without alora_invocation_tokens; put its token ids there")
     return tuple(tokens)

@@ -70,7 +70,7 @@ def parse_endpoint(text: str, *, insecure: bool = False) -> RpcEndpoint:
     if not insecure and not _is_trusted(chosen):
         raise InputError(
             f"{endpoint} is at {chosen}, which is no private address; llama.cpp's RPC server has no authentication and "
-            "sees every token: use a private network or a tunnel (--rpc-insecure goes on all the same)"
+            "sees every token: use a private network or a tunnel (--rpc-insecure does it anyway)"
         )
     return endpoint
 

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from contextlib import suppress
 
-from toolkit.machine.python_child import child_environment
+from toolkit.machine.host import child_environment
 
 FROM_LOG = "--from-log"
 """argument of the child: read llama.cpp's log everywhere"""

@@ -22,8 +22,8 @@ from toolkit.gguf.ggml_types import BF16, TensorType
 from toolkit.gguf.rows import Bytes, RowSource, generated, row_count
 from toolkit.json_files import read_json_object
 from toolkit.model_source import ModelSource, SourceTensor
+from toolkit.quant_profile import ModelTraits
 from toolkit.sources.model_card import hub_name
-from toolkit.sources.model_traits import model_traits
 from toolkit.sources.tensor_matching import MAX_TENSORS, match_tensors
 
 CONFIG = "config.json"
@@ -31,7 +31,7 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class AbsentRows:
-    """Rows of a tensor that nobody has; only their shape and type are known."""
+    """Rows that are not there; only their shape and type are known."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class AbsentRows:
 
 @dataclass(frozen=True)
 class ImpliedTensor:
-    """A tensor that a config implies, in the place of one that a checkpoint stores."""
+    """A tensor that a config implies, without the weights that a checkpoint would store."""
 
     name: str
     shape: tuple[int, ...]
@@ -69,7 +69,7 @@ class ImpliedTensor:
 def source_from_config(path: Path) -> ModelSource:
     """Return the model that a config.json, or a folder that holds one, describes.
 
-    Raises CheckpointError if there is none, ConfigError if it is not understood or lacks a number.
+    Raises CheckpointError if there is no config.json, ConfigError if it is not understood or lacks a number.
     """
     file = path / CONFIG if path.is_dir() else path
     if not file.is_file():
@@ -144,3 +144,18 @@ def _names(rule: TensorRule, layer: int, config: ModelConfig) -> list[str]:
     if count > 1 << 16:
         raise InputError(f"config.json: {rule.count} is {count}, which is more experts than any model has")
     return [rule.source.format(layer=layer, expert=expert) for expert in range(count)]
+
+
+def model_traits(architecture: Architecture, config: ModelConfig) -> ModelTraits:
+    """Return the traits of a model with this config."""
+    return ModelTraits(
+        architecture=architecture.name,
+        n_layer=architecture.block_count(config),
+        n_head=_count(config, "num_attention_heads"),
+        n_head_kv=_count(config, "num_key_value_heads") or _count(config, "num_attention_heads"),
+        n_expert=_count(config, "num_local_experts"),
+    )
+
+
+def _count(config: ModelConfig, key: str) -> int:
+    return config.integer(key) if config.get(key) else 0

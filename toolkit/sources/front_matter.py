@@ -1,7 +1,7 @@
-"""The YAML at the head of a model card, read as text: a card is written by strangers and never decides whether a model converts.
+"""The YAML at the head of a model card, read as text: no mistake in a card keeps a model from being converted.
 
-Every scalar stays the text that stands there: `no` is no truth value, 3.10 no number and 2024-02-30 no date. Tags are
-ignored, and the size and depth of what is read are bounded.
+Every scalar stays text: `no` is not a truth value, 3.10 not a number and 2024-02-30 not a date. Tags are ignored, and size
+and depth are bounded.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def card_text(directory: Path) -> str:
 
 
 def read_front_matter(directory: Path) -> FrontMatter:
-    """Read the YAML between the first two fences of a directory's model card; whatever it holds is no error."""
+    """Read the YAML between the first two fences of a directory's model card; no content of it is an error."""
     import yaml  # type: ignore[import-untyped]  # the gguf library's own parser
 
     lines = card_text(directory).splitlines()
@@ -89,7 +89,7 @@ class _Reading:
         self._anchors: dict[str, Value] = {}
 
     def document(self) -> Value:
-        """Return the first document, None if there is none."""
+        """Return the first document, None if the text holds none."""
         for event in self._events:
             if type(event).__name__ not in ("StreamStartEvent", "DocumentStartEvent"):
                 return None if type(event).__name__ == "StreamEndEvent" else self._value(event, 0)

@@ -13,7 +13,7 @@ from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import ModelTraits
 
 FEW_BITS = 5.0
-"""Below this many bits per weight a second quantization adds to a first one that already hurt."""
+"""Below this many bits per weight, the error of quantizing again adds to one that is large already."""
 _TYPE_SUFFIX = re.compile(r"[-.](f16|f32|bf16|i?q\d\w*|tq\d\w*|mxfp4\w*)$", re.IGNORECASE)
 
 
@@ -28,7 +28,7 @@ def source_from_gguf(path: Path, *, allow_requantize: bool = False) -> ModelSour
     if few_bits and not allow_requantize:
         raise InputError(
             f"{path.name} is quantized already ({', '.join(few_bits)}); a second rounding adds to the first: start from a "
-            "bf16, f16 or q8_0 file (`quantize --allow-requantize` goes on all the same)"
+            "bf16, f16 or q8_0 file (`quantize --allow-requantize` does it anyway)"
         )
     return ModelSource(
         name=_stem(path),
@@ -61,11 +61,11 @@ def traits_from_metadata(metadata: Metadata) -> ModelTraits:
 
 
 def _integer(metadata: Metadata, key: str, default: int) -> int:
-    """Return a number, that of the first block where there is one a block, as llama.cpp's mixtures look at it."""
-    found = metadata.get(key)
-    if found is None:
+    """Return a number; of an array with one for every block the first, as llama.cpp's mixtures do."""
+    entry = metadata.get(key)
+    if entry is None:
         return default
-    first = next(iter(found.value), default) if isinstance(found.value, tuple) else found.value
+    first = next(iter(entry.value), default) if isinstance(entry.value, tuple) else entry.value
     return first if isinstance(first, int) else default
 
 
@@ -75,8 +75,8 @@ def _types_of_few_bits(file: GgufFile) -> list[str]:
 
 
 def _metadata(file: GgufFile) -> Metadata:
-    kept = {key: value for key, value in file.metadata.items() if not key.startswith("split.")}
-    return kept | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
+    whole = {key: value for key, value in file.metadata.items() if not key.startswith("split.")}
+    return whole | {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
 
 
 def _stem(path: Path) -> str:

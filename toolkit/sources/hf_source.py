@@ -16,7 +16,6 @@ from toolkit.architectures.parts.rope import check_rope_type, without_dynamic_sc
 from toolkit.architectures.parts.shortfalls import shortfalls
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
 from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise, text_part
-from toolkit.checkpoint.sentence_transformers import is_pooled
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.format import QUANTIZATION_VERSION, uint32
@@ -24,10 +23,10 @@ from toolkit.gguf.rows import generated, row_count
 from toolkit.machine.mapped_files import as_mapped
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quantized_sources.registry import decode_checkpoint
+from toolkit.sources.config_source import model_traits
 from toolkit.sources.metadata_overrides import NO_OVERRIDES, MetadataOverrides
 from toolkit.sources.model_card import count_parameters, general_metadata
-from toolkit.sources.model_traits import model_traits
-from toolkit.sources.pooling import read_pooling
+from toolkit.sources.pooling import is_pooled, read_pooling
 from toolkit.sources.reranker import role_of
 from toolkit.sources.shifted_norms import with_norms_as
 from toolkit.sources.tensor_matching import match_tensors, refuse_empty, why_dropped
@@ -55,8 +54,8 @@ def source_from_checkpoint(
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
 
     `overrides` count more than what its files say of name and authorship. With `dense_modules` the layers that an
-    embedding passes after pooling are part of it. `norms` is one of shifted_norms.NORMS: whether those that llama.cpp wants
-    with 1 added are without it, or have it.
+    embedding passes after pooling are part of it. `norms` is one of shifted_norms.NORMS: whether norms
+    that llama.cpp wants with 1 added have it already.
 
     Raises CheckpointError, ConfigError, TensorError or TokenizerError, each before any weight but those of norms is read.
     """
@@ -65,21 +64,21 @@ def source_from_checkpoint(
     with naming_bad_values(config):
         architecture, notes = find_architecture(config)
         checkpoint, quantization_warnings = decode_checkpoint(stored)
-        found = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
-    rows, styles = found.config.integer("vocab_size"), architecture.vocabularies
+        reconciled = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
+    rows, styles = reconciled.config.integer("vocab_size"), architecture.vocabularies
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
     role = role_of(directory, architecture, tokenizer.metadata)
     architecture = role.architecture
     with naming_bad_values(config):
-        architecture, norm_warnings = with_norms_as(norms, architecture, found.config, found.tensors)
-        matching = match_tensors(architecture, found.config, found.tensors)
-        tensors = (*_generated(architecture, found.config), *matching.tensors)
-        own = architecture_metadata(architecture, found.config)
-        traits = model_traits(architecture, found.config)
+        architecture, norm_warnings = with_norms_as(norms, architecture, reconciled.config, reconciled.tensors)
+        matching = match_tensors(architecture, reconciled.config, reconciled.tensors)
+        tensors = (*_generated(architecture, reconciled.config), *matching.tensors)
+        own = architecture_metadata(architecture, reconciled.config)
+        traits = model_traits(architecture, reconciled.config)
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
     general = general_metadata(directory.resolve(), architecture.name, count, overrides)
     own |= {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
-    pooling = read_pooling(directory, architecture, found.config, dense_modules=dense_modules)
+    pooling = read_pooling(directory, architecture, reconciled.config, dense_modules=dense_modules)
     return ModelSource(
         name=general.stem,
         metadata=general.metadata | own | pooling.metadata | matching.metadata | tokenizer.metadata | role.metadata,
@@ -93,34 +92,34 @@ def source_from_checkpoint(
             *general.warnings,
             *role.warnings,
             *quantization_warnings,
-            *found.warnings,
+            *reconciled.warnings,
             *norm_warnings,
-            *shortfalls(found.config, own),
+            *shortfalls(reconciled.config, own),
             *tokenizer.warnings,
             *pooling.warnings,
-            *found.summary,
+            *reconciled.summary,
         ),
         notes=(*checkpoint.notes, *_summary(matching.left_out)),
         n_stored=len(stored.tensors),
-        left_out={**checkpoint.left_out, **found.left_out, **matching.left_out},
+        left_out={**checkpoint.left_out, **reconciled.left_out, **matching.left_out},
         files=as_mapped(tensor.file for tensor in (*stored.tensors.values(), *pooling.stored)),
     )
 
 
 @dataclass(frozen=True)
 class _Reconciled:
-    """A config that says what the tensors say, and the tensors that count under canonical names."""
+    """A config that agrees with the tensors, and the tensors of the model under canonical names."""
 
     config: ModelConfig
     tensors: dict[str, CheckpointTensor]
     warnings: tuple[str, ...]
     summary: tuple[str, ...]
-    """what was left out as no part of the model, in words"""
+    """sentences about tensors that are left out because they do not belong to the model"""
     left_out: dict[str, str]
 
 
 def _reconciled(checkpoint: Checkpoint, architecture: Architecture, config: ModelConfig) -> _Reconciled:
-    """Hold config and tensors against each other, and refuse what llama.cpp would run wrongly."""
+    """Compare config and tensors with each other, and refuse what llama.cpp would run wrongly."""
     naming = architecture.naming
     named = canonical_names(checkpoint.tensors, naming)
     _refuse_lost(checkpoint, architecture, config)
@@ -131,7 +130,7 @@ def _reconciled(checkpoint: Checkpoint, architecture: Architecture, config: Mode
     tensors, warnings = _one_output(renamed, config, naming)
     tied = {renamed[name].name: "the embedding stands for it" for name in renamed.keys() - tensors.keys()}
     if architecture.pools and naming.output_tensor not in tensors and is_pooled(checkpoint.directory):
-        # Nothing is predicted, so that a head which was never stored is not missing.
+        # An embedder predicts nothing, so a head that is not stored is not missing.
         config = config.with_values(tie_word_embeddings=True)
     config, vocabulary_warnings = _vocabulary_from_rows(config, tensors, naming)
     config, rope_warnings = without_dynamic_scaling(config, architecture.rope_types)
@@ -182,32 +181,32 @@ def _one_output(
     output, embedding = naming.output_tensor, naming.embedding_tensor
     if not config.get("tie_word_embeddings", False) or output not in tensors or embedding not in tensors:
         return tensors, ()
-    kept = {name: tensor for name, tensor in tensors.items() if name != output}
+    without_output = {name: tensor for name, tensor in tensors.items() if name != output}
     if _equal(tensors[output], tensors[embedding]):
-        return kept, ()
-    return kept, (
+        return without_output, ()
+    return without_output, (
         f"{output} differs from {embedding} though tie_word_embeddings is true; "
         "the embedding is used for the output, as transformers does",
     )
 
 
-def _equal(one: CheckpointTensor, other: CheckpointTensor) -> bool:
-    """Compare in pieces: a vocabulary may take gigabytes."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
+def _equal(first: CheckpointTensor, second: CheckpointTensor) -> bool:
+    """Tell whether two tensors are equal, compared in pieces: a vocabulary may take gigabytes."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
         return False
-    first, second = one.rows(), other.rows()
-    count = row_count(one.shape)
-    step = max(1, (1 << 22) // max(1, one.shape[-1]))
+    rows, other_rows = first.rows(), second.rows()
+    count = row_count(first.shape)
+    step = max(1, (1 << 22) // max(1, first.shape[-1]))
     return all(
         numpy.array_equal(
-            first.read_rows(start, min(start + step, count)), second.read_rows(start, min(start + step, count))
+            rows.read_rows(start, min(start + step, count)), other_rows.read_rows(start, min(start + step, count))
         )
         for start in range(0, count, step)
     )
 
 
 def _refuse_lost(checkpoint: Checkpoint, architecture: Architecture, config: ModelConfig) -> None:
-    """Refuse a tensor that the index promises and no shard holds, unless nothing would be made of it."""
+    """Refuse a tensor that the index promises and no shard holds, unless it would be left out anyway."""
     tied = config.get("tie_word_embeddings", False)
     lost = [
         name
@@ -248,7 +247,7 @@ def _raw_text_config(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _summary(left_out: dict[str, str], checkpoint: Checkpoint | None = None) -> list[str]:
-    """Say how many tensors were left out and why; of those that are weights, also how many bytes."""
+    """Return how many tensors were left out and why; with a checkpoint, also how many bytes they take."""
     sizes: Counter[str] = Counter()
     for name, why in left_out.items():
         sizes[why] += checkpoint.tensors[name].n_bytes if checkpoint else 0

@@ -1,4 +1,4 @@
-"""What the user says of a model's name and authorship, against what its files say: general.* keys of the GGUF file.
+"""What the user says of a model's name and authorship, in place of what its files say: general.* keys of the GGUF file.
 
 A file is the JSON object that llama.cpp's converter takes for --metadata: keys as they stand in GGUF, `general.base_models`
 and `general.datasets` being lists of objects.
@@ -34,12 +34,12 @@ ENTRY_KEYS = ("name", "author", "version", "organization", "description", "url",
 
 @dataclass(frozen=True)
 class MetadataOverrides:
-    """Values that count more than those that are found."""
+    """Values that replace those from the files of a model."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     """by key, without `general.` and with underscores for dots"""
     card: Mapping[str, list[str]] = field(default_factory=dict)
-    """what takes the place of a model card's own entries"""
+    """entries that replace those of the model card"""
 
 
 NO_OVERRIDES = MetadataOverrides()
@@ -64,7 +64,7 @@ def parse_overrides(texts: Sequence[str], name: str | None = None) -> MetadataOv
         elif key in TEXTS:
             values[key] = value
         else:
-            raise InputError(f"--metadata {text!r}: {key} is none of {', '.join((*TEXTS, *LISTS, *MODELS))}")
+            raise InputError(f"--metadata {text!r}: {key} is not one of {', '.join((*TEXTS, *LISTS, *MODELS))}")
     return MetadataOverrides(values if name is None else values | {"name": name}, card)
 
 
@@ -112,7 +112,7 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     }
     if bare in known:
         raise InputError(f"{path.name}: {key} is {str(value)[:60]!r}, expected {known[bare]}")
-    raise InputError(f"{path.name}: {key} is none of {', '.join(known)}")
+    raise InputError(f"{path.name}: {key} is not one of {', '.join(known)}")
 
 
 def is_entry(item: Any) -> bool:

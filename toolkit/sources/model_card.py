@@ -39,12 +39,12 @@ _KINDS = {
         ("base_model", "base_models", "base_model_sources", "datasets", "dataset", "dataset_sources"), "models"
     ),
 }
-"""Entries of a model card that become metadata -> what they may be; texts and models also one alone."""
+"""Entries of a model card that become metadata -> what they may be; lists of texts or models may be a single one."""
 
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of parameters; `expert` counts one expert of every mixture."""
+    """Numbers of parameters; `expert` counts one expert of every layer of experts."""
 
     total: int
     shared: int
@@ -92,7 +92,7 @@ def general_metadata(
     """Return the general.* keys of a checkpoint.
 
     The gguf library guesses from the model card, the config and the directory's name; the files are read here, because
-    the library fails over a byte order mark and over cards that are no YAML, or YAML of another kind.
+    the library fails over a byte order mark and over cards that are not YAML, or YAML of another kind.
     """
     import gguf
 

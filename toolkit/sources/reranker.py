@@ -1,4 +1,4 @@
-"""Tell a reranker made of Qwen 3 by its model card, as llama.cpp's converter does, and make it one.
+"""Recognize a reranker made of Qwen 3 by its model card, as llama.cpp's converter does, and convert it to one.
 
 Source: Qwen3Model in conversion/qwen.py of llama.cpp (commit 0c1e570).
 """

@@ -1,6 +1,6 @@
-"""Tell whether norms that llama.cpp wants with 1 added have it already, as exports of other runtimes do.
+"""Find out whether norms that llama.cpp wants with 1 added have it already, as in exports for other runtimes.
 
-What a norm multiplies with is hardly ever below zero. Where the 1 is still to be added, numbers below zero are therefore
+The factors of a norm are hardly ever below zero. Where the 1 is still to be added, numbers below zero are therefore
 common: in each block of Gemma 3 270M they are 5 to 35 % of its norms, and 0.1 to 1 % once the 1 is added.
 """
 
@@ -20,7 +20,7 @@ from toolkit.errors import TensorError
 from toolkit.sources.tensor_matching import instances
 
 NORMS = ("checked", "plain", "shifted")
-"""what a caller may say of norms: told by their numbers, without the 1, with it"""
+"""what a caller may say of norms: decide by their numbers, the 1 is not added yet, the 1 is added"""
 FEW_BELOW_ZERO = 0.02
 NEAR_ONE = (0.5, 1.5)
 MANY_NORMS = 4
@@ -30,7 +30,7 @@ _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 @dataclass(frozen=True)
 class _Block:
-    """The norms of one block, or of what stands around the blocks."""
+    """The norms of one block, or those outside the blocks."""
 
     norms: int
     below_zero: float
@@ -39,7 +39,7 @@ class _Block:
 
     @property
     def may_be_shifted(self) -> bool:
-        """Tell whether hardly any number is below zero, and they are not simply the zeros of a fresh model."""
+        """Tell whether hardly any number is below zero, without being the zeros of an untrained model."""
         return self.below_zero < FEW_BELOW_ZERO and self.median > NEAR_ONE[0]
 
     @property
@@ -53,19 +53,19 @@ def with_norms_as(
 ) -> tuple[Architecture, tuple[str, ...]]:
     """Return the architecture with the norms that a checkpoint has, and warnings; reads norms where they are to be checked.
 
-    What PyTorch wrote is taken at its word, with a warning: the 1 is its own runtimes' to add.
+    Files that PyTorch wrote are taken as they are, with a warning: its runtimes add the 1 themselves.
 
     Raises TensorError for norms of other files that have the 1 already, in all blocks or in some.
     """
     if norms == "shifted":
-        rules = (replace(one, transform=None) if one.transform is plus_one else one for one in architecture.tensors)
+        rules = (replace(rule, transform=None) if rule.transform is plus_one else rule for rule in architecture.tensors)
         return replace(architecture, tensors=tuple(rules)), ()
-    found = _remark(list(_blocks(architecture, config, stored).values())) if norms == "checked" else None
-    if found is None:
+    problem = _problem(list(_blocks(architecture, config, stored).values())) if norms == "checked" else None
+    if problem is None:
         return architecture, ()
     if all(_is_of_pytorch(file) for file in {tensor.file for tensor in stored.values()}):
-        return architecture, (found,)
-    raise TensorError(found)
+        return architecture, (problem,)
+    raise TensorError(problem)
 
 
 def _is_of_pytorch(file: Path) -> bool:
@@ -77,11 +77,12 @@ def _blocks(
 ) -> dict[str, _Block]:
     values: dict[str, list[numpy.ndarray[tuple[int], numpy.dtype[numpy.float32]]]] = {}
     for alternatives in instances(architecture.tensors, architecture.block_count(config), config).values():
-        for one in alternatives:
-            if one.rule.transform is plus_one and one.names[0] in stored and 0 not in stored[one.names[0]].shape:
-                match = _BLOCK.match(one.target)
-                found = element_values(stored[one.names[0]].rows()).astype(numpy.float32)
-                values.setdefault(match[1] if match else "", []).append(found)
+        for instance in alternatives:
+            tensor = stored.get(instance.names[0])
+            if instance.rule.transform is plus_one and tensor is not None and 0 not in tensor.shape:
+                match = _BLOCK.match(instance.target)
+                numbers = element_values(tensor.rows()).astype(numpy.float32)
+                values.setdefault(match[1] if match else "", []).append(numbers)
     return {block: _described(parts) for block, parts in values.items()}
 
 
@@ -90,7 +91,7 @@ def _described(parts: list[numpy.ndarray[tuple[int], numpy.dtype[numpy.float32]]
     return _Block(len(parts), float((numbers < 0).mean()), float(numpy.median(numbers)))
 
 
-def _remark(blocks: list[_Block]) -> str | None:
+def _problem(blocks: list[_Block]) -> str | None:
     """Return what is wrong with the norms of blocks, None if nothing is."""
     inner = [block for block in blocks if block.norms > 1] or blocks
     shifted = [block for block in inner if block.may_be_shifted]
@@ -99,7 +100,7 @@ def _remark(blocks: list[_Block]) -> str | None:
         return (
             "the norms seem to have 1 added already, as exports for some runtimes do "
             f"(below zero: {max(block.below_zero for block in inner):.1%} of the numbers of a block at most): "
-            "--norms shifted takes them as they are, --norms plain adds 1 all the same"
+            "--norms shifted takes them as they are, --norms plain adds 1 anyway"
         )
     if shifted and others and _two_kinds(shifted, others):
         return (

@@ -1,4 +1,4 @@
-"""Bring the tensor names of a checkpoint to the one form that architectures speak of.
+"""Bring the tensor names of a checkpoint to the form that the rules of architectures use.
 
 The same weights are published under `model.layers…`, bare `layers…`, or inside a multimodal model.
 """
@@ -21,7 +21,7 @@ _BETWEEN = (
     r"|pre_mm_projector_norm|image_newline|view_seperator"
 )
 MULTIMODAL = re.compile(rf"(.*\.)?({_SEEING}|{_HEARING}|{_BETWEEN})\..*|(.*\.)?(image_newline|view_seperator)")
-"""what stands beside a language model, by the names that models of all kinds give to it"""
+"""tensors beside a language model, by the names that models of all kinds give to their modules"""
 MULTI_TOKEN_PREDICTION = re.compile(r"(model\.)?mtp\..*")
 _WRAPPER = re.compile(
     r"(?<![^.])(_orig_mod|module|_checkpoint_wrapped_module|_fsdp_wrapped_module|_fpw_module|_forward_module)\."
@@ -39,7 +39,7 @@ class NamedTensors:
 
 
 def without_wrappers(names: Iterable[str]) -> dict[str, str]:
-    """Return names -> names without the words that training wraps around modules; they name none, wherever they stand.
+    """Return names -> names without the parts that training wrappers add, which name no module of the model.
 
     Raises TensorError if two names become one.
     """
@@ -60,12 +60,12 @@ def unwrapped(checkpoint: Checkpoint) -> Checkpoint:
     changed = [name for name, bare in names.items() if name != bare]
     if not changed:
         return checkpoint
-    words = sorted({match[1] for name in changed for match in _WRAPPER.finditer(name)})
+    wrappers = sorted({match[1] for name in changed for match in _WRAPPER.finditer(name)})
     return replace(
         checkpoint,
         tensors={names[name]: replace(tensor, name=names[name]) for name, tensor in checkpoint.tensors.items()},  # type: ignore[type-var]  # tensors are dataclasses
         lost={names[name]: file for name, file in checkpoint.lost.items()},
-        notes=(*checkpoint.notes, f"took {', '.join(words)} out of the names of {len(changed)} tensors"),
+        notes=(*checkpoint.notes, f"took {', '.join(wrappers)} out of the names of {len(changed)} tensors"),
     )
 
 
@@ -77,7 +77,7 @@ def canonical_names(tensors: Mapping[str, CheckpointTensor], naming: Naming) -> 
     Raises TensorError for an unmerged adapter, and for names of two styles side by side.
     """
     _refuse_adapters(tensors)
-    left_out = {name: why for name in tensors if (why := _foreign(name, naming)) is not None}
+    left_out = {name: why for name in tensors if (why := _why_left_out(name, naming)) is not None}
     decoder = _decoder_prefix((name for name in tensors if name not in left_out), naming)
     renamed: dict[str, CheckpointTensor] = {}
     for name, tensor in tensors.items():
@@ -105,7 +105,7 @@ def _refuse_adapters(tensors: Mapping[str, CheckpointTensor]) -> None:
         )
 
 
-def _foreign(name: str, naming: Naming) -> str | None:
+def _why_left_out(name: str, naming: Naming) -> str | None:
     if MULTIMODAL.fullmatch(name):
         return "vision or audio tensors"
     if MULTI_TOKEN_PREDICTION.fullmatch(name) and not naming.multi_token_prediction:
@@ -116,8 +116,8 @@ def _foreign(name: str, naming: Naming) -> str | None:
 def _decoder_prefix(names: Iterable[str], naming: Naming) -> str:
     embedding = re.compile(rf"(.*\.)?{naming.embedding}\.weight")
     inside = re.compile(rf"(.*\.)?{naming.blocks}\.\d+\.")
-    found = (match[1] or "" for name in names if (match := embedding.fullmatch(name)))
-    prefixes = sorted({prefix for prefix in found if not inside.match(prefix)}, key=len)
+    candidates = (match[1] or "" for name in names if (match := embedding.fullmatch(name)))
+    prefixes = sorted({prefix for prefix in candidates if not inside.match(prefix)}, key=len)
     if len(prefixes) > 1:
         first, second = (f"{prefix}{naming.embedding}.weight" for prefix in prefixes[:2])
         raise TensorError(f"{first} and {second} are both there: tensors of two styles of naming, or of two models")
@@ -133,6 +133,6 @@ def _canonical(name: str, decoder: str, naming: Naming) -> str:
     style = re.match(rf"(.*\.)?{naming.blocks}\.\d+\.", name)
     if style and (style[1] or "") != decoder:
         raise TensorError(
-            f"{name} is named otherwise than {decoder}{naming.embedding}.weight: tensors of two styles of naming are mixed"
+            f"{name} is not named like {decoder}{naming.embedding}.weight: tensors of two styles of naming are mixed"
         )
     return "model." + bare if name.startswith(decoder) else name

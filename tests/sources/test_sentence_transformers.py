@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from toolkit.checkpoint.sentence_transformers import dense_folders, left_out_modules, pooling_metadata
 from toolkit.errors import CheckpointError
+from toolkit.sources.pooling import dense_folders, left_out_modules, pooling_metadata
 
 MODULES = [
     {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},

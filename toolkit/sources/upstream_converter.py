@@ -1,7 +1,7 @@
-"""The converter of a llama.cpp checkout, for architectures that are not known here.
+"""llama.cpp's own converter, run from a checkout, for architectures that are not known here.
 
-It is somebody else's program with an interpreter and libraries of its own; all that is taken from it is one GGUF file in
-bf16, which is read as distrustfully as any other and removed at the end.
+It is another program, with an interpreter and libraries of its own; all that is taken from it is one GGUF file in bf16,
+which is checked like any other and removed at the end.
 """
 
 import shutil
@@ -24,7 +24,7 @@ SCRIPT = "convert_hf_to_gguf.py"
 
 
 @dataclass(frozen=True)
-class ForeignConverter:
+class UpstreamConverter:
     """A script and the interpreter that runs it."""
 
     script: Path
@@ -38,27 +38,27 @@ class ForeignConverter:
         ]  # fmt: skip
 
 
-def find_converter(path: Path, python: str) -> ForeignConverter:
+def find_converter(path: Path, python: str) -> UpstreamConverter:
     """Return the converter of a llama.cpp checkout, or the one that `path` is.
 
-    Raises InputError if there is none, EnvironmentFaultError if there is no such interpreter.
+    Raises InputError if there is no such script, EnvironmentFaultError if there is no such interpreter.
     """
     script = path / SCRIPT if path.is_dir() else path
     if not script.is_file():
         raise InputError(f"--converter {path}: {script} does not exist; give a checkout of llama.cpp, or its {SCRIPT}")
-    found = shutil.which(python)
-    if found is None:
+    interpreter = shutil.which(python)
+    if interpreter is None:
         raise EnvironmentFaultError(f"--converter-python {python}: there is no such program")
-    return ForeignConverter(script, found)
+    return UpstreamConverter(script, interpreter)
 
 
 @contextmanager
 def intermediate_file(
-    converter: ForeignConverter, checkpoint: Path, folder: Path, say: Callable[[str], None] = lambda _line: None
+    converter: UpstreamConverter, checkpoint: Path, folder: Path, say: Callable[[str], None] = lambda _line: None
 ) -> Iterator[Path]:
     """Run the converter and give the file that it made, below `folder`; it is removed when the block ends.
 
-    `say` hears every line that the converter prints.
+    `say` is called with every line that the converter prints.
 
     Raises OutputError if the disk has no space for the file, InputError if the converter fails.
     """
@@ -85,7 +85,7 @@ def bf16_bytes(checkpoint: Path) -> int:
     return sum(row_count(tensor.shape) * BF16.row_bytes(tensor.shape[-1]) for tensor in tensors if tensor.shape)
 
 
-def _run(converter: ForeignConverter, checkpoint: Path, folder: Path, say: Callable[[str], None]) -> None:
+def _run(converter: UpstreamConverter, checkpoint: Path, folder: Path, say: Callable[[str], None]) -> None:
     last: deque[str] = deque(maxlen=1)
     try:
         process = subprocess.Popen(
@@ -111,15 +111,15 @@ def _run(converter: ForeignConverter, checkpoint: Path, folder: Path, say: Calla
         raise InputError(_failure(converter, process.returncode, last))
 
 
-def _failure(converter: ForeignConverter, status: int, last: Sequence[str]) -> str:
-    said = f": {last[0][:300]}" if last else " without a word"
+def _failure(converter: UpstreamConverter, status: int, last: Sequence[str]) -> str:
+    last_line = f": {last[0][:300]}" if last else " without a message"
     advice = ""
     if last and "ModuleNotFoundError" in last[0]:
         advice = "; name an interpreter that has its requirements with --converter-python"
-    return f"{converter.script} failed with status {status}{said}{advice}"
+    return f"{converter.script} failed with status {status}{last_line}{advice}"
 
 
-def _only_file(converter: ForeignConverter, folder: Path) -> Path:
+def _only_file(converter: UpstreamConverter, folder: Path) -> Path:
     files = sorted(folder.glob("*.gguf"))
     if len(files) != 1:
         raise InputError(f"{converter.script} left {len(files)} GGUF files where one was expected")
