@@ -197,7 +197,7 @@ def test_answers_are_kept_and_asked_for_once(file, monkeypatch):
         (("--vram", "8 parsecs"), "is not a size"),
         (("--sweep", "kv"), "is not a part of a sweep"),
         (("ctx=4k",), "go with --sweep"),
-        (("--rpc", "8.8.8.8:50052"), "no private address"),
+        (("--rpc", "8.8.8.8:50052"), "not a private address"),
         (("--rpc", "nowhere"), "write it as HOST:PORT"),
         (("--ctx", "2", "--parallel", "4"), "leaves no token"),
         (

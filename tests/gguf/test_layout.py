@@ -80,7 +80,7 @@ def test_tensor_data_is_aligned_as_the_metadata_asks():
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ([Tensor("a", (1,)), Tensor("a", (1,))], "a would stand twice"),
+        ([Tensor("a", (1,)), Tensor("a", (1,))], "a would be a duplicate"),
         ([Tensor("n" * 64, (1,))], "longer than the 63 bytes"),
         ([Tensor("a", (1, 1, 1, 1, 1))], "a has 5 dimensions; GGUF allows 1 to 4"),
     ],
@@ -126,7 +126,7 @@ def test_a_value_that_its_type_cannot_hold_is_refused_by_its_key(value, type_):
     ],
 )
 def test_a_number_of_another_kind_or_range_never_becomes_metadata(make, value):
-    with pytest.raises(MetadataError, match=r"is no (whole number from|finite 32-bit)"):
+    with pytest.raises(MetadataError, match=r"is not a (whole number from|finite 32-bit)"):
         make(value)
 
 

@@ -77,9 +77,9 @@ def test_what_is_no_file_is_never_replaced(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     for name in ("pipe", "broken", "loop"):
         for force in (False, True):
-            with pytest.raises(InputError, match=f"{name} is no file but a device, a pipe or a broken link"):
+            with pytest.raises(InputError, match=f"{name} is not a file but a device, a pipe or a broken link"):
                 check_output(tmp_path / name, force=force)
-    with pytest.raises(InputError, match="null is no file"):
+    with pytest.raises(InputError, match="null is not a file"):
         check_output(Path(os.devnull), force=True)
     assert Path(os.devnull).is_char_device()
 

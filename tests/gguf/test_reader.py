@@ -263,7 +263,7 @@ DAMAGED = {
     "an array of arrays": (with_pairs(pair("k", ARRAY, struct.pack("<IQIQ", ARRAY, 1, 4, 0))), "an array of arrays"),
     "value type 13": (with_pairs(pair("k", 13, b"\0" * 8)), "'k' has value type 13"),
     "an item type 99": (with_pairs(pair("k", ARRAY, struct.pack("<IQ", 99, 1))), "'k' has value type 99"),
-    "a key twice": (with_pairs(*[pair("k", 0, b"\1")] * 2), "metadata key 'k' stands twice"),
+    "a key twice": (with_pairs(*[pair("k", 0, b"\1")] * 2), "metadata key 'k' is a duplicate"),
     "an empty key": (with_pairs(pair("", 0, b"\1")), "metadata key 0 at byte 32 is empty"),
     "a key that is not UTF-8": (with_pairs(pair(b"\xff", 0, b"\1")), "metadata key 0 at byte 32 is not UTF-8"),
     "alignment 0": (with_pairs(pair("general.alignment", UINT32, bytes(4))), "general.alignment is 0 (UINT32)"),
@@ -272,7 +272,7 @@ DAMAGED = {
         "general.alignment is 48 (UINT32); it must be a UINT32 power of two",
     ),
     "a text as alignment": (with_pairs(pair("general.alignment", STRING, text("32"))), "is '32' (STRING)"),
-    "a tensor twice": (with_tensors(tensor(), tensor()), "tensor 'a' stands twice"),
+    "a tensor twice": (with_tensors(tensor(), tensor()), "tensor 'a' is a duplicate"),
     "a name that is not UTF-8": (with_tensors(tensor(b"\xff")), "the name of tensor 0 at byte"),
     "a name with a zero byte": (with_tensors(tensor("a\0b")), "holds a zero byte"),
     "a name of 64 bytes": (with_tensors(tensor("a" * 64)), "longer than 63 bytes"),
@@ -439,7 +439,7 @@ def test_a_text_as_number_of_parts_is_refused(tmp_path: Path) -> None:
     ("tensors", "expected"),
     [
         ((tensor("d"), tensor("c", offset=128)), "split.tensors.count says 3 tensors, its 3 parts hold 4"),
-        ((tensor("a"),), "tensor 'a' stands in more than one of the 3 parts"),
+        ((tensor("a"),), "tensor 'a' is in more than one of the 3 parts"),
     ],
 )
 def test_parts_that_do_not_add_up_are_refused(tmp_path: Path, tensors: Sequence[bytes], expected: str) -> None:

@@ -36,7 +36,7 @@ def test_this_machine_and_private_networks_are_trusted(text):
     ],
 )
 def test_other_addresses_are_refused_unless_asked_for(text):
-    with pytest.raises(InputError, match=r"no private address; .* no authentication .*--rpc-insecure"):
+    with pytest.raises(InputError, match=r"not a private address; .* no authentication .*--rpc-insecure"):
         parse_endpoint(text)
     assert str(parse_endpoint(text, insecure=True)) == text
 
@@ -61,7 +61,7 @@ def test_what_is_connected_to_is_the_address_that_was_judged(text, address):
 
 @pytest.mark.parametrize("text", ["[::ffff:8.8.8.8]:1", "134744072:1"])
 def test_another_spelling_of_a_public_address_is_none_the_less_public(text):
-    with pytest.raises(InputError, match=r"is at 8\.8\.8\.8, which is no private address"):
+    with pytest.raises(InputError, match=r"is at 8\.8\.8\.8, which is not a private address"):
         parse_endpoint(text)
 
 

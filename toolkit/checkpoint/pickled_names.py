@@ -1,4 +1,4 @@
-"""What the names in the pickle of a PyTorch state dict stand for: descriptions of tensors, and nothing that runs."""
+"""The names that the pickle of a PyTorch state dict may contain, and the descriptions of tensors that each becomes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

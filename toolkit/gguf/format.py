@@ -20,7 +20,7 @@ QUANTIZATION_VERSION = 2
 MAX_INTEGER, MAX_NUMBER = 2**31 - 1, 3.4e38
 """what 32-bit values hold"""
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
-"""the tensors before and behind the blocks; without an output the embedding stands for it"""
+"""the tensors before and after the blocks; without an output the embedding takes its place"""
 
 
 class ValueType(IntEnum):
@@ -66,7 +66,7 @@ Metadata = dict[str, MetadataValue]
 def uint32(value: int) -> MetadataValue:
     """Return an unsigned 32-bit value.
 
-    Raises MetadataError if it is none.
+    Raises MetadataError if it is not such an integer.
     """
     return MetadataValue(ValueType.UINT32, _within(value, 0, 2**32 - 1))
 
@@ -74,7 +74,7 @@ def uint32(value: int) -> MetadataValue:
 def int32(value: int) -> MetadataValue:
     """Return a signed 32-bit value.
 
-    Raises MetadataError if it is none.
+    Raises MetadataError if it is not such an integer.
     """
     return MetadataValue(ValueType.INT32, _within(value, -(2**31), 2**31 - 1))
 
@@ -82,16 +82,16 @@ def int32(value: int) -> MetadataValue:
 def float32(value: float) -> MetadataValue:
     """Return a 32-bit float; rounding happens when it is written.
 
-    Raises MetadataError if it is none, or not finite.
+    Raises MetadataError if it is not a number, or not finite.
     """
     if not is_number(value):
-        raise MetadataError(f"{shortened(value)} is no finite 32-bit number")
+        raise MetadataError(f"{shortened(value)} is not a finite 32-bit number")
     return MetadataValue(ValueType.FLOAT32, float(value))
 
 
 def _within(value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, SupportsIndex) or not low <= (number := index(value)) <= high:
-        raise MetadataError(f"{shortened(value)} is no whole number from {low} to {high}")
+        raise MetadataError(f"{shortened(value)} is not a whole number from {low} to {high}")
     return number
 
 
@@ -118,12 +118,12 @@ def array(item_type: ValueType, values: Iterable[Scalar]) -> MetadataValue:
 
 def items(metadata: Metadata, key: str) -> tuple[Scalar, ...]:
     """Return the items of an array, nothing if there is none."""
-    found = metadata.get(key)
-    return found.value if found is not None and isinstance(found.value, tuple) else ()
+    entry = metadata.get(key)
+    return entry.value if entry is not None and isinstance(entry.value, tuple) else ()
 
 
 def aligned(offset: int, alignment: int) -> int:
-    """Return the first multiple of an alignment that is no smaller than an offset."""
+    """Return the first multiple of an alignment that is not below an offset."""
     return -(-offset // alignment) * alignment
 
 
@@ -147,13 +147,13 @@ class ModelKeys:
 
     def text(self, key: str) -> str | None:
         """Return the text under a key, None if there is none."""
-        found = self.metadata.get(key)
-        return found.value if found is not None and isinstance(found.value, str) else None
+        entry = self.metadata.get(key)
+        return entry.value if entry is not None and isinstance(entry.value, str) else None
 
     def number(self, key: str) -> int | None:
         """Return the integer under a whole key, None if there is none."""
-        found = self.metadata.get(key)
-        value = None if found is None else found.value
+        entry = self.metadata.get(key)
+        value = None if entry is None else entry.value
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def integer(self, suffix: str) -> int | None:
@@ -162,15 +162,15 @@ class ModelKeys:
 
     def count(self, suffix: str, default: int = 0) -> int:
         """Return the integer under a key of the architecture, `default` if there is none or it is negative."""
-        found = self.integer(suffix)
-        return default if found is None or found < 0 else found
+        value = self.integer(suffix)
+        return default if value is None or value < 0 else value
 
     def each(self, suffix: str) -> tuple[int, ...] | None:
         """Return the integers of an array under a key of the architecture, None if there is none."""
-        found = self.metadata.get(f"{self.architecture}.{suffix}")
-        if found is None or not isinstance(found.value, tuple):
+        entry = self.metadata.get(f"{self.architecture}.{suffix}")
+        if entry is None or not isinstance(entry.value, tuple):
             return None
-        return tuple(value for value in found.value if isinstance(value, int))
+        return tuple(value for value in entry.value if isinstance(value, int))
 
     def per_layer(self, suffix: str, n_layer: int) -> tuple[int, ...] | None:
         """Return a value for each layer, be it stored once or as an array; None if it is not stored for all."""

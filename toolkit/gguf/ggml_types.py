@@ -64,12 +64,12 @@ FLOAT_TYPES = (F32, F16, BF16)
 def tensor_type(name: str) -> TensorType:
     """Return the type of that name, in any case.
 
-    Raises ProfileError if there is none.
+    Raises ProfileError if there is no such type.
     """
-    found = TYPES.get(name.upper())
-    if found is None:
+    type_ = TYPES.get(name.upper())
+    if type_ is None:
         raise ProfileError(f"{name!r} is not a tensor type; known: {', '.join(TYPES)}")
-    return found
+    return type_
 
 
 FILE_TYPES = {

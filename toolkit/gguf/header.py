@@ -1,4 +1,4 @@
-"""Parse the header of a GGUF file, trusting no number that stands in it.
+"""Parse the header of a GGUF file; no number in it is trusted.
 
 Every count, length and product is checked in Python's unbounded integers against the bytes that are there before it is
 used. Format: docs/gguf.md and ggml/src/gguf.cpp of llama.cpp.
@@ -162,7 +162,7 @@ def _read_metadata(cursor: _Cursor) -> Metadata:
     for index in range(count):
         key = cursor.text(f"metadata key {index}")
         if key in metadata:
-            raise cursor.error(f"metadata key {key!r} stands twice: damaged")
+            raise cursor.error(f"metadata key {key!r} is a duplicate: damaged")
         metadata[key] = _read_value(cursor, key)
         _check_length(cursor, key, metadata[key].value)
     return metadata
@@ -228,12 +228,12 @@ def _read_strings(cursor: _Cursor, count: int, key: str) -> list[str]:
 
 
 def _alignment(cursor: _Cursor, metadata: Metadata) -> int:
-    found = metadata.get("general.alignment")
-    if found is None:
+    entry = metadata.get("general.alignment")
+    if entry is None:
         return DEFAULT_ALIGNMENT
-    value = found.value
-    if found.type is not ValueType.UINT32 or not isinstance(value, int) or value.bit_count() != 1:
-        raise cursor.error(f"general.alignment is {value!r} ({found.type.name}); it must be a UINT32 power of two")
+    value = entry.value
+    if entry.type is not ValueType.UINT32 or not isinstance(value, int) or value.bit_count() != 1:
+        raise cursor.error(f"general.alignment is {value!r} ({entry.type.name}); it must be a UINT32 power of two")
     return value
 
 
@@ -243,7 +243,7 @@ def _read_tensors(cursor: _Cursor, count: int) -> tuple[TensorInfo, ...]:
     for index in range(count):
         tensor = _read_tensor(cursor, index)
         if tensor.name in tensors:
-            raise cursor.error(f"tensor {tensor.name!r} stands twice: damaged")
+            raise cursor.error(f"tensor {tensor.name!r} is a duplicate: damaged")
         tensors[tensor.name] = tensor
     return tuple(tensors.values())
 

@@ -1,6 +1,6 @@
-"""What a command reads, which can therefore never be what it writes: not by another name, by a link, or with --force.
+"""The inputs of a command, which no output may overwrite: not by another name, by a link, or with --force.
 
-A command opens one scope, says what it reads, and every output is held against that before a byte is written.
+A command opens one scope and says what it reads; every output is compared with that before a byte is written.
 """
 
 import os
@@ -63,4 +63,4 @@ def _is_same(file: Path, output: Path) -> bool:
     try:
         return file.is_file() and file.samefile(output)
     except OSError:
-        return False  # one of them is not there, or has a name that cannot be: others will say so
+        return False  # a file that is missing, or has an impossible name, is refused elsewhere

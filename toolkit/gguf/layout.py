@@ -68,7 +68,7 @@ class Layout:
 def lay_out(metadata: Metadata, tensors: Sequence[Placed]) -> Layout:
     """Return the layout of a file with this metadata and these tensors, in this order.
 
-    Raises TensorError if a name is too long for GGUF or stands twice, MetadataError for a value that is not of its type.
+    Raises TensorError if a name is too long for GGUF or a duplicate, MetadataError for a value that is not of its type.
     """
     _check_names(tensors)
     alignment = alignment_of(metadata)
@@ -152,7 +152,7 @@ def _check_names(tensors: Sequence[Placed]) -> None:
     seen: set[str] = set()
     for tensor in tensors:
         if tensor.name in seen:
-            raise TensorError(f"{tensor.name} would stand twice in the file")
+            raise TensorError(f"{tensor.name} would be a duplicate in the file")
         if len(tensor.name.encode()) > MAX_NAME_BYTES:
             raise TensorError(f"{tensor.name!r} is longer than the {MAX_NAME_BYTES} bytes that GGUF allows")
         if not 1 <= len(tensor.shape) <= MAX_DIMENSIONS:

@@ -29,7 +29,7 @@ _NO_REPLACE, _HERE = 1, -100
 
 
 class WorkFile:
-    """A file of known length that threads write to at any offset; until its beginning is written, it is no model."""
+    """A file of known length that threads write to at any offset; until its beginning is written, it is not a model."""
 
     def __init__(self, path: Path, n_bytes: int) -> None:
         self.path = path
@@ -72,7 +72,7 @@ class WorkFile:
             return os.write(self._fd, view)
 
     def _reserve(self, n_bytes: int) -> None:
-        """Take the space now, so that a full disk is found before the work and not after it."""
+        """Reserve the space now, so that a full disk is an error before the work and not after it."""
         try:
             if hasattr(os, "posix_fallocate") and n_bytes:
                 os.posix_fallocate(self._fd, 0, n_bytes)
@@ -106,7 +106,7 @@ def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Itera
     place = where_it_lies(output)
     try:
         with ScratchFolder(output=place) as folder, opened_work(folder / folder.name, n_bytes) as work:
-            with interrupts_told():
+            with interrupts_noted():
                 yield work
             work.close()
             publish(work.path, place, force=force)
@@ -117,7 +117,7 @@ def whole_or_absent(output: Path, n_bytes: int, *, force: bool = False) -> Itera
 @contextmanager
 def opened_work(path: Path, n_bytes: int) -> Iterator[WorkFile]:
     """Give a work file that is closed when the block ends."""
-    with interrupts_told():
+    with interrupts_noted():
         work = WorkFile(path, n_bytes)
     try:
         yield work
@@ -126,8 +126,8 @@ def opened_work(path: Path, n_bytes: int) -> Iterator[WorkFile]:
 
 
 @contextmanager
-def interrupts_told() -> Iterator[None]:
-    """Let an interrupt of the work say what becomes of it; once the output gets its name, that would not be sure."""
+def interrupts_noted() -> Iterator[None]:
+    """Note on an interrupt that no output was written, which is certain only until the output gets its name."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -169,7 +169,7 @@ def publish_finished(file: Path, output: Path, *, force: bool) -> None:
 
 
 def _rename_to_free_name(work: Path, output: Path) -> None:
-    """Rename in one step with the question whether the name is free.
+    """Rename only if the name is free, as one operation.
 
     Raises FileExistsError if it is not.
     """
@@ -183,7 +183,7 @@ def _rename_to_free_name(work: Path, output: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # No way to rename without replacing: the name is taken first, so that what is replaced is nobody's.
+        # There is no way to rename without replacing: the name is reserved first, by an empty file that may be replaced.
         if not (work.parent / set_journal.NAME).exists():
             set_journal.begin(work.parent, [(work, output.name)])
         os.close(os.open(output, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -193,7 +193,7 @@ def _rename_to_free_name(work: Path, output: Path) -> None:
 
 
 def _renamed_by_the_kernel(work: Path, output: Path) -> bool:
-    """Rename without replacing as Linux can, and tell whether kernel and file system know how.
+    """Rename without replacing by a call of Linux, and tell whether kernel and file system support it.
 
     Raises FileExistsError.
     """
@@ -204,11 +204,11 @@ def _renamed_by_the_kernel(work: Path, output: Path) -> bool:
         return True
     if ctypes.get_errno() == errno.EEXIST:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(output))
-    return False  # whatever else it is, a link will meet it too
+    return False  # whatever else went wrong, a link will fail for it too
 
 
 def described(error: OSError, output: Path, n_bytes: int) -> OutputError:
-    """Return the error to raise for one of the system's, met while an output of `n_bytes` was written and since removed."""
+    """Return the OutputError for an error of the system while an output of `n_bytes` was written, which is removed by now."""
     if error.errno not in _NO_SPACE:
         return OutputError(f"cannot write {output}: {error.strerror or error}")
     needs = f"no space for {output.name}: needs {format_size(n_bytes)}"
@@ -236,7 +236,7 @@ def _check_place(output: Path, *, force: bool) -> None:
     refuse_input(output)
     if os.path.lexists(output) and not output.is_file():
         # a rename would put a file in the place of a device, a pipe, or a link to nothing
-        raise InputError(f"{output} is no file but a device, a pipe or a broken link; name another output")
+        raise InputError(f"{output} is not a file but a device, a pipe or a broken link; name another output")
     if output.exists() and not force:
         raise InputError(f"{output} exists; give another name, or --force to replace it")
     if not os.access(place.parent, os.W_OK):

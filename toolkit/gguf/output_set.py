@@ -1,8 +1,8 @@
 """Several outputs that appear together or not at all.
 
-Their work files bear the outputs' names in a folder of their own beside them, so that what reads a set by its names can look
-at it before it is published. They are renamed one after the other once all are complete, the first one last: whoever opens
-the first file finds the others, and what a run leaves that is killed meanwhile is no set. The next run takes it back.
+Their work files bear the outputs' names in a folder of their own beside them, so that a check can read the
+set by its names before it is published. They are renamed one after the other once all are complete, the first one last: whoever opens
+the first file finds the others. What a killed run leaves is incomplete, and the next run takes it back.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolkit.errors import InputError
 from toolkit.gguf import set_journal
-from toolkit.gguf.output_file import WorkFile, check_output, described, interrupts_told, opened_work, publish
+from toolkit.gguf.output_file import WorkFile, check_output, described, interrupts_noted, opened_work, publish
 from toolkit.gguf.scratch import ScratchFolder
 
 
@@ -27,7 +27,7 @@ def all_or_none(outputs: Sequence[tuple[Path, int]], *, force: bool = False) -> 
     try:
         with ScratchFolder(output=paths[0]) as folder, ExitStack() as stack:
             works = [stack.enter_context(opened_work(folder / path.name, n_bytes)) for path, n_bytes in outputs]
-            with interrupts_told():
+            with interrupts_noted():
                 yield works
             for work in works:
                 work.close()

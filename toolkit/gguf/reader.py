@@ -1,6 +1,7 @@
 """Read a GGUF file, or the set of files that a model was split into, so that native code never sees a damaged one.
 
-Tensors are views on a memory map: nothing of their data is read.
+Tensors are views of a memory map: nothing of their data is read. By hand, because the gguf package trusts the counts and
+lengths in a file, makes an object of every token of a vocabulary, and raises Python's own errors for damaged files.
 """
 
 import mmap
@@ -203,9 +204,9 @@ def _read_set(member: GgufFile, count: int) -> GgufFile:
     paths = _member_paths(member.path, _split_integer(member, "split.no") + 1, count)
     members = [member if path == member.path else _read_member(path) for path in paths]
     for number, other in enumerate(members, 1):
-        found = _split_integer(other, "split.no") + 1, _split_integer(other, "split.count")
-        if found != (number, count):
-            raise GgufError(f"{other.path}: holds part {found[0]} of {found[1]}, not what its name says: renamed?")
+        stored = _split_integer(other, "split.no") + 1, _split_integer(other, "split.count")
+        if stored != (number, count):
+            raise GgufError(f"{other.path}: holds part {stored[0]} of {stored[1]}, not what its name says: renamed?")
     _check_tensor_count(members)
     return GgufFile(
         paths=tuple(paths),
@@ -221,12 +222,12 @@ def _read_set(member: GgufFile, count: int) -> GgufFile:
 
 
 def _split_integer(member: GgufFile, key: str) -> int:
-    found = member.split_metadata.get(key)
-    if found is None:
+    entry = member.split_metadata.get(key)
+    if entry is None:
         raise GgufError(f"{member.path}: a part of a split model without {key}: damaged")
-    if isinstance(found.value, bool) or not isinstance(found.value, int):
-        raise GgufError(f"{member.path}: {key} is {found.type.name}, not an integer: damaged")
-    return found.value
+    if isinstance(entry.value, bool) or not isinstance(entry.value, int):
+        raise GgufError(f"{member.path}: {key} is {entry.type.name}, not an integer: damaged")
+    return entry.value
 
 
 def _member_paths(path: Path, number: int, count: int) -> list[Path]:
@@ -250,7 +251,7 @@ def _check_tensor_count(members: Sequence[GgufFile]) -> None:
     names = [name for member in members for name in member.tensors]
     if len(names) != len(set(names)):
         twice = Counter(names).most_common(1)[0][0]
-        raise GgufError(f"{members[0].path}: tensor {twice!r} stands in more than one of the {len(members)} parts")
+        raise GgufError(f"{members[0].path}: tensor {twice!r} is in more than one of the {len(members)} parts")
     total = _split_integer(members[0], "split.tensors.count")
     if len(names) != total:
         parts = f"its {len(members)} parts hold {len(names)}"

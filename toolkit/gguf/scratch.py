@@ -1,7 +1,7 @@
-"""Folders for work that is told from a user's, and removed by the next run if its own was killed.
+"""Work folders, which the next run removes if their own run was killed.
 
-Each has a name that says whose it is, a mark inside, and a lock on the mark for as long as its process lives: so a leftover is
-told from the work of a run that lives, also of one in another container, whose process numbers mean nothing here.
+Each has a name with the number of its process, a mark inside, and a lock on the mark for as long as the process lives. The
+lock distinguishes leftovers from the work of other runs, also of those in containers, whose process numbers mean nothing here.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _NAME = re.compile(r"\.gguf-(?P<output>[0-9a-f]{8})-(?P<pid>\d+)-\d+\.part|\.?gg
 
 
 class ScratchFolder:
-    """A folder that is gone when its block ends, with all that is in it.
+    """A folder that is removed when its block ends, with all that is in it.
 
     It lies in the system's folder for temporary files, in `parent`, or beside `output`, whose work it is then.
     """
@@ -63,7 +63,7 @@ class ScratchFolder:
         self.close()
 
     def close(self) -> None:
-        """Remove the folder; what is not closed goes with its last reference."""
+        """Remove the folder; one that is never closed is removed with the last reference to it."""
         self._discard()
 
 
@@ -74,10 +74,10 @@ def sweep(folder: Path, output: Path | None = None) -> None:
     """
     own = _digest(output) if output is not None else None
     try:
-        found = [(path, match) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        work = [(path, match) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     except OSError:
-        return  # whoever writes there will say why not
-    for path, match in found:
+        return  # writing there will fail with a better message
+    for path, match in work:
         is_own = own is not None and match["output"] == own
         owner = int(match["pid"] or match["owner"])
         if path.is_symlink() or not (is_own or _is_this_users(path)):
@@ -112,7 +112,7 @@ class _Run(Enum):
 
     ALIVE = "it is at work"
     GONE = "it was killed"
-    NOBODYS = "the file is no work of ours"
+    NOBODYS = "the file is not a work file of this program"
 
 
 def _sweep_one(path: Path, owner: int, *, is_own: bool) -> _Run:
@@ -150,7 +150,7 @@ def _sweep_unmarked(folder: Path, owner: int, *, is_own: bool) -> _Run:
 
 @contextmanager
 def _examined(path: Path, owner: int, *, is_own: bool) -> Iterator[_Run]:
-    """Tell whose a marked file is, and keep others from it meanwhile."""
+    """Give the state of the run behind a marked file, and lock the file until the block ends."""
     if not path.is_file():
         yield _Run.NOBODYS
         return
@@ -162,13 +162,13 @@ def _examined(path: Path, owner: int, *, is_own: bool) -> Iterator[_Run]:
             return
         locked = take_lock(file.fileno())
         if locked is None:
-            # Process numbers say something of one machine only: they are trusted where two runs would meet anyway.
+            # Process numbers mean something on one machine only: they are trusted where two runs would write the same file.
             locked = (is_own or sys.platform == "win32") and not _lives(owner, path)
         yield _Run.GONE if locked else _Run.ALIVE
 
 
 def _lives(owner: int, path: Path) -> bool:
-    """Tell whether a process is there that may have made a file or folder: the number may be that of a later one."""
+    """Tell whether a process with this number runs that is old enough to have made a file or folder."""
     try:
         return bool(psutil.Process(owner).create_time() <= path.stat().st_mtime + _CLOCK_SLACK_SECONDS)
     except psutil.Error:
@@ -190,7 +190,7 @@ def _new_folder(place: Path, names: Iterator[str]) -> tuple[Path, int]:
 
 
 def _marked(folder: Path) -> int | None:
-    """Mark a new folder; None if another run took it for one that was left, and removed it."""
+    """Mark a new folder; None if another run took it for a leftover and removed it."""
     try:
         fd = os.open(folder / _MARK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except FileNotFoundError:
@@ -218,7 +218,7 @@ def _discard(folder: Path, fd: int) -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder, its mark last, so that what is killed meanwhile or cannot be removed yet is found again."""
+    """Remove a folder, its mark last: if that is interrupted or fails, a later run finds the folder by its mark."""
     with suppress(OSError):
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():

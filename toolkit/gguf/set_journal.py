@@ -1,7 +1,8 @@
-"""What says, while the files of a set get their names one after another, which of them have them by now.
+"""The journal of a set of files: while they get their names one after another, it says which of them have theirs.
 
-It lies in the set's work folder. A file by itself needs one only where its name has to be taken before it can be given. A run that is killed meanwhile leaves it there, and whoever finds it takes the half set back:
-what was named goes, and what it replaced returns. The file that is named last seals the set: with it, the set is whole.
+It lies in the set's work folder. If a run is killed meanwhile, the next run finds the journal and takes the incomplete set
+back: it removes the files that were named, and brings back those that they replaced. The file that is named last seals the
+set: with it, the set is complete. A single file needs a journal only where its name must be reserved before a rename.
 """
 
 import json
@@ -16,7 +17,7 @@ _REPLACED = "replaced"
 
 
 def begin(folder: Path, works: Sequence[tuple[Path, str]]) -> None:
-    """Write down the files that are about to get these names, the seal last; from now on `take_back` works."""
+    """Write down the files that are about to get these names, the seal last; from then on `take_back` works."""
     entries = [{"name": name} | _identity(work) for work, name in works]
     draft = folder / f"{NAME}.new"
     with draft.open("w", encoding="utf-8") as file:
@@ -27,7 +28,7 @@ def begin(folder: Path, works: Sequence[tuple[Path, str]]) -> None:
 
 
 def set_aside(folder: Path, outputs: Sequence[Path]) -> None:
-    """Move what is to be replaced into the work folder, the seal first: what is left of the old set is no set any more."""
+    """Move the files to be replaced into the work folder, the seal first: without it, the rest is not a complete set."""
     place = folder / _REPLACED
     place.mkdir()
     for output in outputs:
@@ -54,7 +55,7 @@ def take_back(folder: Path) -> None:
 
 
 def _identity(path: Path) -> dict[str, Any]:
-    """Return what tells a file from any other that has its name; a change of name changes none of it."""
+    """Return what distinguishes a file from others of its name, and stays the same when it is renamed."""
     status = path.stat()
     return {"inode": status.st_ino, "bytes": status.st_size, "changed_ns": status.st_mtime_ns}
 
@@ -67,5 +68,5 @@ def _bears_its_name(folder: Path, entry: dict[str, Any]) -> bool:
 
 
 def _is_only_taken(path: Path) -> bool:
-    """Tell whether a name was taken for a file that did not get it yet; what is empty is no loss, whosever it was."""
+    """Tell whether a name was reserved for a file that did not get it yet: the file is empty, so removing it loses nothing."""
     return path.is_file() and path.stat().st_size == 0

@@ -25,7 +25,7 @@ class ShardName:
 
 
 def shard_name(path: Path) -> ShardName | None:
-    """Return what a file's name says of its place in a set, None if it is the name of a whole file."""
+    """Return number and count from the name of a file of a set, None if it is the name of a whole file."""
     match = _NAME.fullmatch(path.name)
     return ShardName(match["stem"], int(match["number"]), int(match["count"])) if match else None
 

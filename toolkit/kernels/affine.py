@@ -81,17 +81,17 @@ def kernel(type_: TensorType) -> Kernel:
         search = (_WEIGHTED if weighted else _PLAIN)[type_.name]
         sub_blocks = values.reshape(-1, SUB_BLOCK)
         weights = error_weights(values, importance, BLOCK).reshape(-1, SUB_BLOCK)
-        found = numpy.empty((5, len(sub_blocks)), numpy.float32)
-        if not _search(sub_blocks, weights, numpy.float32(search.top), search.spans, found):
+        searched = numpy.empty((5, len(sub_blocks)), numpy.float32)
+        if not _search(sub_blocks, weights, numpy.float32(search.top), search.spans, searched):
             return None
-        return pack(values, found, type_, search.top, weighted=weighted)
+        return pack(values, searched, type_, search.top, weighted=weighted)
 
     return quantize
 
 
 @compiled
-def _search(x: Floats, weights: Floats, top: numpy.float32, spans: Floats, found: Floats) -> bool:
-    """Write scale, -minimum, factor and offset of the best codes, and sum of weights of every row of x [n, 32] into `found` [5, n].
+def _search(x: Floats, weights: Floats, top: numpy.float32, spans: Floats, searched: Floats) -> bool:
+    """Write scale, -minimum, factor and offset of the best codes, and sum of weights of every row of x [n, 32] into `searched` [5, n].
 
     Where there are no `weights` [n, 32], magnitudes are taken for them.
     Return False if a lane left the numbers that `nearest` rounds as ggml does.
@@ -110,11 +110,11 @@ def _search(x: Floats, weights: Floats, top: numpy.float32, spans: Floats, found
             sound &= _fit(lanes, spans[trial], top)
             _judge(lanes)
         for k in range(count):
-            found[0, start + k] = lanes.scale[k]
-            found[1, start + k] = -lanes.low[k]
-            found[2, start + k] = lanes.best_factor[k]
-            found[3, start + k] = lanes.best_low[k]
-            found[4, start + k] = lanes.sum_w[k]
+            searched[0, start + k] = lanes.scale[k]
+            searched[1, start + k] = -lanes.low[k]
+            searched[2, start + k] = lanes.best_factor[k]
+            searched[3, start + k] = lanes.best_low[k]
+            searched[4, start + k] = lanes.sum_w[k]
     return sound
 
 

@@ -20,26 +20,28 @@ _PASSES = 5
 
 
 @compiled
-def plain_scales(found: Floats, small: Bytes, steps: Floats) -> None:
-    """Write values found [2, n, 8] in 63rds of the largest of their block into small [2, n, 8], and these into steps [2, n]."""
+def plain_scales(searched: Floats, small: Bytes, steps: Floats) -> None:
+    """Write values searched [2, n, 8] in 63rds of the largest of their block into small [2, n, 8], and these into steps [2, n]."""
     for part in range(2):
-        for block in range(found.shape[1]):
+        for block in range(searched.shape[1]):
             largest = ZERO
             for j in range(SUB_BLOCKS):
-                largest = max(largest, found[part, block, j])
+                largest = max(largest, searched[part, block, j])
             inverse = LARGEST / largest if largest > ZERO else ZERO
             for j in range(SUB_BLOCKS):
                 # A scale below zero wraps round in eight bits before it is cut, as in C.
-                small[part, block, j] = min(numpy.uint8(63), numpy.uint8(nearest_int(inverse * found[part, block, j])))
+                small[part, block, j] = min(
+                    numpy.uint8(63), numpy.uint8(nearest_int(inverse * searched[part, block, j]))
+                )
             steps[part, block] = largest / LARGEST
 
 
 @compiled
-def weighted_scales(found: Floats, weights: Floats, small: Bytes, steps: Floats) -> None:
+def weighted_scales(searched: Floats, weights: Floats, small: Bytes, steps: Floats) -> None:
     """Write the same for errors that count as weights [n, 8] say."""
     for part in range(2):
-        for block in range(found.shape[1]):
-            values, numbers = found[part, block], small[part, block]
+        for block in range(searched.shape[1]):
+            values, numbers = searched[part, block], small[part, block]
             largest = ZERO
             for j in range(SUB_BLOCKS):
                 largest = max(largest, values[j])
@@ -110,37 +112,37 @@ FOUR_BITS = 15
 
 
 class Blocks(NamedTuple):
-    """What is packed of n blocks: weights [n, 256], what was found of sub-blocks [5, n, 8], their scales and minima.
+    """What is packed of n blocks: weights [n, 256], the results of the search for sub-blocks [5, n, 8], their scales and minima.
 
     The latter are numbers of 6 bits [2, n, 8], and the steps that they count, as a float16 can hold them [2, n].
     """
 
     x: Floats
-    found: Floats
+    searched: Floats
     small: Bytes
     steps: Floats
 
 
-def pack(values: Floats, found: Floats, type_: TensorType, top: int, *, weighted: bool) -> Bytes:
-    """Return uint8 [n, row bytes] for float32 [n, row length], with what was found of every sub-block: float32 [5, sub-blocks].
+def pack(values: Floats, searched: Floats, type_: TensorType, top: int, *, weighted: bool) -> Bytes:
+    """Return uint8 [n, row bytes] for float32 [n, row length], with the results of the search for every sub-block: float32 [5, sub-blocks].
 
     These are its scale, its minimum with the sign turned, factor and offset of its codes, which count where the scale of
     the block leaves it none, and the sum of its weights, which counts if it was `weighted`.
     """
-    x, found = values.reshape(-1, BLOCK), found.reshape(5, -1, SUB_BLOCKS)
+    x, searched = values.reshape(-1, BLOCK), searched.reshape(5, -1, SUB_BLOCKS)
     small, steps = numpy.empty((2, len(x), SUB_BLOCKS), numpy.uint8), numpy.empty((2, len(x)), numpy.float32)
     if weighted:
-        weighted_scales(found[:2], found[4], small, steps)
+        weighted_scales(searched[:2], searched[4], small, steps)
         if top != FOUR_BITS:
             # What wrapped round below zero is cut here, while Q4_K takes the lower 6 bits of it.
             numpy.minimum(small, numpy.uint8(LARGEST), out=small)
     else:
-        plain_scales(found[:2], small, steps)
+        plain_scales(searched[:2], small, steps)
     # The conversion to float16 is numpy's, because numba has none.
     halves = steps.astype(numpy.float16)
     result = numpy.empty((len(x), type_.block_bytes), numpy.uint8)
     result[:, :_SCALES] = numpy.ascontiguousarray(halves.T).view(numpy.uint8)
-    _pack(Blocks(x, found, small, halves.astype(numpy.float32)), numpy.int32(top), result)
+    _pack(Blocks(x, searched, small, halves.astype(numpy.float32)), numpy.int32(top), result)
     return result.reshape(len(values), -1)
 
 
@@ -164,8 +166,8 @@ def _round_weights(blocks: Blocks, block: int, top: numpy.int32, codes: Bytes) -
         start = j * SUB_BLOCK
         scale = blocks.steps[0, block] * numpy.float32(blocks.small[0, block, j])
         if scale == ZERO:
-            # What the search found stays where the block's scale leaves a sub-block none.
-            factor, low = blocks.found[2, block, j], blocks.found[3, block, j]
+            # The result of the search counts where the block's scale leaves a sub-block none.
+            factor, low = blocks.searched[2, block, j], blocks.searched[3, block, j]
             for i in range(start, start + SUB_BLOCK):
                 codes[i] = max(numpy.int32(0), min(top, nearest_int(factor * (blocks.x[block, i] - low))))
         else:

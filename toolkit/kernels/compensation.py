@@ -167,11 +167,11 @@ def _move_halves(row: _Row, grid: Grid, form: Floats, block: int, direction: Flo
         wanted = numpy.float32(halves[block] - slope / bend) if bend > 0 else numpy.float32(0)
         if bend <= 0 or abs(wanted) > LARGEST_HALF:
             continue
-        found = to_half(wanted)
-        step = found - halves[block]
+        rounded = to_half(wanted)
+        step = rounded - halves[block]
         change = 2 * step * slope + step * step * bend
         if change < 0:
-            halves[block] = found
+            halves[block] = rounded
             _take(direction, step, row, form, start)
             gain -= change
     return gain
@@ -197,11 +197,11 @@ def _move_whole_numbers(row: _Row, grid: Grid, form: Floats, block: int, directi
             lowest = 0 if of_minimum else grid.lowest_scale
             highest = grid.highest_minimum if of_minimum else grid.highest_scale
             wanted = numpy.rint(numbers[group] - slope / bend)
-            found = int(min(max(wanted, numpy.float32(lowest)), numpy.float32(highest)))
-            step = numpy.float32(found - numbers[group])
+            number = int(min(max(wanted, numpy.float32(lowest)), numpy.float32(highest)))
+            step = numpy.float32(number - numbers[group])
             change = 2 * step * slope + step * step * bend
             if change < 0:
-                numbers[group] = found
+                numbers[group] = number
                 _take(direction[: grid.group_length], step, row, form, start)
                 gain -= change
     return gain
@@ -218,11 +218,11 @@ def _move_codes(row: _Row, grid: Grid, form: Floats, block: int) -> numpy.float3
         if scale == 0 or form[j, j] <= 0:
             continue
         level = grid.levels[row.codes[j]]
-        found = nearest_code(level - row.gradient[j] / (scale * form[j, j]), grid.levels, grid.is_linear)
-        step = scale * (grid.levels[found] - level)
+        code = nearest_code(level - row.gradient[j] / (scale * form[j, j]), grid.levels, grid.is_linear)
+        step = scale * (grid.levels[code] - level)
         change = 2 * step * row.gradient[j] + step * step * form[j, j]
         if change < 0:
-            row.codes[j] = found
+            row.codes[j] = code
             row.errors[j] += step
             gain -= change
             for i in range(len(row.gradient)):

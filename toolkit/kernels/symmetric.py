@@ -45,14 +45,14 @@ _SPANS = _HALF_SPAN + numpy.float32(0.1) * numpy.array([trial for trial in range
 
 
 class Blocks(NamedTuple):
-    """What is packed of n blocks: weights [n, 256], what was found of sub-blocks [2, n, 16], and of blocks [n].
+    """What is packed of n blocks: weights [n, 256], the results of the search for sub-blocks [2, n, 16], and of blocks [n].
 
     `inverse` is -128 over the scale of the largest magnitude, 0 where there is none to speak of, and `halves` what the
     float16 that is stored holds of one over that.
     """
 
     x: Floats
-    found: Floats
+    searched: Floats
     inverse: Floats
     halves: Floats
 
@@ -64,22 +64,22 @@ def kernel(_type: TensorType) -> Kernel:
 
 def _quantize(values: Floats, importance: Floats | None = None) -> Bytes:
     x = values.reshape(-1, BLOCK)
-    found = numpy.empty((2, len(x), SUB_BLOCKS), numpy.float32)
+    searched = numpy.empty((2, len(x), SUB_BLOCKS), numpy.float32)
     weights = numpy.empty((0, SUB_BLOCK), numpy.float32) if importance is None else importance.reshape(-1, SUB_BLOCK)
-    _search(x.reshape(-1, SUB_BLOCK), weights, found.reshape(2, -1))
-    largest = of_largest_magnitude(found[0])
+    _search(x.reshape(-1, SUB_BLOCK), weights, searched.reshape(2, -1))
+    largest = of_largest_magnitude(searched[0])
     inverse = divided(-128, numpy.where(numpy.abs(largest) < NOTHING, numpy.float32(0), largest))
     # The conversion to float16 is numpy's, because numba has none.
     halves = divided(1, inverse).astype(numpy.float16)
     result = numpy.empty((len(x), _HALF + 2), numpy.uint8)
     result[:, _HALF:] = halves[:, None].view(numpy.uint8)
-    _pack(Blocks(x, found, inverse, halves.astype(numpy.float32)), result)
+    _pack(Blocks(x, searched, inverse, halves.astype(numpy.float32)), result)
     return result.reshape(len(values), -1)
 
 
 @compiled
-def _search(x: Floats, weights: Floats, found: Floats) -> None:
-    """Write scale, and factor of the best codes, of every row of x [n, 16] into `found` [2, n].
+def _search(x: Floats, weights: Floats, searched: Floats) -> None:
+    """Write scale, and factor of the best codes, of every row of x [n, 16] into `searched` [2, n].
 
     Errors count as `weights` say, which are those of the columns in rows that follow each other: [n of a row, 16]. Where
     there are none, squares are taken for them.
@@ -99,8 +99,8 @@ def _search(x: Floats, weights: Floats, found: Floats) -> None:
             _fit(lanes, products)
             take_better(lanes)
         for k in range(count):
-            found[0, start + k] = lanes.scale[k]
-            found[1, start + k] = lanes.best_factor[k]
+            searched[0, start + k] = lanes.scale[k]
+            searched[1, start + k] = lanes.best_factor[k]
 
 
 @inlined
@@ -142,7 +142,7 @@ def _pack(blocks: Blocks, result: Bytes) -> None:
             result[block] = 0
             continue
         for j in range(SUB_BLOCKS):
-            number = min(numpy.int32(127), nearest_int(blocks.inverse[block] * blocks.found[0, block, j]))
+            number = min(numpy.int32(127), nearest_int(blocks.inverse[block] * blocks.searched[0, block, j]))
             result[block, _SCALES + j] = numpy.uint8(number)
             _round_weights(blocks, (block, j), blocks.halves[block] * numpy.float32(number), codes)
         _pack_six_bits(codes, result[block])
@@ -152,9 +152,9 @@ def _pack(blocks: Blocks, result: Bytes) -> None:
 def _round_weights(blocks: Blocks, place: tuple[int, int], scale: numpy.float32, codes: Bytes) -> None:
     """Write the codes of a sub-block, whose place is (block, number in it)."""
     block, j = place
-    start, factor = j * SUB_BLOCK, blocks.found[1, block, j]
+    start, factor = j * SUB_BLOCK, blocks.searched[1, block, j]
     if scale == ZERO:
-        # What the search found stays where the block's scale leaves a sub-block none. One of nothing has the code 0.
+        # The result of the search counts where the block's scale leaves a sub-block none. One of nothing has the code 0.
         lifted = numpy.int32(0) if factor == ZERO else numpy.int32(32)
         for i in range(start, start + SUB_BLOCK):
             codes[i] = _code(factor * blocks.x[block, i]) + lifted

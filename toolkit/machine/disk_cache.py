@@ -41,7 +41,7 @@ class DiskCache:
 
     @classmethod
     def below(cls, folder: Path | None, name: str) -> Self:
-        """Return the cache in a folder of that name below another; where there is none nothing is kept."""
+        """Return the cache in a folder of that name below another; without that folder nothing is kept."""
         return cls(folder / name if folder is not None else None)
 
     def get(self, key: Any) -> Any:

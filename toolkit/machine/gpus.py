@@ -14,7 +14,7 @@ WDDM = 0
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that holds memory of a GPU; `used_bytes` is None where the driver does not tell."""
+    """A process that holds memory of a GPU; `used_bytes` is None where the driver does not say."""
 
     pid: int
     used_bytes: int | None
@@ -51,7 +51,7 @@ def list_gpus(nvml: Any = None) -> GpuList:
 
 
 def gpu_bandwidths(nvml: Any = None) -> tuple[float, ...]:
-    """Return bytes per second of each NVIDIA GPU's memory; those that do not tell are left out.
+    """Return bytes per second of each NVIDIA GPU's memory; those whose driver does not say are left out.
 
     Two transfers a clock, as the driver counts the memory clock of GDDR and HBM.
     """
@@ -139,14 +139,14 @@ def _holders(nvml: Any, handle: Any) -> tuple[Holder, ...]:
 
 
 def _read_bandwidths(nvml: Any) -> tuple[float, ...]:
-    found = []
+    bandwidths = []
     for index in range(nvml.nvmlDeviceGetCount()):
         with suppress(nvml.NVMLError):
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             megahertz = nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM)
             bits = nvml.nvmlDeviceGetMemoryBusWidth(handle)
-            found.append(2.0 * megahertz * 1e6 * bits / 8)
-    return tuple(found)
+            bandwidths.append(2.0 * megahertz * 1e6 * bits / 8)
+    return tuple(bandwidths)
 
 
 def _text(value: str | bytes) -> str:

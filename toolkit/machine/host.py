@@ -1,4 +1,4 @@
-"""What the host leaves to this process: memory and cores, as it and its cgroups allow. Memory says where its number comes from."""
+"""The host as this process may use it: memory and cores within the limits of its cgroups, and the environment of a child."""
 
 import os
 from collections.abc import Iterator
@@ -34,7 +34,8 @@ def own_listening_ports(address: str) -> set[int]:
     import psutil
 
     mine = psutil.Process().net_connections("tcp4")
-    return {one.laddr.port for one in mine if one.status == psutil.CONN_LISTEN and one.laddr.ip == address}
+    listening = (connection for connection in mine if connection.status == psutil.CONN_LISTEN)
+    return {connection.laddr.port for connection in listening if connection.laddr.ip == address}
 
 
 def physical_cores(root: Path = Path("/")) -> int:

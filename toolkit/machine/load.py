@@ -22,7 +22,7 @@ def cores_are_taken(
     """
     running, cores = running or running_threads, cores or os.cpu_count() or 1
     for look in range(_LOOKS):
-        # A short burst is no load: whoever waits passively for nothing is slower.
+        # A short burst does not count: waiting passively because of it would cost more.
         time.sleep(pause if look else 0)
         if (running() or 0) <= cores:
             return False
@@ -49,10 +49,10 @@ def load_warnings(psutil: Any = None, seconds: float = 0.5) -> list[str]:
     time.sleep(seconds)
     cores = psutil.cpu_count() or 1
     share = max(0.0, _busy_seconds(psutil) - _seconds_of(own) - before) / (seconds * cores)
-    found = []
+    warnings = []
     if share > _BUSY_SHARE:
-        found.append(f"other processes use {share:.0%} of the processor, so rates are lower than they could be")
-    return found + _held_back(psutil)
+        warnings.append(f"other processes use {share:.0%} of the processor, so rates are lower than they could be")
+    return warnings + _held_back(psutil)
 
 
 def _busy_seconds(psutil: Any) -> float:
@@ -69,12 +69,14 @@ def _held_back(psutil: Any) -> list[str]:
     """Return a warning where the clock is far below its maximum although the machine is hot or saving power."""
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
-    found = []
+    warnings = []
     if battery is not None and battery.power_plugged is False:
-        found.append("the machine runs on battery, which may hold the processor back")
+        warnings.append("the machine runs on battery, which may hold the processor back")
     if frequency is not None and frequency.max and frequency.current < _SLOW_SHARE * frequency.max:
-        found.append(f"the processor runs at {frequency.current:.0f} of {frequency.max:.0f} MHz; it may be throttled")
-    return found
+        warnings.append(
+            f"the processor runs at {frequency.current:.0f} of {frequency.max:.0f} MHz; it may be throttled"
+        )
+    return warnings
 
 
 def one_blas_thread() -> AbstractContextManager[object]:

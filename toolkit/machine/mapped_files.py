@@ -1,9 +1,9 @@
 """Files that are read through a memory map, by us or by native code, and what happens if they change meanwhile.
 
-What was cut off a mapped file cannot be read: the system sends SIGBUS, which ends the process without a word. On Linux a
-handler puts pages of zeros in the place of those that are missing, so that whoever reads goes on, and notes the file; the
-next check raises. Whatever is made of mapped files is checked before it is kept, so that no zero gets into an output.
-Elsewhere files are checked before they are read, which leaves a moment in which the process can be ended.
+Reading what was cut off a mapped file makes the system send SIGBUS, which ends the process without a message. On Linux a
+handler maps pages of zeros in place of the missing ones, so that reading goes on, and notes the file; the next check raises.
+All that is made of mapped files is checked before it is kept, so that no such zero gets into an output. Elsewhere files are
+checked before they are read, which leaves a moment in which the process can be ended.
 
 Source: sigaction(2), and `struct sigaction` and `siginfo_t` of the C libraries of 64-bit Linux.
 """
@@ -38,7 +38,7 @@ class WatchedFile:
     state: os.stat_result
 
     def check(self) -> None:
-        """Raise InputError if the file is no longer what was mapped; one that took its name is none of ours."""
+        """Raise InputError if the file was changed; a new file under its name does not matter, since the old one stays mapped."""
         try:
             now = self.path.stat()
         except OSError:
@@ -55,7 +55,7 @@ class WatchedFile:
 
 
 class _Seen:
-    """What files were when they were mapped last, and those that were found cut off."""
+    """The state of files when they were mapped last, and those of which a part was missing."""
 
     states: ClassVar[dict[Path, os.stat_result]] = {}
     cut_off: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ def as_now(paths: Iterable[Path]) -> tuple[WatchedFile, ...]:
 
 
 def check_unchanged(files: Iterable[WatchedFile]) -> None:
-    """Raise InputError if one of these files was modified since, or any file that is mapped was found cut off."""
+    """Raise InputError if one of these files was modified since, or a part of any mapped file was missing."""
     check_not_cut_off()
     for file in files:
         file.check()
@@ -95,12 +95,12 @@ def check_unchanged(files: Iterable[WatchedFile]) -> None:
 
 @contextmanager
 def unchanged(files: Sequence[WatchedFile]) -> Iterator[None]:
-    """Raise InputError at the beginning or the end of what is done with files if they changed."""
+    """Raise InputError at the beginning or the end of the block if files changed."""
     check_unchanged(files)
     try:
         yield
     except OSError:
-        # The system does not copy what is missing in a map: EFAULT.
+        # Where a part of a map is missing, the system does not copy it: EFAULT.
         check_unchanged(files)
         raise
     check_unchanged(files)
@@ -158,15 +158,15 @@ class _Guard:
     def _receive(self, _number: int, information: int, _context: int) -> None:
         try:
             address = ctypes.c_uint64.from_address(information + _ADDRESS_AT).value
-            found = _mapping_at(address)
-            if found is not None:
-                end, name = found
+            mapping = _mapping_at(address)
+            if mapping is not None:
+                end, name = mapping
                 if name:
                     self._fill(address // _PAGE * _PAGE, end)
                     _Seen.cut_off += (name,)
                     return
                 if any(first <= address < last for first, last in self._filled):
-                    # Two threads met the same end, and the other one was here first.
+                    # Two threads read the same missing part, and the other one's signal came first.
                     return
         except BaseException:
             pass

@@ -55,21 +55,21 @@ def _with_port(host: str, port: int) -> str:
 
 
 def parse_endpoint(text: str, *, insecure: bool = False) -> RpcEndpoint:
-    """Return the endpoint that HOST:PORT stands for.
+    """Return the endpoint of HOST:PORT.
 
-    Raises InputError if it is none, or its host is neither this machine nor in a private network, unless `insecure`.
+    Raises InputError if it is not one, or its host is neither this machine nor in a private network, unless `insecure`.
     """
     host, colon, port = text.rpartition(":")
     host = host.strip("[]")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise InputError(f"{text!r} is not an RPC server; write it as HOST:PORT, for example 192.168.1.20:50052")
-    found = _addresses(RpcEndpoint(host, int(port)))
+    addresses = _addresses(RpcEndpoint(host, int(port)))
     # Of several, one that is trusted, and of those one that llama.cpp can speak to.
-    chosen = min(found, key=lambda address: (not _is_trusted(address), address.version))
+    chosen = min(addresses, key=lambda address: (not _is_trusted(address), address.version))
     endpoint = RpcEndpoint(host, int(port), str(chosen))
     if not insecure and not _is_trusted(chosen):
         raise InputError(
-            f"{endpoint} is at {chosen}, which is no private address; llama.cpp's RPC server has no authentication and "
+            f"{endpoint} is at {chosen}, which is not a private address; llama.cpp's RPC server has no authentication and "
             "sees every token: use a private network or a tunnel (--rpc-insecure does it anyway)"
         )
     return endpoint
@@ -78,9 +78,9 @@ def parse_endpoint(text: str, *, insecure: bool = False) -> RpcEndpoint:
 def check_reachable(endpoint: RpcEndpoint, answer_seconds: float = ANSWER_SECONDS) -> None:
     """Return if a server listens at an endpoint and has time for us.
 
-    A server has one client at a time, and whoever comes second would wait in native code without end.
+    A server has one client at a time, and a second one would wait in native code without end.
 
-    Raises EnvironmentFaultError if none does; ggml itself would abort the process.
+    Raises EnvironmentFaultError if none answers; ggml itself would abort the process.
     """
     ip = endpoint.ip or endpoint.host
     if ":" in ip:
@@ -91,7 +91,7 @@ def check_reachable(endpoint: RpcEndpoint, answer_seconds: float = ANSWER_SECOND
         with socket.create_connection((ip, endpoint.port), timeout=CONNECT_SECONDS) as connection:
             connection.settimeout(answer_seconds)
             connection.sendall(_HELLO)
-            # Whatever it says, or that it hangs up: ggml will talk to it, and judges its version.
+            # Any answer will do, or the end of the connection: ggml will check the version itself.
             connection.recv(1)
     except TimeoutError as error:
         raise EnvironmentFaultError(
