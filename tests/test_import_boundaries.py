@@ -1,8 +1,10 @@
 """Imports go one way: the command line, what it does, the stages of that, and leaves that know nothing of the rest."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -151,6 +153,18 @@ def test_a_library_that_comes_by_name_is_loaded_in_one_place(library, module):
         )
     ]
     assert loaders == [f"toolkit.{module}"]
+
+
+def test_every_library_is_declared_and_its_version_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    pinned = set(
+        re.findall(r"^([\w-]+)==", (ROOT / "scripts" / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    imports = {name.split(".")[0] for module in MODULES for name in everywhere(module)} | {"llama_cpp", "pynvml"}
+    packages = {"yaml": "pyyaml", "llama_cpp": "llama-cpp-python", "pynvml": "nvidia-ml-py"}
+    libraries = {packages.get(name, name) for name in imports - sys.stdlib_module_names - {"toolkit"}}
+    assert (libraries - declared, declared - pinned) == (set(), set())
 
 
 def test_there_is_no_circle():

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 
@@ -19,8 +20,6 @@ def measure_ram_bandwidth(
     n_threads: int | None = None, block_bytes: int = BLOCK_BYTES, clock: Clock = time.perf_counter
 ) -> float:
     """Return bytes per second that all threads together read, the best of a few rounds."""
-    from concurrent.futures import ThreadPoolExecutor
-
     n_threads = n_threads or physical_cores()
     blocks = [numpy.ones(block_bytes // 8, numpy.float64) for _ in range(n_threads)]
     best = float("inf")

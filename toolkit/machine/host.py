@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 
 @dataclass(frozen=True)
 class Ram:
@@ -31,8 +33,6 @@ def read_ram(root: Path = Path("/"), host: Ram | None = None) -> Ram:
 
 def own_listening_ports(address: str) -> set[int]:
     """Return the TCP ports of an IPv4 address on which this very process accepts connections."""
-    import psutil
-
     mine = psutil.Process().net_connections("tcp4")
     listening = (connection for connection in mine if connection.status == psutil.CONN_LISTEN)
     return {connection.laddr.port for connection in listening if connection.laddr.ip == address}
@@ -40,8 +40,6 @@ def own_listening_ports(address: str) -> set[int]:
 
 def physical_cores(root: Path = Path("/")) -> int:
     """Return how many threads are worth running: physical cores, less where affinity or a cgroup's quota limits them."""
-    import psutil
-
     counts = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):
         counts.append(len(os.sched_getaffinity(0)))
@@ -56,8 +54,6 @@ def processor_line(*keys: str) -> str:
 
 
 def _host_ram() -> Ram:
-    import psutil
-
     memory = psutil.virtual_memory()
     return Ram(int(memory.total), int(memory.available), "the host")
 

@@ -43,7 +43,7 @@ def card_text(directory: Path) -> str:
 
 def read_front_matter(directory: Path) -> FrontMatter:
     """Read the YAML between the first two fences of a directory's model card; no content of it is an error."""
-    import yaml  # type: ignore[import-untyped]  # the gguf library's own parser
+    import yaml  # type: ignore[import-untyped]  # it comes without types
 
     lines = card_text(directory).splitlines()
     if not lines or lines[0] != _FENCE:
