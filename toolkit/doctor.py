@@ -10,10 +10,10 @@ from pathlib import Path
 from toolkit.llama.cpu_trial import WORKS, Trial, complaint, cpu_trial
 from toolkit.llama.gpus import find_gpus
 from toolkit.llama.offload_build import OffloadBuild, offload_build, rebuild_line, reinstall_line
-from toolkit.machine.bandwidth import remember_ram_bandwidth
 from toolkit.machine.disk_cache import cache_folder
 from toolkit.machine.gpus import Gpu, gpu_bandwidths, list_gpus
 from toolkit.machine.host import Ram, physical_cores, read_ram
+from toolkit.machine.load import remember_ram_bandwidth
 from toolkit.planning.margin import Overhead, known_overheads
 
 LITTLE_DISK = 20 << 30

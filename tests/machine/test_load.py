@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from toolkit.machine.load import cores_are_taken, load_warnings, running_threads
+from toolkit.machine.load import cores_are_taken, load_warnings, measure_ram_bandwidth, ram_bandwidth, running_threads
 
 Times = namedtuple("Times", "user system idle iowait")
 
@@ -76,3 +76,16 @@ def test_running_threads_are_those_that_the_kernel_counts(tmp_path: Path) -> Non
     file.write_text("0.51\n")
     assert running_threads(tmp_path) is None
     assert running_threads(tmp_path / "elsewhere") is None
+
+
+def test_the_best_round_counts():
+    ticks = iter([0.0, 4.0, 10.0, 11.0, 20.0, 22.0])
+    assert measure_ram_bandwidth(2, 1 << 20, lambda: next(ticks)) == 2 << 20
+
+
+def test_a_measurement_is_remembered(monkeypatch, tmp_path):
+    monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr("toolkit.machine.load.measure_ram_bandwidth", lambda: 1e10)
+    assert ram_bandwidth() == 1e10
+    monkeypatch.setattr("toolkit.machine.load.measure_ram_bandwidth", None)
+    assert ram_bandwidth() == 1e10

@@ -8,7 +8,7 @@ from packed_checkpoint import named, packed_bits, random, write_packed
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.gguf.rows import generated, row_count
 from toolkit.llama.quantizer import to_float32
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
+from toolkit.quantized_sources.quantized_format import DequantizedTensor, Grid
 from toolkit.quantized_sources.registry import decode_checkpoint
 from toolkit.quantized_sources.repack import repacked
 

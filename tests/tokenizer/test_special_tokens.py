@@ -8,8 +8,7 @@ from tokenizer.vocabulary_file import loaded_vocabulary, write_vocabulary
 
 from toolkit.llama import native
 from toolkit.tokenizer import LLAMA_STYLES, Tokenizer, TokenizerRequest, read_tokenizer
-from toolkit.tokenizer.post_processor import Roles, apply_post_processor
-from toolkit.tokenizer.special_tokens import END_TEXTS, listed_ids
+from toolkit.tokenizer.special_tokens import END_TEXTS, Roles, apply_post_processor, listed_ids
 
 
 def read(case: str, directory: Path, **config: Any) -> Tokenizer:

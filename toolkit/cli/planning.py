@@ -180,8 +180,8 @@ def _warn_of_less(given: tuple[int, ...], gpus: "tuple[Gpu, ...]") -> None:
 
 
 def _bandwidths(asked: PlanningOptions, *, on_cpu: bool) -> "Bandwidths":
-    from toolkit.machine.bandwidth import ram_bandwidth
     from toolkit.machine.gpus import gpu_bandwidths
+    from toolkit.machine.load import ram_bandwidth
     from toolkit.planning.token_speed import GIGA, Bandwidths
 
     given, ram = asked.gpu_bandwidth, asked.ram_bandwidth

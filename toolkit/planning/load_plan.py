@@ -12,9 +12,9 @@ from toolkit.llama.ggml_devices import GgmlDevice
 from toolkit.llama.gpus import as_gpu, reported
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.next_token import refuse_without_next_token, why_no_next_token
-from toolkit.machine.bandwidth import ram_bandwidth
 from toolkit.machine.gpus import gpu_bandwidths
 from toolkit.machine.host import read_ram
+from toolkit.machine.load import ram_bandwidth
 from toolkit.memory.placement import Placement
 from toolkit.memory.plannable import model_from_gguf
 from toolkit.planning.budgets import Budgets

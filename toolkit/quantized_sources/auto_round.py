@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from toolkit.quantized_sources.awq import decode_awq
-from toolkit.quantized_sources.dequantized import DecodedTensors
 from toolkit.quantized_sources.fp8 import decode_fp8
 from toolkit.quantized_sources.gptq import WordFormat, decode_words
 from toolkit.quantized_sources.mlx import decode_mlx
-from toolkit.quantized_sources.packed_tensors import Declaration, Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import Declaration, DecodedTensors, Parts, QuantizedFormat
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
 _NO_WORDS = ("llm_compressor", "nv_fp", "nvfp", "mx_fp", "mxfp", "mx_int", "mxint", "fake")

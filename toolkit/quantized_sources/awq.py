@@ -9,10 +9,16 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.layouts import GroupedMatrix
 from toolkit.quantized_sources.numbers import Codes, unpack_word_columns
-from toolkit.quantized_sources.packed_tensors import FLOATS, WORDS, Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import (
+    FLOATS,
+    WORDS,
+    DecodedTensors,
+    DequantizedTensor,
+    Parts,
+    QuantizedFormat,
+)
 
 BITS = 4
 PER_WORD = 8

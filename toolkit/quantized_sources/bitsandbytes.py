@@ -12,9 +12,8 @@ from typing import Any
 import numpy
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.numbers import Floats, Numbers, unpack_nibbles
-from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import DecodedTensors, DequantizedTensor, Parts, QuantizedFormat
 
 INT8_FACTOR = numpy.float32(7.874015718698502e-3)
 """1 / 127, the constant of bitsandbytes"""

@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 from toolkit.errors import CheckpointError
 from toolkit.name_patterns import name_pattern
 from toolkit.pattern_syntax import PatternError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor, Grid
 from toolkit.quantized_sources.fp4 import GROUP_BYTES, Fp4Matrix, Nvfp4Parts, RepackedRows, nvfp4_tensor
 from toolkit.quantized_sources.layouts import ScaledWeights, fitting_tiles
 from toolkit.quantized_sources.numbers import FLOAT8_DTYPES, Codes, Floats, Numbers, WordPacking
-from toolkit.quantized_sources.packed_tensors import BYTES, FLOATS, WORDS, Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import (
+    BYTES,
+    FLOATS,
+    WORDS,
+    DecodedTensors,
+    DequantizedTensor,
+    Grid,
+    Parts,
+    QuantizedFormat,
+)
 
 PACKED, NVFP4, MXFP4 = "pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized"
 PLAIN = ("float-quantized", "int-quantized", "naive-quantized")

@@ -15,9 +15,8 @@ import numpy
 from toolkit.errors import CheckpointError
 from toolkit.gguf.ggml_types import TYPES, TensorType
 from toolkit.gguf.rows import Bytes
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.numbers import FP4_LEVELS, Floats, Numbers, unpack_nibbles
-from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import DecodedTensors, DequantizedTensor, Parts, QuantizedFormat
 
 NVFP4_GROUP = 16
 GROUP_BYTES = 16

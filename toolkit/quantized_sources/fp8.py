@@ -4,10 +4,9 @@ w = fp8 * scale. DeepSeek calls the scale `weight_scale_inv`, FBGEMM and others 
 """
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.layouts import ScaledWeights, fitting_tiles
 from toolkit.quantized_sources.numbers import FLOAT8_DTYPES
-from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import DecodedTensors, DequantizedTensor, Parts, QuantizedFormat
 
 
 def decode_fp8(parts: Parts) -> DecodedTensors:

@@ -11,10 +11,17 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.layouts import GroupedMatrix
 from toolkit.quantized_sources.numbers import Numbers, unpack_stream, unpack_stream_columns
-from toolkit.quantized_sources.packed_tensors import FLOATS, WORDS, Declaration, Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import (
+    FLOATS,
+    WORDS,
+    Declaration,
+    DecodedTensors,
+    DequantizedTensor,
+    Parts,
+    QuantizedFormat,
+)
 
 _ZERO_OFFSETS = {"gptq": 1, "gptq_v2": 0}
 _SUFFIXES = (".qweight", ".qzeros", ".scales", ".g_idx")

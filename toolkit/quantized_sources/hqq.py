@@ -11,9 +11,8 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.numbers import Floats, Numbers
-from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import DecodedTensors, DequantizedTensor, Parts, QuantizedFormat
 
 _PARTS = {8: 1, 4: 2, 3: 10, 2: 4, 1: 8}
 """bits -> codes that a byte or word holds"""

@@ -7,9 +7,8 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import Grid
 from toolkit.quantized_sources.numbers import Codes, Floats, Numbers
-from toolkit.quantized_sources.packed_tensors import Parts
+from toolkit.quantized_sources.quantized_format import Grid, Parts
 
 ReadColumns = Callable[[int, int], Codes]
 

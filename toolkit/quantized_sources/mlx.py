@@ -11,9 +11,8 @@ from typing import Any
 import numpy
 
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor, Grid
 from toolkit.quantized_sources.numbers import Codes, Floats, Numbers, unpack_stream
-from toolkit.quantized_sources.packed_tensors import Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import DecodedTensors, DequantizedTensor, Grid, Parts, QuantizedFormat
 
 BITS = (2, 3, 4, 5, 6, 8)
 

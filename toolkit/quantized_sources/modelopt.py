@@ -3,11 +3,17 @@
 NVFP4: w = level[q] * (weight_scale[o, i / 16] * weight_scale_2).
 """
 
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor
 from toolkit.quantized_sources.fp4 import Nvfp4Parts, nvfp4_tensor
 from toolkit.quantized_sources.layouts import ScaledWeights, fitting_tiles
 from toolkit.quantized_sources.numbers import FLOAT8_DTYPES
-from toolkit.quantized_sources.packed_tensors import BYTES, FLOATS, Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import (
+    BYTES,
+    FLOATS,
+    DecodedTensors,
+    DequantizedTensor,
+    Parts,
+    QuantizedFormat,
+)
 
 ALGORITHMS = ("FP8", "NVFP4", "MIXED_PRECISION", "FP8_PER_CHANNEL_PER_TOKEN")
 

@@ -19,14 +19,13 @@ from toolkit.quantized_sources.auto_round import AUTO_ROUND
 from toolkit.quantized_sources.awq import AWQ
 from toolkit.quantized_sources.bitsandbytes import BITSANDBYTES
 from toolkit.quantized_sources.compressed_tensors import COMPRESSED_TENSORS
-from toolkit.quantized_sources.dequantized import DecodedTensors
 from toolkit.quantized_sources.fp4 import MXFP4
 from toolkit.quantized_sources.fp8 import FP8
 from toolkit.quantized_sources.gptq import GPTQ
 from toolkit.quantized_sources.hqq import HQQ
 from toolkit.quantized_sources.mlx import MLX
 from toolkit.quantized_sources.modelopt import MODELOPT
-from toolkit.quantized_sources.packed_tensors import ADVICE, Declaration, Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import ADVICE, Declaration, DecodedTensors, Parts, QuantizedFormat
 from toolkit.quantized_sources.torchao import TORCHAO
 
 FORMATS: tuple[QuantizedFormat, ...] = (

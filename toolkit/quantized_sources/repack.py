@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from toolkit.gguf.ggml_types import Q8_0, TYPES, TensorType
 from toolkit.gguf.rows import Bytes, row_count
 from toolkit.model_source import KeptBlocks
-from toolkit.quantized_sources.dequantized import DequantizedTensor, Grid
 from toolkit.quantized_sources.numbers import Floats
+from toolkit.quantized_sources.quantized_format import DequantizedTensor, Grid
 
 Q4_0, Q4_1, Q5_1 = TYPES["Q4_0"], TYPES["Q4_1"], TYPES["Q5_1"]
 BLOCK = 32

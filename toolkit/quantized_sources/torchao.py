@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 
 from toolkit.checkpoint.safetensors_reader import read_metadata
 from toolkit.errors import CheckpointError
-from toolkit.quantized_sources.dequantized import DecodedTensors, DequantizedTensor, Grid
 from toolkit.quantized_sources.layouts import ScaledWeights, Tiles, spread
 from toolkit.quantized_sources.numbers import FLOAT8_DTYPES, Codes, Numbers
-from toolkit.quantized_sources.packed_tensors import FLOATS, Parts, QuantizedFormat
+from toolkit.quantized_sources.quantized_format import (
+    FLOATS,
+    DecodedTensors,
+    DequantizedTensor,
+    Grid,
+    Parts,
+    QuantizedFormat,
+)
 
 KINDS = {"Float8Tensor": FLOAT8_DTYPES, "IntxUnpackedToInt8Tensor": ("I8",), "Int8Tensor": ("I8",)}
 """tensor class of torchao -> the types of its qdata"""

@@ -16,7 +16,7 @@ from toolkit.errors import TensorError
 from toolkit.gguf.format import Metadata, ValueType, array
 from toolkit.gguf.rows import RowSource
 from toolkit.model_source import KeptBlocks, SourceTensor
-from toolkit.quantized_sources.dequantized import DequantizedTensor
+from toolkit.quantized_sources.quantized_format import DequantizedTensor
 from toolkit.quantized_sources.repack import repacked
 from toolkit.sources.tensor_names import layers_present
 
