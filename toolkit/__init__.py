@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("verify",)
+_VERBS = ("bench", "imatrix", "kld", "perplexity", "run", "verify")
 _MODULES = {
     name: f"toolkit.verbs.{verb}"
     for verb in _VERBS
@@ -26,6 +26,21 @@ __all__ = ["__version__", *_MODULES]  # noqa: PLE0604  # they are strings
 if TYPE_CHECKING:
     from toolkit.errors import ToolkitError as ToolkitError
     from toolkit.reporter import Reporter as Reporter
+    from toolkit.verbs.bench import BenchRequest as BenchRequest
+    from toolkit.verbs.bench import BenchResult as BenchResult
+    from toolkit.verbs.bench import bench as bench
+    from toolkit.verbs.imatrix import ImatrixRequest as ImatrixRequest
+    from toolkit.verbs.imatrix import ImatrixResult as ImatrixResult
+    from toolkit.verbs.imatrix import imatrix as imatrix
+    from toolkit.verbs.kld import KldRequest as KldRequest
+    from toolkit.verbs.kld import KldResult as KldResult
+    from toolkit.verbs.kld import kld as kld
+    from toolkit.verbs.perplexity import PerplexityRequest as PerplexityRequest
+    from toolkit.verbs.perplexity import PerplexityResult as PerplexityResult
+    from toolkit.verbs.perplexity import perplexity as perplexity
+    from toolkit.verbs.run import RunRequest as RunRequest
+    from toolkit.verbs.run import RunResult as RunResult
+    from toolkit.verbs.run import run as run
     from toolkit.verbs.verify import VerifyRequest as VerifyRequest
     from toolkit.verbs.verify import VerifyResult as VerifyResult
     from toolkit.verbs.verify import verify as verify

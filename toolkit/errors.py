@@ -2,6 +2,7 @@
 
     ToolkitError                 exit code
     ├── QualityError             1   a measured result fails its threshold
+    │   └── NotFiniteError           logits are NaN or infinite, so that there is no result
     ├── FidelityError            1   a file is not what its source says
     ├── InputError               2   usage, or input that cannot be used
     │   ├── CheckpointError          files of a checkpoint: missing, truncated, malformed
@@ -33,6 +34,14 @@ class QualityError(ToolkitError):
     """A measured result fails the threshold that was asked for."""
 
     exit_code = 1
+
+
+class NotFiniteError(QualityError):
+    """Logits are NaN or infinite; `suspected_tensors` are those whose weights may be why."""
+
+    def __init__(self, message: str, suspected_tensors: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.suspected_tensors = suspected_tensors
 
 
 class FidelityError(ToolkitError):

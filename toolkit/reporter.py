@@ -27,6 +27,10 @@ class Reporter(Protocol):
         """Take a line that says what is being done."""
         ...
 
+    def detail(self, message: str) -> None:
+        """Take a line about what went as planned, which is a part of the result as well."""
+        ...
+
     def warn(self, message: str) -> None:
         """Take a line that says what may be wrong, though the work goes on."""
         ...
@@ -54,6 +58,10 @@ class LoggingReporter:
         """Log a message for information."""
         self._logger.info("%s", message)
 
+    def detail(self, message: str) -> None:
+        """Log a message for whoever looks into it."""
+        self._logger.debug("%s", message)
+
     def warn(self, message: str) -> None:
         """Log a warning."""
         self._logger.warning("%s", message)
@@ -62,6 +70,17 @@ class LoggingReporter:
     def task(self, *_label_and_total: object, **_unit: object) -> Iterator[Task]:
         """Show nothing of a task."""
         yield SILENT_TASK
+
+
+class WithoutDetails:
+    """Hands on to another reporter all but details."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self.note, self.warn, self.task = reporter.note, reporter.warn, reporter.task
+
+    def detail(self, message: str) -> None:
+        """Drop a message."""
 
 
 SILENT_TASK: Task = _SilentTask()

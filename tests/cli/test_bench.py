@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from tiny_model import write_tiny_model
 
 from toolkit.cli import cli
-from toolkit.cli.bench import spill_warnings
+from toolkit.verbs.bench import spill_warnings
 from toolkit.llama.offload_build import OffloadBuild
 from toolkit.machine.gpus import Gpu, GpuList
 
@@ -92,20 +92,20 @@ def row(measured, one_load):
 
 
 def test_a_gpu_far_below_its_bandwidth_has_likely_spilled(monkeypatch):
-    monkeypatch.setattr("toolkit.machine.gpus.gpu_bandwidths", lambda: (900e9,))
+    monkeypatch.setattr("toolkit.verbs.bench.gpu_bandwidths", lambda: (900e9,))
     [message] = spill_warnings([row(8.0, load(60.0))])
     assert message.startswith("8.0 tokens/s where the GPU's bandwidth allows 60.0: the driver has likely spilled")
     quiet = [row(40.0, load(60.0)), row(8.0, load(60.0, layers=0)), row(8.0, load(60.0, rpc=("a:1",)))]
     small, prompt_only = row(100.0, load(900.0)), row(None, load(60.0))
     assert spill_warnings([*quiet, small, prompt_only]) == []
-    monkeypatch.setattr("toolkit.machine.gpus.gpu_bandwidths", lambda: ())
+    monkeypatch.setattr("toolkit.verbs.bench.gpu_bandwidths", lambda: ())
     assert spill_warnings([row(8.0, load(60.0))]) == []
 
 
 def test_a_gpu_that_the_build_cannot_use_is_told_and_rates_are_called_the_cpus(model, monkeypatch):
     card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
-    monkeypatch.setattr("toolkit.machine.gpus.list_gpus", lambda: GpuList((card,)))
-    monkeypatch.setattr("toolkit.llama.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
+    monkeypatch.setattr("toolkit.verbs.devices.list_gpus", lambda: GpuList((card,)))
+    monkeypatch.setattr("toolkit.verbs.devices.offload_build", lambda: OffloadBuild(True, ("RPC",)))
     result = CliRunner(catch_exceptions=False).invoke(cli, ["bench", str(model), *QUICK])
     assert result.exit_code == 0
     assert "built without offload, so NVIDIA RTX 3060 stays idle and rates are the CPU's" in result.stderr

@@ -1,8 +1,9 @@
 import click
 import pytest
 
-from toolkit.cli.kv_types import kv_list_option, kv_pair, parse_kv_list
+from toolkit.cli.options import kv_list_option, parse_kv_list
 from toolkit.errors import InputError
+from toolkit.verbs.kv_types import kv_pair
 
 
 def test_types_are_separated_by_commas_or_given_one_by_one_and_count_once():

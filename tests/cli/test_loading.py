@@ -173,7 +173,7 @@ def test_an_importance_matrix_is_collected_on_a_server(document, model, server, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--override-tensor", "ffn"), "'ffn' is no override; write it as PATTERN=BUFFER"),
+        (("--override-tensor", "ffn"), "'ffn' is not an override; write it as PATTERN=BUFFER"),
         (("--override-tensor", "ffn=CUDA7"), "there is no buffer type 'CUDA7' here"),
         (("--rpc", "8.8.8.8:50052"), "not a private address"),
         (("--vram", "lots"), "'lots' is not a size"),

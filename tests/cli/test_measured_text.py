@@ -99,8 +99,8 @@ def test_a_chat_model_reads_its_own_format(run_command, converted, tmp_path, com
 def test_every_command_that_reads_a_text_takes_the_same_options():
     commands = (perplexity.command, kld.command, imatrix.collect)
     spellings = [{parameter.name: sorted(parameter.opts) for parameter in command.params} for command in commands]
-    shared = ("text", "as_chat", "n_ctx", "chunks", "n_gpu_layers", "kv", "threads", "vram", "ram", "margin", "rpc")
-    for name in (*shared, "flash_attention", "override_tensor", "no_mmap", "as_json"):
+    shared = ("text", "as_chat", "n_ctx_seq", "chunks", "n_gpu_layers", "kv", "threads", "vram", "ram", "margin", "rpc")
+    for name in (*shared, "flash_attention", "override_tensor", "use_mmap", "as_json"):
         first, *others = (options.get(name) for options in spellings)
         assert first
         assert others == [first, first], name

@@ -47,7 +47,7 @@ def test_with_a_stride_it_is_llama_perplexitys_strided_number(run_command, tool_
 def test_logits_of_overlapping_windows_are_not_kept(run_command, demo, tmp_path):
     done = run_command("perplexity", demo, *SMALL, "--stride", "16", "--save-logits", tmp_path / "l")
     assert done.returncode == 2
-    assert "keeps windows that do not overlap" in done.stderr
+    assert "keeps chunks that do not overlap" in done.stderr
 
 
 def test_people_read_one_line(run_command, demo):

@@ -11,9 +11,9 @@ import click
 from toolkit.cli.chat_templates import renders_chat_template
 from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
 from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE, refuse_existing
-from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.options import (
     force_option,
+    kv_list_option,
     local_files_option,
     norms_option,
     pre_option,

@@ -11,12 +11,12 @@ from toolkit.cli.chat_templates import given_template, writes_chat_template
 from toolkit.cli.common import COUNT, emit_json, json_option, note
 from toolkit.cli.files import INPUT_NAME, OUTPUT, SOURCE
 from toolkit.cli.foreign import converter_options, source_from_converter
-from toolkit.cli.kv_types import kv_list_option
 from toolkit.cli.measuring import text_option
 from toolkit.cli.options import (
     flash_attention_option,
     force_option,
     imatrix_option,
+    kv_list_option,
     local_files_option,
     norms_option,
     pre_option,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.common import Function, note, warn
-from toolkit.cli.kv_types import kv_option, kv_pair
-from toolkit.cli.options import Option, add_options, flash_attention_option, threads_option
+from toolkit.cli.options import Option, add_options, flash_attention_option, kv_option, threads_option
 from toolkit.cli.places import (
     BUDGET_OPTIONS,
     Places,
@@ -22,6 +21,7 @@ from toolkit.cli.places import (
     warn_of_idle_gpu,
 )
 from toolkit.errors import InputError
+from toolkit.verbs.kv_types import kv_pair
 
 if TYPE_CHECKING:
     from toolkit.llama.footprint import Footprint

@@ -8,8 +8,7 @@ import click
 
 from toolkit.cli.common import COUNT, json_option
 from toolkit.cli.files import INPUT, INPUT_NAME, SOURCE
-from toolkit.cli.kv_types import kv_list_option
-from toolkit.cli.options import flash_attention_option, local_files_option, pre_option, prefer_option
+from toolkit.cli.options import flash_attention_option, kv_list_option, local_files_option, pre_option, prefer_option
 from toolkit.cli.places import budget_options, memory_memory_source
 from toolkit.cli.planning import plan_request, planning_options, warn_of_long_context
 from toolkit.cli.source import is_gguf, resolve_source, told

@@ -4,9 +4,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from toolkit.cli.common import note, warn
-from toolkit.cli.kv_types import kv_pair
 from toolkit.cli.places import Places, places, servers_that_answer, sizes, warn_of_unused_gpu
 from toolkit.errors import InputError
+from toolkit.verbs.kv_types import kv_pair
 
 if TYPE_CHECKING:
     from toolkit.llama.load_settings import AskedDevice, LoadSettings

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from toolkit.cli.output import tell
-from toolkit.reporter import SILENT_TASK, Reporter, Task, Unit
+from toolkit.reporter import SILENT_TASK, Reporter, Task, Unit, WithoutDetails
 from toolkit.visible_text import visible
 
 
@@ -16,6 +16,10 @@ class ConsoleReporter:
     """Prints notes and warnings on stderr, and draws a bar for each task."""
 
     def note(self, message: str) -> None:
+        """Print a line."""
+        tell(message)
+
+    def detail(self, message: str) -> None:
         """Print a line."""
         tell(message)
 
@@ -56,3 +60,8 @@ class ConsoleReporter:
 
 
 CONSOLE: Reporter = ConsoleReporter()
+
+
+def console(*, as_json: bool) -> Reporter:
+    """Return the reporter of a command: with --json, what its document says is not printed on stderr as well."""
+    return WithoutDetails(CONSOLE) if as_json else CONSOLE
