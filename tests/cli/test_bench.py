@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from tiny_model import write_tiny_model
 
 from toolkit.cli import cli
-from toolkit.verbs.bench import spill_warnings
 from toolkit.llama.offload_build import OffloadBuild
 from toolkit.machine.gpus import Gpu, GpuList
+from toolkit.verbs.bench import spill_warnings
 
 
 @pytest.fixture(scope="module")
