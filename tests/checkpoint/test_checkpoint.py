@@ -151,7 +151,7 @@ def test_of_two_sets_of_weights_the_one_that_is_not_read_is_named(read, others, 
 def test_a_tensor_in_two_shards_is_refused(directory):
     for number in (1, 2):
         write_safetensors(directory / f"model-0000{number}-of-00002.safetensors", tensors("a"))
-    refused(directory, "a stands in both model-00001-of-00002.safetensors and model-00002-of-00002.safetensors")
+    refused(directory, "a is in both model-00001-of-00002.safetensors and model-00002-of-00002.safetensors")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json"])

@@ -110,7 +110,7 @@ def _no_directory(path: Path) -> str:
 
 
 def _refuse_broken_links(directory: Path) -> None:
-    """Refuse what would be taken for absent: a cache of the hub that somebody tidied keeps the links and not the files."""
+    """Refuse broken links, which would count as absent files: in a cache of the hub, links outlive the files they lead to."""
     _refuse_broken(path for path in sorted(directory.iterdir()) if path.suffix in _READ)
 
 
@@ -183,7 +183,7 @@ def _refuse_missing(directory: Path, files: list[str], weight_map: dict[str, str
 
 
 def _weight_files(directory: Path, format_: _Format) -> list[Path]:
-    """Return the files of a format; of PyTorch's those that bear the name of weights, since others hold a training state."""
+    """Return the files of a format; of PyTorch's those that bear the name of weights, since other files hold a training state."""
     pattern = f"{format_.stem}*" if format_ is _PYTORCH else "*"
     return sorted(file for file in directory.glob(pattern + format_.suffix) if file.is_file())
 
@@ -229,7 +229,7 @@ def _read_files(files: list[Path], format_: _Format) -> dict[str, CheckpointTens
     for file in files:
         for name, tensor in format_.read(file).items():
             if name in tensors:
-                raise CheckpointError(f"{name} stands in both {tensors[name].file.name} and {file.name}")
+                raise CheckpointError(f"{name} is in both {tensors[name].file.name} and {file.name}")
             tensors[name] = tensor
     if not tensors:
         raise CheckpointError(f"{files[0].name} holds no tensors")
@@ -237,7 +237,7 @@ def _read_files(files: list[Path], format_: _Format) -> dict[str, CheckpointTens
 
 
 def _not_read(directory: Path, files: list[Path]) -> list[str]:
-    """Return the names of the weights that stand in a directory beside those that are read; a GGUF file is what became of them."""
+    """Return the names of weights in a directory that are not read; GGUF files, which are made from them, do not count."""
     candidates = [file for format_ in (_SAFETENSORS, _PYTORCH) for file in _weight_files(directory, format_)]
     copies = [file for pattern in _OTHER_COPIES for file in directory.glob(pattern)]
     return [file.name for file in (*candidates, *sorted(copies)) if file not in files]

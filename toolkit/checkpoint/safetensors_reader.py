@@ -57,7 +57,7 @@ def _header(path: Path) -> tuple[dict[str, Any], Bytes]:
     if header_bytes > min(available, MAX_HEADER_BYTES):
         raise CheckpointError(
             f"{path.name}: its header claims {header_bytes:,} bytes but {available:,} follow; "
-            "the file is truncated or no safetensors file: download it again"
+            "the file is truncated or not a safetensors file: download it again"
         )
     return _parse_header(path, mapped[8 : 8 + header_bytes].tobytes()), mapped[8 + header_bytes :]
 

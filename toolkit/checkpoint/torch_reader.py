@@ -77,7 +77,7 @@ class _Archive:
         if "constants.pkl" in self.entries:
             raise CheckpointError(f"{self.path.name} is a TorchScript program, not a state dict; {_ADVICE}")
         if "data.pkl" not in self.entries:
-            raise CheckpointError(f"{self.path.name} is a zip archive without data.pkl, so no PyTorch file")
+            raise CheckpointError(f"{self.path.name} is a zip archive without data.pkl, so not a PyTorch file")
         if "byteorder" in self.entries and self.read("byteorder") != b"little":
             raise CheckpointError(f"{self.path.name} was written on a big-endian machine, which is not read; {_ADVICE}")
 
@@ -203,7 +203,7 @@ class StridedTensor:
         """
         if self.dtype in FLOAT_DTYPES or self.dtype == "F64":
             return StridedRows(self.shape, FLOAT_DTYPES.get(self.dtype, F32), self.view, self.storage)
-        raise TensorError(f"{self.name} is {self.dtype}, which holds no plain weights")
+        raise TensorError(f"{self.name} is {self.dtype}, which does not hold plain weights")
 
 
 @dataclass(frozen=True)

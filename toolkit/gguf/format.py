@@ -46,7 +46,7 @@ SCALAR_FORMATS = {
     ValueType.UINT32: "<I", ValueType.INT32: "<i", ValueType.FLOAT32: "<f", ValueType.BOOL: "<?",
     ValueType.UINT64: "<Q", ValueType.INT64: "<q", ValueType.FLOAT64: "<d",
 }  # fmt: skip
-"""How a number lies in the file, in the spelling that `struct` and numpy share."""
+"""The format of a number in the file, in the spelling that `struct` and numpy share."""
 
 Scalar = int | float | bool | str
 
@@ -131,12 +131,12 @@ def is_number(value: object) -> bool:
     """Tell whether a value is a number that a 32-bit float can hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) <= MAX_NUMBER  # which no NaN is, and any integer can be held against
+    return abs(value) <= MAX_NUMBER  # False for NaN, and exact for integers of any size
 
 
 @dataclass(frozen=True)
 class ModelKeys:
-    """What metadata says of a model."""
+    """The metadata of a model, by keys with and without the architecture's name."""
 
     metadata: Metadata
 

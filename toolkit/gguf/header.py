@@ -169,7 +169,7 @@ def _read_metadata(cursor: _Cursor) -> Metadata:
 
 
 def _check_length(cursor: _Cursor, key: str, value: object) -> None:
-    """Refuse a number that no model has under a key that tables of llama.cpp, and lists here, are as long as."""
+    """Refuse an impossible number under a key that gives the length of tables in llama.cpp and of lists here."""
     most = next((most for end, most in _MOST.items() if key.endswith(end)), None)
     if most is not None and isinstance(value, int) and value > most:
         raise cursor.error(f"{key} is {format_count(value)}, but no model has more than {format_count(most)}: damaged")
@@ -202,7 +202,7 @@ def _read_type(cursor: _Cursor, key: str) -> ValueType:
 def _read_items(cursor: _Cursor, type_: ValueType, count: int, key: str) -> Sequence[Scalar]:
     if type_ is ValueType.STRING:
         return _read_strings(cursor, count, key)
-    # a byte, because a file may hold other truths than 1
+    # read as a byte, because files may hold other numbers than 1 for true
     dtype = numpy.dtype("<u1" if type_ is ValueType.BOOL else SCALAR_FORMATS[type_])
     start = cursor.advance(count * dtype.itemsize, f"the value of {key!r}")
     numbers = numpy.frombuffer(cursor.view, dtype, count, start)

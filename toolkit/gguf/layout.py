@@ -91,7 +91,7 @@ def bits_per_weight(tensors: Iterable[Placed]) -> float:
 
 
 def info_bytes(tensor: Placed) -> int:
-    """Return the bytes that the header spends on a tensor."""
+    """Return the bytes that the header takes for a tensor."""
     return len(_tensor_info(tensor, 0))
 
 

@@ -147,7 +147,7 @@ def _map(path: Path) -> mmap.mmap:
 
 
 def _describe(head: bytes, file_bytes: int) -> str:
-    """Say what a file is that does not begin as GGUF does."""
+    """Return what a file seems to be that does not begin as GGUF does."""
     pointer = _LFS_POINTER.match(head)
     if pointer:
         return f"a git-lfs pointer to {format_size(int(pointer[1]))}: run `git lfs pull` in its folder"

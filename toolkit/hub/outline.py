@@ -20,7 +20,7 @@ from toolkit.hub.repository import WORKERS, Repository
 FIRST_BYTES = 1 << 15
 """of a shard that are read first; most headers end within them"""
 DESCRIBING_BYTES, MAX_DESCRIBING = 1024, 2000
-"""Integer tensors of at most so many bytes, which may describe a weight (bitsandbytes' quant_state), are read, up to a number."""
+"""Integer tensors of up to so many bytes may describe a weight (bitsandbytes' quant_state): they are read, up to so many of them."""
 
 
 def write_outline(repository: Repository, folder: Path) -> Path:
@@ -59,7 +59,7 @@ def _write_shard(repository: Repository, shard: str, path: Path) -> None:
     spans = _describing_spans(json.loads(header[8:]), len(header))
     if len(spans) > MAX_DESCRIBING:
         raise InputError(
-            f"the shapes of {repository.model} stand in {len(spans):,} tensors of {shard}, too many to ask for one by one; "
+            f"the shapes of {repository.model} are stored in {len(spans):,} tensors of {shard}, too many to ask for one by one; "
             f"fetch it with `hf download {repository.model.repo}`, and name its folder"
         )
     with path.open("r+b") as file:
@@ -82,7 +82,7 @@ def _read_header(repository: Repository, shard: str) -> bytes:
 
 
 def _describing_spans(header: dict[str, Any], data_start: int) -> list[tuple[int, int]]:
-    """Return from where to where in the file the integers lie that shapes of weights may depend on."""
+    """Return the spans of bytes in the file of the integers that shapes of weights may depend on."""
     offsets = (
         entry["data_offsets"]
         for name, entry in header.items()

@@ -26,12 +26,12 @@ class Attempt:
         self._n_bytes = 0
 
     def advance(self, n_bytes: int) -> None:
-        """Count further bytes, or fewer than none where some came in vain."""
+        """Count further bytes; a negative number takes some back."""
         self._n_bytes += n_bytes
         self._task.advance(n_bytes)
 
     def take_back(self) -> None:
-        """Count nothing of this attempt."""
+        """Take back all progress of this attempt."""
         self.advance(-self._n_bytes)
 
 

@@ -1,4 +1,4 @@
-"""Slow block types, the bytes of ggml's own functions several times faster: sub-blocks lie side by side in vector lanes.
+"""Quantization to slow types several times faster, with the bytes of ggml's own functions: sub-blocks lie in vector lanes.
 
 ggml searches the scale of one sub-block after the other, adding in an order that its compiler may not change. Here every
 lane keeps that order for a sub-block of its own. Who uses a kernel compares it with ggml first (`llama.quantizer`): where

@@ -120,7 +120,7 @@ def _search(x: Floats, weights: Floats, top: numpy.float32, spans: Floats, searc
 
 @inlined
 def _new_lanes() -> Lanes:
-    """Return room; it is taken where it is used, for then the compiler knows that no two arrays overlap."""
+    """Return new lanes; allocated where they are used, so that the compiler knows that no two arrays overlap."""
     return Lanes(
         numpy.empty((SUB_BLOCK, LANES), numpy.float32),
         numpy.empty((SUB_BLOCK, LANES), numpy.float32),

@@ -97,7 +97,7 @@ def _search(x: Floats, weights: Floats, scales: Floats) -> None:
 
 @inlined
 def _fit(lanes: Lanes) -> None:
-    """Sum what says how well the values of this factor can do."""
+    """Sum the products that say how well the values of this factor fit."""
     x, w, factor = lanes.x, lanes.w, lanes.factor
     for k in range(LANES):
         lanes.sum_xq[k] = lanes.sum_q2[k] = ZERO

@@ -23,7 +23,7 @@ LANES = 128
 UNROLL = 8
 """weights of a lane taken in one go, with its sums in registers; it divides every sub-block"""
 MAGIC = numpy.float32(12582912.0)
-"""1.5 * 2^23: a float32 that this is added to has no places left behind the point"""
+"""1.5 * 2^23: a float32 that this is added to has no bits left for a fraction"""
 LARGEST_ROUNDED = numpy.float32(4194303.0)
 """up to which `nearest` rounds as `nearest_int` does, in the fewest steps"""
 ZERO, ONE = numpy.float32(0.0), numpy.float32(1.0)
@@ -40,7 +40,7 @@ def compiled(function: Function) -> Function:
 
 
 def reordered(function: Function) -> Function:
-    """Compile likewise, but let sums be added up in the order that fills vectors: where no bytes of ggml's are to be met."""
+    """Compile likewise, but let sums be added up in the order that fills vectors: where the result need not be ggml's bytes."""
     options = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
     with _kept_in(_machine_code_folder()):
         result: Function = numba.njit(**options)(function)

@@ -84,7 +84,7 @@ def _from_six_bits(scales: Bytes, minima: Bytes) -> Bytes:
 
 
 def _nibbles(stored: Bytes, halves: int) -> Bytes:
-    """Return 4-bit codes of runs of bytes [n, blocks, halves, k]: the low ones of a run stand before the high ones."""
+    """Return 4-bit codes of runs of bytes [n, blocks, halves, k]: the low ones of a run come before the high ones."""
     runs = stored.reshape(*stored.shape[:2], halves, -1)
     return numpy.stack([runs & 15, runs >> 4], 3).reshape(*stored.shape[:2], -1)
 

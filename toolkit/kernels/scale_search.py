@@ -61,7 +61,7 @@ class Lanes(NamedTuple):
 
 @inlined
 def new_lanes(length: int) -> Lanes:
-    """Return room for sub-blocks of this length."""
+    """Return new lanes for sub-blocks of this length."""
     return Lanes(
         numpy.empty((length, LANES), numpy.float32),
         numpy.empty((length, LANES), numpy.float32),
@@ -77,7 +77,7 @@ def new_lanes(length: int) -> Lanes:
 
 @inlined
 def weigh_by_squares(lanes: Lanes) -> None:
-    """Let errors count as the squares of weights, which is what does without an importance matrix."""
+    """Let errors count as the squares of weights, as ggml does without an importance matrix."""
     for i in range(len(lanes.x)):
         for k in range(LANES):
             lanes.w[i, k] = lanes.x[i, k] * lanes.x[i, k]
@@ -101,7 +101,7 @@ def take_first(lanes: Lanes) -> None:
         some = abs(lanes.extreme[k]) >= NOTHING
         scale = lanes.sum_xq[k] / lanes.sum_q2[k]
         lanes.scale[k] = scale if some & (lanes.sum_q2[k] > ZERO) else ZERO
-        # Nothing is better than the infinite.
+        # No score is above infinity.
         lanes.best[k] = lanes.scale[k] * lanes.sum_xq[k] if some else numpy.float32(numpy.inf)
         lanes.best_factor[k] = lanes.factor[k] if some else ZERO
 

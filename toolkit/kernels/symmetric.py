@@ -120,7 +120,7 @@ def _weigh(lanes: Lanes, weights: Floats, start: int, products: Floats) -> None:
 
 @inlined
 def _fit(lanes: Lanes, products: Floats) -> None:
-    """Sum what says how well the codes of this factor can do."""
+    """Sum the products that say how well the codes of this factor fit."""
     x, factor = lanes.x, lanes.factor
     for k in range(LANES):
         lanes.sum_xq[k] = lanes.sum_q2[k] = ZERO

@@ -62,7 +62,7 @@ _Sides = Iterator[tuple[str, str, RowSource]]
 
 
 def read_adapter(directory: Path, *, leave_out_whole: bool = False) -> Adapter:
-    """Index an adapter; with `leave_out_whole`, without the whole weights that it has beside its pairs.
+    """Index an adapter; with `leave_out_whole`, leave out the whole weights that it has beside its pairs.
 
     Raises CheckpointError if files are missing or damaged, ConfigError for a kind of adapter that llama.cpp does not
     apply, TensorError for tensors that are not a pair of matrices.

@@ -127,7 +127,7 @@ def _chosen(base: _Base, pairs: _Pairs) -> Iterator[Instance]:
 
 
 def _refuse_tied(base: _Base, pairs: _Pairs) -> None:
-    """Refuse what llama.cpp cannot apply where the embedding is the output too: it lacks the one, and ends at the other."""
+    """Refuse adapters of the output or the embedding where these are tied: llama.cpp lacks the one tensor, and aborts at the other."""
     naming = base.architecture.naming
     named = next((pairs[name] for name in (naming.output_tensor, naming.embedding_tensor) if name in pairs), None)
     if named is not None and base.config.get("tie_word_embeddings", False):
@@ -168,7 +168,7 @@ def _check_shapes(named: _Named, rule: TensorRule, config: ModelConfig, *, embed
 def _moved(named: _Named, rule: TensorRule, base: _Base, settings: LoraSettings) -> tuple[RowSource, RowSource]:
     """Return A with its columns where the base's columns go, and B with its rows where the base's rows go.
 
-    B is multiplied with what llama.cpp's alpha / rank is short of.
+    B is multiplied with the factor that llama.cpp's alpha / rank leaves out.
     """
     columns, rows = named.pair.a, named.pair.b
     factor = settings.scale(named.module, named.pair.rank) * named.pair.rank / settings.file_alpha

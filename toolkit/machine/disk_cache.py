@@ -54,7 +54,7 @@ class DiskCache:
         return None
 
     def put(self, key: Any, document: Any) -> None:
-        """Keep a document under all that JSON can say of its key."""
+        """Keep a document under a key, which may be anything that JSON can hold."""
         if self._folder is None:
             return
         file = self._file(self._folder, key)

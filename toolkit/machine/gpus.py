@@ -60,12 +60,12 @@ def gpu_bandwidths(nvml: Any = None) -> tuple[float, ...]:
 
 @cache
 def gpu_names() -> tuple[str, ...]:
-    """Return the GPUs by name and size."""
+    """Return name and size of each GPU."""
     return tuple(f"{gpu.name} {gpu.total_bytes}" for gpu in list_gpus().gpus)
 
 
 def _asked(nvml: Any, read: Callable[[Any], Answer], without: Callable[[Exception], Answer]) -> Answer:
-    """Return what is read of NVML while it is open, or what an error stands for."""
+    """Return what `read` gets from NVML while that is open, or what `without` makes of its error."""
     nvml = import_module("pynvml") if nvml is None else nvml
     try:
         nvml.nvmlInit()

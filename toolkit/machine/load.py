@@ -91,7 +91,7 @@ def _held_back(psutil: Any) -> list[str]:
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
-    """Let matrix products take one thread until the block ends: where every core has a thread already, further ones only spin."""
+    """Let matrix products take one thread until the block ends: where every core has a thread already, more would only spin."""
     from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[object] = threadpool_limits(1, "blas")
@@ -121,7 +121,7 @@ def ram_bandwidth() -> float:
 
 
 def remember_ram_bandwidth() -> float:
-    """Measure, and remember the most that was ever measured here: other programs only ever take something away."""
+    """Measure, and remember the most that was ever measured here: other programs can only lower it."""
     known = _bandwidths().get(_key())
     best = max(measure_ram_bandwidth(), known if isinstance(known, float) else 0.0)
     _bandwidths().put(_key(), best)

@@ -34,7 +34,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class RpcEndpoint:
-    """A server, as it was named; where it is was looked up once, so that nobody connects to another place than was judged."""
+    """A server under the name that was given; its address is looked up once, so that connections go to the one that was checked."""
 
     host: str
     port: int

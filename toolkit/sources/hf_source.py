@@ -53,7 +53,7 @@ def source_from_checkpoint(
 ) -> ModelSource:
     """Return the model in a checkpoint directory; `pre` overrides the name of the BPE pre-tokenizer.
 
-    `overrides` count more than what its files say of name and authorship. With `dense_modules` the layers that an
+    `overrides` replace what its files say of name and authorship. With `dense_modules` the layers that an
     embedding passes after pooling are part of it. `norms` is one of shifted_norms.NORMS: whether norms
     that llama.cpp wants with 1 added have it already.
 

@@ -24,7 +24,7 @@ NORMS = ("checked", "plain", "shifted")
 FEW_BELOW_ZERO = 0.02
 NEAR_ONE = (0.5, 1.5)
 MANY_NORMS = 4
-"""Blocks with norms behind attention and MLP as well have some that shrink, whatever the size of the others."""
+"""Blocks with so many norms or more, as after attention and MLP too, have small ones among them whether shifted or not."""
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 

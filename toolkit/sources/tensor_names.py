@@ -39,7 +39,7 @@ class NamedTensors:
 
 
 def without_wrappers(names: Iterable[str]) -> dict[str, str]:
-    """Return names -> names without the parts that training wrappers add, which name no module of the model.
+    """Return names -> names without the parts that training wrappers add.
 
     Raises TensorError if two names become one.
     """
@@ -72,7 +72,7 @@ def unwrapped(checkpoint: Checkpoint) -> Checkpoint:
 def canonical_names(tensors: Mapping[str, CheckpointTensor], naming: Naming) -> NamedTensors:
     """Return the tensors of the language model under the names that architectures use.
 
-    The decoder's prefix is what stands before the embedding; all its tensors must have it.
+    The decoder's prefix is that of the embedding's name; all its tensors must have it.
 
     Raises TensorError for an unmerged adapter, and for names of two styles side by side.
     """

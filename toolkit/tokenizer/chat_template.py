@@ -60,7 +60,7 @@ def default_template(metadata: Metadata) -> str | None:
 
 
 def special_texts(metadata: Metadata) -> dict[str, str]:
-    """Return what templates call `bos_token` and so on."""
+    """Return the texts of the tokens that templates call `bos_token` and so on."""
     tokens = items(metadata, TOKENS)
     result = {}
     for name, role in _ROLES.items():

@@ -88,7 +88,7 @@ def _asking_tokenizers(what: str) -> Iterator[None]:
     """Turn what the library raises into TokenizerError, also its panics, which are not derived from Exception."""
     try:
         yield
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library has no narrower error
         raise TokenizerError(f"{what} is refused by the tokenizers library: {error}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":

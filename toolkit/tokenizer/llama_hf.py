@@ -31,7 +31,7 @@ def read_llama_hf(files: TokenizerFiles, n_rows: int) -> Vocabulary | None:
     """Return the vocabulary of tokenizer.json as model `llama`, or None if it is not of that kind.
 
     Every score is -1000, because tokenizer.json has none. Unlike LlamaHfVocab (gguf/vocab.py in llama.cpp) tokens
-    beyond the vocabulary are filled in, and added tokens that are marked special are CONTROL wherever they stand.
+    beyond the vocabulary are filled in, and added tokens that are marked special are CONTROL at any id.
     """
     if not _is_sentencepiece_like(files):
         return None

@@ -1,8 +1,8 @@
 """Read a sentencepiece vocabulary: tokenizer.model, and the tokens that other files add to it.
 
 The file is a protocol buffer (sentencepiece's src/sentencepiece_model.proto). Its pieces come through the library; its
-settings are read by hand, because the library's Python part tells none of them without the protobuf package, which nothing
-else here needs. A field is a number and a value, here integers of variable length or bytes; of a repeated field the last
+settings are read by hand, because the library does not expose them without the protobuf package, which nothing else here
+needs. A field is a number and a value, here integers of variable length or bytes; of a repeated field the last
 counts.
 """
 

@@ -47,7 +47,7 @@ class Token:
 class Vocabulary:
     """What the vocabulary files say, before special roles and chat templates.
 
-    `pre` is None where the model's name says it all; `adds_space_prefix` is None where the files do not say.
+    `pre` is None where the model's name implies it; `adds_space_prefix` is None where the files do not say.
     """
 
     model: str
