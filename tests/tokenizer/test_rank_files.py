@@ -15,7 +15,7 @@ from toolkit.errors import TokenizerError
 from toolkit.gguf.reader import read_gguf
 from toolkit.tokenizer import LLAMA_STYLES, Tokenizer, TokenizerRequest, read_tokenizer
 from toolkit.tokenizer.byte_level_bpe import byte_of_letter
-from toolkit.tokenizer.ranks import all_merges, last_merges
+from toolkit.tokenizer.tiktoken import all_merges, last_merges
 
 NORMAL = 1
 N_MERGES = 20000

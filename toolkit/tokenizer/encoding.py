@@ -8,10 +8,10 @@ from pathlib import Path
 from toolkit.errors import TokenizerError
 from toolkit.json_files import read_bounded
 from toolkit.tokenizer.files import decoder_added_tokens, open_tokenizer_files
-from toolkit.tokenizer.ranks import merged_below
 from toolkit.tokenizer.sentencepiece_model import markers, sentencepiece_file
 from toolkit.tokenizer.tekken import FILE as TEKKEN_FILE
 from toolkit.tokenizer.tekken import open_tekken
+from toolkit.tokenizer.tiktoken import merged_below
 from toolkit.tokenizer.unigram import T5_FILES, XLM_ROBERTA_FILE
 
 TOKENIZERS_FILE = "tokenizer.json"

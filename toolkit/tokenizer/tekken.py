@@ -11,7 +11,7 @@ from toolkit.json_files import read_json_object
 from toolkit.tokenizer.byte_level_bpe import spelled
 from toolkit.tokenizer.chat_template import has_chat_template
 from toolkit.tokenizer.files import TokenizerFiles
-from toolkit.tokenizer.ranks import all_merges, check_ranks, decoded
+from toolkit.tokenizer.tiktoken import all_merges, check_ranks, decoded
 from toolkit.tokenizer.vocabulary import Token, TokenType, Vocabulary, padded, too_few_rows
 
 FILE = "tekken.json"
