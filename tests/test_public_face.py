@@ -12,7 +12,12 @@ import pytest
 
 import toolkit
 
-VERBS = [name for name in toolkit.__all__ if f"{name.title()}Request" in toolkit.__all__]
+
+def title(name):
+    return "".join(map(str.title, name.split("_")))
+
+
+VERBS = [name for name in toolkit.__all__ if f"{title(name)}Request" in toolkit.__all__]
 PACKAGE = Path(toolkit.__file__).parent
 
 
@@ -34,12 +39,12 @@ def test_no_module_bears_the_name_of_a_verb_and_hides_it():
 
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_shows_how_it_is_called_and_takes_the_fields_of_a_frozen_request(name):
-    function, request = getattr(toolkit, name), getattr(toolkit, f"{name.title()}Request")
+    function, request = getattr(toolkit, name), getattr(toolkit, f"{title(name)}Request")
     assert f"toolkit.{name}(" in function.__doc__
     assert "Raises" in function.__doc__
     assert set(inspect.signature(function).parameters) == {field.name for field in fields(request) if field.name != "_"}
     assert request.__dataclass_params__.frozen
-    assert getattr(toolkit, f"{name.title()}Result").__dataclass_params__.frozen
+    assert getattr(toolkit, f"{title(name)}Result").__dataclass_params__.frozen
     positional = [field.name for field in fields(request) if not field.kw_only]
     assert len(positional) <= 2
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("bench", "imatrix", "kld", "perplexity", "run", "verify")
+_VERBS = ("bench", "convert", "convert_lora", "imatrix", "kld", "merge", "perplexity", "quantize", "run", "verify")
 _MODULES = {
     name: f"toolkit.verbs.{verb}"
     for verb in _VERBS
-    for name in (verb, f"{verb.title()}Request", f"{verb.title()}Result")
+    for name in (verb, *("".join(map(str.title, verb.split("_"))) + kind for kind in ("Request", "Result")))
 } | {"Reporter": "toolkit.reporter", "ToolkitError": "toolkit.errors"}
 
 __all__ = ["__version__", *_MODULES]  # noqa: PLE0604  # they are strings
@@ -29,15 +29,27 @@ if TYPE_CHECKING:
     from toolkit.verbs.bench import BenchRequest as BenchRequest
     from toolkit.verbs.bench import BenchResult as BenchResult
     from toolkit.verbs.bench import bench as bench
+    from toolkit.verbs.convert import ConvertRequest as ConvertRequest
+    from toolkit.verbs.convert import ConvertResult as ConvertResult
+    from toolkit.verbs.convert import convert as convert
+    from toolkit.verbs.convert_lora import ConvertLoraRequest as ConvertLoraRequest
+    from toolkit.verbs.convert_lora import ConvertLoraResult as ConvertLoraResult
+    from toolkit.verbs.convert_lora import convert_lora as convert_lora
     from toolkit.verbs.imatrix import ImatrixRequest as ImatrixRequest
     from toolkit.verbs.imatrix import ImatrixResult as ImatrixResult
     from toolkit.verbs.imatrix import imatrix as imatrix
     from toolkit.verbs.kld import KldRequest as KldRequest
     from toolkit.verbs.kld import KldResult as KldResult
     from toolkit.verbs.kld import kld as kld
+    from toolkit.verbs.merge import MergeRequest as MergeRequest
+    from toolkit.verbs.merge import MergeResult as MergeResult
+    from toolkit.verbs.merge import merge as merge
     from toolkit.verbs.perplexity import PerplexityRequest as PerplexityRequest
     from toolkit.verbs.perplexity import PerplexityResult as PerplexityResult
     from toolkit.verbs.perplexity import perplexity as perplexity
+    from toolkit.verbs.quantize import QuantizeRequest as QuantizeRequest
+    from toolkit.verbs.quantize import QuantizeResult as QuantizeResult
+    from toolkit.verbs.quantize import quantize as quantize
     from toolkit.verbs.run import RunRequest as RunRequest
     from toolkit.verbs.run import RunResult as RunResult
     from toolkit.verbs.run import run as run

@@ -56,7 +56,7 @@ def test_a_file_of_few_bits_needs_permission(first, converted, run_command, tmp_
     refused = run_command(*command)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
-    assert "start from a bf16, f16 or q8_0 file (`quantize --allow-requantize` goes on" in refused.stderr
+    assert "start from a bf16, f16 or q8_0 file (`quantize --allow-requantize` does it anyway" in refused.stderr
     assert list(tmp_path.iterdir()) == []
     allowed = run_command(*command, "--allow-requantize")
     assert allowed.returncode == 0, allowed.stderr

@@ -54,7 +54,7 @@ def test_the_number_of_threads_changes_no_byte(model, moments, run_command, tmp_
 def test_moments_of_two_texts_are_merged(moments, run_command, tmp_path):
     done = run_command("imatrix", "merge", moments, moments, "-o", tmp_path / "both.gguf")
     assert done.returncode == 0, done.stderr
-    assert "second moments of 2 files" in done.stderr
+    assert "second moments of 5 inputs" in done.stderr
     assert open_moments(tmp_path / "both.gguf").datasets == ("LICENSE", "LICENSE")
     refused = run_command("imatrix", "show", moments)
     assert refused.returncode == 2

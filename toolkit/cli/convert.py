@@ -1,15 +1,15 @@
-"""`convert`: a Hugging Face checkpoint to GGUF, in one pass."""
+"""The command `convert`."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
-from toolkit.cli.files import INPUT_NAME, OUTPUT, SOURCE
-from toolkit.cli.foreign import converter_options, source_from_converter
-from toolkit.cli.options import local_files_option, norms_option, pre_option
-from toolkit.cli.source import resolve_preview, resolve_source
+from toolkit.cli.conversion import CONVERSION_OPTIONS, show_conversion
+from toolkit.cli.files import INPUT_FILE, INPUT_NAME, OUTPUT, SOURCE
+from toolkit.cli.options import Option, local_files_option, norms_option, pre_option, with_options
+from toolkit.cli.reporter import CONSOLE
 
 EXAMPLE = """
 \b
@@ -20,6 +20,21 @@ Examples:
   gguf-toolkit convert ./model --metadata author=Me --metadata base_model=org/name
   gguf-toolkit convert HuggingFaceTB/SmolLM2-135M-Instruct@main
 """
+CONVERTER_OPTIONS: tuple[Option[Any], ...] = (
+    click.option(
+        "--converter",
+        type=INPUT_FILE,
+        metavar="PATH",
+        help="Checkout of llama.cpp whose own converter is run first: for architectures that are not known here.",
+    ),
+    click.option(
+        "--converter-python",
+        type=INPUT_NAME,
+        default=sys.executable,
+        show_default="this one",
+        help="Interpreter for --converter, with torch and what else that needs.",
+    ),
+)
 
 
 @click.command(epilog=EXAMPLE)
@@ -41,50 +56,16 @@ Examples:
     help="Of an embedder, include the layers after pooling (EmbeddingGemma).",
 )
 @norms_option
-@converter_options
+@with_options(*CONVERTER_OPTIONS)
 @local_files_option
-@conversion_options
-def command(
-    source: str,
-    output: Path | None,
-    pre: str | None,
-    model_name: str | None,
-    metadata: tuple[str, ...],
-    dense_modules: bool,
-    norms: str,
-    local_files_only: bool,
-    converter: Path | None,
-    converter_python: str,
-    **options: Any,
-) -> None:
+@with_options(*CONVERSION_OPTIONS)
+def command(source: str, output: Path | None, verbose: bool, as_json: bool, **options: Any) -> None:
     """Convert the checkpoint SRC to the GGUF file OUT in one pass.
 
     SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Without OUT the file is called after the
     model, size and profile, in the current folder. No intermediate file is written, and no tensor is ever held whole in
     memory.
     """
-    from toolkit.sources.hf_source import source_from_checkpoint
-    from toolkit.sources.metadata_overrides import parse_overrides
+    from toolkit.verbs.convert import ConvertRequest, convert
 
-    overrides = parse_overrides(metadata, model_name)
-    if converter is not None:
-        _refuse_beside_converter(pre, model_name, metadata, dry_run=options["dry_run"])
-    resolve = resolve_preview if options["dry_run"] else resolve_source
-    directory = resolve(source, local_files_only=local_files_only)
-    if converter is None:
-        model = source_from_checkpoint(directory, pre, overrides=overrides, dense_modules=dense_modules, norms=norms)
-    else:
-        model = source_from_converter(directory, output, converter, converter_python)
-    run_conversion(model, output, ConversionRequest(**options))
-
-
-def _refuse_beside_converter(
-    pre: str | None, model_name: str | None, metadata: tuple[str, ...], *, dry_run: bool
-) -> None:
-    """Refuse what would be ignored: the converter decides on vocabulary and names, and it does not run dry."""
-    from toolkit.errors import InputError
-
-    given = {"--pre": pre, "--model-name": model_name, "--metadata": metadata, "--dry-run": dry_run}
-    first = next((option for option, value in given.items() if value), None)
-    if first is not None:
-        raise InputError(f"{first} does not go with --converter")
+    show_conversion(convert(ConvertRequest(source, output, **options), CONSOLE), verbose=verbose, as_json=as_json)

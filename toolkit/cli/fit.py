@@ -170,11 +170,11 @@ def _use(options: dict[str, Any]) -> "Use | None":
 
 
 def _run(job: "FitJob", options: dict[str, Any]) -> "FitResult":
-    from toolkit.cli.conversion import output_path
     from toolkit.cli.progress import progress_bar
     from toolkit.conversion.convert import ConversionOptions
     from toolkit.fit import Watcher, fit
     from toolkit.gguf.output_file import check_output
+    from toolkit.verbs.conversion import output_path
     from toolkit.verification.file_check import check_finished
 
     def output_for(choice: "PlannedChoice") -> Path:

@@ -1,12 +1,14 @@
-"""`quantize`: a GGUF file to another mixture of types, through the same pipeline as `convert`."""
+"""The command `quantize`."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from toolkit.cli.conversion import ConversionRequest, conversion_options, run_conversion
+from toolkit.cli.conversion import CONVERSION_OPTIONS, show_conversion
 from toolkit.cli.files import INPUT, OUTPUT
+from toolkit.cli.options import with_options
+from toolkit.cli.reporter import CONSOLE
 
 EXAMPLE = """
 \b
@@ -19,10 +21,9 @@ Example:
 @click.argument("source", metavar="IN.gguf", type=INPUT)
 @click.argument("output", metavar="[OUT.gguf]", required=False, type=OUTPUT)
 @click.option("--allow-requantize", is_flag=True, help="Accept a file that is at 4 bits or less already.")
-@conversion_options
-def command(source: Path, output: Path | None, allow_requantize: bool, **options: Any) -> None:
+@with_options(*CONVERSION_OPTIONS)
+def command(source: Path, output: Path | None, verbose: bool, as_json: bool, **options: Any) -> None:
     """Requantize IN.gguf (one file, or any of llama.cpp's split files) to OUT.gguf."""
-    from toolkit.sources.gguf_source import source_from_gguf
+    from toolkit.verbs.quantize import QuantizeRequest, quantize
 
-    model = source_from_gguf(source, allow_requantize=allow_requantize)
-    run_conversion(model, output, ConversionRequest(**options))
+    show_conversion(quantize(QuantizeRequest(source, output, **options), CONSOLE), verbose=verbose, as_json=as_json)
