@@ -21,12 +21,12 @@ from toolkit.quantized_sources.repack import repacked
 from toolkit.sources.tensor_names import layers_present
 
 MAX_TENSORS = 1 << 19
-"""Twice what 1,024 experts in 80 blocks come to."""
+"""Twice as many as 1,024 experts in 80 blocks have."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """The tensors of the GGUF file, the names that rules left out (name -> why), and what became metadata."""
+    """The tensors of the GGUF file, and the stored ones that are left out (name -> why) or become metadata."""
 
     tensors: tuple[SourceTensor, ...]
     left_out: dict[str, str]
@@ -55,19 +55,20 @@ def match_tensors(
     """
     n_layer = architecture.block_count(config)
     _check_layers(n_layer, layers_present(stored, architecture.naming))
-    found: list[SourceTensor] = []
+    tensors: list[SourceTensor] = []
     used: set[str] = set()
     for alternatives in instances(architecture.tensors, n_layer, config).values():
-        chosen = next((one for one in alternatives if any(name in stored for name in one.names)), alternatives[0])
+        present = (each for each in alternatives if any(name in stored for name in each.names))
+        chosen = next(present, alternatives[0])
         missing = next((name for name in chosen.names if name not in stored), None)
         if missing is None:
             used.update(chosen.names)
-            found.append(_tensor(chosen, stored, config))
+            tensors.append(_tensor(chosen, stored, config))
         elif chosen.rule.is_required(config) or not stored.keys().isdisjoint(chosen.names):
             raise TensorError(_missing(missing, chosen.rule, config))
     metadata = _scalars(architecture, n_layer, stored, used)
     left_out = _left_over(architecture, {name: stored[name] for name in set(stored) - used})
-    return Matching(tuple(found), left_out, metadata)
+    return Matching(tuple(tensors), left_out, metadata)
 
 
 def _scalars(
@@ -151,7 +152,7 @@ def _tensor(instance: Instance, stored: Mapping[str, CheckpointTensor], config: 
 
 
 def _as_implied(tensor: CheckpointTensor, implied: tuple[int, ...]) -> RowSource:
-    """Return a tensor's rows in the shape that the config implies: an axis of length 1 moves no number wherever it stands."""
+    """Return a tensor's rows in the shape that the config implies: an axis of length 1 may be at any place without moving a number."""
     rows = tensor.rows()
     return rows if tensor.shape == implied else Reshaped(rows, implied)
 
@@ -162,14 +163,14 @@ def _transformed(rule: TensorRule, sources: Sequence[RowSource], config: ModelCo
 
 
 def _kept_blocks(rule: TensorRule, packed: Sequence[DequantizedTensor], config: ModelConfig) -> KeptBlocks | None:
-    """Return the codes in GGUF's blocks, None if GGUF lacks their grid or the rule does more than move whole rows."""
-    kept = [blocks for tensor in packed if (blocks := repacked(tensor)) is not None]
-    if len(kept) < len(packed) or len({blocks.rows.type for blocks in kept}) > 1:
+    """Return the codes in quant blocks of GGUF, None if it lacks their grid or the rule does more than move whole rows."""
+    parts = [blocks for tensor in packed if (blocks := repacked(tensor)) is not None]
+    if len(parts) < len(packed) or len({blocks.rows.type for blocks in parts}) > 1:
         return None
-    rows = _transformed(rule, [blocks.rows for blocks in kept], config)
+    rows = _transformed(rule, [blocks.rows for blocks in parts], config)
     if not moves_whole_rows(rows):
         return None
-    return KeptBlocks(rows, max(blocks.worst_difference for blocks in kept))
+    return KeptBlocks(rows, max(blocks.worst_difference for blocks in parts))
 
 
 def refuse_empty(tensor: CheckpointTensor) -> None:
@@ -196,7 +197,7 @@ def _check_shape(rule: TensorRule, tensor: CheckpointTensor, implied: tuple[int,
 
 
 def _but_for_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the lengths of a kernel's axes but those of 1, which MLX puts last; nothing for other tensors than kernels."""
+    """Return the lengths of a kernel's axes except 1, which MLX puts last; nothing for tensors that are not kernels."""
     return tuple(length for length in shape if length != 1) if len(shape) == 3 else ()
 
 
