@@ -40,6 +40,16 @@ def test_a_file_passes_against_itself(path):
     assert failing(path) == {}
 
 
+@pytest.mark.parametrize("types", [(), (3,), (1,) * 100_000])
+def test_tokens_are_compared_where_both_files_have_another_number_of_types(path, types):
+    changed = with_(token_type=array(ValueType.INT32, types))
+    assert failing(path, changed, changed) == {}
+    texts = read_gguf(path).metadata["tokenizer.ggml.tokens"].value
+    renamed = with_(tokens=array(ValueType.STRING, (*texts[:5], "another", *texts[6:])))
+    evidence = failing(path, lambda metadata: renamed(changed(metadata)), changed)["vocabulary"]
+    assert evidence.startswith("token 5 is 'another' of type ")
+
+
 def test_a_special_token_that_is_absent_is_told_and_one_that_was_added_is_no_fault(path):
     found = failing(path, without(EOS))
     assert found.keys() == {"special tokens"}

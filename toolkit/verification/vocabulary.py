@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import numpy
 
@@ -49,7 +50,8 @@ def _token_differences(source: Metadata, file: Metadata) -> list[str]:
     texts, found_texts = items(source, TOKENS), items(file, TOKENS)
     if (len(texts), len(types)) != (len(found_texts), len(found_types)):
         return [f"{len(found_texts):,} tokens with {len(found_types):,} types"]
-    pairs = zip(zip(texts, types, strict=True), zip(found_texts, found_types, strict=True), strict=True)
+    # A GGUF file may have fewer types than tokens, or none: the missing ones are None.
+    pairs = zip(zip_longest(texts, types), zip_longest(found_texts, found_types), strict=True)
     return [
         f"token {index} is {found[0]!r} of type {found[1]}, expected {expected[0]!r} of type {expected[1]}"
         for index, (expected, found) in enumerate(pairs)
