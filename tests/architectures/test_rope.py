@@ -3,7 +3,12 @@ import math
 import numpy
 import pytest
 
-from toolkit.architectures.parts.rope import check_rope_type, llama3_frequency_factors, rope_metadata
+from toolkit.architectures.parts.rope import (
+    check_rope_type,
+    llama3_frequency_factors,
+    longrope_factors,
+    rope_metadata,
+)
 from toolkit.checkpoint.model_config import normalise
 from toolkit.errors import ConfigError
 
@@ -66,3 +71,12 @@ def test_a_scaling_without_its_factor_is_refused():
 def test_a_per_layer_theta_is_refused():
     with pytest.raises(ConfigError, match="per-layer rope_theta is not supported for llama"):
         rope_metadata(normalise({"rope_theta": [1e4, 5e5], "model_type": "llama"}), "llama")
+
+
+def test_factors_of_long_and_of_short_contexts_keep_their_names():
+    scaling = {"rope_type": "longrope", "long_factor": [4.0, 8.0], "short_factor": [1.0, 1.5]}
+    tensors = longrope_factors(normalise({"rope_theta": 1e4, "rope_scaling": scaling}), 4)
+    assert {name: factors.tolist() for name, factors in tensors.items()} == {
+        "rope_factors_long.weight": [4.0, 8.0],
+        "rope_factors_short.weight": [1.0, 1.5],
+    }

@@ -20,6 +20,16 @@ from toolkit.hub.blobs import fetch_blob
 from toolkit.reporter import SILENT_TASK
 fetch_blob("some/model", "weights.bin", "main", SILENT_TASK)
 """
+COUNT = """
+from toolkit.hub.blobs import fetch_blob
+
+class CountedTask(list):
+    advance = list.append
+
+task = CountedTask()
+fetch_blob("some/model", "weights.bin", "main", task)
+print(sum(task))
+"""
 
 
 @pytest.fixture
@@ -54,3 +64,11 @@ def test_a_transfer_goes_on_from_a_server_that_begins_anew(file, tmp_path):
     (blob,) = (tmp_path / "cache").rglob("blobs/*")
     assert blob.read_bytes() == file.read_bytes()
     assert [start for _, start in hub.starts] == [0, 0]
+
+
+@pytest.mark.parametrize("ignores_ranges", [False, True])
+def test_the_progress_of_a_transfer_that_went_on_is_the_size_of_the_file(file, tmp_path, ignores_ranges):
+    hub = Hub({"some/model": file.parent}, cut_after={file.name: 5 << 20}, ignores_ranges=ignores_ranges)
+    with serve(hub):
+        assert int(run(hub, tmp_path / "cache", COUNT)) == file.stat().st_size
+    assert len(hub.starts) == 2

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from toolkit.cli import cli
 from toolkit.errors import EnvironmentFaultError
-from toolkit.gguf.format import ValueType, array, float32, string, uint32
+from toolkit.gguf.format import ModelKeys, ValueType, array, float32, string, uint32
 from toolkit.gguf.ggml_types import TYPES, TensorType, tensor_type
+from toolkit.gguf.reader import read_gguf
 from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.memory.memory_log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
 from toolkit.memory.plannable_source import model_from_source
@@ -185,6 +186,18 @@ def test_what_stays_open_is_rounded_up_by_a_hundredth_of_a_mebibyte_at_most(n_by
 def test_a_log_that_does_not_say_where_layers_lie_is_told_as_such(converted):
     with pytest.raises(EnvironmentFaultError, match="does not say on which device its layers lie; install"):
         MemoryLog(converted("llama3", "q8_0"), ["load_tensors: something else"])
+
+
+def test_tensors_that_llama_cpp_says_it_ignores_take_nothing(converted):
+    path = converted("llama3", "q8_0")
+    file = read_gguf(path)
+    n_layer = ModelKeys(file.metadata).count("block_count")
+    loading = [f"load_tensors: layer {layer:3d} assigned to device CPU, is_swa = 0" for layer in range(n_layer + 1)]
+    ignored = next(tensor for tensor in file.shaped_tensors if tensor.name == "blk.0.ffn_up.weight")
+    size = ignored.type.tensor_bytes(ignored.shape)
+    warning = f"model has unused tensor {ignored.name} (size = {size} bytes) -- ignoring"
+    (whole,), (rest,) = (MemoryLog(path, lines).buffers([]) for lines in (loading, [*loading, warning]))
+    assert whole.weights_bytes - rest.weights_bytes == size
 
 
 def test_fit_works_where_only_the_log_tells(monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 """The search for a split, over devices that are arithmetic."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from made_up_device import MadeUpDevices, dense, mixture
 
@@ -40,6 +40,17 @@ def test_the_split_fits_and_the_next_step_would_not(layers, output, room, comput
     place = steps.index(found.placement)
     assert found.fits_whole == (place == len(steps) - 1)
     assert found.fits_whole or devices.footprint(steps[place + 1]).gpu_bytes > room
+
+
+@example([10] * 20, 150, 25, 0)
+@given(layer_sizes, st.integers(0, 20_000), st.integers(0, 300), st.integers(0, 300))
+def test_a_guess_from_other_compute_buffers_ends_at_the_same_split(layers, room, compute, guessed):
+    devices = MadeUpDevices(dense(layers), compute_bytes=compute)
+    whole = Placement(len(layers) + 1)
+    like = MadeUpDevices(devices.tensors, compute_bytes=guessed).footprint(whole)
+    budgets = Budgets((room + compute,), RAM)
+    guessing = SplitSearch(devices.tensors, budgets, devices.footprint, like)
+    assert guessing.best() == search(devices, budgets.room).best()
 
 
 @given(layer_sizes, st.integers(100, 60_000), st.integers(0, 60_000), st.integers(0, 100))

@@ -70,6 +70,13 @@ def test_llama_cpp_makes_the_same_tokens_of_text_as_with_tokenizer_json(
     assert [metadata[TOKENS].value[index] for index in ids] == original.encode(SAMPLE, add_special_tokens=False).tokens
 
 
+def test_qwen_begins_and_ends_with_the_token_after_its_ranks(tmp_path: Path) -> None:
+    write_qwen(tmp_path)
+    metadata = read(tmp_path, "qwen_tiktoken").metadata
+    roles = [metadata[f"tokenizer.ggml.{role}_token_id"].value for role in ("bos", "eos", "unknown")]
+    assert [metadata[TOKENS].value[token] for token in roles] == ["<|endoftext|>"] * 3
+
+
 def test_tokens_of_kimi_that_nobody_names_are_reserved(tmp_path: Path) -> None:
     write_kimi(tmp_path)
     named = {"388": {"content": "[BOS]", "special": True}, "389": {"content": "[EOS]", "special": True}}
