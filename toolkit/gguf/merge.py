@@ -9,6 +9,7 @@ from toolkit.gguf.layout import Layout, lay_out
 from toolkit.gguf.output_file import whole_or_absent
 from toolkit.gguf.reader import GgufFile, read_gguf
 from toolkit.machine.mapped_files import as_mapped, unchanged
+from toolkit.reporter import SILENT_TASK, Task
 
 STEP_BYTES = 1 << 24
 
@@ -38,9 +39,9 @@ def write_merged(
     check: Callable[[Path], None],
     *,
     force: bool = False,
-    progress: Callable[[int], None] = lambda _bytes: None,
+    task: Task = SILENT_TASK,
 ) -> None:
-    """Write the joined file under `output`, whole or not at all; the parts stay.
+    """Write the joined file under `output`, whole or not at all; the parts stay. `task` advances by bytes.
 
     Raises InputError or OutputError if the output cannot be written, InputError if a part changes meanwhile.
     """
@@ -51,6 +52,6 @@ def write_merged(
                 piece = rows.data[start : start + STEP_BYTES]
                 with unchanged(files):
                     work.write(offset + start, piece.data)
-                progress(piece.nbytes)
+                task.advance(piece.nbytes)
         work.write(0, merge.layout.header)
         check(work.path)

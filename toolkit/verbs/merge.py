@@ -54,6 +54,6 @@ def merge(request: MergeRequest, reporter: Reporter) -> MergeResult:
     started = time.perf_counter()
     total = sum(rows.data.nbytes for rows in plan.source.tensors.values())
     with reporter.task(output.name, total, unit="bytes") as task:
-        write_merged(plan, output, check_loads, force=request.force, progress=task.advance)
+        write_merged(plan, output, check_loads, force=request.force, task=task)
     seconds = time.perf_counter() - started
     return MergeResult(output, tuple(plan.source.paths), plan.layout.file_bytes, seconds)
