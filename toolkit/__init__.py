@@ -14,7 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("bench", "convert", "convert_lora", "imatrix", "kld", "merge", "perplexity", "quantize", "run", "verify")
+_VERBS = (
+    "bench",
+    "convert",
+    "convert_lora",
+    "doctor",
+    "fit",
+    "imatrix",
+    "kld",
+    "merge",
+    "perplexity",
+    "plan",
+    "quantize",
+    "run",
+    "verify",
+)
 _MODULES = {
     name: f"toolkit.verbs.{verb}"
     for verb in _VERBS
@@ -35,6 +49,12 @@ if TYPE_CHECKING:
     from toolkit.verbs.convert_lora import ConvertLoraRequest as ConvertLoraRequest
     from toolkit.verbs.convert_lora import ConvertLoraResult as ConvertLoraResult
     from toolkit.verbs.convert_lora import convert_lora as convert_lora
+    from toolkit.verbs.doctor import DoctorRequest as DoctorRequest
+    from toolkit.verbs.doctor import DoctorResult as DoctorResult
+    from toolkit.verbs.doctor import doctor as doctor
+    from toolkit.verbs.fit import FitRequest as FitRequest
+    from toolkit.verbs.fit import FitResult as FitResult
+    from toolkit.verbs.fit import fit as fit
     from toolkit.verbs.imatrix import ImatrixRequest as ImatrixRequest
     from toolkit.verbs.imatrix import ImatrixResult as ImatrixResult
     from toolkit.verbs.imatrix import imatrix as imatrix
@@ -47,6 +67,9 @@ if TYPE_CHECKING:
     from toolkit.verbs.perplexity import PerplexityRequest as PerplexityRequest
     from toolkit.verbs.perplexity import PerplexityResult as PerplexityResult
     from toolkit.verbs.perplexity import perplexity as perplexity
+    from toolkit.verbs.plan import PlanRequest as PlanRequest
+    from toolkit.verbs.plan import PlanResult as PlanResult
+    from toolkit.verbs.plan import plan as plan
     from toolkit.verbs.quantize import QuantizeRequest as QuantizeRequest
     from toolkit.verbs.quantize import QuantizeResult as QuantizeResult
     from toolkit.verbs.quantize import quantize as quantize

@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit.cli import cli
-from toolkit.doctor import LITTLE_DISK, advice
 from toolkit.errors import EnvironmentFaultError
 from toolkit.llama.cpu_trial import Trial
 from toolkit.llama.offload_build import OffloadBuild, install_line, offload_build, rebuild_line, reinstall_line
 from toolkit.machine.gpus import Gpu, GpuList
 from toolkit.planning.margin import Overhead, known_overheads
+from toolkit.verbs.doctor import LITTLE_DISK, advice_for
 
 CARD = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
 EVERYTHING = OffloadBuild(True, ("CUDA", "RPC"))
@@ -42,7 +42,7 @@ def test_a_person_reads_the_same():
 
 def test_a_gpu_says_what_was_measured_beyond_buffers_or_how_to_measure_it(monkeypatch, tmp_path):
     monkeypatch.setenv("GGUF_TOOLKIT_CACHE", str(tmp_path))
-    monkeypatch.setattr("toolkit.doctor.find_gpus", lambda: GpuList((CARD,)))
+    monkeypatch.setattr("toolkit.verbs.doctor.find_gpus", lambda: GpuList((CARD,)))
     assert "not measured: doctor --calibrate" in doctor().stdout
     known_overheads().put(Overhead(CARD.name, CARD.driver, 300 << 20, "NVML"))
     assert "beyond the buffers a process takes 300 MiB, measured" in doctor().stdout
@@ -64,7 +64,7 @@ def test_the_bandwidth_is_measured_and_remembered(monkeypatch, tmp_path):
 
 
 def test_a_gpu_that_the_build_cannot_use_comes_with_the_line_that_helps():
-    found = advice((CARD,), OffloadBuild(True, ("RPC",)), LITTLE_DISK)
+    found = advice_for((CARD,), OffloadBuild(True, ("RPC",)), LITTLE_DISK)
     assert found == [f"llama-cpp-python was built without offload, NVIDIA RTX 3060 stays idle: {reinstall_line()}"]
 
 
@@ -106,7 +106,7 @@ def test_a_rebuild_keeps_the_devices_of_the_build():
 def test_a_build_that_dies_on_this_processor_is_told_with_the_line_that_helps(
     monkeypatch, trial, exit_code, healthy, cause
 ):
-    monkeypatch.setattr("toolkit.doctor.cpu_trial", lambda: trial)
+    monkeypatch.setattr("toolkit.verbs.doctor.cpu_trial", lambda: trial)
     text, document = doctor(), json.loads(doctor("--json").stdout)
     assert (text.exit_code, document["healthy"]) == (exit_code, healthy)
     found = document["llama_cpp_python"]["trial"]
@@ -124,10 +124,10 @@ def test_a_build_that_dies_on_this_processor_is_told_with_the_line_that_helps(
 
 
 def test_what_is_missing_is_told():
-    assert "not installed" in advice((), OffloadBuild(False, ()), LITTLE_DISK)[0]
-    assert "without RPC" in advice((), OffloadBuild(True, ()), LITTLE_DISK)[0]
-    assert "disk space" in advice((), EVERYTHING, LITTLE_DISK - 1)[0]
-    assert advice((CARD,), EVERYTHING, LITTLE_DISK) == []
+    assert "not installed" in advice_for((), OffloadBuild(False, ()), LITTLE_DISK)[0]
+    assert "without RPC" in advice_for((), OffloadBuild(True, ()), LITTLE_DISK)[0]
+    assert "disk space" in advice_for((), EVERYTHING, LITTLE_DISK - 1)[0]
+    assert advice_for((CARD,), EVERYTHING, LITTLE_DISK) == []
 
 
 def test_a_build_is_told_from_its_files(tmp_path: Path):

@@ -133,7 +133,7 @@ def test_the_report_for_people_names_the_flags_and_who_measured(run_command, tmp
         (("--vram", "8MiB", "--text", "/nowhere.txt"), "/nowhere.txt"),
         (("--vram", "8MiB", "--use", "poetry"), "--use 'poetry' is not one of chat, general, code"),
         (("--vram", "8MiB", "--use", "code"), "is judged on text of its kind; give a sample of it with --text FILE"),
-        (("--vram", "8MiB", "--ctx", "1k", "--use", "long", "--text", FIXED_TEXT), "in windows of 4,096 tokens"),
+        (("--vram", "8MiB", "--ctx", "1k", "--use", "long", "--text", FIXED_TEXT), "in chunks of 4,096 tokens"),
         (("--vram", "8MiB", "--kv", "q9"), "KV type 'q9' is not one of"),
         (("--vram", "8MiB", "--rpc", "8.8.8.8:50052"), "not a private address"),
     ],

@@ -301,7 +301,7 @@ def test_an_impossible_kv_type_for_the_model_says_what_to_use(kit_checkpoint):
 
 
 def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch):
-    monkeypatch.setattr("toolkit.llama.offload_build.offload_build", lambda: OffloadBuild(False, ()))
+    monkeypatch.setattr("toolkit.verbs.devices.offload_build", lambda: OffloadBuild(False, ()))
     result = plan(file, "--vram", "64MiB", "--ctx", "512")
     assert "estimated by formula" in result.stderr
     assert "answered by an estimate by formula" in result.stdout
@@ -309,14 +309,14 @@ def test_without_llama_cpp_the_plan_is_an_estimate_and_says_so(file, monkeypatch
 
 
 def the_only_gpu_is(card, monkeypatch):
-    for place in ("toolkit.machine.gpus.list_gpus", "toolkit.llama.gpus.find_gpus"):
+    for place in ("toolkit.verbs.devices.list_gpus", "toolkit.verbs.planning.find_gpus"):
         monkeypatch.setattr(place, lambda: GpuList((card,)))
 
 
 def test_a_gpu_that_the_build_cannot_use_is_told_with_the_line_that_helps(file, monkeypatch):
     card = Gpu("NVIDIA RTX 3060", "GPU-1", 12 << 30, 11 << 30)
     the_only_gpu_is(card, monkeypatch)
-    monkeypatch.setattr("toolkit.llama.offload_build.offload_build", lambda: OffloadBuild(True, ("RPC",)))
+    monkeypatch.setattr("toolkit.verbs.devices.offload_build", lambda: OffloadBuild(True, ("RPC",)))
     result = plan(file, "--ctx", "512")
     assert "built without offload, so NVIDIA RTX 3060 stays idle" in result.stderr
     assert "-DGGML_CUDA=on" in result.stderr
@@ -337,7 +337,7 @@ def test_a_plan_starts_from_what_is_free_and_names_who_holds_the_rest(file, monk
     held = (Holder(4242, 1434 << 20), Holder(77, None))
     card = Gpu("NVIDIA RTX 3070", "GPU-1", 8 << 30, 6758 << 20, held)
     the_only_gpu_is(card, monkeypatch)
-    monkeypatch.setattr("toolkit.llama.offload_build.offload_build", lambda: OffloadBuild(True, ("CUDA",)))
+    monkeypatch.setattr("toolkit.verbs.devices.offload_build", lambda: OffloadBuild(True, ("CUDA",)))
     result = plan(file, "--ctx", "512", "--json")
     assert json.loads(result.stdout)["choices"][0]["devices"][0]["budget_bytes"] == 6758 << 20
     told = "NVIDIA RTX 3070: 6.60 GiB of 8.00 GiB are free, held by process 4242 (1.40 GiB), process 77 (?)"

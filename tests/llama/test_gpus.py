@@ -16,7 +16,7 @@ from toolkit.machine.host import Ram
 from toolkit.memory.plannable_source import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import PlanRequest
+from toolkit.planning.request import PlanningRequest
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.units import GIB, MIB
@@ -79,7 +79,7 @@ class HalfAndHalf:
 def test_one_pool_has_to_do_for_both(one_pool, ram, fits):
     model = model_from_source(source_from_checkpoint(demo_checkpoint()), ("q8_0",))
     budgets = Budgets((64 * MIB,), ram * MIB, one_pool=one_pool)
-    request = PlanRequest(budgets, LoadSettings(512), Bandwidths((1e11,), 1e10), (("f16", "f16"),), explicit=True)
+    request = PlanningRequest(budgets, LoadSettings(512), Bandwidths((1e11,), 1e10), (("f16", "f16"),), explicit=True)
     with Planner(model, request, HalfAndHalf()) as planner:
         if fits:
             assert planner.choices()[0].fits_whole

@@ -13,7 +13,7 @@ from toolkit.memory.plannable_source import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner
 from toolkit.planning.ranking import LADDER, Prefer
-from toolkit.planning.request import PlanRequest
+from toolkit.planning.request import PlanningRequest
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.sources.hf_source import source_from_checkpoint
 
@@ -37,7 +37,7 @@ class MadeUp:
 
 def planner(vram, n_ctx=512, ram=RAM, profiles=LADDER, memory_source=None, margin=0, **request):
     bandwidths = Bandwidths((400e9,), 40e9)
-    asked = PlanRequest(Budgets((vram,), ram, margin), LoadSettings(n_ctx), bandwidths, **request)
+    asked = PlanningRequest(Budgets((vram,), ram, margin), LoadSettings(n_ctx), bandwidths, **request)
     return Planner(model_from_source(SOURCE, profiles), asked, memory_source or MadeUp())
 
 
@@ -178,7 +178,7 @@ def test_the_longest_context_is_no_longer_than_what_is_asked_for():
 
 def test_a_quantized_v_cache_without_flash_attention_is_refused_with_both_ways_out():
     off = LoadSettings(512, flash_attention="off")
-    request = PlanRequest(Budgets((MIB,), RAM), off, Bandwidths((1.0,), 1.0), (("f16", "q8_0"),))
+    request = PlanningRequest(Budgets((MIB,), RAM), off, Bandwidths((1.0,), 1.0), (("f16", "q8_0"),))
     with pytest.raises(InputError, match=r"q8_0 V cache needs flash attention.*--flash-attention auto, or --kv f16"):
         Planner(model_from_source(SOURCE, LADDER), request, MadeUp())
 
@@ -203,7 +203,7 @@ def test_speed_prefers_the_smaller_file_whole():
 def test_several_gpus_are_filled_one_after_the_other():
     model = model_from_source(SOURCE, ("q4_k_m",))
     devices = MadeUpDevices(model.make("q4_k_m").model_tensors, n_devices=2, compute_bytes=COMPUTE)
-    request = PlanRequest(Budgets((2 * MIB, 3 * MIB), RAM), LoadSettings(512, n_devices=2), Bandwidths((1e9,), 1e8))
+    request = PlanningRequest(Budgets((2 * MIB, 3 * MIB), RAM), LoadSettings(512, n_devices=2), Bandwidths((1e9,), 1e8))
     with Planner(model, request, devices) as one:
         choice = one.choice("q4_k_m", ("f16", "f16"))
     assert sum(choice.placement.tensor_split) == choice.settings.n_gpu_layers

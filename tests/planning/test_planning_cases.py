@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolkit.cli.plan_report import advice_for, where_words
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.gguf.format import MetadataValue, ValueType, array, string, uint32
 from toolkit.gguf.ggml_types import F16, F32
@@ -29,8 +28,9 @@ from toolkit.planning.budgets import Budgets
 from toolkit.planning.choice import settled_settings, state_bytes
 from toolkit.planning.load_plan import LoadRequest, plan_load
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import PlanRequest
+from toolkit.planning.request import PlanningRequest
 from toolkit.planning.token_speed import Bandwidths
+from toolkit.render.plan.table import advice_for, where_it_lies
 from toolkit.sources.config_source import source_from_config
 from toolkit.sources.hf_source import source_from_checkpoint
 
@@ -149,7 +149,7 @@ def planner_for(config, vram, n_ctx, probe, tmp_path, kv_types=PLAIN, **options)
     file.write_text(json.dumps(config))
     model = model_from_source(source_from_config(file), ("q4_k_m",))
     asked = LoadSettings(n_ctx, device="stand-in", n_batch=4096, **options)
-    request = PlanRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), kv_types, explicit=True)
+    request = PlanningRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), kv_types, explicit=True)
     return Planner(model, request, probe)
 
 
@@ -220,7 +220,7 @@ SPLIT = ("llama3", "qwen3_moe", "gemma3", "deepseek_v2", "mamba")
 )
 def test_which_layer_lies_where_is_told(probe, tmp_path, n_gpu_layers, words):
     with planner_for(LLAMA | {"num_hidden_layers": 32}, 8 * GIB, 512, probe, tmp_path) as planner:
-        assert where_words(planner.placed("q4_k_m", PLAIN[0], Placement(n_gpu_layers))) == words
+        assert where_it_lies(planner.placed("q4_k_m", PLAIN[0], Placement(n_gpu_layers))) == words
 
 
 def test_the_batch_is_named_as_the_lever_where_its_buffers_decide(probe, tmp_path):
@@ -244,7 +244,7 @@ def test_a_context_is_named_as_the_lever_where_the_cache_decides(probe, tmp_path
 
 def planned(model, vram, probe, n_ctx=512, **options):
     asked = LoadSettings(n_ctx, device="stand-in", **options)
-    request = PlanRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), PLAIN, explicit=True)
+    request = PlanningRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), PLAIN, explicit=True)
     with Planner(model, request, probe) as planner:
         return planner.choices()[0]
 
@@ -371,7 +371,7 @@ def test_what_was_planned_never_allocates_more_than_its_budget_and_one_more_laye
     tensors = model.make("q8_0").model_tensors
     steps = placements(tensors)
     vram = round(share * taken(settled_settings(asked, steps[-1]))) + 1
-    request = PlanRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), PLAIN, explicit=True)
+    request = PlanningRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), PLAIN, explicit=True)
     with Planner(model, request, probe) as planner:
         try:
             choice = planner.choices()[0]

@@ -42,6 +42,8 @@ def json_option(function: Function) -> Function:
 
 def emit_json(schema: str, document: dict[str, Any]) -> None:
     """Print a document with the keys that every document carries; NaN and infinities become null."""
+    from toolkit.machine.host import installed_version
+
     envelope = {
         "schema": f"gguf-toolkit/{schema}/1",
         "toolkit_version": __version__,
@@ -58,16 +60,6 @@ def _stdout_can_say(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def installed_version(distribution: str) -> str | None:
-    """Return the installed version of a distribution, without importing it."""
-    from importlib import metadata
-
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def show(schema: str, content: dict[str, Any] | Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.chat_templates import renders_chat_template
-from toolkit.cli.common import COUNT, emit_json, installed_version, json_option, note, warn
+from toolkit.cli.common import COUNT, emit_json, json_option, note, warn
 from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE, refuse_existing
 from toolkit.cli.options import (
     force_option,
@@ -131,6 +131,7 @@ def _compared(models: tuple[str, ...], options: dict[str, Any]) -> "Comparison":
     from toolkit.comparison.machine import this_machine
     from toolkit.comparison.rows import Comparison
     from toolkit.comparison.run import Watcher, measure_rows
+    from toolkit.machine.host import installed_version
 
     prepared = prepare(models, options)
     job = prepared.job

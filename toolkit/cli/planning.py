@@ -11,7 +11,7 @@ from toolkit.verbs.kv_types import kv_pair
 if TYPE_CHECKING:
     from toolkit.llama.load_settings import AskedDevice, LoadSettings
     from toolkit.machine.gpus import Gpu
-    from toolkit.planning.request import PlanRequest
+    from toolkit.planning.request import PlanningRequest
     from toolkit.planning.token_speed import Bandwidths
 
 BOTH_KV_TYPES = ("f16", "q8_0")
@@ -41,7 +41,7 @@ def planning_options(options: dict[str, Any]) -> PlanningOptions:
     return PlanningOptions(places=places(options), **{name: options[name] for name in names if name in options})
 
 
-def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) -> "PlanRequest":
+def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) -> "PlanningRequest":
     """Return what has to fit where; `explicit` if profiles were named, `runs` if what is planned is loaded here afterwards.
 
     Raises InputError for values that are none, EnvironmentFaultError if a required server is down.
@@ -51,7 +51,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
     from toolkit.planning.budgets import Budgets
     from toolkit.planning.margin import known_overheads, measured_overhead
     from toolkit.planning.ranking import Prefer
-    from toolkit.planning.request import PlanRequest
+    from toolkit.planning.request import PlanningRequest
 
     kv_types = tuple(kv_pair(text) for text in asked.kv or BOTH_KV_TYPES)
     gpus = find_gpus().gpus
@@ -60,7 +60,7 @@ def plan_request(asked: PlanningOptions, *, explicit: bool, runs: bool = False) 
     if runs and endpoints and n_gpus:
         _check_that_gpus_are_here(n_gpus)
     margin, ram = asked.places.margin, asked.places.ram
-    return PlanRequest(
+    return PlanningRequest(
         Budgets(
             vram,
             read_ram().available_bytes if ram is None else ram,

@@ -20,7 +20,7 @@ from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import KvTypes, MemorySource, PlanRequest
+from toolkit.planning.request import KvTypes, MemorySource, PlanningRequest
 
 BASE_KV: KvTypes = ("f16", "f16")
 BATCH = 512
@@ -40,7 +40,7 @@ class Job:
 
     contestants: tuple[Contestant, ...]
     base: Contestant | None
-    plan: PlanRequest
+    plan: PlanningRequest
     texts: tuple[TextRequest, ...]
     rates: RateSettings | None = None
     threads: int | None = None
@@ -198,7 +198,7 @@ def _can_offload(choice: PlannedChoice) -> bool:
     return bool(choice.settings.rpc) or supports_offload()
 
 
-def _memory(choice: PlannedChoice, request: PlanRequest) -> PlannedMemory:
+def _memory(choice: PlannedChoice, request: PlanningRequest) -> PlannedMemory:
     devices: Sequence[DeviceMemory] = [
         DeviceMemory(
             device.name,

@@ -133,3 +133,13 @@ def child_environment() -> dict[str, str]:
     # Without GGML_NO_BACKTRACE an abort starts a debugger if there is one.
     ours = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1", "GGML_NO_BACKTRACE": "1"}
     return os.environ | ours
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return the installed version of a distribution, without importing it."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

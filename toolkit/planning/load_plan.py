@@ -21,7 +21,7 @@ from toolkit.planning.budgets import Budgets
 from toolkit.planning.choice import PlannedChoice
 from toolkit.planning.margin import machine_margin
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import MemorySource, PlanRequest
+from toolkit.planning.request import MemorySource, PlanningRequest
 from toolkit.planning.token_speed import Bandwidths
 from toolkit.units import format_size
 
@@ -136,7 +136,7 @@ def plan_load(request: LoadRequest, budgets: Budgets, memory_source: MemorySourc
     kv_types = settings.kv_types
     bandwidths = Bandwidths(gpu_bandwidths(), ram_bandwidth())
     # RAM is judged below: what is mapped need not fit.
-    asked = PlanRequest(replace(budgets, ram_bytes=_ALL_OF_IT), settings, bandwidths, (kv_types,), explicit=True)
+    asked = PlanningRequest(replace(budgets, ram_bytes=_ALL_OF_IT), settings, bandwidths, (kv_types,), explicit=True)
     with Planner(model, asked, memory_source) as planner:
         if request.by_hand:
             n_layer = model.make("").model_tensors.n_layer

@@ -18,7 +18,7 @@ from toolkit.memory.plannable import PlannableModel, PlannedFile
 from toolkit.memory.skeleton import Skeleton, write_skeleton
 from toolkit.planning.choice import PlannedChoice, ranked, settled_settings
 from toolkit.planning.ranking import FOUR_BITS, SPLIT_PROFILE, Prefer
-from toolkit.planning.request import MAX_CONTEXT, KvTypes, MemorySource, PlanRequest, check_context, check_settings
+from toolkit.planning.request import MAX_CONTEXT, KvTypes, MemorySource, PlanningRequest, check_context, check_settings
 from toolkit.planning.split_search import FoundSplit, SplitSearch
 from toolkit.planning.token_speed import moved_bytes, tokens_per_second
 from toolkit.units import format_size
@@ -35,7 +35,7 @@ class _KvTypeError(InputError):
 class Planner:
     """Plans one model; skeletons live as long as the `with` block."""
 
-    def __init__(self, model: PlannableModel, request: PlanRequest, memory_source: MemorySource) -> None:
+    def __init__(self, model: PlannableModel, request: PlanningRequest, memory_source: MemorySource) -> None:
         check_settings(request.settings, request.kv_types)
         self._model, self._request, self._memory_source = model, request, memory_source
         self._files: dict[str, PlannedFile] = {}

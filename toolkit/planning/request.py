@@ -28,7 +28,7 @@ class MemorySource(Protocol):
 
 
 @dataclass(frozen=True)
-class PlanRequest:
+class PlanningRequest:
     """What has to fit where; `settings` holds all that does not differ between choices."""
 
     budgets: Budgets

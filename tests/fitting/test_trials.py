@@ -8,34 +8,37 @@ from pathlib import Path
 from demo_model import FIXED_TEXT
 from loopback_device import loopback_device
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # In a process of its own, because a registered server stays for as long as its process lives.
 FIT = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
 from toolkit.measures.evaluation_text import read_text
-from toolkit.fit import Devices, FitJob, MeasureOptions, Watcher, fit
-from toolkit.fit_quality import QualityOptions
+from toolkit.fitting.trials import Devices, FitJob, MeasureOptions, find_fit
+from toolkit.fitting.quality import QualityOptions
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.loaded_model import OwnProcess
-from toolkit.planning.request import PlanRequest
+from toolkit.planning.request import PlanningRequest
 from toolkit.memory.plannable_source import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.measures.token_rate import RateSettings
 from toolkit.planning.token_speed import Bandwidths
+from toolkit.reporter import LoggingReporter
 
 endpoint, checkpoint, output, text, planned, later = sys.argv[1:]
 source = source_from_checkpoint(Path(checkpoint))
 budgets = Budgets((int(planned),), 1 << 40)
 settings = LoadSettings(128, device="cpu", rpc=(endpoint,))
-request = PlanRequest(budgets, settings, Bandwidths((), 1e10), (("f16", "f16"),))
+request = PlanningRequest(budgets, settings, Bandwidths((), 1e10), (("f16", "f16"),))
 measure = MeasureOptions(QualityOptions(read_text(Path(text)), max_chunks=2, max_increase=9), RateSettings(8, 2, 1))
 job = FitJob(source, model_from_source(source, ("q8_0",)), request, measure)
 devices = Devices(OwnProcess(), lambda: replace(budgets, vram_bytes=(int(later),)))
+reporter = LoggingReporter()
 told = []
-result = fit(job, devices, lambda choice: Path(output), Watcher(told.append))
+reporter.note = told.append
+result = find_fit(job, devices, lambda choice: Path(output), reporter)
 taken = result.trial.allocated.gpu_bytes
 print(json.dumps({"told": told, "layers": result.launch.n_gpu_layers, "taken": taken}))
 """

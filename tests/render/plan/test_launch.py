@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.errors import InputError
 from toolkit.llama.load_settings import TensorOverride
-from toolkit.planning.launch import (
+from toolkit.render.plan.launch import (
     FORMATS,
     LaunchPlan,
     launch_text,

@@ -10,7 +10,7 @@ from typing import Self
 from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.second_rounding import second_rounding_message
 from toolkit.errors import DoesNotFitError, InputError, QualityError
-from toolkit.fit_quality import Proof, QualityMeter, QualityOptions
+from toolkit.fitting.quality import Proof, QualityMeter, QualityOptions
 from toolkit.gguf.output_file import publish_finished, where_it_lies
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
@@ -27,7 +27,8 @@ from toolkit.planning.choice import PlannedChoice
 from toolkit.planning.launch import LaunchPlan, launch_plan
 from toolkit.planning.load_plan import LoadRequest, plan_load
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import MemorySource, PlanRequest
+from toolkit.planning.request import MemorySource, PlanningRequest
+from toolkit.reporter import LOGGING, Reporter
 from toolkit.units import format_size
 
 _FILES, _BASE = "files", "base"
@@ -39,14 +40,6 @@ class MeasureOptions:
 
     quality: QualityOptions
     rates: RateSettings = field(default_factory=RateSettings)
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Who is told how far the work is; the default is nobody."""
-
-    step: Callable[[str], None] = lambda _what: None
-    conversion: ConversionOptions = field(default_factory=ConversionOptions)
 
 
 @dataclass(frozen=True)
@@ -69,8 +62,9 @@ class FitJob:
     source: ModelSource
     model: PlannableModel
     """the same, in the profiles that may be chosen"""
-    request: PlanRequest
+    request: PlanningRequest
     measure: MeasureOptions
+    conversion: ConversionOptions = field(default_factory=ConversionOptions)
 
 
 @dataclass(frozen=True)
@@ -99,11 +93,12 @@ class FitResult:
     rejected: tuple[Trial, ...]
     """trials that lost too much quality; their files never got their names"""
     launch: LaunchPlan
+    request: PlanningRequest
     seconds: float
 
 
-def fit(
-    job: FitJob, devices: Devices, output_for: Callable[[PlannedChoice], Path], watcher: Watcher | None = None
+def find_fit(
+    job: FitJob, devices: Devices, output_for: Callable[[PlannedChoice], Path], reporter: Reporter = LOGGING
 ) -> FitResult:
     """Return the file that fits the budget, converted, loaded and measured.
 
@@ -111,18 +106,17 @@ def fit(
     more than was planned; QualityError if even the heaviest profile that fits loses more than `measure.quality.max_increase`; and
     what conversion and measuring raise.
     """
-    watcher = watcher or Watcher()
     _refuse_what_cannot_be_measured(job.source)
     started = time.perf_counter()
     with Planner(job.model, job.request, devices.memory_source) as planner:
-        watcher.step("asking llama.cpp how much memory each profile takes")
+        reporter.note("asking llama.cpp how much memory each profile takes")
         first, *runners_up = _offloading(planner.choices(), job.request)
-        with _Trials(job, devices, output_for, watcher) as trials:
+        with _Trials(job, devices, output_for, reporter) as trials:
             *rejected, trial = trials.until_good_enough(first, planner)
             _refuse_what_lost_too_much(trial, job.measure.quality)
-            publish_finished(trial.file, trial.output, force=watcher.conversion.force)
+            publish_finished(trial.file, trial.output, force=job.conversion.force)
     launch = launch_plan(trial.choice, trial.output)
-    return FitResult(trial, tuple(runners_up), tuple(rejected), launch, time.perf_counter() - started)
+    return FitResult(trial, tuple(runners_up), tuple(rejected), launch, job.request, time.perf_counter() - started)
 
 
 def _refuse_what_cannot_be_measured(source: ModelSource) -> None:
@@ -133,7 +127,7 @@ def _refuse_what_cannot_be_measured(source: ModelSource) -> None:
         )
 
 
-def _offloading(choices: list[PlannedChoice], request: PlanRequest) -> list[PlannedChoice]:
+def _offloading(choices: list[PlannedChoice], request: PlanningRequest) -> list[PlannedChoice]:
     """Return the choices of which something lies on a GPU, unless the CPU has to do it alone."""
     found = [choice for choice in choices if choice.placement.n_gpu_layers or request.on_cpu]
     if found:
@@ -150,12 +144,12 @@ class _Trials:
     """Converts and measures one choice after the other, against one baseline, in a folder beside the output."""
 
     def __init__(
-        self, job: FitJob, devices: Devices, output_for: Callable[[PlannedChoice], Path], watcher: Watcher
+        self, job: FitJob, devices: Devices, output_for: Callable[[PlannedChoice], Path], reporter: Reporter
     ) -> None:
         self._job = job
         self._devices = devices
         self._output_for = output_for
-        self._watcher = watcher
+        self._reporter = reporter
         self._stack = ExitStack()
         self._meter: QualityMeter | None = None
         self._scratch: Path | None = None
@@ -176,17 +170,18 @@ class _Trials:
                 return
             trial.file.unlink()
             choice = heavier
-            self._watcher.step(f"{trial.quality.words}: backing off to {choice.file.profile}")
+            self._reporter.note(f"{trial.quality.summary}: backing off to {choice.file.profile}")
 
     def _try(self, choice: PlannedChoice) -> Trial:
         output, plan = self._output_for(choice), choice.file.conversion
         assert plan is not None
         file = self._folder_beside(output) / _FILES / output.name
-        self._watcher.step(f"converting to {choice.file.profile}")
+        self._reporter.note(f"converting to {choice.file.profile}")
         message = second_rounding_message(self._job.source, plan)
         if message is not None:
-            self._watcher.step(message)
-        write_gguf(plan, file, self._watcher.conversion)
+            self._reporter.note(message)
+        with self._reporter.task("converting", sum(tensor.n_bytes for tensor in plan.tensors), unit="bytes") as task:
+            write_gguf(plan, file, replace(self._job.conversion, progress=task.advance))
         meter = self._prepared_meter(file)
         if self._devices.free_now is None:
             return self._on_the_cpu(choice, output, file, meter)
@@ -206,7 +201,7 @@ class _Trials:
         budgets, now = self._job.request.budgets, self._devices.free_now()
         if now.holds(choice.footprint) or not choice.placement.n_gpu_layers:
             return choice
-        self._watcher.step(
+        self._reporter.note(
             f"{format_size(sum(now.vram_bytes))} of VRAM are free now, {format_size(sum(budgets.vram_bytes))} were planned for: "
             "planned again"
         )
@@ -215,7 +210,7 @@ class _Trials:
         return replace(again, file=choice.file)
 
     def _as_planned(self, choice: PlannedChoice, output: Path, file: Path, meter: QualityMeter) -> Trial:
-        self._watcher.step(f"loading and measuring {output.name}")
+        self._reporter.note(f"loading and measuring {output.name}")
         with LlamaRuntime(file, runtime_settings(choice.settings)) as runtime:
             allocated = runtime.told_footprint()
             self._check(choice, allocated)
@@ -224,7 +219,7 @@ class _Trials:
     def _on_the_cpu(self, choice: PlannedChoice, output: Path, file: Path, meter: QualityMeter) -> Trial:
         allocated = self._devices.allocate(file, choice.settings) if self._devices.allocate is not None else None
         self._check(choice, allocated)
-        self._watcher.step(f"measuring {output.name}")
+        self._reporter.note(f"measuring {output.name}")
         with LlamaRuntime(file, runtime_settings(choice.settings.on_cpu())) as runtime:
             return Trial(choice, output, file, allocated, *self._measure(runtime, meter), measured_as_planned=False)
 
@@ -242,7 +237,7 @@ class _Trials:
 
     def _prepared_meter(self, file: Path) -> QualityMeter:
         if self._meter is None:
-            job, allow_nan = self._job, self._watcher.conversion.allow_nan
+            job, allow_nan = self._job, self._job.conversion.allow_nan
             self._meter = QualityMeter(
                 job.source,
                 job.measure.quality,
@@ -250,7 +245,7 @@ class _Trials:
                 job.request.settings.n_ctx,
                 allow_nan=allow_nan,
             )
-            self._watcher.step(f"measuring the unquantized model ({unquantized_profile(job.source).upper()})")
+            self._reporter.note(f"measuring the unquantized model ({unquantized_profile(job.source).upper()})")
         with LlamaVocabulary(file) as vocabulary:
             self._meter.prepare(lambda text: len(vocabulary.tokenize(text)))
         return self._meter

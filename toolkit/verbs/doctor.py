@@ -1,10 +1,9 @@
-"""What this machine can do: GPUs, memory, disk, threads, bandwidth, and what the installed libraries were built for."""
+"""`doctor`: what this machine can do, and what would make it do more."""
 
 import platform
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from toolkit.llama.cpu_trial import WORKS, Trial, complaint, cpu_trial
@@ -12,9 +11,13 @@ from toolkit.llama.gpus import find_gpus
 from toolkit.llama.offload_build import OffloadBuild, offload_build, rebuild_line, reinstall_line
 from toolkit.machine.disk_cache import cache_folder
 from toolkit.machine.gpus import Gpu, gpu_bandwidths, list_gpus
-from toolkit.machine.host import Ram, physical_cores, read_ram
+from toolkit.machine.host import Ram, installed_version, physical_cores, read_ram
 from toolkit.machine.load import remember_ram_bandwidth
+from toolkit.planning.calibration import calibrate
 from toolkit.planning.margin import Overhead, known_overheads
+from toolkit.reporter import Reporter
+from toolkit.units import format_size
+from toolkit.verbs.verb import verb
 
 LITTLE_DISK = 20 << 30
 """less than this does not hold the files of one larger model"""
@@ -30,7 +33,7 @@ class Versions:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class DoctorResult:
     """What was found; `advice` says what would make the machine do more."""
 
     gpus: tuple[Gpu, ...]
@@ -68,17 +71,45 @@ _DISTRIBUTIONS = (
 )
 
 
-def diagnose(installed_version: Callable[[str], str | None], folder: Path, *, measure: bool = True) -> Diagnosis:
-    """Return what this machine has; `folder` is where output would go. `measure` reads memory for half a second."""
+@dataclass(frozen=True)
+class DoctorRequest:
+    """What is measured, and where output would go."""
+
+    folder: Path = field(default_factory=Path.cwd)
+    """whose disk is looked at"""
+    _: KW_ONLY
+    measure: bool = True
+    """measure the bandwidth of RAM, which takes half a second"""
+    calibrate: bool = False
+    """measure what a process takes of each GPU beyond llama.cpp's buffers; plans use it from then on"""
+
+
+@verb(DoctorRequest)
+def doctor(request: DoctorRequest, reporter: Reporter) -> DoctorResult:
+    """Look at GPUs, RAM, disk, threads, bandwidth and versions, and whether llama.cpp computes on this processor.
+
+    ```python
+    result = toolkit.doctor()
+    print(result.healthy, result.advice)
+    ```
+
+    Raises EnvironmentFaultError where `calibrate` finds no GPU to measure.
+    """
+    if request.calibrate:
+        for overhead in calibrate(known_overheads()):
+            reporter.note(
+                f"{overhead.gpu}: a process takes {format_size(overhead.n_bytes)} beyond its buffers ({overhead.origin})"
+            )
+    folder, measure = request.folder, request.measure
     build, trial, known = offload_build(), cpu_trial(), known_overheads()
     # ggml is not asked for devices where that may end this process.
-    found = find_gpus() if trial.computes else list_gpus()
+    listed = find_gpus() if trial.computes else list_gpus()
     disk = shutil.disk_usage(folder).free
-    return Diagnosis(
-        gpus=found.gpus,
+    return DoctorResult(
+        gpus=listed.gpus,
         gpu_bytes_per_second=gpu_bandwidths(),
-        overheads=tuple(known.get(gpu) for gpu in found.gpus),
-        notes=found.notes,
+        overheads=tuple(known.get(gpu) for gpu in listed.gpus),
+        notes=listed.notes,
         build=build,
         trial=trial,
         ram=read_ram(),
@@ -87,27 +118,25 @@ def diagnose(installed_version: Callable[[str], str | None], folder: Path, *, me
         disk_free_bytes=disk,
         threads=physical_cores(),
         cache=cache_folder(),
-        versions=_versions(installed_version),
-        advice=tuple(advice(found.gpus, build, disk, trial)),
+        versions=_versions(),
+        advice=tuple(advice_for(listed.gpus, build, disk, trial)),
     )
 
 
-def advice(gpus: tuple[Gpu, ...], build: OffloadBuild, disk_free_bytes: int, trial: Trial = WORKS) -> list[str]:
+def advice_for(gpus: tuple[Gpu, ...], build: OffloadBuild, disk_free_bytes: int, trial: Trial = WORKS) -> list[str]:
     """Return what to change, each with the exact command where there is one."""
-    found = [f"{complaint(trial)}: {rebuild_line(build)}"] if trial.fault else []
+    advice = [f"{complaint(trial)}: {rebuild_line(build)}"] if trial.fault else []
     if not build.installed:
-        found.append(f"llama-cpp-python is not installed, nothing can be run or measured: {reinstall_line()}")
+        advice.append(f"llama-cpp-python is not installed, nothing can be run or measured: {reinstall_line()}")
     elif gpus and not build.offloads:
-        found.append(f"llama-cpp-python was built without offload, {gpus[0].name} stays idle: {reinstall_line()}")
+        advice.append(f"llama-cpp-python was built without offload, {gpus[0].name} stays idle: {reinstall_line()}")
     elif "RPC" not in build.backends:
-        found.append(
-            f"llama-cpp-python was built without RPC: no stand-in for a GPU and no servers: {reinstall_line()}"
-        )
+        advice.append(f"llama-cpp-python was built without RPC: no simulated GPU and no servers: {reinstall_line()}")
     if disk_free_bytes < LITTLE_DISK:
-        found.append("little disk space is left for models; --out names another place")
-    return found
+        advice.append("little disk space is left for models; --out names another place")
+    return advice
 
 
-def _versions(installed_version: Callable[[str], str | None]) -> Versions:
+def _versions() -> Versions:
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     return Versions(sys.version.split()[0], system, {name: installed_version(name) for name in _DISTRIBUTIONS})

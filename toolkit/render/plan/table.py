@@ -1,85 +1,46 @@
-"""What `plan` prints: a headline, a bar for every device, the ranked choices; or what other programs read."""
+"""A plan as a table for people."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from toolkit.cli.common import emit_json, note, warn
-from toolkit.cli.output import echo, echo_block
-from toolkit.cli.places import warn_of_idle_gpu
-from toolkit.cli.plan_document import Report, context_per_sequence, document, launched
-from toolkit.cli.tables import print_table
-
-if TYPE_CHECKING:
-    from toolkit.llama.footprint import DeviceBytes
-    from toolkit.memory.plannable import PlannableModel
-    from toolkit.planning.choice import PlannedChoice
-    from toolkit.planning.companions import Companion
-
+from toolkit.llama.footprint import DeviceBytes
+from toolkit.llama.load_settings import kv_words
+from toolkit.memory.plannable import PlannableModel
+from toolkit.planning.choice import PlannedChoice, devices_with_budgets, state_bytes
+from toolkit.planning.companions import Companion
+from toolkit.render.plan.document import context_per_sequence
+from toolkit.render.tables import table_lines
+from toolkit.units import format_size
+from toolkit.verbs.plan import PlanResult
 
 BAR = 40
 _PARTS = (("weights_bytes", "#"), ("kv_cache_bytes", "="), ("compute_bytes", "+"))
 
 
-def print_report(report: Report, format_: str) -> None:
-    """Print the choices in one of the formats; those for other programs hold the best choice."""
-    warn_of_idle_gpu(report.choices[0])
-    if format_ == "json":
-        emit_json("plan", document(report))
-    elif format_ == "table":
-        _print_table(report)
-    else:
-        _print_for_others(report, format_)
-
-
-def _print_for_others(report: Report, format_: str) -> None:
-    from toolkit.planning.launch import WITHOUT_OVERRIDES, launch_text, uses_overrides
-
-    choice, model = report.choices[0], report.model
-    plan = launched(choice, report)
-    text = launch_text(plan, format_)
-    if format_ in WITHOUT_OVERRIDES and uses_overrides(plan):
-        warn(
-            f"{format_} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"
-        )
-    if model.path is None:
-        note(f"{plan.path} is still to be made: gguf-toolkit convert SRC {plan.path} --profile {choice.file.profile}")
-    echo_block(text)
-
-
-def _print_table(report: Report) -> None:
-    from toolkit.planning.choice import devices_with_budgets, state_bytes
-
-    choices, model, request = report.choices, report.model, report.request
-    best = next((choice for choice in choices if choice.fits), choices[0])
-    echo(_headline(best, model))
-    _print_context(best)
-    echo()
+def table(result: PlanResult) -> list[str]:
+    """Return a headline, a bar for every device, the ranked choices, and what would help."""
+    model, request, best = result.model, result.request, result.best
     states = state_bytes(best)
+    lines = [_headline(best, model), _context_line(best), ""]
     for device, budget in devices_with_budgets(best, request.budgets):
         margin = 0 if device.on_host else request.budgets.margin_bytes
-        echo(_bar(device, budget, margin, states.get(device.name, 0)))
-    for companion in report.companions:
-        echo(_companion(companion))
-    echo(f"{'':6}# weights  = KV cache and states  + compute  ~ kept free")
-    echo()
-    _print_choices(choices, model)
+        lines.append(_bar(device, budget, margin, states.get(device.name, 0)))
+    lines += map(_companion, result.companions)
+    lines += [f"{'':6}# weights  = KV cache and states  + compute  ~ kept free", ""]
+    lines += _choice_lines(result.choices, model)
     if not request.on_cpu:
-        echo(_kept_free(request.budgets.margin_bytes, request.overhead_bytes))
-    echo(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
-    for line in advice_for(best):
-        echo(line)
+        lines.append(_kept_free(request.budgets.margin_bytes, request.overhead_bytes))
+    lines.append(f"answered by {best.footprint.answered_by}; rates from {request.bandwidths.origin} bandwidths")
+    return lines + advice_for(best)
 
 
-def _headline(choice: "PlannedChoice", model: "PlannableModel") -> str:
-    from toolkit.llama.load_settings import kv_words
-    from toolkit.units import format_size
-
+def _headline(choice: PlannedChoice, model: PlannableModel) -> str:
     placement, settings = choice.placement, choice.settings
     kv = kv_words(settings.kv_types)
     size = f"{'about ' if model.estimated_file_bytes else ''}{format_size(choice.file.file_bytes)}"
     start = f"{model.name}: {choice.file.profile}, {size}, {kv} KV"
     if not choice.fits:
         return f"{start}: does not fit, {format_size(choice.missing_bytes)} too much"
-    return f"{start}; {where_words(choice)}; about {_rate(choice.tokens_per_second)} tokens/s{_split_words(placement.tensor_split)}"
+    return f"{start}; {where_it_lies(choice)}; about {_rate(choice.tokens_per_second)} tokens/s{_split_words(placement.tensor_split)}"
 
 
 def _rate(tokens_per_second: float) -> str:
@@ -87,7 +48,7 @@ def _rate(tokens_per_second: float) -> str:
     return f"{tokens_per_second:.1f}" if tokens_per_second < 100 else f"{round(tokens_per_second, -1):,.0f}"
 
 
-def where_words(choice: "PlannedChoice") -> str:
+def where_it_lies(choice: PlannedChoice) -> str:
     """Say which layers and experts lie where."""
     placement, total = choice.placement, choice.n_layers
     if not placement.n_gpu_layers:
@@ -109,21 +70,17 @@ def _split_words(tensor_split: tuple[int, ...]) -> str:
     return f"; layers per GPU {', '.join(map(str, tensor_split))}" if len(tensor_split) > 1 else ""
 
 
-def _print_context(choice: "PlannedChoice") -> None:
+def _context_line(choice: PlannedChoice) -> str:
     settings = choice.settings
     if settings.n_parallel == 1:
-        echo(f"context {settings.n_ctx:,}")
-    elif settings.kv_unified:
-        echo(f"context {settings.n_ctx:,} in all, shared by {settings.n_parallel} sequences")
-    else:
-        echo(
-            f"context {settings.n_ctx:,} in all, {context_per_sequence(choice):,} for each of {settings.n_parallel} sequences"
-        )
+        return f"context {settings.n_ctx:,}"
+    if settings.kv_unified:
+        return f"context {settings.n_ctx:,} in all, shared by {settings.n_parallel} sequences"
+    each = context_per_sequence(choice)
+    return f"context {settings.n_ctx:,} in all, {each:,} for each of {settings.n_parallel} sequences"
 
 
 def _kept_free(margin_bytes: int, overhead_bytes: int | None) -> str:
-    from toolkit.units import format_size
-
     if overhead_bytes is None:
         why = "for the driver's context and libraries, assumed: doctor --calibrate measures them"
     else:
@@ -131,9 +88,7 @@ def _kept_free(margin_bytes: int, overhead_bytes: int | None) -> str:
     return f"{format_size(margin_bytes)} kept free on each GPU: {why}"
 
 
-def _bar(device: "DeviceBytes", budget: int, margin: int, states: int) -> str:
-    from toolkit.units import format_size
-
+def _bar(device: DeviceBytes, budget: int, margin: int, states: int) -> str:
     scale = max(budget, device.total_bytes + margin, 1)
     cells = "".join(mark * round(BAR * getattr(device, part) / scale) for part, mark in _PARTS)
     cells += "~" * round(BAR * margin / scale)
@@ -141,8 +96,8 @@ def _bar(device: "DeviceBytes", budget: int, margin: int, states: int) -> str:
     free = budget - device.total_bytes - margin
     rest = f"{format_size(free)} free" if free >= 0 else f"{format_size(-free)} too much"
     parts = ", ".join(
-        f"{words} {format_size(size)}"
-        for words, size in (
+        f"{name} {format_size(size)}"
+        for name, size in (
             ("weights", device.weights_bytes),
             ("KV", device.kv_cache_bytes - states),
             ("recurrent states", states),
@@ -154,9 +109,7 @@ def _bar(device: "DeviceBytes", budget: int, margin: int, states: int) -> str:
     return f"{name:6}[{cells[:BAR]:{BAR}}] {format_size(device.total_bytes)} of {format_size(budget)}: {parts}{mapped}; {rest}"
 
 
-def _companion(companion: "Companion") -> str:
-    from toolkit.units import format_size
-
+def _companion(companion: Companion) -> str:
     about = " (compute by formula)" if companion.estimated else ""
     return (
         f"{companion.role:6}{companion.path.name}: weights {format_size(companion.weights_bytes)}, "
@@ -165,10 +118,7 @@ def _companion(companion: "Companion") -> str:
     )
 
 
-def _print_choices(choices: "tuple[PlannedChoice, ...]", model: "PlannableModel") -> None:
-    from toolkit.llama.load_settings import kv_words
-    from toolkit.units import format_size
-
+def _choice_lines(choices: Sequence[PlannedChoice], model: PlannableModel) -> list[str]:
     rows = [
         (
             choice.file.profile,
@@ -184,15 +134,14 @@ def _print_choices(choices: "tuple[PlannedChoice, ...]", model: "PlannableModel"
         for choice in choices
     ]
     header = ("profile", "file", "context", "KV", "layers on GPU", "experts on CPU", "GPU", "RAM", "tokens/s")
-    print_table(header, rows, right=(1, 2, 4, 5, 6, 7, 8))
+    lines = table_lines(header, rows, right=(1, 2, 4, 5, 6, 7, 8))
     if model.estimated_file_bytes:
-        echo("file sizes are without the vocabulary, which config.json does not hold")
+        lines.append("file sizes are without the vocabulary, which config.json does not hold")
+    return lines
 
 
-def advice_for(choice: "PlannedChoice") -> list[str]:
+def advice_for(choice: PlannedChoice) -> list[str]:
     """Say what would bring a split model onto the GPU whole."""
-    from toolkit.units import format_size
-
     whole, settings = choice.whole, choice.settings
     if whole is None or not whole.lacks_bytes:
         return []

@@ -1,29 +1,27 @@
-"""What `fit` tells: the file, what it takes, what it lost, how fast it is, and how to run it."""
+"""A file that fits, as text and as JSON: what it takes, what it lost, how fast it is, and how to run it."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
-from toolkit.cli.output import echo
+from toolkit.fitting.quality import Proof
+from toolkit.fitting.trials import FitResult
+from toolkit.llama.footprint import DeviceBytes
+from toolkit.llama.load_settings import kv_words
+from toolkit.planning.choice import PlannedChoice, devices_with_budgets
+from toolkit.render.plan import choice_document, where_it_lies
+from toolkit.render.plan.launch import llama_arguments, llama_server_command, uses_overrides
+from toolkit.render.tables import table_lines
+from toolkit.report import verdict_document
+from toolkit.units import format_count, format_duration, format_size
 
-if TYPE_CHECKING:
-    from toolkit.fit import FitResult
-    from toolkit.fit_quality import Proof
-    from toolkit.llama.footprint import DeviceBytes
-    from toolkit.planning.choice import PlannedChoice
-    from toolkit.planning.request import PlanRequest
 
-
-def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
+def fit_document(result: FitResult) -> dict[str, Any]:
     """Return the JSON document of a fit."""
-    from dataclasses import asdict
-
-    from toolkit.cli.plan_document import choice_document
-    from toolkit.planning.launch import llama_arguments, llama_server_command
-
     trial, conversion = result.trial, result.trial.choice.file.conversion
     return {
         "output": str(result.launch.path),
         "seconds": result.seconds,
-        "choices": [choice_document(choice, request) for choice in (trial.choice, *result.runners_up)],
+        "choices": [choice_document(choice, result.request) for choice in (trial.choice, *result.runners_up)],
         "rejected": [
             {"profile": trial.choice.file.profile, "perplexity_increase": trial.quality.increase}
             for trial in result.rejected
@@ -42,10 +40,8 @@ def document(result: "FitResult", request: "PlanRequest") -> dict[str, Any]:
     }
 
 
-def _quality_document(quality: "Proof") -> dict[str, Any]:
+def _quality_document(quality: Proof) -> dict[str, Any]:
     """Return what the file lost, and what that is worth for the use that was named."""
-    from toolkit.report import verdict_document
-
     loss = quality.file.loss
     return {
         "perplexity": quality.file.perplexity.value,
@@ -59,7 +55,7 @@ def _quality_document(quality: "Proof") -> dict[str, Any]:
     }
 
 
-def _devices_document(result: "FitResult") -> list[dict[str, Any]]:
+def _devices_document(result: FitResult) -> list[dict[str, Any]]:
     """Return predicted and allocated bytes of every GPU and server."""
     allocated = result.trial.allocated
     return [
@@ -72,43 +68,29 @@ def _devices_document(result: "FitResult") -> list[dict[str, Any]]:
     ]
 
 
-def _on_gpus(result: "FitResult") -> "list[DeviceBytes]":
+def _on_gpus(result: FitResult) -> list[DeviceBytes]:
     return [device for device in result.trial.choice.footprint.devices if not device.on_host]
 
 
-def _measured_on(result: "FitResult") -> str:
+def _measured_on(result: FitResult) -> str:
     return "GPU" if result.trial.measured_as_planned and result.trial.choice.placement.n_gpu_layers else "CPU"
 
 
-def print_report(result: "FitResult", request: "PlanRequest") -> None:
-    """Print what a person reads."""
-    from toolkit.planning.launch import llama_arguments, llama_server_command, uses_overrides
-    from toolkit.units import format_duration
-
-    echo(_headline(result))
-    echo()
-    _print_memory(result, request)
-    echo()
-    _print_measurements(result)
+def fit_lines(result: FitResult) -> list[str]:
+    """Return the file, what it takes, what it lost, how fast it is, and how to run it."""
+    lines = [_headline(result), "", *_memory_lines(result), "", *_measurement_lines(result)]
     if result.runners_up:
-        echo()
-        _print_runners_up(result)
-    echo()
-    echo("run it:")
-    echo(f"  {llama_server_command(result.launch)}")
+        lines += ["", *_runner_up_lines(result)]
+    lines += ["", "run it:", f"  {llama_server_command(result.launch)}"]
     if not uses_overrides(result.launch):
-        echo(f"  {llama_arguments(result.launch)}")
-    echo(f"took {format_duration(result.seconds)}")
+        lines.append(f"  {llama_arguments(result.launch)}")
+    return [*lines, f"took {format_duration(result.seconds)}"]
 
 
-def _headline(result: "FitResult") -> str:
-    from toolkit.cli.plan_report import where_words
-    from toolkit.llama.load_settings import kv_words
-    from toolkit.units import format_count, format_size
-
+def _headline(result: FitResult) -> str:
     choice, launch = result.trial.choice, result.launch
     bits = f", {choice.file.conversion.bits_per_weight:.2f} bits per weight" if choice.file.conversion else ""
-    where = "whole on the GPU" if _is_plainly_whole(choice) else where_words(choice)
+    where = "whole on the GPU" if _is_plainly_whole(choice) else where_it_lies(choice)
     kv = kv_words(launch.kv_types)
     return (
         f"{launch.path}: {choice.file.profile}, {format_size(choice.file.file_bytes)}{bits}; {where} at a context of "
@@ -116,16 +98,12 @@ def _headline(result: "FitResult") -> str:
     )
 
 
-def _is_plainly_whole(choice: "PlannedChoice") -> bool:
+def _is_plainly_whole(choice: PlannedChoice) -> bool:
     return choice.fits_whole and choice.placement.n_gpu_layers > 0 and len(choice.placement.tensor_split) < 2
 
 
-def _print_memory(result: "FitResult", request: "PlanRequest") -> None:
-    from toolkit.cli.tables import print_table
-    from toolkit.planning.choice import devices_with_budgets
-    from toolkit.units import format_size
-
-    devices = devices_with_budgets(result.trial.choice, request.budgets)
+def _memory_lines(result: FitResult) -> list[str]:
+    devices = devices_with_budgets(result.trial.choice, result.request.budgets)
     several = sum(not device.on_host for device, _ in devices) > 1
     rows = [
         (
@@ -136,17 +114,17 @@ def _print_memory(result: "FitResult", request: "PlanRequest") -> None:
         )
         for device, budget in devices
     ]
-    print_table(("memory", "weights", "KV cache", "compute", "total", "budget"), rows, right=(1, 2, 3, 4, 5))
-    if _on_gpus(result):
-        echo(_allocation(result, request))
-    echo(f"answered by {result.trial.choice.footprint.answered_by}")
+    header = ("memory", "weights", "KV cache", "compute", "total", "budget")
+    return [
+        *table_lines(header, rows, right=(1, 2, 3, 4, 5)),
+        *([_allocation(result)] if _on_gpus(result) else []),
+        f"answered by {result.trial.choice.footprint.answered_by}",
+    ]
 
 
-def _allocation(result: "FitResult", request: "PlanRequest") -> str:
-    from toolkit.units import format_size
-
+def _allocation(result: FitResult) -> str:
     predicted, allocated = result.trial.choice.footprint.gpu_bytes, result.trial.allocated
-    kept = f"{format_size(request.budgets.margin_bytes)} kept free"
+    kept = f"{format_size(result.request.budgets.margin_bytes)} kept free"
     if allocated is None:
         return f"what was allocated is not known: this build of llama.cpp does not tell; {kept}"
     same = allocated.gpu_bytes == predicted
@@ -154,31 +132,29 @@ def _allocation(result: "FitResult", request: "PlanRequest") -> str:
     return f"allocated on the GPU when loaded: {allocated.gpu_bytes:,} bytes, {verdict}; {kept}"
 
 
-def _print_measurements(result: "FitResult") -> None:
+def _measurement_lines(result: FitResult) -> list[str]:
     quality, rates, loss = result.trial.quality, result.trial.rates, result.trial.quality.file.loss
-    echo(
+    lines = [
         f"perplexity {quality.file.perplexity.value:.4f} ± {quality.file.perplexity.error:.4f}, unquantized "
         f"{quality.baseline.perplexity.value:.4f}: {quality.increase:+.2%} on {quality.file.tokens:,} tokens"
-    )
+    ]
     if loss is not None:
-        echo(f"mean KLD {loss.mean.value:.5f} ± {loss.mean.error:.5f}, same top token {loss.same_top.value:.1%}")
+        lines.append(
+            f"mean KLD {loss.mean.value:.5f} ± {loss.mean.error:.5f}, same top token {loss.same_top.value:.1%}"
+        )
     if quality.verdict is not None:
-        echo(quality.verdict.sentence)
-    for trial in result.rejected:
-        echo(f"rejected {trial.choice.file.profile}: {trial.quality.words}")
+        lines.append(quality.verdict.sentence)
+    lines += [f"rejected {trial.choice.file.profile}: {trial.quality.summary}" for trial in result.rejected]
     as_planned = result.trial.measured_as_planned
     where = "as planned" if as_planned else "CPU only: llama-cpp-python sees no GPU here"
-    echo(
+    return [
+        *lines,
         f"prompt {rates.prompt_tokens_per_second:.1f} ± {rates.prompt_tokens_per_second_stddev:.1f} tokens/s, "
-        f"generation {rates.generation_tokens_per_second:.1f} ± {rates.generation_tokens_per_second_stddev:.1f} tokens/s ({where})"
-    )
+        f"generation {rates.generation_tokens_per_second:.1f} ± {rates.generation_tokens_per_second_stddev:.1f} tokens/s ({where})",
+    ]
 
 
-def _print_runners_up(result: "FitResult") -> None:
-    from toolkit.cli.tables import print_table
-    from toolkit.llama.load_settings import kv_words
-    from toolkit.units import format_size
-
+def _runner_up_lines(result: FitResult) -> list[str]:
     rows = [
         (
             choice.file.profile,
@@ -189,4 +165,4 @@ def _print_runners_up(result: "FitResult") -> None:
         )
         for choice in result.runners_up
     ]
-    print_table(("runner-up", "KV", "layers on GPU", "file", "GPU memory"), rows, right=(2, 3, 4))
+    return table_lines(("runner-up", "KV", "layers on GPU", "file", "GPU memory"), rows, right=(2, 3, 4))

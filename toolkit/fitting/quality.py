@@ -61,7 +61,7 @@ class Proof:
         return self.verdict is not None and self.verdict.level is Level.NOTICEABLE
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """Return what was lost."""
         if self.verdict is not None:
             return self.verdict.without_basis
