@@ -41,7 +41,6 @@ ROOMS = (
     ("comparison",),
     ("report",),
     ("fitting",),
-    ("model_summary",),
     ("verbs",),
     ("render",),
     ("cli",),

@@ -21,6 +21,7 @@ _VERBS = (
     "doctor",
     "fit",
     "imatrix",
+    "inspect",
     "kld",
     "merge",
     "perplexity",
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     from toolkit.verbs.imatrix import ImatrixRequest as ImatrixRequest
     from toolkit.verbs.imatrix import ImatrixResult as ImatrixResult
     from toolkit.verbs.imatrix import imatrix as imatrix
+    from toolkit.verbs.inspect import InspectRequest as InspectRequest
+    from toolkit.verbs.inspect import InspectResult as InspectResult
+    from toolkit.verbs.inspect import inspect as inspect
     from toolkit.verbs.kld import KldRequest as KldRequest
     from toolkit.verbs.kld import KldResult as KldResult
     from toolkit.verbs.kld import kld as kld

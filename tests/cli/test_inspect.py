@@ -57,7 +57,7 @@ def test_a_person_reads_what_matters(model: Path) -> None:
     found = lines(run(model))
     assert found["file"] == str(model)
     assert found["model"] == "tiny, llama"
-    assert found["read"] == "the header alone; whether weights are as they were made tells verify --source SRC"
+    assert found["read"] == "the header alone; to check the weights against their source: verify --source SRC"
     assert found["layers"] == "2, 4 heads, 2 of keys and values, 256 wide"
     assert found["context"] == "1,024 tokens"
     assert found["KV cache"] == "1.00 KiB a token in 2 layers"

@@ -133,11 +133,11 @@ def _read_gguf(folder: Path, _random: Random) -> None:
     from toolkit.gguf.format import ModelKeys
     from toolkit.gguf.reader import read_gguf
     from toolkit.memory.kv_cache import kv_cache, layer_states
-    from toolkit.model_summary import described, summarize
     from toolkit.sources.gguf_source import source_from_gguf
+    from toolkit.verbs.model_summary import summarize, summarize_tensor
 
     file = read_gguf(folder / "a.gguf")
-    summarize(file.metadata, [described(name, rows.shape, rows.type) for name, rows in file.tensors.items()])
+    summarize(file.metadata, [summarize_tensor(name, rows.shape, rows.type) for name, rows in file.tensors.items()])
     kv_cache(ModelKeys(file.metadata))
     layer_states(ModelKeys(file.metadata))
     source = source_from_gguf(folder / "a.gguf", allow_requantize=True)

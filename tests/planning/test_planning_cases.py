@@ -23,7 +23,6 @@ from toolkit.memory.plannable import model_from_gguf
 from toolkit.memory.plannable_source import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
-from toolkit.model_summary import described, summarize
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.choice import settled_settings, state_bytes
 from toolkit.planning.load_plan import LoadRequest, plan_load
@@ -33,6 +32,7 @@ from toolkit.planning.token_speed import Bandwidths
 from toolkit.render.plan.table import advice_for, where_it_lies
 from toolkit.sources.config_source import source_from_config
 from toolkit.sources.hf_source import source_from_checkpoint
+from toolkit.verbs.model_summary import summarize, summarize_tensor
 
 GIB = 1 << 30
 PLAIN = (("f16", "f16"),)
@@ -315,7 +315,9 @@ def test_heads_that_differ_between_layers_are_summed_layer_by_layer_and_shown_as
     choice = planned(model_from_gguf(file), GIB, probe, n_ctx=1024)
     assert sum(device.kv_cache_bytes for device in choice.footprint.devices) == sum(heads_kv) * 32 * 2 * 2 * 1024
     read = read_gguf(file)
-    summary = summarize(read.metadata, [described(name, rows.shape, rows.type) for name, rows in read.tensors.items()])
+    summary = summarize(
+        read.metadata, [summarize_tensor(name, rows.shape, rows.type) for name, rows in read.tensors.items()]
+    )
     assert (summary.n_head_kv.least, summary.n_head_kv.most) == (3, 5)
 
 

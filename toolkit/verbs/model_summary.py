@@ -1,4 +1,4 @@
-"""What a model is, told from its metadata and the shapes and types of its tensors alone."""
+"""What a model is, from its metadata and the shapes and types of its tensors alone."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _TOKEN_ID = re.compile(r"tokenizer\.ggml\.(\w+?)_(?:token_)?id")
 
 
 @dataclass(frozen=True)
-class DescribedTensor:
+class TensorSummary:
     """A tensor without its weights; shape with the row length last."""
 
     name: str
@@ -27,9 +27,9 @@ class DescribedTensor:
     """as it is stored"""
 
 
-def described(name: str, shape: tuple[int, ...], type_: TensorType) -> DescribedTensor:
-    """Return the description of a tensor of one of GGUF's types."""
-    return DescribedTensor(name, shape, type_.name, type_.tensor_bytes(shape))
+def summarize_tensor(name: str, shape: tuple[int, ...], type_: TensorType) -> TensorSummary:
+    """Return the summary of a tensor of one of GGUF's types."""
+    return TensorSummary(name, shape, type_.name, type_.tensor_bytes(shape))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ModelSummary:
     vocabulary: VocabularySummary
 
 
-def summarize(metadata: Metadata, tensors: Sequence[DescribedTensor]) -> ModelSummary:
+def summarize(metadata: Metadata, tensors: Sequence[TensorSummary]) -> ModelSummary:
     """Return the summary of a model with this metadata and these tensors."""
     keys = ModelKeys(metadata)
     types = _types(tensors)
@@ -130,8 +130,8 @@ def summarize(metadata: Metadata, tensors: Sequence[DescribedTensor]) -> ModelSu
     )
 
 
-def _types(tensors: Iterable[DescribedTensor]) -> tuple[TypeShare, ...]:
-    grouped: dict[str, list[DescribedTensor]] = {}
+def _types(tensors: Iterable[TensorSummary]) -> tuple[TypeShare, ...]:
+    grouped: dict[str, list[TensorSummary]] = {}
     for tensor in tensors:
         grouped.setdefault(tensor.type, []).append(tensor)
     shares = [
@@ -158,7 +158,7 @@ def _span(keys: ModelKeys, suffix: str) -> Span | None:
     return Span(min(values), max(values)) if values and len(values) <= MAX_LAYERS else None
 
 
-def _vocabulary(keys: ModelKeys, tensors: Sequence[DescribedTensor]) -> VocabularySummary:
+def _vocabulary(keys: ModelKeys, tensors: Sequence[TensorSummary]) -> VocabularySummary:
     tokens = items(keys.metadata, TOKENS)
     template = keys.text("tokenizer.chat_template")
     return VocabularySummary(
@@ -170,7 +170,7 @@ def _vocabulary(keys: ModelKeys, tensors: Sequence[DescribedTensor]) -> Vocabula
     )
 
 
-def _embedding_rows(tensors: Iterable[DescribedTensor]) -> int | None:
+def _embedding_rows(tensors: Iterable[TensorSummary]) -> int | None:
     return next((row_count(tensor.shape) for tensor in tensors if tensor.name == EMBEDDING), None)
 
 

@@ -6,7 +6,7 @@ from tiny_model import TinyShape, write_tiny_model
 from toolkit.gguf.format import Metadata, MetadataValue, ValueType, array, string, uint32
 from toolkit.gguf.ggml_types import F32, TYPES
 from toolkit.gguf.reader import read_gguf
-from toolkit.model_summary import Span, SpecialToken, TypeShare, described, summarize
+from toolkit.verbs.model_summary import Span, SpecialToken, TypeShare, summarize, summarize_tensor
 
 
 def vocabulary(**keys: MetadataValue) -> Metadata:
@@ -17,7 +17,9 @@ def vocabulary(**keys: MetadataValue) -> Metadata:
 def test_a_whole_model_is_summarized(tmp_path: Path) -> None:
     shape = TinyShape()
     file = read_gguf(write_tiny_model(tmp_path / "tiny.gguf", shape))
-    summary = summarize(file.metadata, [described(name, rows.shape, rows.type) for name, rows in file.tensors.items()])
+    summary = summarize(
+        file.metadata, [summarize_tensor(name, rows.shape, rows.type) for name, rows in file.tensors.items()]
+    )
     assert (summary.architecture, summary.name, summary.context_length) == ("llama", "tiny", 1024)
     assert (summary.n_layer, str(summary.n_head), str(summary.n_head_kv)) == (2, "4", "2")
     assert summary.kv_cache is not None
@@ -32,9 +34,9 @@ def test_bytes_and_bits_follow_from_the_tensors() -> None:
     summary = summarize(
         {},
         [
-            described("a", (2, 3, 256), TYPES["Q4_K"]),
-            described("b", (256,), F32),
-            described("c", (4, 256), TYPES["Q4_K"]),
+            summarize_tensor("a", (2, 3, 256), TYPES["Q4_K"]),
+            summarize_tensor("b", (256,), F32),
+            summarize_tensor("c", (4, 256), TYPES["Q4_K"]),
         ],
     )
     assert summary.types == (TypeShare("Q4_K", 2, 2560, 1440), TypeShare("F32", 1, 256, 1024))
@@ -84,7 +86,7 @@ def test_a_vocabulary_is_summarized() -> None:
 
 
 def test_without_tokens_the_embedding_tells_the_size_of_the_vocabulary() -> None:
-    assert summarize({}, [described("token_embd.weight", (400, 64), F32)]).vocabulary.size == 400
+    assert summarize({}, [summarize_tensor("token_embd.weight", (400, 64), F32)]).vocabulary.size == 400
 
 
 def test_nothing_at_all_is_summarized_too() -> None:
