@@ -26,8 +26,10 @@ _VERBS = (
     "merge",
     "perplexity",
     "plan",
+    "profiles",
     "quantize",
     "run",
+    "show_profile",
     "verify",
 )
 _MODULES = {
@@ -74,12 +76,18 @@ if TYPE_CHECKING:
     from toolkit.verbs.plan import PlanRequest as PlanRequest
     from toolkit.verbs.plan import PlanResult as PlanResult
     from toolkit.verbs.plan import plan as plan
+    from toolkit.verbs.profiles import ProfilesRequest as ProfilesRequest
+    from toolkit.verbs.profiles import ProfilesResult as ProfilesResult
+    from toolkit.verbs.profiles import profiles as profiles
     from toolkit.verbs.quantize import QuantizeRequest as QuantizeRequest
     from toolkit.verbs.quantize import QuantizeResult as QuantizeResult
     from toolkit.verbs.quantize import quantize as quantize
     from toolkit.verbs.run import RunRequest as RunRequest
     from toolkit.verbs.run import RunResult as RunResult
     from toolkit.verbs.run import run as run
+    from toolkit.verbs.show_profile import ShowProfileRequest as ShowProfileRequest
+    from toolkit.verbs.show_profile import ShowProfileResult as ShowProfileResult
+    from toolkit.verbs.show_profile import show_profile as show_profile
     from toolkit.verbs.verify import VerifyRequest as VerifyRequest
     from toolkit.verbs.verify import VerifyResult as VerifyResult
     from toolkit.verbs.verify import verify as verify

@@ -29,8 +29,8 @@ from toolkit.quant_profile import (
     profile_names,
     profiles_folder,
 )
+from toolkit.quant_profile.profile import describe_rule, number_ranges
 from toolkit.quant_profile.protected import ggml_dimensions
-from toolkit.quant_profile.wording import describe_rule, number_ranges
 
 NAMES = (
     "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0",
@@ -457,18 +457,18 @@ def write(folder: Path, text: str) -> Path:
         (HEAD + '[[rules]]\nrole = "output"\ntype = "Q9_K"\n', 6, "type: 'Q9_K' is not a tensor type"),
         (HEAD + '[[rules]]\nrole = "output"\ntype = "I8"\n', 6, "type: weights cannot be stored as I8"),
         (HEAD + '[[rules]]\nrole = "output"\n', 4, "the rule has no type"),
-        (HEAD + '[[rules]]\nexperts = "8"\ntype = "Q6_K"\n', 5, "experts: expected a number from 1, found '8'"),
-        (HEAD + '[[rules]]\ngqa_at_least = true\ntype = "Q6_K"\n', 5, "gqa_at_least: expected a number from 1"),
+        (HEAD + '[[rules]]\nexperts = "8"\ntype = "Q6_K"\n', 5, "experts: expected a whole number of at least 1, found '8'"),
+        (HEAD + '[[rules]]\ngqa_at_least = true\ntype = "Q6_K"\n', 5, "gqa_at_least: expected a whole number of at least 1"),
         (HEAD + '[[rules]]\nimatrix = 1\ntype = "Q6_K"\n', 5, "imatrix: expected true or false, found 1"),
         (HEAD + '[[rules]]\nrole = []\ntype = "Q6_K"\n', 5, "role: expected at least one"),
-        (HEAD + '[[rules]]\nblocks = [-1]\ntype = "Q6_K"\n', 5, "blocks: expected block numbers from 0"),
+        (HEAD + '[[rules]]\nblocks = [-1]\ntype = "Q6_K"\n', 5, "blocks: expected block numbers"),
         (HEAD + '[[rules]]\nname = "("\ntype = "Q6_K"\n', 5, "name: '(' is not a regular expression"),
-        (HEAD + '[[rules]]\narchitecture = 7\ntype = "Q6_K"\n', 5, "architecture: expected a text in quotes, found 7"),
+        (HEAD + '[[rules]]\narchitecture = 7\ntype = "Q6_K"\n', 5, "architecture: expected text in quotes, found 7"),
         (HEAD + '[[rules]]\nmodel_size = "7B"\ntype = "Q6_K"\n', 5, "model_size: '7B' is unknown; did you mean 70B?"),
         (HEAD + 'rules = [{role = "output", tipe = "Q6_K", type = "Q6_K"}]\n', 4, "unknown key 'tipe'; did you mean type"),
         (HEAD + "rules = 5\n", 4, "expected [[rules]] tables"),
         (HEAD.replace("MOSTLY_Q4_K_M", "Q4_K_M"), 2, "file_type: 'Q4_K_M' is unknown; did you mean MOSTLY_Q4_K_M"),
-        (HEAD.replace('"mine"', "5"), 1, "name: expected a text in quotes, found 5"),
+        (HEAD.replace('"mine"', "5"), 1, "name: expected text in quotes, found 5"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused_with_file_and_line(
@@ -553,7 +553,7 @@ def test_rules_can_be_read_as_sentences() -> None:
     assert sentences[:3] == [
         "Q2_K for token_embd",
         "Q8_0 for output if the architecture is falcon",
-        "Q8_0 for output with rows that are no multiple of 256",
+        "Q8_0 for output with rows that are not a multiple of 256",
     ]
     assert "Q4_K for attn_v, attn_qkv and attn_kv_b if 4 or more heads share a KV head" in sentences
     assert "MXFP4 for ffn_up, ffn_gate and ffn_down of all experts together" in [

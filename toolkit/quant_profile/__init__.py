@@ -2,7 +2,13 @@
 
 from toolkit.gguf.ggml_types import FILE_TYPES
 from toolkit.quant_profile.assignment import TypeChoice, TypeOverride, assign_types, parse_override
-from toolkit.quant_profile.example_models import EXAMPLE_MODELS, ExampleModel
+from toolkit.quant_profile.example_models import (
+    EXAMPLE_MODELS,
+    TYPICAL_MODEL,
+    ExampleModel,
+    ProfilePreview,
+    preview_profile,
+)
 from toolkit.quant_profile.profile import LAYER_SETS, MODEL_SIZES, ModelTraits, QuantProfile, Rule
 from toolkit.quant_profile.profile_file import load_profile, profile_names, profiles_folder, read_profile
 from toolkit.quant_profile.roles import ROLES
@@ -13,8 +19,10 @@ __all__ = [
     "LAYER_SETS",
     "MODEL_SIZES",
     "ROLES",
+    "TYPICAL_MODEL",
     "ExampleModel",
     "ModelTraits",
+    "ProfilePreview",
     "QuantProfile",
     "Rule",
     "TypeChoice",
@@ -22,6 +30,7 @@ __all__ = [
     "assign_types",
     "load_profile",
     "parse_override",
+    "preview_profile",
     "profile_names",
     "profiles_folder",
     "read_profile",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from toolkit.errors import ProfileError, TensorError
 from toolkit.gguf.format import OUTPUT
 from toolkit.gguf.ggml_types import BF16, F32, FLOAT_TYPES, Q8_0, TensorType
-from toolkit.quant_profile.profile import Model, ModelTraits, Position, QuantProfile, Subject
+from toolkit.quant_profile.profile import Model, ModelTraits, Position, QuantProfile, Subject, describe_conditions
 from toolkit.quant_profile.protected import is_always_f32, may_be_quantized, needs_q8_0
 from toolkit.quant_profile.roles import (
     FFN_ROLES,
@@ -22,7 +22,6 @@ from toolkit.quant_profile.roles import (
     walking_order,
 )
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, fitting_type, weight_type
-from toolkit.quant_profile.wording import describe_conditions
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class TypeChoice:
 
     type: TensorType
     fallback_from: TensorType | None
-    """The type that was wanted, where a row is not a whole number of its blocks."""
+    """The type that was wanted, where a row is not a whole number of its quant blocks."""
     needs_imatrix: bool
     """Without an importance matrix for this tensor the result would be useless."""
     why: str
@@ -54,8 +53,8 @@ class TypeOverride:
 def parse_override(text: str) -> TypeOverride:
     """Return the override that `PATTERN=TYPE` stands for, for example `ffn_down=q4_k`.
 
-    Raises ProfileError if it is not of that form, the pattern is no regular expression or the type is none that weights
-    can be turned into.
+    Raises ProfileError if it is not of that form, the pattern is not a regular expression, or weights cannot be turned
+    into the type.
     """
     pattern, equals, type_name = text.rpartition("=")
     if not equals or not pattern:
@@ -143,7 +142,7 @@ class _Assignment:
         type_ = fitting_type(wanted, shape[-1])
         if type_ is wanted:
             return TypeChoice(type_, None, self._needs_imatrix(name, type_), why)
-        why += f"; rows of {shape[-1]} are not whole {wanted.name} blocks of {wanted.block_length}"
+        why += f"; rows of {shape[-1]} are not whole {wanted.name} quant blocks of {wanted.block_length}"
         return TypeChoice(type_, wanted, self._needs_imatrix(name, type_), why)
 
     def _needs_imatrix(self, name: str, type_: TensorType) -> bool:
@@ -155,7 +154,7 @@ class _Assignment:
     def _subject(self, name: str, shape: tuple[int, ...]) -> Subject:
         """Return the tensor with its place.
 
-        llama.cpp finds the layer of a value tensor, and of a feed-forward part that is no mixture of experts, by counting;
+        llama.cpp finds the layer of a value tensor, and of a feed-forward part that is not a mixture of experts, by counting;
         so a layer that lacks one shifts those behind it. For all others the name says it.
         """
         role, block = role_of(name, tied=self._tied), block_of(name)
@@ -176,7 +175,7 @@ class _Assignment:
 def _refuse_idle_patterns(profile: QuantProfile, names: Collection[str]) -> None:
     for rule in profile.rules:
         if rule.name is not None and not any(rule.name.found_in(name) for name in names):
-            raise ProfileError(f"{rule.place}: name {rule.name.pattern!r} matches no tensor of this model")
+            raise ProfileError(f"{rule.location}: name {rule.name.pattern!r} matches no tensor of this model")
 
 
 def _refuse_idle(overrides: Sequence[TypeOverride], used: set[TypeOverride]) -> None:

@@ -1,9 +1,11 @@
-"""Shapes of well-known models, to show what a profile does to them."""
+"""Shapes of well-known models, and what a profile makes of them."""
 
+import math
 from dataclasses import dataclass
 
 from toolkit.gguf.format import EMBEDDING, OUTPUT
-from toolkit.quant_profile.profile import ModelTraits
+from toolkit.quant_profile.assignment import TypeChoice, assign_types
+from toolkit.quant_profile.profile import ModelTraits, QuantProfile
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -12,11 +14,11 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 class ExampleModel:
     """The numbers that decide the tensors of a llama-like decoder."""
 
-    words: str
+    title: str
     traits: ModelTraits
     hidden: int
     feed_forward: int
-    """Of one expert, where there are experts."""
+    """width of the feed-forward layer; of one expert, where there are experts"""
     head: int
     vocabulary: int
     tied: bool = False
@@ -54,10 +56,10 @@ class ExampleModel:
         return [("ffn_gate_inp", (experts, self.hidden)), *stacks]
 
 
-def _dense(words: str, layers: int, heads: tuple[int, int], sizes: tuple[int, int, int], tied: bool) -> ExampleModel:
+def _dense(title: str, layers: int, heads: tuple[int, int], sizes: tuple[int, int, int], tied: bool) -> ExampleModel:
     hidden, feed_forward, vocabulary = sizes
     traits = ModelTraits("llama", layers, *heads)
-    return ExampleModel(words, traits, hidden, feed_forward, hidden // heads[0], vocabulary, tied)
+    return ExampleModel(title, traits, hidden, feed_forward, hidden // heads[0], vocabulary, tied)
 
 
 EXAMPLE_MODELS = {
@@ -69,3 +71,36 @@ EXAMPLE_MODELS = {
     "mixtral-8x7b": ExampleModel("Mixtral 8x7B", ModelTraits("llama", 32, 32, 8, 8), 4096, 14336, 128, 32000),
     "qwen3-30b-a3b": ExampleModel("Qwen3 30B-A3B", ModelTraits("qwen3moe", 48, 32, 4, 128), 2048, 768, 128, 151936),
 }
+TYPICAL_MODEL = "llama-2-7b"
+
+
+@dataclass(frozen=True)
+class ProfilePreview:
+    """The types that a profile gives to a model."""
+
+    profile: QuantProfile
+    model: ExampleModel
+    has_imatrix: bool
+    types: dict[str, TypeChoice]
+    """by name, for every tensor of the model"""
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the bits of all tensors, divided by their weights."""
+        shapes = self.model.tensors()
+        n_bytes = sum(self.types[name].type.tensor_bytes(shape) for name, shape in shapes)
+        return 8 * n_bytes / sum(math.prod(shape) for _, shape in shapes)
+
+
+def preview_profile(
+    profile: QuantProfile, model: str = TYPICAL_MODEL, *, has_imatrix: bool | None = None
+) -> ProfilePreview:
+    """Return what a profile makes of an example model; by default with an importance matrix if the profile needs one.
+
+    Raises ProfileError if one of its name patterns matches none of the model's tensors.
+    """
+    example = EXAMPLE_MODELS[model]
+    has_imatrix = profile.needs_imatrix if has_imatrix is None else has_imatrix
+    return ProfilePreview(
+        profile, example, has_imatrix, assign_types(profile, example.tensors(), example.traits, has_imatrix)
+    )

@@ -1,6 +1,10 @@
-"""What a profile is: a default type, and rules of which the first that applies to a tensor decides."""
+"""What a profile is: a default type, and rules of which the first that applies to a tensor decides.
 
-from collections.abc import Callable
+A new condition is a field of `Rule`, a line in one of the two tables of conditions, one in the sentence that describes
+rules, and a reader in `profile_file`.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from toolkit.gguf.ggml_types import FILE_TYPES, TensorType
@@ -11,7 +15,7 @@ from toolkit.name_patterns import NamePattern
 class LayerSet:
     """A named part of the layers."""
 
-    words: str
+    description: str
     holds: Callable[[int, int], bool]
     """(index of the layer from 0, number of layers) -> whether it is in the set"""
 
@@ -117,7 +121,7 @@ class Rule:
     tied: bool | None = None
     stacked: bool | None = None
     row_length_not_multiple_of: int | None = None
-    place: str = field(default="", compare=False)
+    location: str = field(default="", compare=False)
     """the file and line that the rule was read from, for messages"""
 
     def concerns(self, model: Model) -> bool:
@@ -155,21 +159,90 @@ def _in_set(name: str, position: Position | None) -> bool:
 
 
 _MODEL_CONDITIONS: tuple[Callable[[Rule, Model], bool], ...] = (
-    lambda rule, it: not rule.architecture or it.traits.architecture in rule.architecture,
-    lambda rule, it: it.traits.architecture not in rule.architecture_not,
-    lambda rule, it: rule.model_size is None or MODEL_SIZES[rule.model_size](it.traits),
-    lambda rule, it: rule.gqa_at_least is None or it.traits.heads_per_kv_head >= rule.gqa_at_least,
-    lambda rule, it: rule.experts is None or it.traits.n_expert == rule.experts,
-    lambda rule, it: rule.experts_at_least is None or it.traits.n_expert >= rule.experts_at_least,
-    lambda rule, it: rule.imatrix is None or it.has_imatrix == rule.imatrix,
-    lambda rule, it: rule.tied is None or it.tied == rule.tied,
+    lambda rule, model: not rule.architecture or model.traits.architecture in rule.architecture,
+    lambda rule, model: model.traits.architecture not in rule.architecture_not,
+    lambda rule, model: rule.model_size is None or MODEL_SIZES[rule.model_size](model.traits),
+    lambda rule, model: rule.gqa_at_least is None or model.traits.heads_per_kv_head >= rule.gqa_at_least,
+    lambda rule, model: rule.experts is None or model.traits.n_expert == rule.experts,
+    lambda rule, model: rule.experts_at_least is None or model.traits.n_expert >= rule.experts_at_least,
+    lambda rule, model: rule.imatrix is None or model.has_imatrix == rule.imatrix,
+    lambda rule, model: rule.tied is None or model.tied == rule.tied,
 )
 _TENSOR_CONDITIONS: tuple[Callable[[Rule, Subject], bool], ...] = (
-    lambda rule, it: not rule.role or it.role in rule.role,
-    lambda rule, it: rule.name is None or rule.name.found_in(it.name),
-    lambda rule, it: not rule.blocks or it.block in rule.blocks,
-    lambda rule, it: rule.layers is None or _in_set(rule.layers, it.layer),
-    lambda rule, it: rule.tensors is None or _in_set(rule.tensors, it.rank),
-    lambda rule, it: rule.stacked is None or it.stacked == rule.stacked,
-    lambda rule, it: rule.row_length_not_multiple_of is None or it.shape[-1] % rule.row_length_not_multiple_of != 0,
+    lambda rule, tensor: not rule.role or tensor.role in rule.role,
+    lambda rule, tensor: rule.name is None or rule.name.found_in(tensor.name),
+    lambda rule, tensor: not rule.blocks or tensor.block in rule.blocks,
+    lambda rule, tensor: rule.layers is None or _in_set(rule.layers, tensor.layer),
+    lambda rule, tensor: rule.tensors is None or _in_set(rule.tensors, tensor.rank),
+    lambda rule, tensor: rule.stacked is None or tensor.stacked == rule.stacked,
+    lambda rule, tensor: (
+        rule.row_length_not_multiple_of is None or tensor.shape[-1] % rule.row_length_not_multiple_of != 0
+    ),
 )
+
+
+def describe_rule(rule: Rule) -> str:
+    """Return a rule as a sentence: `Q6_K for attn_v in the first two layers`."""
+    return f"{rule.type.name} for {describe_conditions(rule)}"
+
+
+def describe_conditions(rule: Rule) -> str:
+    """Return when a rule applies: which tensors, where, and in which models."""
+    return " ".join(part for part in (_which_tensors(rule), _which_layers(rule), _which_models(rule)) if part)
+
+
+def _which_tensors(rule: Rule) -> str:
+    text = join_words(rule.role) if rule.role else "every tensor"
+    if rule.stacked is not None:
+        text += " of all experts together" if rule.stacked else " that holds a single matrix"
+    if rule.name is not None:
+        text += f" whose name matches {rule.name.pattern!r}"
+    if rule.row_length_not_multiple_of is not None:
+        text += f" with rows that are not a multiple of {rule.row_length_not_multiple_of}"
+    return text
+
+
+def _which_layers(rule: Rule) -> str:
+    parts = []
+    if rule.layers is not None:
+        parts.append(f"in {LAYER_SETS[rule.layers].description}")
+    if rule.tensors is not None:
+        parts.append(f"in {LAYER_SETS[rule.tensors].description}, counted by tensors")
+    if rule.blocks:
+        parts.append(f"in block{'s' if len(rule.blocks) > 1 else ''} {number_ranges(rule.blocks)}")
+    return " ".join(parts)
+
+
+def _which_models(rule: Rule) -> str:
+    conditions = (
+        (rule.architecture, f"the architecture is {join_words(rule.architecture, 'or')}"),
+        (rule.architecture_not, f"the architecture is not {join_words(rule.architecture_not, 'or')}"),
+        (rule.model_size, f"the model is a {rule.model_size}"),
+        (rule.gqa_at_least, f"{rule.gqa_at_least} or more heads share a KV head"),
+        (rule.experts, f"there are exactly {rule.experts} experts"),
+        (rule.experts_at_least, f"there are {rule.experts_at_least} or more experts"),
+        (rule.imatrix is True, "there is an importance matrix"),
+        (rule.imatrix is False, "there is no importance matrix"),
+        (rule.tied is True, "embeddings are tied"),
+        (rule.tied is False, "embeddings are not tied"),
+    )
+    texts = [text for is_set, text in conditions if is_set]
+    return f"if {' and '.join(texts)}" if texts else ""
+
+
+def join_words(items: tuple[str, ...], last: str = "and") -> str:
+    """Return `a`, `a and b` or `a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def number_ranges(blocks: Sequence[int]) -> str:
+    """Return `0-3, 7` for 0, 1, 2, 3, 7."""
+    runs: list[list[int]] = []
+    for block in sorted(blocks):
+        if runs and block == runs[-1][1] + 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)

@@ -66,7 +66,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise ProfileError(f"{path}: the profile cannot be read ({error.strerror})") from error
     if len(stored) > _MAX_BYTES:
-        raise ProfileError(f"{path}: larger than {_MAX_BYTES} bytes, so no profile")
+        raise ProfileError(f"{path}: larger than {_MAX_BYTES} bytes, so it is not a profile")
     try:
         return stored.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -95,7 +95,7 @@ class _ProfileText:
         values = self._values(rule, _RULE_KEYS, number)
         if "type" not in values:
             raise self._error("", number, "the rule has no type")
-        return Rule(**values, place=f"{self._path}, line {self._line('name', number)}")
+        return Rule(**values, location=f"{self._path}, line {self._line('name', number)}")
 
     def _values(self, table: dict[str, Any], keys: Mapping[str, "_Reader"], rule: int | None) -> dict[str, Any]:
         values = {}
@@ -116,8 +116,8 @@ class _ProfileText:
         headers = [i for i, line in enumerate(self._lines) if re.match(r"\s*\[\[\s*rules\s*\]\]", line)]
         start = 0 if rule is None or rule >= len(headers) else headers[rule]
         assignment = re.compile(rf"(.*[{{,\s])?[\"']?{re.escape(key)}[\"']?\s*=")
-        found = (i for i in range(start, len(self._lines)) if key and assignment.match(self._lines[i]))
-        return next(found, start) + 1
+        matching = (i for i in range(start, len(self._lines)) if key and assignment.match(self._lines[i]))
+        return next(matching, start) + 1
 
 
 _Reader = Callable[[Any], Any]
@@ -133,7 +133,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ProfileError(f"expected a text in quotes, found {value!r}")
+        raise ProfileError(f"expected text in quotes, found {value!r}")
     return value
 
 
@@ -145,7 +145,7 @@ def _flag(value: Any) -> bool:
 
 def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ProfileError(f"expected a number from 1, found {value!r}")
+        raise ProfileError(f"expected a whole number of at least 1, found {value!r}")
     return value
 
 
@@ -163,7 +163,7 @@ def _pattern(value: Any) -> NamePattern:
 def _blocks(value: Any) -> tuple[int, ...]:
     items = value if isinstance(value, list) else [value]
     if not items or not all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in items):
-        raise ProfileError(f"expected block numbers from 0, for example [0, 1, 31], found {value!r}")
+        raise ProfileError(f"expected block numbers, for example [0, 1, 31], found {value!r}")
     return tuple(items)
 
 

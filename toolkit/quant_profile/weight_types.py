@@ -1,4 +1,4 @@
-"""The types that weights can be turned into, and what takes a type's place where its blocks do not fit.
+"""The types that weights can be turned into, and what replaces a type where its quant blocks do not fit.
 
 Source: `tensor_type_fallback` and `tensor_requires_imatrix` in src/llama-quant.cpp of llama.cpp (commit 0c1e570).
 """
@@ -7,7 +7,7 @@ from toolkit.errors import ProfileError
 from toolkit.gguf.ggml_types import F16, FLOAT_TYPES, TYPES, TensorType, tensor_type
 
 READ_ONLY = ("NVFP4", "Q1_0", "Q2_0")
-"""Types for models that were trained in them; rounding other weights to them leaves little, or wants scales beside them."""
+"""Types for models that were trained in them: other weights lose too much in them, or they need scales in tensors beside them."""
 WEIGHT_TYPES = {
     name: type_ for name, type_ in TYPES.items() if (type_.quantized and name not in READ_ONLY) or type_ in FLOAT_TYPES
 }
@@ -28,14 +28,14 @@ def weight_type(name: str) -> TensorType:
 
     Raises ProfileError if there is none of that name.
     """
-    found = tensor_type(name)
-    if found.name not in WEIGHT_TYPES:
-        raise ProfileError(f"weights cannot be stored as {found.name}; types for weights: {', '.join(WEIGHT_TYPES)}")
-    return found
+    type_ = tensor_type(name)
+    if type_.name not in WEIGHT_TYPES:
+        raise ProfileError(f"weights cannot be stored as {type_.name}; types for weights: {', '.join(WEIGHT_TYPES)}")
+    return type_
 
 
 def fitting_type(wanted: TensorType, row_length: int) -> TensorType:
-    """Return the type itself, or what takes its place where a row is not a whole number of its blocks."""
+    """Return the type itself, or what replaces it where a row is not a whole number of its quant blocks."""
     if wanted.holds_rows_of(row_length):
         return wanted
     fallback = TYPES[_FALLBACKS.get(wanted.name, wanted.name)]
