@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _VERBS = (
     "bench",
+    "compare",
     "convert",
     "convert_lora",
     "doctor",
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from toolkit.verbs.bench import BenchRequest as BenchRequest
     from toolkit.verbs.bench import BenchResult as BenchResult
     from toolkit.verbs.bench import bench as bench
+    from toolkit.verbs.compare import CompareRequest as CompareRequest
+    from toolkit.verbs.compare import CompareResult as CompareResult
+    from toolkit.verbs.compare import compare as compare
     from toolkit.verbs.convert import ConvertRequest as ConvertRequest
     from toolkit.verbs.convert import ConvertResult as ConvertResult
     from toolkit.verbs.convert import convert as convert

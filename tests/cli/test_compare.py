@@ -216,13 +216,13 @@ def test_people_read_the_advice_first_and_then_a_table(outputs, cache, run_comma
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("demo",), "demo is no GGUF file; give --profiles"),
+        (("demo",), "demo is not a GGUF file; give --profiles"),
         (("demo", "demo", "--profiles", "q8_0"), "--profiles are made of one model, but 2 are given"),
         (("demo", "--profiles", "q8_0,Q8_0"), "--profiles has Q8_0 twice"),
         (("demo", "--profiles", "q9_x"), "there is no profile 'q9_x'"),
         (("demo", "--profiles", "iq2_xs"), "importance matrix"),
         (("demo", "--profiles", "q8_0", "--use", "poetry"), "--use 'poetry' is not one of chat, general"),
-        (("demo", "--profiles", "q8_0", "--text", "poetry=x.txt"), "'poetry' is no kind of text; kinds are chat"),
+        (("demo", "--profiles", "q8_0", "--text", "poetry=x.txt"), "'poetry' is not a kind of text; kinds are chat"),
         (("demo", "--profiles", "q8_0", "--text", "code=absent.txt"), "absent.txt cannot be read"),
         (("demo", "--profiles", "q8_0", "--verdicts", "absent.toml"), "the thresholds cannot be read"),
         (("demo", "--profiles", "q8_0", "--kv", "q9_0"), "'q9_0' is not one of f32"),

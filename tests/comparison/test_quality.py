@@ -1,6 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_model import TinyShape, write_tiny_model
@@ -10,6 +12,7 @@ from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, measure
 from toolkit.errors import QualityError, TextError
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import EvaluationText
+from toolkit.reporter import LoggingReporter
 
 TEXT = EvaluationText("a text", "the art of war and an inner sea. " * 30, "ab" * 32)
 REQUEST = TextRequest("general", TEXT, 32, 12)
@@ -61,16 +64,17 @@ def test_a_base_is_evaluated_once_for_all_models(models: Callable[[str], Loadabl
 
 
 def test_progress_is_told_window_by_window(models: Callable[[str], Loadable], tmp_path: Path) -> None:
-    from contextlib import nullcontext
-
     labels: list[str] = []
     steps: list[tuple[int, int, str]] = []
 
-    def bar(label: str):  # type: ignore[no-untyped-def]
-        labels.append(label)
-        return nullcontext(lambda *step: steps.append(step))
+    class Reporter(LoggingReporter):
+        @contextmanager
+        def task(self, label: str, *_: object, **__: object) -> Iterator[SimpleNamespace]:
+            labels.append(label)
+            yield SimpleNamespace(update=lambda *step: steps.append(step))
 
-    measure_quality(models("other"), REQUEST, BaseModel(models("base"), tmp_path, bar), bar)
+    reporter = Reporter()
+    measure_quality(models("other"), REQUEST, BaseModel(models("base"), tmp_path, reporter), reporter)
     assert labels == ["other on a text", "base on a text"]
     assert [done for done, _, value in steps if value.startswith("KLD")] == list(range(1, 13))
     assert [done for done, _, value in steps if value.startswith("PPL")] == list(range(1, 13))

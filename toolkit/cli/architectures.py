@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from toolkit.cli.common import emit_json, json_option, note
+from toolkit.cli.common import emit_json, json_option, note, show
 
 COMPARED, ALIKE = "compared", "alike"
 EXAMPLE = """
@@ -29,7 +29,7 @@ def command(text: str | None, shows_refused: bool, as_json: bool) -> None:
     Status "compared": every key and tensor of a checkpoint equals what llama.cpp's own converter makes of it; "alike": the
     rules are those of a class that was compared. With TEXT, only those whose family, class, model type or name contains it.
     """
-    from toolkit.cli.tables import print_table
+    from toolkit.render.tables import table_lines
 
     known = [one for one in _known() if _mentions(one, text)]
     refused = [one for one in _refused() if _mentions(one, text)]
@@ -37,13 +37,18 @@ def command(text: str | None, shows_refused: bool, as_json: bool) -> None:
         emit_json("architectures", {"architectures": known, "refused": refused})
         return
     if shows_refused:
-        print_table(("class in config.json", "refused because"), [(one["class"], one["reason"]) for one in refused])
+        show(
+            "architectures",
+            table_lines(
+                ("class in config.json", "refused because"), [(one["class"], one["reason"]) for one in refused]
+            ),
+        )
         return
     rows = [
         (one["family"], ", ".join(one["classes"]), ", ".join(one["model_types"]), one["name"], one["status"])
         for one in known
     ]
-    print_table(("family", "class in config.json", "model_type", "in llama.cpp", "status"), rows)
+    show("architectures", table_lines(("family", "class in config.json", "model_type", "in llama.cpp", "status"), rows))
     if refused:
         note(f"{len(refused)} more classes that llama.cpp's converter knows are refused; --refused lists them")
 

@@ -1,4 +1,4 @@
-"""`compare`: files side by side, what each takes and what it loses, and which one to take."""
+"""The command `compare`."""
 
 import shlex
 import sys
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli.chat_templates import renders_chat_template
-from toolkit.cli.common import COUNT, emit_json, json_option, note, warn
+from toolkit.cli.common import COUNT, json_option, show
 from toolkit.cli.files import INPUT, INPUT_NAME, OUTPUT, OUTPUT_FOLDER, SOURCE, refuse_existing
 from toolkit.cli.options import (
+    BUDGET_OPTIONS,
     force_option,
     kv_list_option,
     local_files_option,
@@ -19,9 +20,9 @@ from toolkit.cli.options import (
     pre_option,
     repetitions_option,
     threads_option,
+    with_options,
 )
-from toolkit.cli.places import budget_options, memory_memory_source
-from toolkit.cli.progress import value_bar
+from toolkit.cli.reporter import CONSOLE
 
 if TYPE_CHECKING:
     from toolkit.comparison.rows import Comparison
@@ -61,9 +62,9 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
 )
 @click.option("--as-chat", is_flag=True, help="Take paragraphs of chat text as turns, in the model's own chat format.")
 @renders_chat_template
-@click.option("--window", type=COUNT, default=512, show_default=True, help="Tokens of a window.")
-@click.option("--chunks", type=click.IntRange(min=1), default=40, show_default=True, help="Windows of each text.")
-@budget_options
+@click.option("--window", "n_ctx_seq", type=COUNT, default=512, show_default=True, help="Tokens of a chunk.")
+@click.option("--chunks", type=click.IntRange(min=1), default=40, show_default=True, help="Chunks of each text.")
+@with_options(*BUDGET_OPTIONS)
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context to plan memory for.")
 @kv_list_option("f16")
 @click.option(
@@ -73,7 +74,7 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
     "-n", "n_generate", type=click.IntRange(min=1), default=128, show_default=True, help="Tokens to generate."
 )
 @repetitions_option(3)
-@click.option("--no-rates", is_flag=True, help="Leave token rates out.")
+@click.option("--no-rates", "rates", flag_value=False, default=True, help="Leave token rates out.")
 @click.option("--use", metavar="USE", help="What the model is for: decides which file is advised.")
 @click.option("--verdicts", type=INPUT, help="Thresholds of your own (TOML).")
 @click.option("--report", type=OUTPUT, help="Write a page with table and pictures (HTML).")
@@ -87,69 +88,41 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @norms_option
 @local_files_option
 @json_option
-def command(models: tuple[str, ...], **options: Any) -> int:
+def command(  # the files to write, beside the request
+    models: tuple[str, ...],
+    report: Path | None,
+    markdown: Path | None,
+    csv_file: Path | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Compare GGUF files, or --profiles of one checkpoint: size, memory, perplexity, divergence, token rates, verdicts.
 
-    All are measured on the same windows of text against the unquantized model, so that differences are paired. A run
+    All are measured on the same chunks of text against the unquantized model, so that differences are paired. A run
     that is stopped goes on where it was. KIND is one of chat, general, code, reasoning, long, language: a verdict for a use
     rests on text of its kind, and is unknown without. The exit code is that of the first file that failed, else 0.
     """
-    from toolkit.cli.compare_report import print_comparison
-    from toolkit.report import comparison_document
+    from toolkit.render.compare import comparison_lines
+    from toolkit.report import comparison_document, csv_text, markdown_text, page_html
+    from toolkit.verbs.compare import CompareRequest, compare
 
-    for path, _ in _outputs(options):
-        refuse_existing(path, force=options["force"])
-    comparison = _compared(models, options)
-    for path, render in _outputs(options):
-        _save(path, render(comparison), force=options["force"])
-    if options["as_json"]:
-        emit_json("compare", comparison_document(comparison))
-    else:
-        print_comparison(comparison)
-    return next((row.exit_code for row in comparison.rows if row.error), 0)
-
-
-def _outputs(options: dict[str, Any]) -> "list[tuple[Path, Callable[[Comparison], str]]]":
-    """Return the files that were asked for, each with what writes it."""
-    from toolkit.report import csv_text, markdown_text, page_html
-
-    renderers = (("report", page_html), ("markdown", markdown_text), ("csv_file", csv_text))
-    return [(options[name], render) for name, render in renderers if options[name] is not None]
+    outputs = ((report, page_html), (markdown, markdown_text), (csv_file, csv_text))
+    for path, _ in outputs:
+        refuse_existing(path, force=force)
+    words = shlex.join(["gguf-toolkit", *sys.argv[1:]])
+    result = compare(CompareRequest(models, force=force, command=words, **options), CONSOLE)
+    for path, text in outputs:
+        if path is not None:
+            _save(path, text, result.comparison, force=force)
+    show("compare", comparison_document(result.comparison) if as_json else comparison_lines(result.comparison))
+    return result.exit_code
 
 
-def _save(path: Path, text: str, *, force: bool) -> None:
+def _save(path: Path, text: "Callable[[Comparison], str]", comparison: "Comparison", *, force: bool) -> None:
     from toolkit.gguf.output_file import whole_or_absent
 
-    data = text.encode("utf-8")
+    data = text(comparison).encode("utf-8")
     with whole_or_absent(path, len(data), force=force) as work:
         work.write(0, data)
-    note(f"wrote {path}")
-
-
-def _compared(models: tuple[str, ...], options: dict[str, Any]) -> "Comparison":
-    from toolkit.cli.compare_job import method_of, prepare
-    from toolkit.comparison.machine import this_machine
-    from toolkit.comparison.rows import Comparison
-    from toolkit.comparison.run import Watcher, measure_rows
-    from toolkit.machine.host import installed_version
-
-    prepared = prepare(models, options)
-    job = prepared.job
-    for message in prepared.notes:
-        warn(message)
-    with memory_memory_source(in_child=not job.plan.settings.rpc) as memory_source:
-        rows = measure_rows(job, memory_source, Watcher(note, value_bar))
-    if job.store.reused:
-        note(f"{job.store.reused} measurements are from an earlier run; --fresh measures anew")
-    if job.store.unusable:
-        warn(f"{job.store.unusable} kept measurements were none and are made again; --fresh makes all anew")
-    return Comparison(
-        model=prepared.name,
-        rows=rows,
-        method=method_of(job, options),
-        machine=this_machine(installed_version),
-        standard=prepared.standard,
-        asked_use=prepared.use,
-        notes=prepared.notes,
-        command=shlex.join(["gguf-toolkit", *sys.argv[1:]]),
-    )
+    CONSOLE.note(f"wrote {path}")

@@ -2,17 +2,16 @@
 
 import platform
 import sys
-from collections.abc import Callable
 
 from toolkit.comparison.rows import Machine
 from toolkit.llama.ggml_devices import offload_devices
 from toolkit.machine.gpus import gpu_names
-from toolkit.machine.host import physical_cores, processor_line, read_ram
+from toolkit.machine.host import installed_version, physical_cores, processor_line, read_ram
 
 _DISTRIBUTIONS = ("gguf-toolkit", "llama-cpp-python", "numpy")
 
 
-def this_machine(installed_version: Callable[[str], str | None]) -> Machine:
+def this_machine() -> Machine:
     """Return what there is to measure with here."""
     versions = {"Python": sys.version.split()[0]} | {name: installed_version(name) for name in _DISTRIBUTIONS}
     system = f"{platform.system()} {platform.release()} {platform.machine()}"

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,21 +19,10 @@ from toolkit.measures.divergence_statistics import Divergence, Doubles, Estimate
 from toolkit.measures.evaluation_text import EvaluationText, tokens_of
 from toolkit.measures.logits_file import SaveAs, logits_bytes, measure_and_save, read_logits
 from toolkit.measures.perplexity import Perplexity, Windows, cut_windows, measure_perplexity, windows_together
+from toolkit.reporter import LOGGING, SILENT_TASK, Reporter, Task
 
 SCRATCH_BYTES = 8 << 30
 """The base's logits are kept in a file up to this size; larger ones are computed again beside every model."""
-Tell = Callable[[int, int, str], None]
-Bar = Callable[[str], AbstractContextManager[Tell]]
-"""a label -> a context that gives a function of windows done, windows in all, and the value so far"""
-
-
-def _tell_nobody(_done: int, _total: int, _value: str) -> None:
-    pass
-
-
-def no_bar(_label: str) -> AbstractContextManager[Tell]:
-    """Show nothing."""
-    return nullcontext(_tell_nobody)
 
 
 @dataclass(frozen=True)
@@ -78,8 +67,8 @@ class BaseModel:
     Where that file would be too large the base runs in lockstep with each row instead, in bounded memory.
     """
 
-    def __init__(self, loadable: Loadable, folder: Path, bar: Bar = no_bar) -> None:
-        self._loadable, self._folder, self._bar = loadable, folder, bar
+    def __init__(self, loadable: Loadable, folder: Path, reporter: Reporter = LOGGING) -> None:
+        self._loadable, self._folder, self._reporter = loadable, folder, reporter
         self._evaluated: dict[TextRequest, _Evaluated] = {}
 
     def quality(self, request: TextRequest) -> Quality:
@@ -119,50 +108,50 @@ class BaseModel:
         needed = logits_bytes(windows, runtime.n_vocab)
         scratch = self._folder / f"{len(self._evaluated)}.logits"
         fits = needed <= min(SCRATCH_BYTES, shutil.disk_usage(self._folder).free // 2)
-        with self._bar(f"base on {request.text.name}") as tell:
+        with self._reporter.task(f"base on {request.text.name}") as task:
             if fits:
-                result = measure_and_save(runtime, windows, SaveAs(scratch), _of_perplexity(tell))
+                result = measure_and_save(runtime, windows, SaveAs(scratch), _of_perplexity(task))
             else:
-                result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(tell))
+                result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(task))
         quality = _quality(request, runtime, tokens, result)
         return _Evaluated(runtime.n_vocab, tokens, scratch if fits else None, quality)
 
 
 def measure_quality(
-    loadable: Loadable, request: TextRequest, base: BaseModel | None = None, bar: Bar = no_bar
+    loadable: Loadable, request: TextRequest, base: BaseModel | None = None, reporter: Reporter = LOGGING
 ) -> Quality:
     """Return the perplexity of a model on a text, and how far it is from the base if there is one with its vocabulary.
 
     Raises what loading and measuring raise.
     """
-    with loadable.opened(request) as runtime, bar(f"{loadable.name} on {request.text.name}") as tell:
-        return quality_of(runtime, request, base, tell)
+    with loadable.opened(request) as runtime, reporter.task(f"{loadable.name} on {request.text.name}") as task:
+        return quality_of(runtime, request, base, task)
 
 
 def quality_of(
-    runtime: LlamaRuntime, request: TextRequest, base: BaseModel | None = None, tell: Tell = _tell_nobody
+    runtime: LlamaRuntime, request: TextRequest, base: BaseModel | None = None, task: Task = SILENT_TASK
 ) -> Quality:
     """Return the same of a model that is loaded already."""
     tokens, windows = _windows(runtime, request)
     refusal = base.refusal(runtime, request, tokens) if base is not None else ""
     if base is None or refusal:
-        result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(tell))
+        result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(task))
         return replace(_quality(request, runtime, tokens, result), not_comparable=refusal)
     with base.logits(request) as logits:
-        found, values = _diverged(runtime, logits, windows, tell)
+        found, values = _diverged(runtime, logits, windows, task)
     key = _key(request, runtime.n_vocab, tokens, windows.count)
     return Quality(request.kind, request.text.name, key, found.tokens, found.perplexity, loss_of(found, values))
 
 
 def _diverged(
-    runtime: LlamaRuntime, logits: BaseLogits, windows: Windows, tell: Tell
+    runtime: LlamaRuntime, logits: BaseLogits, windows: Windows, task: Task
 ) -> tuple[Divergence, list[Doubles]]:
     values: list[Doubles] = []
 
     def watch(done: int, scores: Sequence[TokenScores]) -> bool:
         divergence = scores[0].divergence
         values.append(divergence)
-        tell(done, windows.count, f"KLD {float(divergence.mean()):.5f}")
+        task.update(done, windows.count, f"KLD {float(divergence.mean()):.5f}")
         return False
 
     return measure_divergence(runtime, logits, windows, watch), values
@@ -184,5 +173,5 @@ def _key(request: TextRequest, n_vocab: int, tokens: Sequence[int], windows: int
     return TextKey(request.text.sha256, request.n_ctx, windows, digest)
 
 
-def _of_perplexity(tell: Tell) -> Callable[[int, int, float], None]:
-    return lambda done, total, value: tell(done, total, f"PPL {value:.4f}")
+def _of_perplexity(task: Task) -> Callable[[int, int, float], None]:
+    return lambda done, total, value: task.update(done, total, f"PPL {value:.4f}")

@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from toolkit.comparison.contestants import Contestant
-from toolkit.comparison.quality import Bar, BaseModel, Loadable, TextRequest, measure_quality, no_bar
+from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, measure_quality
 from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
@@ -21,17 +21,10 @@ from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.planning.planner import Planner
 from toolkit.planning.request import KvTypes, MemorySource, PlanningRequest
+from toolkit.reporter import LOGGING, Reporter
 
 BASE_KV: KvTypes = ("f16", "f16")
 BATCH = 512
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Who is told how far the work is; the default is nobody."""
-
-    step: Callable[[str], None] = lambda _what: None
-    bar: Bar = no_bar
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Job:
     store: ComparisonStore = field(default_factory=lambda: ComparisonStore(None))
 
 
-def measure_rows(job: Job, memory_source: MemorySource, watcher: Watcher | None = None) -> tuple[Row, ...]:
+def measure_rows(job: Job, memory_source: MemorySource, reporter: Reporter = LOGGING) -> tuple[Row, ...]:
     """Return a row for the base and for every contestant with every KV type: the base first, then the heaviest.
 
     A contestant that fails is a row with an error, and the others go on.
@@ -55,7 +48,7 @@ def measure_rows(job: Job, memory_source: MemorySource, watcher: Watcher | None 
     Raises ToolkitError if the base fails, because nothing can be compared with it then.
     """
     with ExitStack() as stack:
-        run = _Run(job, memory_source, watcher or Watcher(), stack)
+        run = _Run(job, memory_source, reporter, stack)
         rows = run.base_rows()
         for contestant in job.contestants:
             rows += run.rows(contestant)
@@ -65,8 +58,8 @@ def measure_rows(job: Job, memory_source: MemorySource, watcher: Watcher | None 
 class _Run:
     """The state of a run: the base, its file and its logits, which live as long as the stack."""
 
-    def __init__(self, job: Job, memory_source: MemorySource, watcher: Watcher, stack: ExitStack) -> None:
-        self._job, self._memory_source, self._watcher, self._stack = job, memory_source, watcher, stack
+    def __init__(self, job: Job, memory_source: MemorySource, reporter: Reporter, stack: ExitStack) -> None:
+        self._job, self._memory_source, self._reporter, self._stack = job, memory_source, reporter, stack
         self._base: BaseModel | None = None
         self._base_path: Callable[[], Path] | None = None
 
@@ -78,7 +71,7 @@ class _Run:
         self._base_path = self._opened(base, self._stack)
         choice = self._planned(base, BASE_KV)
         loadable = self._loadable(base, choice, self._base_path)
-        self._base = BaseModel(loadable, self._stack.enter_context(ScratchFolder()), self._watcher.bar)
+        self._base = BaseModel(loadable, self._stack.enter_context(ScratchFolder()), self._reporter)
         row = replace(_bare_row(base, BASE_KV), is_base=True)
         return [self._measured(row, base, choice, _Source(loadable, self._base.quality))]
 
@@ -101,18 +94,18 @@ class _Run:
         try:
             choice = self._planned(contestant, kv_types)
             loadable = self._loadable(contestant, choice, path)
-            measure = partial(measure_quality, loadable, base=self._base, bar=self._watcher.bar)
+            measure = partial(measure_quality, loadable, base=self._base, reporter=self._reporter)
             return self._measured(row, contestant, choice, _Source(loadable, measure))
         except ToolkitError as error:
             reason = f"{error}{suspicion(find_bad_weights(path()) if isinstance(error, QualityError) else ())}"
-            self._watcher.step(f"{row.name} failed, the others go on: {reason}")
+            self._reporter.note(f"{row.name} failed, the others go on: {reason}")
             return replace(row, error=reason, exit_code=error.exit_code)
 
     def _opened(self, contestant: Contestant, files: ExitStack) -> Callable[[], Path]:
         @cache
         def path() -> Path:
             if contestant.path is None or not contestant.path.exists():
-                self._watcher.step(f"converting to {contestant.name}")
+                self._reporter.note(f"converting to {contestant.name}")
             return files.enter_context(contestant.opened())
 
         return path
@@ -158,7 +151,7 @@ class _Run:
         found = self._job.store.quality(*key)
         if found is not None:
             return replace(found, kind=text.kind, text=text.text.name)
-        self._watcher.step(f"measuring {contestant.name} on {text.text.name}")
+        self._reporter.note(f"measuring {contestant.name} on {text.text.name}")
         found = measure(text)
         self._job.store.keep_quality(found, *key)
         return found
@@ -170,7 +163,7 @@ class _Run:
         key = (contestant.content, asdict(wanted), *self._settings_key(choice, n_ctx))
         found = self._job.store.rates(*key)
         if found is None:
-            self._watcher.step(f"timing {contestant.name}")
+            self._reporter.note(f"timing {contestant.name}")
             with LlamaRuntime(source.loadable.path(), source.loadable.settings(n_ctx, 1)) as runtime:
                 found = measure_rates(runtime, wanted)
             self._job.store.keep_rates(found, *key)

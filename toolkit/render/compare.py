@@ -1,34 +1,22 @@
-"""What `compare` prints: the advice, the table, and what has to be said of it."""
+"""A comparison as text: the advice, the table, and what has to be said of it."""
 
-from typing import TYPE_CHECKING
+from toolkit.comparison.ranking import advise, differences, pareto_rows, verdicts_of, why_not_ranked
+from toolkit.comparison.rows import Comparison
+from toolkit.measures.paired import ALPHA
+from toolkit.measures.standard import Level
+from toolkit.render.tables import table_lines
+from toolkit.report import words
+from toolkit.units import format_size
 
-from toolkit.cli.output import echo
-from toolkit.cli.tables import print_table
 
-if TYPE_CHECKING:
-    from toolkit.comparison.rows import Comparison
-
-
-def print_comparison(comparison: "Comparison") -> None:
-    """Print the advice, a line for every row, and verdicts with their numbers."""
-    from toolkit.comparison.ranking import advise
-
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """Return the advice, a line for every row, and verdicts with their numbers."""
     advice = advise(comparison)
-    echo(advice.sentence)
-    if advice.detail:
-        echo(advice.detail)
-    echo()
-    _print_rows(comparison)
-    echo()
-    for line in _remarks(comparison):
-        echo(line)
+    detail = [advice.detail] if advice.detail else []
+    return [advice.sentence, *detail, "", *_row_lines(comparison), "", *_remarks(comparison)]
 
 
-def _print_rows(comparison: "Comparison") -> None:
-    from toolkit.comparison.ranking import advise, differences, pareto_rows
-    from toolkit.report import words
-    from toolkit.units import format_size
-
+def _row_lines(comparison: Comparison) -> list[str]:
     advised, front, changes = advise(comparison).row, pareto_rows(comparison), differences(comparison.rows)
     cells = [
         (
@@ -51,14 +39,10 @@ def _print_rows(comparison: "Comparison") -> None:
     method = comparison.method
     header = ("   file", "size", "bits", words.memory_title(comparison), "layers", "PPL", "mean KLD", "99.9 %", "same top",
               f"pp{method.n_prompt}", f"tg{method.n_generate}", "differs", comparison.use.title)  # fmt: skip
-    print_table(header, cells, right=range(1, 12))
+    return table_lines(header, cells, right=range(1, 12))
 
 
-def _remarks(comparison: "Comparison") -> list[str]:
-    from toolkit.comparison.ranking import differences, pareto_rows, why_not_ranked
-    from toolkit.measures.paired import ALPHA
-    from toolkit.report import words
-
+def _remarks(comparison: Comparison) -> list[str]:
     lines = ["* no other takes as little and diverges as little"] if pareto_rows(comparison) else []
     if any(differences(comparison.rows)):
         lines.append(
@@ -78,11 +62,8 @@ def _remarks(comparison: "Comparison") -> list[str]:
     return lines + _verdict_lines(comparison)
 
 
-def _verdict_lines(comparison: "Comparison") -> list[str]:
+def _verdict_lines(comparison: Comparison) -> list[str]:
     """Return the verdicts for other uses that were measured, and how to get those that are unknown."""
-    from toolkit.comparison.ranking import verdicts_of
-    from toolkit.measures.standard import Level
-
     rows = [row for row in comparison.rows if not row.is_base and not row.error]
     found = [(row, verdict) for row in rows for verdict in verdicts_of(comparison, row)]
     known = {verdict.use.name for _, verdict in found if verdict.level is not Level.UNKNOWN}
