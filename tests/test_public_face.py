@@ -3,10 +3,12 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -59,3 +61,23 @@ def test_import_loads_nothing_else():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
     assert importlib.import_module("toolkit") is toolkit
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_whoever_may_name_a_file_by_a_path_may_name_it_by_a_string(name):
+    request = getattr(toolkit, f"{title(name)}Request")
+    kinds = {field.name: get_args(field.type) or (field.type,) for field in fields(request)}
+    assert not [name for name, kind in kinds.items() if Path in kind and str not in kind]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"), [("plan", "kv", "q8_0"), ("fit", "profiles", "q4_k_m"), ("bench", "n_prompt", 512)]
+)
+def test_one_value_where_several_are_taken_is_refused_with_what_to_write(name, field, value):
+    with pytest.raises(TypeError, match=re.escape(f"{field} takes several values; write {field}=[{value!r}]")):
+        getattr(toolkit, name)("model.gguf", **{field: value})
+
+
+def test_models_to_compare_are_several():
+    with pytest.raises(TypeError, match=re.escape("models takes several values; write models=['a.gguf']")):
+        toolkit.compare(toolkit.CompareRequest("a.gguf"))

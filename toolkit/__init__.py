@@ -37,7 +37,7 @@ _MODULES = {
     name: f"toolkit.verbs.{verb}"
     for verb in _VERBS
     for name in (verb, *("".join(map(str.title, verb.split("_"))) + kind for kind in ("Request", "Result")))
-} | {"Reporter": "toolkit.reporter", "ToolkitError": "toolkit.errors"}
+} | {"Reporter": "toolkit.reporter", "Sweep": "toolkit.verbs.plan", "ToolkitError": "toolkit.errors"}
 
 __all__ = ["__version__", *_MODULES]  # noqa: PLE0604  # they are strings
 
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from toolkit.verbs.perplexity import perplexity as perplexity
     from toolkit.verbs.plan import PlanRequest as PlanRequest
     from toolkit.verbs.plan import PlanResult as PlanResult
+    from toolkit.verbs.plan import Sweep as Sweep
     from toolkit.verbs.plan import plan as plan
     from toolkit.verbs.profiles import ProfilesRequest as ProfilesRequest
     from toolkit.verbs.profiles import ProfilesResult as ProfilesResult

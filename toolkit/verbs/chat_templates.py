@@ -9,12 +9,12 @@ from toolkit.reporter import Reporter
 from toolkit.tokenizer.chat_template import default_template, read_chat_template, with_chat_template
 
 
-def metadata_with_template(metadata: Metadata, file: Path | None) -> Metadata:
+def metadata_with_template(metadata: Metadata, file: Path | str | None) -> Metadata:
     """Return the keys of a model, with the template in `file` if one is given."""
-    return metadata if file is None else with_chat_template(metadata, read_chat_template(file))
+    return metadata if file is None else with_chat_template(metadata, read_chat_template(Path(file)))
 
 
-def use_chat_template(source: ModelSource, file: Path | None, reporter: Reporter) -> ModelSource:
+def use_chat_template(source: ModelSource, file: Path | str | None, reporter: Reporter) -> ModelSource:
     """Return a model with the template in `file`, if one is given, and report that."""
     if file is None:
         return source

@@ -34,7 +34,7 @@ from toolkit.reporter import Reporter
 from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.verbs.chat_templates import metadata_with_template
-from toolkit.verbs.devices import open_memory_source
+from toolkit.verbs.devices import PathName, open_memory_source
 from toolkit.verbs.model_names import is_gguf, read_imatrix_for, report_warnings, resolve_source
 from toolkit.verbs.planning import PlanningFields, planning_request, warn_of_long_context
 from toolkit.verbs.verb import verb
@@ -55,15 +55,15 @@ class CompareRequest(PlanningFields):
     """convert the one model with each of these"""
     kv: Sequence[str] = ("f16",)
     """types of the KV cache: a row each"""
-    base: Path | None = None
+    base: PathName | None = None
     """the unquantized model; None is the model as it is"""
-    imatrix: Path | None = None
+    imatrix: PathName | None = None
     """importance matrix for `profiles`"""
     texts: Sequence[str] = ()
     """texts, each FILE or KIND=FILE with what it is a sample of; none stands for the demo text"""
     as_chat: bool = False
     """take paragraphs of chat text as turns, in the model's own chat format"""
-    chat_template: Path | None = None
+    chat_template: PathName | None = None
     """chat template in place of the model's own"""
     n_ctx_seq: int = 512
     """tokens of a chunk"""
@@ -79,9 +79,9 @@ class CompareRequest(PlanningFields):
     """measure token rates"""
     use: str | None = None
     """what the model is for: decides which file is advised"""
-    verdicts: Path | None = None
+    verdicts: PathName | None = None
     """thresholds of your own (TOML)"""
-    keep: Path | None = None
+    keep: PathName | None = None
     """folder for the files that `profiles` makes; None removes them"""
     fresh: bool = False
     """measure anew what is known from an earlier run"""
@@ -132,7 +132,7 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareResult:
     A file that fails is a row with an error, and the others go on. Raises InputError for requests that contradict themselves,
     what reading models, texts and thresholds raises, and what measuring the base raises.
     """
-    rules = read_standard(request.verdicts)
+    rules = read_standard(None if request.verdicts is None else Path(request.verdicts))
     if request.use is not None and request.use not in [use.name for use in rules.uses]:
         raise InputError(f"--use {request.use!r} is not one of {', '.join(use.name for use in rules.uses)}")
     with ExitStack() as scratch:
@@ -187,7 +187,9 @@ def _kind_and_name(word: str, rules: Standard) -> tuple[str, str]:
     return GENERAL, word
 
 
-def _chat_texts(texts: tuple[TextRequest, ...], model: Contestant, template: Path | None) -> tuple[TextRequest, ...]:
+def _chat_texts(
+    texts: tuple[TextRequest, ...], model: Contestant, template: PathName | None
+) -> tuple[TextRequest, ...]:
     """Return the texts with those of chat in a model's own format: the same for all, so that they can be compared."""
     if not any(text.kind == CHAT for text in texts):
         raise InputError(f"--as-chat is for text of chat; give --text {CHAT}=FILE")
@@ -201,7 +203,8 @@ def _entrants(request: CompareRequest, reporter: Reporter, scratch: ExitStack) -
     entrants = _profiles(request, reporter, scratch) if request.profiles else _files(request)
     if request.base is None:
         return entrants
-    return replace(entrants, base=contestant_from_file(request.base, request.base.name.removesuffix(".gguf")))
+    base = Path(request.base)
+    return replace(entrants, base=contestant_from_file(base, base.name.removesuffix(".gguf")))
 
 
 def _files(request: CompareRequest) -> _Entrants:
@@ -241,9 +244,10 @@ def _conversions(request: CompareRequest, reporter: Reporter, scratch: ExitStack
     path = resolve_source(name, reporter, scratch, local_files_only=request.local_files_only)
     source = _source(path, request)
     imatrix = read_imatrix_for(source, request.imatrix, reporter)
-    if request.keep is not None:
-        request.keep.mkdir(parents=True, exist_ok=True)
-    return Conversions(source, path, imatrix, request.keep, ConversionOptions(request.threads, request.force))
+    keep = None if request.keep is None else Path(request.keep)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    return Conversions(source, path, imatrix, keep, ConversionOptions(request.threads, request.force))
 
 
 def _source(path: Path, request: CompareRequest) -> ModelSource:

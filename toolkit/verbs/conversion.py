@@ -20,7 +20,7 @@ from toolkit.quant_profile import load_profile, parse_override
 from toolkit.reporter import Reporter
 from toolkit.rounding.row_rounding import MomentsRounding
 from toolkit.verbs.chat_templates import use_chat_template
-from toolkit.verbs.devices import Size, size_bytes
+from toolkit.verbs.devices import PathName, Size, size_bytes
 from toolkit.verbs.model_names import read_imatrix_for
 from toolkit.verification.file_check import check_finished
 
@@ -31,13 +31,13 @@ class ConversionFields:
 
     profile: str = "q4_k_m"
     """name of a profile, or its file"""
-    imatrix: Path | None = None
+    imatrix: PathName | None = None
     """importance matrix (GGUF or legacy .dat)"""
-    chat_template: Path | None = None
+    chat_template: PathName | None = None
     """chat template to write in place of the model's own"""
     rounding: Literal["ggml", "calibrated"] = "ggml"
     """llama.cpp's own bytes, or the same types with less error on text like that of `moments`"""
-    moments: Path | None = None
+    moments: PathName | None = None
     """second moments for calibrated rounding, from `imatrix(..., moments=True)`"""
     tensor_types: Sequence[str] = ()
     """PATTERN=TYPE pairs: types for tensors that match"""
@@ -148,7 +148,7 @@ def _rounding(fields: ConversionFields) -> MomentsRounding | None:
             "--rounding calibrated needs --moments FILE, and --moments is for nothing else; make the file with "
             "`gguf-toolkit imatrix MODEL.gguf --text FILE --moments -o FILE`"
         )
-    return None if fields.moments is None else MomentsRounding(open_moments(fields.moments))
+    return None if fields.moments is None else MomentsRounding(open_moments(Path(fields.moments)))
 
 
 def _fallback_warning(plan: ConversionPlan) -> tuple[str, ...]:

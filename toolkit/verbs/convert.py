@@ -13,6 +13,7 @@ from toolkit.reporter import Reporter
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.sources.metadata_overrides import parse_overrides
 from toolkit.verbs.conversion import ConversionFields, ConversionResult, convert_source
+from toolkit.verbs.devices import PathName
 from toolkit.verbs.model_names import resolve_preview, resolve_source
 from toolkit.verbs.upstream_converter import source_from_converter
 from toolkit.verbs.verb import verb
@@ -39,7 +40,7 @@ class ConvertRequest(ConversionFields):
     """whether norms that llama.cpp wants with 1 added have it already"""
     local_files_only: bool = False
     """for a model on the hub, use the copy in the cache"""
-    converter: Path | None = None
+    converter: PathName | None = None
     """checkout of llama.cpp whose own converter is run first"""
     converter_python: str = sys.executable
     """interpreter for it, with torch and what else it needs"""
@@ -80,7 +81,7 @@ def convert(request: ConvertRequest, reporter: Reporter) -> ConvertResult:
                 norms=request.norms,
             )
         else:
-            converter = request.converter, request.converter_python
+            converter = Path(request.converter), request.converter_python
             source = source_from_converter(directory, output, *converter, reporter, scratch)
         result = convert_source(source, output, request, reporter)
     return ConvertResult(result.plan, result.shards, result.paths, result.written, result.seconds, source)

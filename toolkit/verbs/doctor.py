@@ -75,7 +75,7 @@ _DISTRIBUTIONS = (
 class DoctorRequest:
     """What is measured, and where output would go."""
 
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path | str = field(default_factory=Path.cwd)
     """whose disk is looked at"""
     _: KW_ONLY
     measure: bool = True
@@ -100,7 +100,7 @@ def doctor(request: DoctorRequest, reporter: Reporter) -> DoctorResult:
             reporter.note(
                 f"{overhead.gpu}: a process takes {format_size(overhead.n_bytes)} beyond its buffers ({overhead.origin})"
             )
-    folder, measure = request.folder, request.measure
+    folder, measure = Path(request.folder), request.measure
     build, trial, known = offload_build(), cpu_trial(), known_overheads()
     # ggml is not asked for devices where that may end this process.
     listed = find_gpus() if trial.computes else list_gpus()

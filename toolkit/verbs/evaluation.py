@@ -12,6 +12,7 @@ from toolkit.measures.chat_text import as_chat
 from toolkit.measures.evaluation_text import DEMO, EvaluationText, named_text
 from toolkit.measures.perplexity import windows_together
 from toolkit.verbs.chat_templates import metadata_with_template
+from toolkit.verbs.devices import PathName
 from toolkit.verbs.loading import HowToLoad, LoadFields, how_to_load
 
 N_CTX_SEQ = 512
@@ -26,7 +27,7 @@ class TextFields(LoadFields):
     """text file in UTF-8, `wikitext-2` (its test set, from the hub), or `demo` (Python's manual), which is the default"""
     as_chat: bool = False
     """take paragraphs as turns, in the model's own chat format"""
-    chat_template: Path | None = None
+    chat_template: PathName | None = None
     """chat template in place of the model's own"""
     n_ctx_seq: int | None = None
     """tokens of a chunk; None is 512, or what saved logits have"""

@@ -30,7 +30,7 @@ from toolkit.reporter import Reporter
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.verbs.chat_templates import use_chat_template
 from toolkit.verbs.conversion import output_path
-from toolkit.verbs.devices import open_memory_source
+from toolkit.verbs.devices import PathName, open_memory_source
 from toolkit.verbs.model_names import read_imatrix_for, report_warnings, resolve_source
 from toolkit.verbs.planning import PlanningFields, planning_request, warn_of_long_context
 from toolkit.verbs.upstream_converter import source_from_converter
@@ -49,9 +49,9 @@ class FitRequest(PlanningFields):
     _: KW_ONLY
     profiles: Sequence[str] = ()
     """only these, best first; none stands for all that are worth planning"""
-    imatrix: Path | None = None
+    imatrix: PathName | None = None
     """importance matrix (GGUF or legacy .dat)"""
-    chat_template: Path | None = None
+    chat_template: PathName | None = None
     """chat template to write in place of the model's own"""
     use: str | None = None
     """what it is for (chat, code, ...): its thresholds decide, on a text of its kind"""
@@ -73,7 +73,7 @@ class FitRequest(PlanningFields):
     """whether norms that llama.cpp wants with 1 added have it already"""
     threads: int | None = None
     """CPU threads; None is the number of physical cores"""
-    converter: Path | None = None
+    converter: PathName | None = None
     """checkout of llama.cpp whose own converter is run first"""
     converter_python: str = sys.executable
     """interpreter for it, with torch and what else it needs"""
@@ -113,7 +113,7 @@ def _output(request: FitRequest) -> Path | None:
 def _source(request: FitRequest, reporter: Reporter, scratch: ExitStack) -> ModelSource:
     directory = resolve_source(str(request.source), reporter, scratch, local_files_only=request.local_files_only)
     if request.converter is not None:
-        converter = request.converter, request.converter_python
+        converter = Path(request.converter), request.converter_python
         return source_from_converter(directory, _output(request), *converter, reporter, scratch)
     return source_from_checkpoint(directory, request.pre, norms=request.norms)
 

@@ -26,6 +26,7 @@ from toolkit.measures.paired import (
 from toolkit.measures.perplexity import Windows, cut_windows
 from toolkit.planning.load_plan import LoadedBytes
 from toolkit.reporter import Reporter, Task
+from toolkit.verbs.devices import PathName
 from toolkit.verbs.evaluation import (
     TextFields,
     TextIdentity,
@@ -48,11 +49,11 @@ class KldRequest(TextFields):
     _: KW_ONLY
     base: Path | str | None = None
     """the unquantized model, evaluated in lockstep"""
-    base_logits: Path | None = None
+    base_logits: PathName | None = None
     """its logits in a file, instead; then chunks and tokens are the file's, and text and n_ctx_seq are only compared with them"""
     base_kv: str = "f16"
     """type of the base's KV cache"""
-    save_logits: Path | None = None
+    save_logits: PathName | None = None
     """file for the base's logits"""
     force: bool = False
     """replace an existing file"""
@@ -62,7 +63,7 @@ class KldRequest(TextFields):
     """threshold of the increase of the perplexity, in per cent"""
     min_same_top: float | None = None
     """threshold of the share of tokens where both models rank the same first, in per cent"""
-    against: Path | None = None
+    against: PathName | None = None
     """another GGUF file, than which this one should not diverge more"""
     until_decided: bool = False
     """take chunks in random order, and stop as soon as all thresholds are decided for the whole text"""
@@ -70,7 +71,7 @@ class KldRequest(TextFields):
     @property
     def models(self) -> list[Path]:
         """Return what is compared with the base, that which is judged first."""
-        return [Path(self.gguf), *([] if self.against is None else [self.against])]
+        return [Path(self.gguf), *([] if self.against is None else [Path(self.against)])]
 
     @property
     def questions(self) -> list[Question]:
@@ -90,7 +91,7 @@ class KldRequest(TextFields):
         if self.min_same_top is not None:
             questions.append(same_top_at_least(self.min_same_top / 100))
         if self.against is not None:
-            questions.append(no_farther_than(self.against.name))
+            questions.append(no_farther_than(Path(self.against).name))
         if self.until_decided and not questions:
             raise InputError(
                 "--until-decided needs something to decide: --max-kld, --max-ppl-increase, --min-same-top or --against"
@@ -160,7 +161,7 @@ def _check(request: KldRequest) -> None:
     if request.save_logits is not None and request.until_decided:
         raise InputError("--save-logits needs every chunk, but --until-decided stops before; give one of them")
     if request.save_logits is not None:
-        check_output(request.save_logits, force=request.force)
+        check_output(Path(request.save_logits), force=request.force)
 
 
 def _scores(results: Sequence[MeasuredDivergence]) -> list[Window]:
@@ -188,7 +189,7 @@ def _in_lockstep(request: KldRequest, reporter: Reporter, stack: ExitStack) -> _
     chunks, writer = cut_windows(tokens, n_ctx_seq, request.chunks), None
     if request.save_logits is not None:
         writer = stack.enter_context(
-            logits_writer(request.save_logits, chunks, base.runtime.n_vocab, force=request.force)
+            logits_writer(Path(request.save_logits), chunks, base.runtime.n_vocab, force=request.force)
         )
     results = _compare(models, LiveBase(base.runtime, writer), chunks, request, reporter)
     return results, chunks.count, (base_path, base.devices, identity_of(text))
@@ -196,7 +197,8 @@ def _in_lockstep(request: KldRequest, reporter: Reporter, stack: ExitStack) -> _
 
 def _against_saved_logits(request: KldRequest, reporter: Reporter, stack: ExitStack) -> _Measured:
     assert request.base_logits is not None
-    file = read_logits(request.base_logits)
+    base_logits = Path(request.base_logits)
+    file = read_logits(base_logits)
     is_given = request.text is not None or request.as_chat or request.chat_template is not None
     text = evaluation_text(request, Path(request.gguf)) if is_given else None
     n_ctx_seq, count = file.windows.n_ctx, min(file.windows.count, request.chunks or file.windows.count)
@@ -207,7 +209,7 @@ def _against_saved_logits(request: KldRequest, reporter: Reporter, stack: ExitSt
         file.check(model.runtime.n_vocab, request.n_ctx_seq, tokens)
     chunks = Windows(file.windows.tokens, n_ctx_seq, count)
     results = _compare(models, SavedBase(file), chunks, request, reporter)
-    return results, chunks.count, (request.base_logits, None, identity_of(text))
+    return results, chunks.count, (base_logits, None, identity_of(text))
 
 
 def _load_models(

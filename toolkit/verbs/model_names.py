@@ -65,14 +65,14 @@ def report_warnings(model: ModelSource, reporter: Reporter) -> ModelSource:
     return model
 
 
-def read_imatrix_for(model: ModelSource, path: Path | None, reporter: Reporter) -> Imatrix | None:
+def read_imatrix_for(model: ModelSource, path: Path | str | None, reporter: Reporter) -> Imatrix | None:
     """Return the importance matrix in a file, if one is given, once what it lacks for a model is reported.
 
     Raises ImatrixError.
     """
     if path is None:
         return None
-    imatrix = read_imatrix(path)
+    imatrix = read_imatrix(Path(path))
     for message in check_against(imatrix, [(tensor.name, tensor.shape) for tensor in model.tensors]):
         reporter.warn(message)
     return imatrix

@@ -11,6 +11,7 @@ from toolkit.measures.logits_file import SaveAs, measure_and_save
 from toolkit.measures.perplexity import Perplexity, cut_windows, measure_windows, strided_window
 from toolkit.planning.load_plan import LoadedBytes
 from toolkit.reporter import Reporter
+from toolkit.verbs.devices import PathName
 from toolkit.verbs.evaluation import (
     TextFields,
     TextIdentity,
@@ -31,7 +32,7 @@ class PerplexityRequest(TextFields):
     _: KW_ONLY
     stride: int | None = None
     """tokens between the begins of two chunks that overlap; None: chunks do not overlap"""
-    save_logits: Path | None = None
+    save_logits: PathName | None = None
     """file for the logits, which `kld` reads as those of a base"""
     force: bool = False
     """replace an existing file"""
@@ -75,7 +76,7 @@ def perplexity(request: PerplexityRequest, reporter: Reporter) -> PerplexityResu
     if request.stride is not None and request.save_logits is not None:
         raise InputError("--save-logits keeps chunks that do not overlap; leave --stride out")
     if request.save_logits is not None:
-        check_output(request.save_logits, force=request.force)
+        check_output(Path(request.save_logits), force=request.force)
     text = evaluation_text(request, gguf)
     with naming_bad_weights([gguf]):
         measured, devices = _measure(gguf, text, request, reporter)
@@ -96,7 +97,7 @@ def _measure(
 
         if request.save_logits is None:
             return measure_windows(loaded.runtime, chunks, progress), loaded.devices
-        save = SaveAs(request.save_logits, request.force)
+        save = SaveAs(Path(request.save_logits), request.force)
         return measure_and_save(loaded.runtime, chunks, save, progress), loaded.devices
 
 

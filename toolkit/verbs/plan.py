@@ -19,7 +19,7 @@ from toolkit.planning.request import MemorySource, PlanningRequest
 from toolkit.planning.token_speed import GIGA, Bandwidths
 from toolkit.reporter import Reporter
 from toolkit.units import parse_count
-from toolkit.verbs.devices import open_memory_source, warn_of_idle_gpu
+from toolkit.verbs.devices import PathName, open_memory_source, warn_of_idle_gpu
 from toolkit.verbs.model_names import is_gguf, report_warnings, resolve_source
 from toolkit.verbs.planning import Count, PlanningFields, planning_request, warn_of_long_context
 from toolkit.verbs.verb import verb
@@ -51,9 +51,9 @@ class PlanRequest(PlanningFields):
     """tokens that are computed at once"""
     swa_full: bool = False
     """keep all tokens in sliding-window layers"""
-    mmproj: Path | None = None
+    mmproj: PathName | None = None
     """projector for images, loaded beside the model"""
-    draft: Path | None = None
+    draft: PathName | None = None
     """draft model, loaded beside the model"""
     max_ctx: bool = False
     """find the longest context that fits"""
@@ -153,9 +153,9 @@ def _companions(
     settings = replace(planning.settings, device="cpu") if planning.on_cpu else planning.settings
     companions = []
     if request.mmproj is not None:
-        companions.append(projector(request.mmproj))
+        companions.append(projector(Path(request.mmproj)))
     if request.draft is not None:
-        companions.append(draft_model(request.draft, settings, memory_source))
+        companions.append(draft_model(Path(request.draft), settings, memory_source))
     return tuple(companions), replace(planning, budgets=budgets_beside(planning.budgets, companions))
 
 

@@ -35,7 +35,7 @@ def quantize(request: QuantizeRequest, reporter: Reporter) -> QuantizeResult:
     """Requantize a GGUF file.
 
     ```python
-    toolkit.quantize("model-BF16.gguf", "model-Q4_K_M.gguf", profile="q4_k_m", imatrix=Path("model.imatrix.gguf"))
+    toolkit.quantize("model-BF16.gguf", "model-Q4_K_M.gguf", profile="q4_k_m", imatrix="model.imatrix.gguf")
     ```
 
     Raises GgufError for a file that cannot be read or has too few bits already, ProfileError or ImatrixError for a profile

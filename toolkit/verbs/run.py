@@ -13,7 +13,7 @@ from toolkit.planning.load_plan import LoadedBytes
 from toolkit.reporter import Reporter
 from toolkit.tokenizer.chat_template import default_template, special_texts
 from toolkit.verbs.chat_templates import metadata_with_template
-from toolkit.verbs.devices import warn_of_unused_gpu
+from toolkit.verbs.devices import PathName, warn_of_unused_gpu
 from toolkit.verbs.loading import LoadedFile, LoadFields, how_to_load, load_file
 from toolkit.verbs.verb import verb
 
@@ -29,7 +29,7 @@ class RunRequest(LoadFields):
     _: KW_ONLY
     system: str | None = None
     """system message, for models whose chat template takes one"""
-    chat_template: Path | None = None
+    chat_template: PathName | None = None
     """chat template in place of the model's own"""
     raw: bool = False
     """continue the prompt as it is, without a chat template"""

@@ -11,6 +11,7 @@ from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.sources.pooling import NAMES as DENSE_NAMES
 from toolkit.verbs.chat_templates import use_chat_template
+from toolkit.verbs.devices import PathName
 from toolkit.verbs.model_names import is_gguf, report_warnings, resolve_source
 from toolkit.verbs.verb import verb
 from toolkit.verification import Check, Origin, VerifyOptions, run_checks
@@ -28,7 +29,7 @@ class VerifyRequest:
     """compare all rows of every tensor instead of a sample"""
     run: bool = True
     """load the model, and compare its first logits"""
-    chat_template: Path | None = None
+    chat_template: PathName | None = None
     """the chat template that the file was given in place of its source's"""
     pre: str | None = None
     """name of the BPE pre-tokenizer"""
