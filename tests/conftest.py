@@ -13,7 +13,7 @@ from tool_prints import prints_of, this_build
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
-from toolkit.llama.opening import asked_of
+from toolkit.llama.opening import files_opened_by
 from toolkit.memory.probe import MemoryProbe
 from toolkit.quant_profile import load_profile
 from toolkit.sources.hf_source import source_from_checkpoint
@@ -83,7 +83,7 @@ def a_cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(autouse=True, scope="session")
 def one_child_that_opens_files(a_cache_of_their_own: None) -> Iterator[None]:
     """Let one child process try every file that a test opens, instead of one for each."""
-    with MemoryProbe() as probe, asked_of(probe.opens):
+    with MemoryProbe() as probe, files_opened_by(probe.opens):
         yield
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.llama.stand_in import LOOPBACK, wait_until_listening
+from toolkit.llama.devices import LOOPBACK, wait_until_listening
 
-_SERVE = "import sys; from toolkit.llama.stand_in import serve; serve(sys.argv[1], 1, int(sys.argv[2]))"
+_SERVE = "import sys; from toolkit.llama.devices import serve; serve(sys.argv[1], 1, int(sys.argv[2]))"
 _EVALUATE = """
 import json, os, sys
 from pathlib import Path
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.llama.stand_in import add_rpc_devices
+from toolkit.llama.devices import add_rpc_devices
 endpoint, model, layers, tokens = sys.argv[1:]
 device = add_rpc_devices(endpoint)[0]
 settings = RuntimeSettings(n_gpu_layers=int(layers), devices=(device.pointer,), n_threads=1)

@@ -116,7 +116,7 @@ def test_a_build_that_dies_on_this_processor_is_told_with_the_line_that_helps(
         trial.tensor_type,
     )
     assert (found["computes"], found["extra_buffers"]) == (healthy, trial.fault is None)
-    assert f"this processor    {trial.words}" in text.stdout
+    assert f"this processor    {trial.summary}" in text.stdout
     advice_given = [line for line in document["advice"] if "processor" in line or "kernels" in line]
     assert len(advice_given) == (0 if cause is None else 1)
     assert all(line.startswith(cause) and rebuild_line(offload_build()) in line for line in advice_given)

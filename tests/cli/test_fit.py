@@ -11,8 +11,8 @@ from demo_model import FIXED_TEXT
 from editable_checkpoint import edit_case
 from loopback_device import free_port, loopback_device
 
+from toolkit.llama.devices import LOOPBACK
 from toolkit.llama.ggml_devices import offload_devices
-from toolkit.llama.stand_in import LOOPBACK
 
 TINY = ("--ctx", "128", "--text", FIXED_TEXT, "--chunks", "2", "--repetitions", "1", "--max-ppl-increase", "50")
 BRIEFLY = ("--ctx", "512", "--chunks", "4", "--repetitions", "1")

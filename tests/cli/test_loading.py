@@ -6,7 +6,7 @@ import pytest
 from demo_model import FIXED_TEXT, convert_demo
 from loopback_device import free_port, loopback_device
 
-from toolkit.llama.stand_in import LOOPBACK
+from toolkit.llama.devices import LOOPBACK
 
 MIB = 1 << 20
 SMALL = ("--text", FIXED_TEXT, "--ctx", "64", "--chunks", "1", "--threads", "1")

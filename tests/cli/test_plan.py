@@ -1,4 +1,4 @@
-"""`plan` as people and scripts call it; memory is asked of llama.cpp's stand-in for a GPU."""
+"""`plan` as people and scripts call it; memory is asked of a simulated device."""
 
 import json
 import subprocess
@@ -12,8 +12,8 @@ from toolkit.errors import DoesNotFitError, EnvironmentFaultError, InputError
 from toolkit.gguf.format import string, uint32
 from toolkit.gguf.ggml_types import F32
 from toolkit.gguf.layout import ShapedTensor, lay_out
+from toolkit.llama.devices import LOOPBACK
 from toolkit.llama.offload_build import OffloadBuild
-from toolkit.llama.stand_in import LOOPBACK
 from toolkit.machine.gpus import Gpu, GpuList, Holder
 from toolkit.planning.margin import Overhead, known_overheads
 
@@ -22,7 +22,7 @@ CHOICE_KEYS = {
     "predicted_tokens_per_second", "file_bytes", "devices",
 }  # fmt: skip
 DEVICE_KEYS = {"name", "budget_bytes", "weights_bytes", "kv_cache_bytes", "compute_bytes", "unaccounted_bytes"}
-FIXED = ("--device", "stand-in", "--ram-bandwidth", "40", "--gpu-bandwidth", "400")
+FIXED = ("--device", "simulated", "--ram-bandwidth", "40", "--gpu-bandwidth", "400")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_a_person_reads_what_fits_where(file):
     assert lines[1] == "context 512"
     assert any(line.startswith("RPC0") and "of 16.0 MiB" in line and "weights" in line for line in lines)
     assert any(line.startswith("RAM") for line in lines)
-    assert "answered by a stand-in for a GPU" in lines[-1]
+    assert "answered by a simulated device" in lines[-1]
 
 
 def test_what_is_kept_free_is_told_with_where_the_number_comes_from(file, monkeypatch):
@@ -208,7 +208,7 @@ def test_answers_are_kept_and_asked_for_once(file, monkeypatch):
         (("--sweep", "ctx=4k,x"), "'x' is not a number of tokens"),
         (("--vram", "-1GiB"), "'-1GiB' is not a size"),
         (("--vram", "8GiB,"), "'' is not a size"),
-        (("--vram", ",".join(["1GiB"] * 9)), "9 GPUs are more than the 8 that can be stood in for"),
+        (("--vram", ",".join(["1GiB"] * 9)), "9 GPUs are more than the 8 that can be simulated"),
         (("--kv", "f16/q8_0/q4_0"), "two are written as KEYS/VALUES"),
         (("--rpc", "127.0.0.1:99999"), "write it as HOST:PORT"),
         (("--profile", "nope"), "there is no profile 'nope'"),

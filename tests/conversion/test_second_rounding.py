@@ -11,7 +11,7 @@ from toolkit.conversion.second_rounding import second_rounding, second_rounding_
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.gguf.rows import row_count
 from toolkit.llama.quantizer import from_float32, to_float32
-from toolkit.memory.plannable_source import profiles_worth_planning
+from toolkit.memory.plannable import profiles_worth_planning
 from toolkit.model_source import unquantized_profile
 from toolkit.quant_profile import load_profile
 from toolkit.sources.gguf_source import source_from_gguf

@@ -21,7 +21,7 @@ from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.loaded_model import OwnProcess
 from toolkit.planning.request import PlanningRequest
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.measures.token_rate import RateSettings
 from toolkit.planning.token_speed import Bandwidths

@@ -35,7 +35,7 @@ def test_the_signal_that_ends_the_child_is_told_with_the_product_that_it_was_at(
     assert found == Trial(name, PLAIN, "Q8_0", 4)
     assert not found.computes
     assert not found.extra_buffers
-    assert found.words == f"multiplying Q8_0 weights in CPU buffers with a batch of 4 ends in {name}"
+    assert found.summary == f"multiplying Q8_0 weights in CPU buffers with a batch of 4 ends in {name}"
 
 
 def test_a_build_that_dies_in_buffers_of_its_own_computes_without_them() -> None:
@@ -49,7 +49,7 @@ def test_a_library_that_dies_when_it_is_loaded_does_not_compute() -> None:
     found = run_trial(child("", raises("SIGILL")))
     assert found == Trial("SIGILL")
     assert not found.computes
-    assert found.words == "loading it ends in SIGILL"
+    assert found.summary == "loading it ends in SIGILL"
 
 
 @pytest.mark.parametrize("end", [raises("SIGKILL"), raises("SIGTERM"), "os._exit(4)", "time.sleep(60)"])

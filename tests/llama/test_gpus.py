@@ -13,7 +13,7 @@ from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import OffloadBuild
 from toolkit.machine.gpus import Gpu
 from toolkit.machine.host import Ram
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner
 from toolkit.planning.request import PlanningRequest

@@ -17,7 +17,7 @@ from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.perplexity import cut_windows
 from toolkit.memory.estimate import estimate
 from toolkit.memory.loaded_model import LoadedModel
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import model_from_source
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.units import MIB

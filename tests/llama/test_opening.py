@@ -14,7 +14,8 @@ from toolkit.gguf.ggml_types import TYPES
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama import opening
 from toolkit.llama.load_settings import LoadSettings
-from toolkit.llama.opening import Opening, asked_of, check_opens, check_types, death_of, telling_line
+from toolkit.llama.opening import Opening, check_opens, death_of, files_opened_by, telling_line
+from toolkit.llama.opening_child import check_types
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.vocabulary import LlamaVocabulary
@@ -107,7 +108,7 @@ def test_an_answer_is_kept_for_the_file_the_settings_and_no_longer(tmp_path, mon
         asked.append(settings.n_ctx)
         return Opening(True)
 
-    with asked_of(ask):
+    with files_opened_by(ask):
         for _ in range(2):
             check_opens(path, LoadSettings(64))
             opening._STATE.known.clear()
@@ -128,7 +129,7 @@ def test_whoever_loads_asks(tmp_path):
         raise GgufError(f"{path}: died")
 
     for load in (lambda: LlamaRuntime(path, RuntimeSettings(96)), lambda: LlamaVocabulary(path)):
-        with asked_of(ask), pytest.raises(GgufError, match="died"):
+        with files_opened_by(ask), pytest.raises(GgufError, match="died"):
             load()
     assert asked == [96, 64]
 

@@ -40,7 +40,7 @@ from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.imatrix_collection import Calibration, collect_imatrix
 from toolkit.importance.sums import write_imatrix
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.llama.stand_in import add_rpc_devices
+from toolkit.llama.devices import add_rpc_devices
 endpoint, model, text, output = sys.argv[1:]
 device = add_rpc_devices(endpoint)[0]
 settings = RuntimeSettings(64, 64, 64, n_gpu_layers=2, n_threads=1, devices=(device.pointer,))

@@ -6,7 +6,7 @@ from kit_cases import CASES, UNLOADABLE
 from toolkit.errors import EnvironmentFaultError, GgufError
 from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.memory.estimate import ESTIMATE, EstimatingProbe, estimate
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.sources.config_source import source_from_config
@@ -38,7 +38,7 @@ def sums(footprint, kind):
 @pytest.mark.parametrize("case", [case for case in CASES if case not in UNLOADABLE])
 def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_property):
     path = skeleton(case).path
-    settings = LoadSettings(4096, 999, device="stand-in")
+    settings = LoadSettings(4096, 999, device="simulated")
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     errors = {
         kind: (sums(guessed, f"{kind}_bytes") - sums(told, f"{kind}_bytes")) / max(1, sums(told, f"{kind}_bytes"))
@@ -55,7 +55,7 @@ def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_pr
 @pytest.mark.parametrize("layers", [0, 1, 2, 999])
 def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_once_more(skeleton, probe, layers, case):
     path = skeleton(case).path
-    settings = LoadSettings(512, layers, device="stand-in")
+    settings = LoadSettings(512, layers, device="simulated")
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     for on_host in (False, True):
         weights = [
@@ -68,7 +68,7 @@ def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_once_more(skeleton,
 def test_weights_lie_where_llama_cpp_puts_them(skeleton, probe, layers):
     path = skeleton("qwen3_moe").path
     overrides = (TensorOverride(r"blk\.0\.ffn_(up|down|gate)_exps"),)
-    settings = LoadSettings(512, layers, device="stand-in", tensor_overrides=overrides)
+    settings = LoadSettings(512, layers, device="simulated", tensor_overrides=overrides)
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     weights = [sum(each.weights_bytes for each in one.devices if not each.on_host) for one in (told, guessed)]
     assert weights[0] == pytest.approx(weights[1], abs=1024)
@@ -77,7 +77,7 @@ def test_weights_lie_where_llama_cpp_puts_them(skeleton, probe, layers):
 def test_without_llama_cpp_every_answer_is_an_estimate(skeleton):
     memory_source = EstimatingProbe(None)
     assert memory_source.ask(skeleton("llama3"), LoadSettings(512, 3)).answered_by == ESTIMATE
-    assert memory_source.why == "llama-cpp-python is not installed"
+    assert memory_source.reason == "llama-cpp-python is not installed"
 
 
 def test_only_faults_of_the_machine_are_estimated_around(skeleton):
@@ -89,7 +89,7 @@ def test_only_faults_of_the_machine_are_estimated_around(skeleton):
 
     memory_source = raising(EnvironmentFaultError("it does not tell"))
     assert memory_source.ask(skeleton("llama3"), LoadSettings(512, 3)).answered_by == ESTIMATE
-    assert memory_source.why == "it does not tell"
+    assert memory_source.reason == "it does not tell"
     with pytest.raises(EnvironmentFaultError):
         memory_source.ask(skeleton("llama3"), LoadSettings(512, 3, device="gpu"))
     with pytest.raises(GgufError):

@@ -58,10 +58,10 @@ def test_a_combination_is_predicted_and_measured(script, monkeypatch, tmp_path):
     small = script.SHAPES["llama-1b"] | {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4}
     monkeypatch.setitem(script.SHAPES, "llama-1b", small | {"num_attention_heads": 4, "num_key_value_heads": 2})
     one = script.Combination("llama-1b", 4096, "q8_0", False)
-    found = script.measure(one, tmp_path, CONTEXT, nvml, device="stand-in")
+    found = script.measure(one, tmp_path, CONTEXT, nvml, device="simulated")
     assert (found.n_gpu_layers, found.measured_bytes - found.predicted_bytes) == (2, 10 * MIB)
     nvml.gpus[0]["memory"] = (24 * GIB, 100 * MIB)
-    assert script.measure(one, tmp_path, CONTEXT, nvml, device="stand-in") is None
+    assert script.measure(one, tmp_path, CONTEXT, nvml, device="simulated") is None
 
 
 def test_without_a_gpu_the_script_says_so_and_writes_nothing(script, monkeypatch, tmp_path, capsys):

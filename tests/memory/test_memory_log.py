@@ -17,7 +17,7 @@ from toolkit.gguf.ggml_types import TYPES, TensorType, tensor_type
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.memory.memory_log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.sources.hf_source import source_from_checkpoint
@@ -63,7 +63,7 @@ def excess(read, told):
 
 def grid(n_layer):
     every = product((0, n_layer // 2, n_layer + 1), (512, 4096), ("f16", "q8_0"))
-    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for layers, n_ctx, kv in every]
+    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="simulated") for layers, n_ctx, kv in every]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -90,7 +90,7 @@ def test_a_tied_embedding_on_the_cpu_may_be_counted_as_repacked_and_on_a_gpu_is_
     path, planned = skeleton("gemma3", "q4_k_m")
     embedding = planned.model_tensors.n_bytes["token_embd.weight"]
     for layers in (0, 3, 7):
-        settings = LoadSettings(512, layers, device="stand-in")
+        settings = LoadSettings(512, layers, device="simulated")
         found = excess(log.predict(path, settings), account.predict(path, settings))
         assert found["CPU"][0] == (embedding if layers == 0 else 0)
         assert all(weights == 0 for device, (weights, *_) in found.items() if device != "CPU")
@@ -106,7 +106,7 @@ def test_a_tied_embedding_on_the_cpu_may_be_counted_as_repacked_and_on_a_gpu_is_
 )
 def test_overrides_several_devices_and_sequences_are_read_too(skeleton, account, log, options):
     path, _ = skeleton("mixtral")
-    settings = LoadSettings(**{"n_ctx": 512, "device": "stand-in"} | options)
+    settings = LoadSettings(**{"n_ctx": 512, "device": "simulated"} | options)
     found = excess(log.predict(path, settings), account.predict(path, settings))
     assert all(weights == cached == 0 and 0 <= compute <= ROUNDING_BYTES for weights, cached, compute in found.values())
 
@@ -145,7 +145,7 @@ class Shaped:
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 5])
 def test_layers_with_more_heads_have_more_of_the_cache(layers, account, log, tmp_path):
-    path, settings = openelm(tmp_path / "model.gguf"), LoadSettings(4096, layers, device="stand-in")
+    path, settings = openelm(tmp_path / "model.gguf"), LoadSettings(4096, layers, device="simulated")
     told = account.predict(path, settings)
     cached = sum(device.kv_cache_bytes for device in told.devices if not device.on_host)
     assert cached == sum((1, 1, 2, 4)[5 - layers :]) * 2 * 32 * 2 * 4096
@@ -156,12 +156,12 @@ def test_layers_with_more_heads_have_more_of_the_cache(layers, account, log, tmp
 
 def test_a_real_load_is_read_like_a_simulated_one(converted, log):
     file = converted("llama3", "q8_0")
-    settings = LoadSettings(512, 2, device="stand-in")
+    settings = LoadSettings(512, 2, device="simulated")
     assert log.measure(file, settings) == log.predict(file, settings)
 
 
 def test_what_is_held_and_run_is_read_too(converted, account, log):
-    file, settings = converted("llama3", "q8_0"), LoadSettings(512, 2, device="stand-in")
+    file, settings = converted("llama3", "q8_0"), LoadSettings(512, 2, device="simulated")
     read = log.hold(file, settings)
     found = excess(read, account.hold(file, settings))
     assert log.pid != account.pid

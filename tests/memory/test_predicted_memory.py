@@ -21,8 +21,7 @@ from toolkit.errors import GgufError
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.memory.placement import placements
-from toolkit.memory.plannable import model_from_gguf
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import model_from_gguf, model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.quant_profile import load_profile
@@ -59,12 +58,12 @@ def difference(one: Footprint, other: Footprint) -> int:
 def plain_settings(n_layer: int) -> list[LoadSettings]:
     """Offload, context and KV type in every combination; those of one offload in a row, so that they share a load."""
     every = product((0, n_layer // 2, n_layer + 1), CONTEXTS, ("f16", "q8_0"))
-    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="stand-in") for layers, n_ctx, kv in every]
+    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="simulated") for layers, n_ctx, kv in every]
 
 
 def special_settings(n_layer: int) -> list[LoadSettings]:
     """What else a plan can set."""
-    whole = {"n_gpu_layers": n_layer + 1, "device": "stand-in"}
+    whole = {"n_gpu_layers": n_layer + 1, "device": "simulated"}
     return [
         LoadSettings(2048, n_parallel=4, **whole),
         LoadSettings(2048, n_parallel=4, kv_unified=True, **whole),
@@ -126,22 +125,22 @@ def test_a_model_of_a_billion_weights_is_predicted_to_the_byte(largest_differenc
 def divided_settings(n_layer: int) -> list[LoadSettings]:
     """Several devices, whole and all but the output; and one device with a block, a part of one or two on the CPU."""
     found = [
-        LoadSettings(1024, layers, device="stand-in", n_devices=len(split), tensor_split=split)
+        LoadSettings(1024, layers, device="simulated", n_devices=len(split), tensor_split=split)
         for layers in (n_layer + 1, n_layer)
         for split in ((1.0, 1.0), (1.0, float(n_layer)), (float(n_layer), 1.0), (1.0, 1.0, 1.0))
     ]
     patterns = (r"blk\.0\.", r"blk\.1\.", rf"blk\.{n_layer - 1}\.", r"blk\.0\.attn_", r"ffn_down", r"blk\.(0|1)\.ffn_")
     found += [
-        LoadSettings(512, layers, device="stand-in", tensor_overrides=(TensorOverride(pattern),))
+        LoadSettings(512, layers, device="simulated", tensor_overrides=(TensorOverride(pattern),))
         for layers in (n_layer + 1, n_layer)
         for pattern in patterns
     ]
     both = (TensorOverride(r"blk\.1\."),)
     return [
         *found,
-        LoadSettings(1024, n_layer + 1, n_ubatch=128, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
-        LoadSettings(1024, n_layer + 1, n_parallel=2, device="stand-in", n_devices=2, tensor_split=(1.0, 2.0)),
-        LoadSettings(1024, n_layer + 1, device="stand-in", n_devices=2, tensor_overrides=both),
+        LoadSettings(1024, n_layer + 1, n_ubatch=128, device="simulated", n_devices=2, tensor_split=(1.0, 2.0)),
+        LoadSettings(1024, n_layer + 1, n_parallel=2, device="simulated", n_devices=2, tensor_split=(1.0, 2.0)),
+        LoadSettings(1024, n_layer + 1, device="simulated", n_devices=2, tensor_overrides=both),
     ]
 
 
@@ -167,7 +166,7 @@ def test_a_config_alone_predicts_what_the_checkpoint_does(kit_checkpoint, probe,
     for index, source in enumerate(sources):
         planned = model_from_source(source, ("q4_k_m",)).make("q4_k_m")
         skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / f"{index}.gguf")
-        footprints.append(probe.predict(skeleton.path, LoadSettings(512, 99, device="stand-in")))
+        footprints.append(probe.predict(skeleton.path, LoadSettings(512, 99, device="simulated")))
     assert difference(*footprints) == 0
 
 
@@ -176,7 +175,7 @@ def test_the_bytes_that_a_placement_moves_to_the_gpu_are_those_of_its_tensors(ca
     planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), (PROFILE,)).make(PROFILE)
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
     for placement in placements(planned.model_tensors)[1:]:
-        settings = LoadSettings(512, placement.n_gpu_layers, device="stand-in", tensor_overrides=placement.overrides)
+        settings = LoadSettings(512, placement.n_gpu_layers, device="simulated", tensor_overrides=placement.overrides)
         footprint = probe.predict(skeleton.path, settings)
         on_gpu = sum(device.weights_bytes for device in footprint.devices if not device.on_host)
         assert on_gpu == pytest.approx(sum(planned.model_tensors.layer_bytes(placement)), abs=1024), placement
@@ -186,6 +185,6 @@ def test_a_gguf_file_is_planned_without_its_vocabulary_to_the_same_bytes(convert
     file = converted("llama3", PROFILE)
     planned = model_from_gguf(file).make("")
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
-    settings = LoadSettings(512, 2, device="stand-in")
+    settings = LoadSettings(512, 2, device="simulated")
     assert (planned.profile, planned.file_bytes) == ("Q8_0", file.stat().st_size)
     assert by_buffer(probe.predict(skeleton.path, settings)) == by_buffer(probe.predict(file, settings))

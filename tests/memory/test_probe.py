@@ -28,16 +28,16 @@ def memory_probe() -> Iterator[MemoryProbe]:
 def test_predicted_memory_is_that_of_a_real_load_to_the_byte(
     model: Path, memory_probe: MemoryProbe, n_gpu_layers: int, kv_type: str
 ) -> None:
-    settings = LoadSettings(512, n_gpu_layers, kv_type_k=kv_type, kv_type_v=kv_type, device="stand-in")
+    settings = LoadSettings(512, n_gpu_layers, kv_type_k=kv_type, kv_type_v=kv_type, device="simulated")
     predicted = memory_probe.predict(model, settings)
     assert predicted == memory_probe.measure(model, settings)
     assert (predicted.gpu_bytes > 0) == (n_gpu_layers > 0)
-    assert "stand-in" in predicted.answered_by
+    assert "simulated" in predicted.answered_by
 
 
 def test_every_layer_brings_its_kv_cache_to_the_device(model: Path, memory_probe: MemoryProbe) -> None:
     def kv_bytes(n_gpu_layers: int) -> dict[bool, int]:
-        footprint = memory_probe.predict(model, LoadSettings(1024, n_gpu_layers, device="stand-in"))
+        footprint = memory_probe.predict(model, LoadSettings(1024, n_gpu_layers, device="simulated"))
         return {device.on_host: device.kv_cache_bytes for device in footprint.devices}
 
     a_layer = 1024 * 2 * 128 * 2
@@ -46,8 +46,8 @@ def test_every_layer_brings_its_kv_cache_to_the_device(model: Path, memory_probe
 
 
 def test_a_q8_0_cache_takes_34_bytes_for_32_values(model: Path, memory_probe: MemoryProbe) -> None:
-    wide = memory_probe.predict(model, LoadSettings(512, 9, device="stand-in"))
-    narrow = memory_probe.predict(model, LoadSettings(512, 9, kv_type_k="q8_0", kv_type_v="q8_0", device="stand-in"))
+    wide = memory_probe.predict(model, LoadSettings(512, 9, device="simulated"))
+    narrow = memory_probe.predict(model, LoadSettings(512, 9, kv_type_k="q8_0", kv_type_v="q8_0", device="simulated"))
     wide_bytes, narrow_bytes = (sum(device.kv_cache_bytes for device in each.devices) for each in (wide, narrow))
     assert narrow_bytes * 64 == wide_bytes * 34
 
@@ -60,7 +60,7 @@ def test_a_sparse_file_without_its_weights_answers_like_the_real_one(
     with skeleton.open("wb") as file:
         file.write(model.read_bytes()[:header_bytes])
         file.truncate(model.stat().st_size)
-    settings = LoadSettings(512, 3, device="stand-in")
+    settings = LoadSettings(512, 3, device="simulated")
     assert memory_probe.predict(skeleton, settings) == memory_probe.predict(model, settings)
 
 
@@ -79,7 +79,7 @@ def test_the_cpu_alone_has_no_gpu_bytes(model: Path, memory_probe: MemoryProbe) 
 def test_a_refused_file_costs_no_more_than_its_answer(model: Path, memory_probe: MemoryProbe, tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF" + bytes(60))
-    settings = LoadSettings(512, device="stand-in")
+    settings = LoadSettings(512, device="simulated")
     before = memory_probe.predict(model, settings)
     with pytest.raises(GgufError, match=r"bad\.gguf: llama\.cpp refuses"):
         memory_probe.predict(bad, settings)

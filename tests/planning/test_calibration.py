@@ -60,7 +60,7 @@ def test_what_a_loaded_model_takes_beyond_its_buffers_is_measured_and_kept(watch
     nvml = watched(WatchedNvml(tells_processes))
     origin = "NVML's account of the process" if tells_processes else "what is free on the GPU, before and after"
     measured = Overhead("RTX", "570.1", CONTEXT, origin)
-    assert calibrate(known, nvml, device="stand-in") == (measured,)
+    assert calibrate(known, nvml, device="simulated") == (measured,)
     assert known.get(CARD) == measured
     assert known.get(replace(CARD, driver="580.2")) is None
 

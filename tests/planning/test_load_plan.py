@@ -24,7 +24,7 @@ from toolkit.planning.load_plan import (
 
 MIB, GIB = 1 << 20, 1 << 30
 LAYERS = 5
-SETTINGS = LoadSettings(256, n_batch=256, n_ubatch=256, device="stand-in")
+SETTINGS = LoadSettings(256, n_batch=256, n_ubatch=256, device="simulated")
 ROOMY = Budgets((64 * MIB,), GIB)
 
 

@@ -9,7 +9,7 @@ from toolkit.demo import demo_checkpoint
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.load_settings import LoadSettings
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner
 from toolkit.planning.ranking import LADDER, Prefer

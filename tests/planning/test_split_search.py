@@ -8,8 +8,7 @@ from made_up_device import MadeUpDevices, dense, mixture
 from toolkit.errors import DoesNotFitError
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.memory.placement import Placement, placements, spread
-from toolkit.memory.plannable import Experts
-from toolkit.memory.plannable_source import model_from_source
+from toolkit.memory.plannable import Experts, model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.planning.budgets import Budgets
@@ -161,7 +160,7 @@ def test_a_file_that_is_a_few_bytes_too_large_lacks_those_bytes(kit_checkpoint, 
     with MemoryProbe(timeout_seconds=120) as probe:
 
         def ask(placement):
-            settings = LoadSettings(512, placement.n_gpu_layers, device="stand-in")
+            settings = LoadSettings(512, placement.n_gpu_layers, device="simulated")
             return probe.predict(skeleton.path, settings)
 
         whole = ask(Placement(planned.model_tensors.n_layer + 1))

@@ -53,7 +53,7 @@ _FORMATS = ["table", "json", "shell", "llama-server", "preset", "ollama", "pytho
 @click.option("--ram-bandwidth", type=click.FloatRange(min=1), help="GB/s of RAM; default: measured once.")
 @click.option(
     "--device",
-    type=click.Choice(["auto", "gpu", "stand-in"]),
+    type=click.Choice(["auto", "gpu", "simulated"]),
     default="auto",
     show_default=True,
     help="Whom to ask for memory.",

@@ -13,7 +13,7 @@ from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
-from toolkit.llama.device_choice import supports_offload
+from toolkit.llama.devices import supports_offload
 from toolkit.llama.load_settings import LoadSettings, kv_words
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings

@@ -15,7 +15,7 @@ from toolkit.gguf.output_file import publish_finished, where_it_lies
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import LoadSettings
-from toolkit.llama.next_token import why_no_next_token
+from toolkit.llama.model_limits import why_no_next_token
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.llama.vocabulary import LlamaVocabulary
@@ -50,7 +50,7 @@ class Devices:
     free_now: Callable[[], Budgets] | None = None
     """None where the devices are not here, and the CPU measures in their place"""
     allocate: Callable[[Path, LoadSettings], Footprint] | None = None
-    """loads a file on what stands in for them, and returns what it took"""
+    """loads a file on the devices that take their place, and returns what it took"""
     release: Callable[[], None] = lambda: None
     """frees what the memory_source takes of the devices for itself, until it is asked again"""
 
@@ -212,7 +212,7 @@ class _Trials:
     def _as_planned(self, choice: PlannedChoice, output: Path, file: Path, meter: QualityMeter) -> Trial:
         self._reporter.note(f"loading and measuring {output.name}")
         with LlamaRuntime(file, runtime_settings(choice.settings)) as runtime:
-            allocated = runtime.told_footprint()
+            allocated = runtime.footprint_if_known()
             self._check(choice, allocated)
             return Trial(choice, output, file, allocated, *self._measure(runtime, meter), measured_as_planned=True)
 

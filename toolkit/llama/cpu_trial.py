@@ -51,8 +51,8 @@ class Trial:
         return self.fault is None
 
     @property
-    def words(self) -> str:
-        """Return what happened, in words."""
+    def summary(self) -> str:
+        """Return what happened, in a sentence's part."""
         if self.fault is None:
             return "every tensor type is computed"
         if not self.tensor_type:
@@ -100,8 +100,8 @@ def run_trial(command: Sequence[str] = COMMAND, timeout_seconds: float = _TIMEOU
     fault = _fault(done.returncode)
     if fault is None:
         return None
-    words = (done.stdout.splitlines() or [""])[-1].split()
-    return Trial(fault, words[0], words[1], int(words[2])) if len(words) == 3 else Trial(fault)
+    product = (done.stdout.splitlines() or [""])[-1].split()
+    return Trial(fault, product[0], product[1], int(product[2])) if len(product) == 3 else Trial(fault)
 
 
 def _fault(code: int) -> str | None:
@@ -136,7 +136,7 @@ def _warn_once(message: str) -> None:
 def complaint(trial: Trial) -> str:
     """Return what is wrong with the build, and what it needs."""
     if trial.computes:
-        return f"the compiler of llama-cpp-python got some kernels wrong ({trial.words})"
+        return f"the compiler of llama-cpp-python got some kernels wrong ({trial.summary})"
     if trial.fault == "SIGILL":
-        return f"llama-cpp-python was built for another processor ({trial.words}); build it on this machine"
-    return f"llama-cpp-python does not compute on this processor ({trial.words}); build it again"
+        return f"llama-cpp-python was built for another processor ({trial.summary}); build it on this machine"
+    return f"llama-cpp-python does not compute on this processor ({trial.summary}); build it again"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-AskedDevice = Literal["auto", "gpu", "stand-in", "cpu"]
+AskedDevice = Literal["auto", "gpu", "simulated", "cpu"]
 FlashAttention = Literal["auto", "on", "off"]
 
 
@@ -22,7 +22,7 @@ def kv_words(types: tuple[str, str]) -> str:
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """What the memory depends on; `device` says whom to ask: `auto` is a GPU if there is one, else its stand-in."""
+    """What the memory depends on; `device` says whom to ask: `auto` is a GPU if there is one, else a simulated device."""
 
     n_ctx: int
     """tokens of all sequences together"""
@@ -45,7 +45,7 @@ class LoadSettings:
     tensor_split: tuple[float, ...] = ()
     """layers of each device; none leaves it to llama.cpp"""
     n_devices: int = 1
-    """GPUs, or stand-ins for them; more than there are is an error"""
+    """GPUs, or simulated devices; more than there are is an error"""
     rpc: tuple[str, ...] = ()
     """endpoints HOST:PORT of llama.cpp's RPC servers, whose devices follow the GPUs"""
 

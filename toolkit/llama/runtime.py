@@ -20,8 +20,13 @@ from toolkit.llama.evaluation import Logits
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import output_buffer, read_memory_breakdown
+from toolkit.llama.model_limits import (
+    learnt_positions,
+    loaded_architecture,
+    refuse_without_next_token,
+    why_loaded_model_predicts_none,
+)
 from toolkit.llama.native import llama_cpp
-from toolkit.llama.next_token import loaded_architecture, refuse_without_next_token, why_loaded_model_predicts_none
 from toolkit.llama.opening import check_can_be_mapped, check_opens
 from toolkit.llama.parameters import (
     LOAD_INTO_BUFFERS,
@@ -31,9 +36,8 @@ from toolkit.llama.parameters import (
     load_model,
     refusal_of,
 )
-from toolkit.llama.positions import LEARNT_POSITIONS, learnt_positions
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.llama.text import detokenize, piece, tokenize
+from toolkit.llama.vocabulary import detokenize, piece, tokenize
 from toolkit.machine.host import physical_cores
 from toolkit.machine.mapped_files import WatchedFile, as_now, check_unchanged
 
@@ -90,12 +94,9 @@ class LlamaRuntime:
             raise refusal_of(self.path)
         self._memory = library.llama_get_memory(self._context)
         self._batch = LlamaBatch(self.settings.n_batch)
-        self._n_ctx = min(int(library.llama_n_ctx_seq(self._context)), self._learnt_positions() or sys.maxsize)
-
-    def _learnt_positions(self) -> int | None:
-        if loaded_architecture(self._library, self._model) not in LEARNT_POSITIONS:
-            return None
-        return learnt_positions(read_gguf(self.path).shaped_tensors)
+        architecture = loaded_architecture(library, self._model)
+        positions = learnt_positions(architecture, lambda: read_gguf(self.path).shaped_tensors)
+        self._n_ctx = min(int(library.llama_n_ctx_seq(self._context)), positions or sys.maxsize)
 
     def __enter__(self) -> Self:
         return self
@@ -231,7 +232,7 @@ class LlamaRuntime:
         """
         return by_device(self.memory_buffers(), "this process")
 
-    def told_footprint(self) -> Footprint | None:
+    def footprint_if_known(self) -> Footprint | None:
         """Return the same, None if this build of llama.cpp does not tell."""
         try:
             return self.footprint()
@@ -256,8 +257,7 @@ class LlamaRuntime:
         sizes = (int(size(self._context)) for size in (self._library.llama_n_batch, self._library.llama_n_ubatch))
         step = tokens_at_once(count, *sizes)
         for start in range(0, length, step):
-            asked = wanted[start : start + step]
-            part = rows[:, start : start + step]
+            asked, part = wanted[start : start + step], rows[:, start : start + step]
             assert self._batch is not None
             self._n_outputs = max(self._n_outputs, count * int(asked.sum()))
             self._decode(self._batch.fill(part, self._position, asked), part.shape[1])

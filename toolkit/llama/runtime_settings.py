@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from toolkit.llama.device_choice import choose_devices
+from toolkit.llama.devices import choose_devices
 from toolkit.llama.load_settings import FlashAttention, LoadSettings, TensorOverride
 
 TensorWatcher = Callable[[int, bool, object], bool]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.memory.child_process import ChildProcess
+from toolkit.machine.child_process import ChildProcess
 
 _CHILD = "toolkit.measures.template_child"
 
@@ -106,7 +106,7 @@ class TemplateRenderer:
     def _start(self) -> ChildProcess:
         if self._child is None:
             arguments = (str(self._limits.memory_bytes), str(self._limits.cpu_seconds))
-            self._child = ChildProcess(arguments, _CHILD)
+            self._child = ChildProcess(_CHILD, arguments)
         return self._child
 
     def _end(self) -> None:

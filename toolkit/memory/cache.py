@@ -39,7 +39,7 @@ class MemoryCache:
         self._kept.put(self._key(skeleton, settings), footprint.document())
 
     def _key(self, skeleton: Skeleton, settings: LoadSettings) -> list[Any]:
-        gpus = () if settings.device in ("cpu", "stand-in") else gpu_names()
+        gpus = () if settings.device in ("cpu", "simulated") else gpu_names()
         build = [*llama_build(), cpu_trial().extra_buffers]
         return [_FORMAT, self._from_log, skeleton.digest, asdict(settings), build, gpus]
 
@@ -61,11 +61,11 @@ class CachedProbe:
         return self._known[key]
 
     def _looked_up(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
-        found = self._kept.get(skeleton, settings)
-        if found is None:
-            found = self._asked(skeleton, settings)
-            self._kept.put(skeleton, settings, found)
-        return found
+        footprint = self._kept.get(skeleton, settings)
+        if footprint is None:
+            footprint = self._asked(skeleton, settings)
+            self._kept.put(skeleton, settings, footprint)
+        return footprint
 
     def _asked(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         self.asked += 1

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from toolkit.errors import ToolkitError
-from toolkit.llama.device_choice import choose_devices
+from toolkit.llama.devices import choose_devices
 from toolkit.llama.footprint import Footprint, by_device
 from toolkit.llama.ggml_devices import free_bytes
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.memory_breakdown import tells_memory
-from toolkit.llama.opening import answer_to, this_process_may_die
-from toolkit.memory.child_process import FROM_LOG
-from toolkit.memory.loaded_model import LoadedModel, Loading
+from toolkit.llama.opening import this_process_may_die
+from toolkit.llama.opening_child import answer_to
+from toolkit.memory.loaded_model import LoadedModel
+from toolkit.memory.probe import FROM_LOG
 
 if TYPE_CHECKING:
     from toolkit.llama.runtime import LlamaRuntime
@@ -44,7 +45,7 @@ def main() -> None:
     for line in sys.stdin:
         answers.write(json.dumps(_respond(json.loads(line), models)) + "\n")
         answers.flush()
-    # The stand-in's server thread never returns, and ggml's static objects must not be destroyed under it.
+    # The simulated device's server thread never returns, and ggml's static objects must not be destroyed under it.
     os._exit(0)
 
 
@@ -85,7 +86,7 @@ class _Models:
             held.close()
 
     @contextmanager
-    def opened(self, path: Path, settings: LoadSettings, *, allocate: bool) -> Iterator[LoadedModel]:
+    def model(self, path: Path, settings: LoadSettings, *, allocate: bool) -> Iterator[LoadedModel]:
         """Give a model; one that takes memory, or the only place at a server, is freed at the end of the block."""
         if allocate or settings.rpc:
             with self._load(path, settings, allocate=allocate) as model:
@@ -103,7 +104,7 @@ class _Models:
         return self._kept[key]
 
     def _load(self, path: Path, settings: LoadSettings, *, allocate: bool) -> LoadedModel:
-        return LoadedModel(path, settings, Loading(allocate, self._from_log))
+        return LoadedModel(path, settings, allocate=allocate, from_log=self._from_log)
 
 
 def _version(path: Path) -> tuple[int, ...]:
@@ -129,7 +130,7 @@ def _respond(request: dict[str, Any], models: _Models) -> list[dict[str, Any]]:
     for _, alike in groupby(every, key=lambda settings: settings.of_model):
         group = list(alike)
         try:
-            with models.opened(path, group[0], allocate=allocate) as model:
+            with models.model(path, group[0], allocate=allocate) as model:
                 answers += [_answer(model.footprint, each) for each in group]
         except ToolkitError as error:
             answers += [_refusal(error)] * len(group)

@@ -37,11 +37,11 @@ class _Model:
 
 
 class EstimatingProbe:
-    """Asks llama.cpp, and estimates what it cannot tell on this machine; `why` says why, once that happened."""
+    """Asks llama.cpp, and estimates what it cannot tell on this machine; `reason` says why, once that happened."""
 
     def __init__(self, ask: Callable[[Skeleton, LoadSettings], Footprint] | None) -> None:
         self._ask = ask
-        self.why: str | None = None if ask else "llama-cpp-python is not installed"
+        self.reason: str | None = None if ask else "llama-cpp-python is not installed"
 
     def ask(self, skeleton: Skeleton, settings: LoadSettings) -> Footprint:
         """Return a footprint; refusals of the model itself are raised as they are."""
@@ -53,7 +53,7 @@ class EstimatingProbe:
             # A device that was asked for by name is not replaced by arithmetic, and nothing is said of what ends llama.cpp.
             if settings.rpc or settings.device == "gpu" or isinstance(error, CrashError):
                 raise
-            self.why = str(error)
+            self.reason = str(error)
             return estimate(skeleton.path, settings)
 
 

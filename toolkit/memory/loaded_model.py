@@ -1,11 +1,10 @@
 """A model that is loaded for no other purpose than to see what it takes, with every setting that memory depends on."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from toolkit.llama.callbacks import native_code
-from toolkit.llama.device_choice import choose_devices
+from toolkit.llama.devices import choose_devices
 from toolkit.llama.footprint import Footprint, by_device
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.log import llama_log
@@ -20,29 +19,19 @@ if TYPE_CHECKING:
     from toolkit.memory.memory_log import MemoryLog
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How a model is loaded, and read."""
-
-    allocate: bool = False
-    """without it no weight is read and no memory taken"""
-    from_log: bool = False
-    """read llama.cpp's log, as where its account of memory cannot be read"""
-
-
-WITHOUT_WEIGHTS = Loading()
-
-
 class LoadedModel:
     """A model in llama.cpp, on which contexts are made one at a time; use it in a `with` statement, which frees it."""
 
-    def __init__(self, path: Path, settings: LoadSettings, how: Loading = WITHOUT_WEIGHTS) -> None:
+    def __init__(self, path: Path, settings: LoadSettings, *, allocate: bool = False, from_log: bool = False) -> None:
         """Load the model on the devices that the settings mean.
+
+        Without `allocate` no weight is read and no memory taken; `from_log` reads llama.cpp's log, as where its account of
+        memory cannot be read.
 
         Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice, and what
         `choose_devices` raises.
         """
-        if not how.allocate:
+        if not allocate:
             divide_as_a_real_load()
         self._path = path
         check_opens(path, settings)
@@ -52,10 +41,10 @@ class LoadedModel:
         self._parameters = ModelParameters(settings, [device.pointer for device in devices])
         parameters = self._parameters.structure
         # Simulated allocation needs buffers, as a device has them: a mapped file would not be counted.
-        parameters.load_mode, parameters.no_alloc = LOAD_INTO_BUFFERS, not how.allocate
+        parameters.load_mode, parameters.no_alloc = LOAD_INTO_BUFFERS, not allocate
         self._model: Any = load_model(path, parameters)
         try:
-            self._log = _memory_log(path) if how.from_log or not tells_memory() else None
+            self._log = _memory_log(path) if from_log or not tells_memory() else None
         except BaseException:
             self.close()
             raise
@@ -80,8 +69,8 @@ class LoadedModel:
             outputs = output_buffer(self._model, settings.n_outputs, settings.n_parallel)
             if self._log is None:
                 return by_device((*read_memory_breakdown(context), outputs), self._answered_by, self._asked)
-            how = f"{self._answered_by}; read from llama.cpp's log, to 0.01 MiB"
-            return by_device((*self._log.buffers(llama_log().lines()), outputs), how, self._asked)
+            answered_by = f"{self._answered_by}; read from llama.cpp's log, to 0.01 MiB"
+            return by_device((*self._log.buffers(llama_log().lines()), outputs), answered_by, self._asked)
         finally:
             self._library.llama_free(context)
 

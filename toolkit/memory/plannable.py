@@ -1,20 +1,28 @@
 """What can be planned: the GGUF files that a model is, or could become, with shapes and types and no weights."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import GgufError
-from toolkit.gguf.format import Metadata, ModelKeys
+from toolkit.gguf.format import EMBEDDING, Metadata, ModelKeys
 from toolkit.gguf.ggml_types import mixture_name
 from toolkit.gguf.layout import Placed, bits_per_weight
 from toolkit.gguf.reader import read_gguf
 from toolkit.memory.placement import ModelTensors, block_of
+from toolkit.model_source import ModelSource
+from toolkit.quant_profile import QuantProfile, load_profile
 
 if TYPE_CHECKING:
-    from toolkit.conversion.tensor_plan import ConversionPlan
+    from toolkit.importance.matrix import Imatrix
+
+KEEP = "KEEP"
+LEAST_SHARE = 0.97
+"""A profile may store some tensors with fewer bits than most get, but never so many that less than this share is left."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class PlannedFile:
     file_bytes: int
     metadata: Metadata
     tensors: Sequence[Placed]
-    conversion: "ConversionPlan | None" = None
+    conversion: ConversionPlan | None = None
     """how it would be made, if it does not exist"""
 
     @cached_property
@@ -103,3 +111,42 @@ def model_from_gguf(path: Path) -> PlannableModel:
     profile = (mixture_name(file_type) if file_type is not None else None) or "unknown"
     planned = PlannedFile(profile, bits_per_weight(tensors), file.file_bytes, file.metadata, tensors)
     return PlannableModel(path.name.removesuffix(".gguf"), file.metadata, (profile,), lambda _: planned, path=file.path)
+
+
+def model_from_source(
+    source: ModelSource,
+    profiles: tuple[str, ...],
+    imatrix: "Imatrix | None" = None,
+    *,
+    estimated_file_bytes: bool = False,
+) -> PlannableModel:
+    """Return a model that is not converted yet, in any of these profiles."""
+
+    def make(name: str) -> PlannedFile:
+        profile: QuantProfile = load_profile(name)
+        plan = plan_conversion(source, profile, imatrix)
+        return PlannedFile(profile.name, plan.typical_bits, plan.file_bytes, plan.metadata, plan.tensors, plan)
+
+    weights = sum(math.prod(tensor.shape) for tensor in source.tensors if tensor.name != EMBEDDING)
+
+    def least_bytes(name: str) -> int:
+        profile = load_profile(name)
+        if profile.keep:  # its types are those of the source, and not to be told from the profile
+            return 0
+        return round(weights * profile.default.bits_per_weight / 8 * LEAST_SHARE)
+
+    return PlannableModel(source.name, source.metadata, profiles, make, least_bytes, None, estimated_file_bytes)
+
+
+def profiles_worth_planning(source: ModelSource, ladder: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the ladder; of a source that is quantized on a grid of GGUF, that grid and what is smaller.
+
+    More bits than it has cannot make such a model better.
+    """
+    if source.quantization is None:
+        return ladder
+    kept = plan_conversion(source, load_profile(KEEP))
+    if all(tensor.worst_difference is None for tensor in kept.tensors):
+        return ladder
+    smaller = (name for name in ladder if plan_conversion(source, load_profile(name)).file_bytes < kept.file_bytes)
+    return (KEEP, *smaller)

@@ -1,7 +1,7 @@
 """How many bytes a model, its KV cache and its compute graph take on every device, asked of llama.cpp itself.
 
 The question is put to a child process that stays warm: native code that aborts costs one answer, not the program,
-and a device that stands in for a GPU is registered there and nowhere else.
+and a simulated device is registered there and nowhere else.
 """
 
 import json
@@ -14,7 +14,11 @@ from toolkit.errors import EnvironmentFaultError, ToolkitError
 from toolkit.llama.footprint import Footprint, footprint_from
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.opening import Opening, death_of, error_from, opening_from
-from toolkit.memory.child_process import FROM_LOG, ChildProcess
+from toolkit.machine.child_process import ChildProcess
+
+_CHILD = "toolkit.memory.child"
+FROM_LOG = "--from-log"
+"""argument of the child: read llama.cpp's log everywhere"""
 
 
 class MemoryProbe:
@@ -83,7 +87,7 @@ class MemoryProbe:
         settings = [asdict(each) for each in every]
         request = {"path": str(path), "settings": settings, "allocate": allocate, **flags}
         if self._child is None:
-            self._child = ChildProcess((FROM_LOG,) if self.from_log else ())
+            self._child = ChildProcess(_CHILD, (FROM_LOG,) if self.from_log else ())
         answer = self._child.ask(json.dumps(request), self._timeout_seconds)
         if answer is None:
             code, messages = self._child.exit_code(), self._child.messages()
@@ -96,10 +100,10 @@ class MemoryProbe:
 
 
 def _footprint(answer: dict[str, Any]) -> Footprint:
-    found = _footprint_or_error(answer)
-    if isinstance(found, ToolkitError):
-        raise found
-    return found
+    footprint = _footprint_or_error(answer)
+    if isinstance(footprint, ToolkitError):
+        raise footprint
+    return footprint
 
 
 def _footprint_or_error(answer: dict[str, Any]) -> Footprint | ToolkitError:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.llama.device_choice import STAND_IN
+from toolkit.llama.devices import SIMULATED
 from toolkit.llama.load_settings import FlashAttention, TensorOverride
 from toolkit.memory.placement import Placement
 from toolkit.planning.choice import PlannedChoice
@@ -82,4 +82,4 @@ def _devices(choice: PlannedChoice) -> tuple[str, ...]:
     if settings.device == "cpu" and not settings.rpc:
         return ("none",)
     # Left to itself, llama.cpp puts servers before GPUs, which is not what was planned.
-    return choice.footprint.asked if settings.rpc and STAND_IN not in choice.footprint.answered_by else ()
+    return choice.footprint.asked if settings.rpc and SIMULATED not in choice.footprint.answered_by else ()

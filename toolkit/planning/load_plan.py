@@ -11,7 +11,7 @@ from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.ggml_devices import GgmlDevice
 from toolkit.llama.gpus import as_gpu, reported
 from toolkit.llama.load_settings import LoadSettings
-from toolkit.llama.next_token import refuse_without_next_token, why_no_next_token
+from toolkit.llama.model_limits import refuse_without_next_token, why_no_next_token
 from toolkit.machine.gpus import gpu_bandwidths
 from toolkit.machine.host import read_ram
 from toolkit.machine.load import ram_bandwidth

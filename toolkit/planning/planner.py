@@ -10,9 +10,9 @@ from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.model_limits import check_positions, learnt_positions
 from toolkit.llama.offload_build import offload_build
 from toolkit.llama.opening import check_opens
-from toolkit.llama.positions import LEARNT_POSITIONS, check_positions, learnt_positions
 from toolkit.memory.placement import Placement
 from toolkit.memory.plannable import PlannableModel, PlannedFile
 from toolkit.memory.skeleton import Skeleton, write_skeleton
@@ -242,8 +242,9 @@ class Planner:
 
     def _check_positions(self, n_ctx: int) -> None:
         """Raise InputError for a context that goes beyond the positions that a model has learnt."""
-        if ModelKeys(self._model.metadata).architecture in LEARNT_POSITIONS:
-            check_positions(self._model.name, learnt_positions(self._file(self._model.profiles[0]).tensors), n_ctx)
+        architecture = ModelKeys(self._model.metadata).architecture
+        positions = learnt_positions(architecture, lambda: self._file(self._model.profiles[0]).tensors)
+        check_positions(self._model.name, positions, n_ctx)
 
     def _file(self, profile: str) -> PlannedFile:
         if profile not in self._files:

@@ -71,7 +71,7 @@ def _rows(result: DoctorResult) -> list[tuple[str, str]]:
     rows = [("GPU", line) for line in _gpu_lines(result)]
     rows += [
         ("llama-cpp-python", _build(result)),
-        ("this processor", result.trial.words),
+        ("this processor", result.trial.summary),
         ("RAM", f"{format_size(ram.available_bytes)} available of {format_size(ram.total_bytes)} ({ram.origin})"),
     ]
     if result.ram_bytes_per_second:

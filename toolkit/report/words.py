@@ -4,7 +4,7 @@ import math
 
 from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.rows import Comparison, DeviceMemory, Method, Row
-from toolkit.llama.device_choice import STAND_IN
+from toolkit.llama.devices import SIMULATED
 from toolkit.measures.divergence_statistics import Estimate
 from toolkit.measures.standard import Level
 from toolkit.measures.verdict import judge_use
@@ -80,13 +80,13 @@ def layers_words(row: Row) -> str:
 
 
 def device_words(row: Row, device: DeviceMemory) -> str:
-    """Return what a device is called; the stand-in for a GPU goes by what it stands for."""
+    """Return what a device is called; a simulated device goes by what it stands for."""
     if device.on_host:
         return "RAM"
-    stands_in = row.memory is not None and row.memory.answered_by.startswith(STAND_IN)
+    simulated = row.memory is not None and row.memory.answered_by.startswith(SIMULATED)
     others = [one for one in (row.memory.devices if row.memory is not None else ()) if not one.on_host]
     number = device.name.removeprefix("RPC") if len(others) > 1 else ""
-    return f"GPU{number}" if stands_in else device.name
+    return f"GPU{number}" if simulated else device.name
 
 
 def verdict_words(comparison: Comparison, row: Row) -> str:

@@ -9,7 +9,7 @@ from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import offload_build, reinstall_line
-from toolkit.llama.opening import asked_of
+from toolkit.llama.opening import files_opened_by
 from toolkit.machine.disk_cache import cache_folder
 from toolkit.machine.gpus import Gpu, list_gpus
 from toolkit.machine.rpc_endpoints import check_reachable, parse_endpoint
@@ -136,13 +136,13 @@ def open_memory_source(
 
     The child is that of `probe`, or one that ends with the context.
     """
-    with MemoryProbe() if probe is None else nullcontext(probe) as child, asked_of(child.opens):
+    with MemoryProbe() if probe is None else nullcontext(probe) as child, files_opened_by(child.opens):
         cache = MemoryCache(None if no_cache else cache_folder(), from_log=child.from_log)
         ask = CachedProbe(child, cache).ask if in_child else _own_process()
         source = EstimatingProbe(ask if offload_build().installed else None)
         yield source
-        if source.why:
-            reporter.warn(f"memory is estimated by formula, not asked of llama.cpp: {source.why}")
+        if source.reason:
+            reporter.warn(f"memory is estimated by formula, not asked of llama.cpp: {source.reason}")
 
 
 def _own_process() -> Callable[[Skeleton, LoadSettings], Footprint]:

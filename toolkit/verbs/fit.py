@@ -12,13 +12,13 @@ from toolkit.errors import InputError
 from toolkit.fitting.quality import QualityOptions
 from toolkit.fitting.trials import Devices, FitJob, FitResult, MeasureOptions, find_fit
 from toolkit.gguf.output_file import check_output
-from toolkit.llama.device_choice import choose_devices
+from toolkit.llama.devices import choose_devices
 from toolkit.llama.ggml_devices import offload_devices
 from toolkit.measures.evaluation_text import DEMO, named_text
 from toolkit.measures.standard import GENERAL, Use
 from toolkit.measures.standard_file import read_standard
 from toolkit.measures.token_rate import RateSettings
-from toolkit.memory.plannable_source import model_from_source, profiles_worth_planning
+from toolkit.memory.plannable import model_from_source, profiles_worth_planning
 from toolkit.memory.probe import MemoryProbe
 from toolkit.model_source import ModelSource
 from toolkit.planning.choice import PlannedChoice

@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit.errors import InputError
 from toolkit.llama.batch import most_outputs
-from toolkit.llama.device_choice import choose_devices
+from toolkit.llama.devices import choose_devices
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.ggml_devices import GgmlDevice, offload_devices
 from toolkit.llama.load_settings import FlashAttention, LoadSettings, TensorOverride
@@ -113,7 +113,7 @@ def load_file(
             reporter.warn(
                 f"{path.name} was trained for {runtime.n_ctx_train:,} tokens, fewer than the {n_ctx_seq:,} measured"
             )
-        loaded = LoadedFile(runtime, plan, runtime.told_footprint())
+        loaded = LoadedFile(runtime, plan, runtime.footprint_if_known())
         for line in allocation_lines(loaded.devices):
             reporter.detail(line)
         yield loaded

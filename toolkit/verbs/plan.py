@@ -7,8 +7,7 @@ from pathlib import Path
 
 from toolkit.errors import InputError
 from toolkit.llama.load_settings import AskedDevice, LoadSettings
-from toolkit.memory.plannable import PlannableModel, model_from_gguf
-from toolkit.memory.plannable_source import model_from_source, profiles_worth_planning
+from toolkit.memory.plannable import PlannableModel, model_from_gguf, model_from_source, profiles_worth_planning
 from toolkit.model_source import ModelSource
 from toolkit.planning.choice import PlannedChoice
 from toolkit.planning.companions import Companion, budgets_beside, draft_model, projector

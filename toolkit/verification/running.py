@@ -5,7 +5,7 @@ import numpy
 from toolkit.errors import EnvironmentFaultError, ToolkitError
 from toolkit.gguf.reader import GgufFile
 from toolkit.llama.evaluation import Logits
-from toolkit.llama.next_token import why_no_next_token
+from toolkit.llama.model_limits import why_no_next_token
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.verification.check import Check, Outcome, judged, unknown

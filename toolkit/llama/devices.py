@@ -1,7 +1,8 @@
-"""A device that stands in for a GPU: llama.cpp's RPC backend, served by this machine's CPU on the loopback interface.
+"""The devices that settings mean: this machine's GPUs, RPC servers, or simulated devices where there is no GPU.
 
-It has model, KV and compute buffers of its own, so a split between a GPU and the CPU can be asked for, and run,
-where there is no GPU. The server is reachable by this machine's other users while it runs.
+A simulated device is llama.cpp's RPC backend, served by this machine's CPU on the loopback interface. It has model, KV and
+compute buffers of its own, so a split between a GPU and the CPU can be asked for, and run, where there is no GPU. The
+server is reachable by this machine's other users while it runs.
 """
 
 import ctypes
@@ -10,28 +11,61 @@ import threading
 import time
 from functools import cache
 
-from toolkit.errors import EnvironmentFaultError
-from toolkit.llama.ggml_devices import DeviceKind, GgmlDevice, describe_device, list_ggml_devices
-from toolkit.llama.native import POINTER, SIZE, TEXT, declared, ggml_library
+from toolkit.errors import EnvironmentFaultError, InputError
+from toolkit.llama.ggml_devices import DeviceKind, GgmlDevice, describe_device, list_ggml_devices, offload_devices
+from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.native import POINTER, SIZE, TEXT, declared, ggml_library, llama_cpp
 from toolkit.machine.host import own_listening_ports
 
 LOOPBACK = "127.0.0.1"
 _WAIT_SECONDS = 30.0
-MAX_STAND_INS = 8
+RPC_WAIT_SECONDS = 3.0
+MAX_SIMULATED = 8
 """llama.cpp takes up to 16 devices; who plans for more than this has them"""
+SIMULATED = "a simulated device"
+
+
+def choose_devices(settings: LoadSettings) -> tuple[tuple[GgmlDevice, ...], str]:
+    """Return the devices to offload to, GPUs before servers, and their description; a server is registered with ggml.
+
+    Raises EnvironmentFaultError if there is no such GPU or a server does not answer, InputError for too many GPUs.
+    """
+    remote = tuple(device for endpoint in settings.rpc for device in add_rpc_devices(endpoint, RPC_WAIT_SECONDS))
+    if settings.device == "cpu":
+        return remote, _description(remote) if remote else "CPU"
+    gpus = () if settings.device == "simulated" else offload_devices()
+    if settings.device == "gpu" and not gpus:
+        raise EnvironmentFaultError(
+            "llama-cpp-python sees no GPU here; reinstall it with your GPU's backend switched on"
+        )
+    if gpus:
+        local = gpus[: settings.n_devices] + remote
+        return local, _description(local)
+    if settings.n_devices > MAX_SIMULATED:
+        raise InputError(f"{settings.n_devices} GPUs are more than the {MAX_SIMULATED} that can be simulated")
+    return simulated_devices()[: settings.n_devices] + remote, f"{SIMULATED} (llama.cpp's RPC device on this CPU)"
+
+
+def supports_offload() -> bool:
+    """Tell whether llama-cpp-python was built with a GPU backend that finds a GPU on this machine."""
+    return bool(llama_cpp().llama_supports_gpu_offload()) and bool(offload_devices())
+
+
+def _description(devices: tuple[GgmlDevice, ...]) -> str:
+    return ", ".join(f"{device.name} ({device.description})" for device in devices)
 
 
 @cache
-def stand_in_devices() -> tuple[GgmlDevice, ...]:
-    """Return the stand-ins of this process, starting their server in a thread; they last as long as the process.
+def simulated_devices() -> tuple[GgmlDevice, ...]:
+    """Return the simulated devices of this process, starting their server in a thread; they last as long as the process.
 
     Raises EnvironmentFaultError if llama-cpp-python was built without RPC, or the server does not start.
     """
     ggml_library("ggml-rpc")
     others = own_listening_ports(LOOPBACK)
-    # Port 0: the system chooses while it binds. One that we chose before could be another process's by then, whose stand-in
-    # would answer in the place of ours, and end.
-    server = threading.Thread(target=serve, args=(f"{LOOPBACK}:0", 1, MAX_STAND_INS), daemon=True)
+    # Port 0: the system chooses while it binds. One that we chose before could be another process's by then, whose
+    # devices would answer in the place of ours, and end.
+    server = threading.Thread(target=serve, args=(f"{LOOPBACK}:0", 1, MAX_SIMULATED), daemon=True)
     server.start()
     return add_rpc_devices(f"{LOOPBACK}:{_port_of(server, others)}")
 
@@ -43,12 +77,12 @@ def _port_of(server: threading.Thread, others: set[int]) -> int:
     """
     deadline = time.monotonic() + _WAIT_SECONDS
     while server.is_alive() and time.monotonic() < deadline:
-        found = own_listening_ports(LOOPBACK) - others
-        if found:
-            return found.pop()
+        ports = own_listening_ports(LOOPBACK) - others
+        if ports:
+            return ports.pop()
         time.sleep(0.01)
     raise EnvironmentFaultError(
-        f"no stand-in for a GPU could be served on {LOOPBACK}; give --vram 0 to plan for the CPU alone"
+        f"no simulated device could be served on {LOOPBACK}; give --vram 0 to plan for the CPU alone"
     )
 
 

@@ -1,4 +1,4 @@
-"""Every process talks to its own stand-in, however many start at once."""
+"""Every process talks to its own simulated devices, however many start at once."""
 
 import subprocess
 import sys
@@ -6,9 +6,9 @@ import sys
 ASK = """
 import os
 from toolkit.llama.ggml_devices import memory_of
-from toolkit.llama.stand_in import LOOPBACK, stand_in_devices
+from toolkit.llama.devices import LOOPBACK, simulated_devices
 from toolkit.machine.host import own_listening_ports
-devices = stand_in_devices()
+devices = simulated_devices()
 print(sorted(own_listening_ports(LOOPBACK)), len(devices), memory_of(devices[0])[1] > 0, flush=True)
 input()
 os._exit(0)

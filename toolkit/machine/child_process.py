@@ -1,4 +1,4 @@
-"""A process that answers, as `toolkit.memory.child`: a request a line goes in, an answer a line comes out, or none in time."""
+"""A process of Python that answers questions: a request a line goes in, an answer a line comes out, or none in time."""
 
 import queue
 import subprocess
@@ -9,14 +9,11 @@ from contextlib import suppress
 
 from toolkit.machine.host import child_environment
 
-FROM_LOG = "--from-log"
-"""argument of the child: read llama.cpp's log everywhere"""
-
 
 class ChildProcess:
     """The process, and a thread that collects its answers so that waiting for one can end."""
 
-    def __init__(self, arguments: tuple[str, ...], module: str = "toolkit.memory.child") -> None:
+    def __init__(self, module: str, arguments: tuple[str, ...] = ()) -> None:
         """Start the process, which runs a module with arguments."""
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
