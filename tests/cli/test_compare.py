@@ -51,10 +51,10 @@ def demo(tmp_path_factory):
 def test_perplexity_and_divergence_fall_in_the_expected_order(outputs):
     _, document, _ = outputs
     base, *rows = document["rows"]
-    assert (base["name"], base["is_base"], base["mean"]) == ("BF16", True, None)
+    assert (base["name"], base["is_base"], base["mean_kld"]) == ("BF16", True, None)
     assert [row["name"] for row in rows] == ["Q8_0", "Q5_K_M", "Q3_K_M", "Q2_K"]
-    assert all(one["mean"] < other["mean"] for one, other in pairwise(rows))
-    assert all(one["p999"] < other["p999"] for one, other in pairwise(rows))
+    assert all(one["mean_kld"] < other["mean_kld"] for one, other in pairwise(rows))
+    assert all(one["p999_kld"] < other["p999_kld"] for one, other in pairwise(rows))
     assert all(one["same_top_fraction"] > other["same_top_fraction"] for one, other in pairwise(rows))
     assert base["perplexity"] < rows[-1]["perplexity"]
     assert rows[-2]["perplexity"] < rows[-1]["perplexity"]
@@ -92,7 +92,16 @@ def test_the_numbers_are_those_of_the_kld_command(outputs, demo, run_command):
     assert kept.stat().st_size == row["file_bytes"]
     done = run_command("kld", kept, "--base", demo["bf16"], "--ctx", "64", *FIXED, "--threads", "1", "--json")
     found = json.loads(done.stdout)
-    for key in ("mean", "median", "p99", "p999", "max", "same_top_fraction", "perplexity", "perplexity_ratio"):
+    for key in (
+        "mean_kld",
+        "median_kld",
+        "p99_kld",
+        "p999_kld",
+        "max_kld",
+        "same_top_fraction",
+        "perplexity",
+        "perplexity_ratio",
+    ):
         assert row[key] == pytest.approx(found[key], rel=1e-12), key
 
 
@@ -102,7 +111,7 @@ def test_page_table_and_values_are_written_whole(outputs):
     assert page.startswith("<!doctype html>")
     assert document["advice"] in page
     lines = list(csv.DictReader((folder / "r.csv").read_text(encoding="utf-8").splitlines()))
-    assert [float(line["mean"]) for line in lines[1:]] == [row["mean"] for row in document["rows"][1:]]
+    assert [float(line["mean_kld"]) for line in lines[1:]] == [row["mean_kld"] for row in document["rows"][1:]]
     table = [line for line in (folder / "r.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     names = [line.split()[1].strip("*").replace("\\", "") for line in table]
     assert names == ["File", "BF16", "Q8_0", "Q5_K_M", "Q3_K_M", "Q2_K"]
@@ -117,7 +126,7 @@ def test_what_is_known_is_not_measured_again_though_files_are_made_to_be_kept(ou
     assert "measuring" not in again.stderr
     assert "6 measurements are from an earlier run; --fresh measures anew" in again.stderr
     rows = json.loads(again.stdout)["rows"]
-    assert [row["mean"] for row in rows] == [document["rows"][place]["mean"] for place in (0, 1, 4)]
+    assert [row["mean_kld"] for row in rows] == [document["rows"][place]["mean_kld"] for place in (0, 1, 4)]
     assert sorted(path.name[10:-5] for path in (tmp_path / "new").iterdir()) == ["Q2_K", "Q8_0"]
 
 
@@ -160,7 +169,7 @@ def test_one_file_that_fails_or_has_another_vocabulary_does_not_lose_the_others(
     assert "bad failed, the others go on" in done.stderr
     strange = rows["demo-q8_0"]
     assert strange["perplexity"] > 0
-    assert (strange["mean"], strange["pareto"], strange["advised"]) == (None, False, False)
+    assert (strange["mean_kld"], strange["pareto"], strange["advised"]) == (None, False, False)
     assert strange["not_ranked_because"] == "it has another vocabulary, so its tokens are other questions"
     assert "the vocabularies differ" in strange["texts"][0]["not_comparable_because"]
     assert "beyond the 32 tokens that the model was trained for" in done.stderr
@@ -172,7 +181,7 @@ def test_an_8_bit_cache_is_a_row_of_its_own_with_what_it_costs_and_saves(demo, r
     assert done.returncode == 0, done.stderr
     f16, q8_0 = json.loads(done.stdout)["rows"]
     assert (f16["is_base"], q8_0["is_base"], q8_0["kv_type_k"]) == (True, False, "q8_0")
-    assert 0 < q8_0["mean"] < 0.01
+    assert 0 < q8_0["mean_kld"] < 0.01
 
     def kv_bytes(row):
         return sum(device["kv_cache_bytes"] for device in row["devices"])

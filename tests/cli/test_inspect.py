@@ -144,6 +144,6 @@ def test_a_quantized_checkpoint_is_shown_as_it_is_stored() -> None:
     found = document(directory, "--tensors")
     share = next(share for share in found["types"] if share["type"] == "gptq, 4 bits")
     packed = sum(tensor.n_bytes for name, tensor in open_checkpoint(directory).tensors.items() if "_proj." in name)
-    assert (share["tensors"], share["bytes"]) == (7, packed)
+    assert (share["n_tensors"], share["bytes"]) == (7, packed)
     assert found["bits_per_weight"] < 7
     assert "gptq, 4 bits" in run(directory).stdout

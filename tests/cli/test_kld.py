@@ -79,7 +79,7 @@ def test_a_file_of_logits_gives_the_same_numbers_as_lockstep(run_command, models
     live = json.loads(run_command(*arguments, "--base", models["bf16"], "--save-logits", saved).stdout)
     assert saved.read_bytes() == base_logits.read_bytes()
     kept = json.loads(run_command("kld", models["q4_k_m"], "--base-logits", saved, "--threads", "1", "--json").stdout)
-    for key in ("mean", "p99", "same_top_fraction", "perplexity_ratio", "tokens"):
+    for key in ("mean_kld", "p99_kld", "same_top_fraction", "perplexity_ratio", "tokens"):
         assert kept[key] == live[key]
 
 
@@ -123,7 +123,7 @@ def test_nan_in_the_base_ends_with_1_and_its_name(run_command, tmp_path):
     done = run_command("kld", good, "--base", bad, *SMALL, "--json")
     assert done.returncode == 1
     assert "suspected: bad.gguf: output_norm.weight" in done.stderr
-    assert json.loads(done.stdout)["mean"] is None
+    assert json.loads(done.stdout)["mean_kld"] is None
 
 
 SOON = ("--ctx", "8", "--text", FIXED_TEXT, "--threads", "1", "--until-decided")
@@ -135,10 +135,10 @@ def test_a_kept_threshold_is_settled_before_the_end_of_the_text(run_command, mod
     found = json.loads(done.stdout)
     verdict = found["verdict"]
     assert (verdict["holds"], verdict["outcome"], verdict["confidence"]) == (True, "passed", 0.95)
-    assert verdict["windows"] == found["chunks"] < verdict["windows_available"] / 3
+    assert verdict["chunks"] == found["chunks"] < verdict["chunks_available"] / 3
     [answer] = verdict["questions"]
     assert answer["low"] < answer["mean"] < answer["high"] <= answer["threshold"] == 0.1
-    assert (answer["counted_from"], answer["counted_to"], answer["cut_windows"]) == (0, 0.5, 0)
+    assert (answer["counted_from"], answer["counted_to"], answer["cut_chunks"]) == (0, 0.5, 0)
     assert abs(answer["cut_mean"]) < 1e-4
 
 
@@ -175,10 +175,10 @@ def test_a_clear_answer_needs_less_than_a_third_of_a_real_text(run_command, mode
     assert done.returncode == code, done.stderr
     found = json.loads(done.stdout)
     assert found["verdict"]["outcome"] == outcome
-    assert found["verdict"]["windows_available"] == 80
-    assert found["chunks"] == found["verdict"]["windows"] < 80 / 3
+    assert found["verdict"]["chunks_available"] == 80
+    assert found["chunks"] == found["verdict"]["chunks"] < 80 / 3
     whole = run_command("kld", models[profile], "--base", models["bf16"], "--ctx", "32", "--chunks", "80", "--json")
-    assert (json.loads(whole.stdout)["mean"] <= 0.05) == (outcome == "passed")
+    assert (json.loads(whole.stdout)["mean_kld"] <= 0.05) == (outcome == "passed")
 
 
 def test_which_of_two_files_is_closer_is_settled_on_their_differences(run_command, models):
@@ -189,9 +189,9 @@ def test_which_of_two_files_is_closer_is_settled_on_their_differences(run_comman
     verdict, [answer] = found["verdict"], found["verdict"]["questions"]
     assert answer["quantity"] == "mean KLD less that of demo-q3_k_m.gguf"
     assert verdict["outcome"] == "passed"
-    assert verdict["windows"] == found["chunks"] == found["against"]["chunks"] < 80 / 3
+    assert verdict["chunks"] == found["chunks"] == found["against"]["chunks"] < 80 / 3
     assert answer["low"] < answer["mean"] < answer["high"] <= answer["threshold"] == 0
-    assert answer["mean"] == pytest.approx(found["mean"] - found["against"]["mean"])
+    assert answer["mean"] == pytest.approx(found["mean_kld"] - found["against"]["mean_kld"])
 
 
 def test_a_file_that_diverges_more_than_the_other_ends_with_1_and_both_are_shown(run_command, models, base_logits):
@@ -199,7 +199,7 @@ def test_a_file_that_diverges_more_than_the_other_ends_with_1_and_both_are_shown
     done = run_command("kld", models["q3_k_m"], "--against", models["q4_k_m"], *base)
     assert done.returncode == 1
     alone = json.loads(run_command("kld", models["q4_k_m"], *base, "--json").stdout)
-    numbers = [alone[key] for key in ("perplexity", "perplexity_error", "mean", "mean_error")]
+    numbers = [alone[key] for key in ("perplexity", "perplexity_standard_error", "mean_kld", "mean_kld_standard_error")]
     assert "demo-q4_k_m.gguf: PPL {:.6f} ± {:.6f}, KLD mean {:.6f} ± {:.6f}, ".format(*numbers) in done.stdout
     assert re.search(
         r"error: mean KLD less that of demo-q4_k_m\.gguf 0\.\d+ is above the threshold of 0\.0", done.stderr
@@ -211,6 +211,6 @@ def test_an_8_bit_cache_costs_little_and_more_than_nothing(run_command, models):
         json.loads(run_command("kld", models["bf16"], "--base", models["bf16"], *SMALL, "--kv", kv, "--json").stdout)
         for kv in ("f16", "q8_0")
     )
-    assert abs(plain["mean"]) < plain["base_rounding"] < 10 * eight["mean"]
-    assert eight["mean"] < 0.01
+    assert abs(plain["mean_kld"]) < plain["base_rounding"] < 10 * eight["mean_kld"]
+    assert eight["mean_kld"] < 0.01
     assert plain["same_top_fraction"] == 1

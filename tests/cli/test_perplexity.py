@@ -28,7 +28,7 @@ def test_it_is_llama_perplexitys_number_to_every_digit(run_command, tool_print, 
     value, error = found["perplexity"], found["standard_error"]
     assert is_close(value, expected[0], nat=value)
     assert is_close(error, expected[1], nat=value)
-    assert (found["tokens"], found["chunks"], found["n_ctx"], found["text"]) == (279, 9, 64, "LICENSE")
+    assert (found["tokens"], found["chunks"], found["n_ctx_seq"], found["text"]) == (279, 9, 64, "LICENSE")
     assert len(found["chunk_nlls"]) == 9
     assert done.stderr == ""
     assert not tool_print("demo_perplexity", made_here) or expected == (f"{value:.4f}", f"{error:.5f}")
@@ -40,7 +40,7 @@ def test_with_a_stride_it_is_llama_perplexitys_strided_number(run_command, tool_
     found = json.loads(run_command("perplexity", demo, *options).stdout)
     value, expected = found["perplexity"], re.findall(r"\[\d+\]([\d.]+),", made_here)[-1]
     assert is_close(value, expected, nat=value)
-    assert (found["n_ctx"], found["stride"], found["chunks"], found["tokens"]) == (256, 64, 6, 384)
+    assert (found["n_ctx_seq"], found["stride"], found["chunks"], found["tokens"]) == (256, 64, 6, 384)
     assert not tool_print("demo_strided", made_here) or expected == f"{value:.4f}"
 
 

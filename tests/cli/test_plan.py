@@ -18,7 +18,7 @@ from toolkit.machine.gpus import Gpu, GpuList, Holder
 from toolkit.planning.margin import Overhead, known_overheads
 
 CHOICE_KEYS = {
-    "profile", "context_length", "kv_type_k", "kv_type_v", "n_gpu_layers", "tensor_buft_overrides", "fits",
+    "profile", "n_ctx", "kv_type_k", "kv_type_v", "n_gpu_layers", "tensor_buft_overrides", "fits",
     "predicted_tokens_per_second", "file_bytes", "devices",
 }  # fmt: skip
 DEVICE_KEYS = {"name", "budget_bytes", "weights_bytes", "kv_cache_bytes", "compute_bytes", "unaccounted_bytes"}
@@ -119,14 +119,14 @@ def test_other_programs_get_the_best_choice(file, format_, start):
 def test_a_sweep_is_a_grid():
     words = ("--sweep", "ctx=512,1k", "kv=f16,q8_0/f16", "profile=q8_0,q4_k_m")
     choices = document("demo", "--vram", "12MiB", *words)["choices"]
-    grid = [(one["profile"], one["kv_type_k"], one["kv_type_v"], one["context_length"]) for one in choices]
+    grid = [(one["profile"], one["kv_type_k"], one["kv_type_v"], one["n_ctx"]) for one in choices]
     kv_types = (("f16", "f16"), ("q8_0", "f16"))
     assert grid == [(p, *kv, n) for p in ("Q8_0", "Q4_K_M") for kv in kv_types for n in (512, 1024)]
 
 
 def test_the_longest_context_is_found(file):
     choices = document(file, "--vram", "16MiB", "--max-ctx", "--kv", "f16")["choices"]
-    assert choices[0]["context_length"] >= 256
+    assert choices[0]["n_ctx"] >= 256
     assert choices[0]["fits_whole"]
 
 

@@ -33,7 +33,7 @@ def test_the_text_goes_to_stdout_and_the_rest_to_stderr(run_command, demo):
 def test_a_document_has_the_same_text_and_the_numbers(run_command, demo):
     words = ("--raw", "-p", "The for statement")
     found = json.loads(run(run_command, demo, *words, "--json").stdout)
-    assert found["text"] == run(run_command, demo, *words).stdout.removesuffix("\n")
+    assert found["answer"] == run(run_command, demo, *words).stdout.removesuffix("\n")
     assert (found["generated_tokens"], found["ended_by"]) == (8, "length")
     assert found["prompt_tokens"] > 0
     assert found["devices"][0]["predicted_bytes"] == found["devices"][0]["allocated_bytes"]

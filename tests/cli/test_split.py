@@ -30,7 +30,7 @@ def test_a_dry_run_lists_the_files_that_are_then_written_and_any_of_them_stands_
     assert written["output"] == "m-00001-of-00003.gguf"
     assert written["file_bytes"] == sum(file["file_bytes"] for file in written["files"])
     inspected = json.loads(run_command("inspect", tmp_path / "m-00002-of-00003.gguf", "--json").stdout)
-    assert inspected["tensor_count"] == len(written["tensors"])
+    assert inspected["n_tensors"] == len(written["tensors"])
 
     whole = run_command("convert", "demo", "whole.gguf", "-p", "q8_0", cwd=tmp_path)
     merged = run_command("merge", tmp_path / "m-00003-of-00003.gguf", "--json", cwd=tmp_path)

@@ -18,7 +18,7 @@ def test_the_document_has_the_keys_that_scripts_rely_on() -> None:
         "f16",
         "f16",
     )
-    assert chosen["mean"] == 0.0313
+    assert chosen["mean_kld"] == 0.0313
     assert chosen["differs_from_the_row_above"]["answer"] == "yes"
     assert {
         "file_bytes",
@@ -34,14 +34,14 @@ def test_the_document_has_the_keys_that_scripts_rely_on() -> None:
     assert general["findings"][0]["source"].startswith("https://")
     assert [found["level"] for found in chosen["verdicts"]].count("unknown") == 5
     base = document["rows"][0]
-    assert (base["is_base"], base["mean"], base["verdicts"], base["fits"]) == (True, None, [], False)
+    assert (base["is_base"], base["mean_kld"], base["verdicts"], base["fits"]) == (True, None, [], False)
 
 
 def test_comma_separated_values_are_one_line_a_row_with_a_verdict_for_every_use() -> None:
     made = comparison([*ladder(), replace(row("=cmd|' /C calc'!A1", 4, 4, 0.2), error="failed")])
     lines = list(csv.DictReader(io.StringIO(csv_text(made))))
     assert [line["name"] for line in lines[:3]] == ["BF16", "Q8_0", "Q6_K"]
-    assert float(lines[4]["mean"]) == 0.0313
+    assert float(lines[4]["mean_kld"]) == 0.0313
     assert (lines[4]["advised"], lines[4]["verdict_general"], lines[4]["verdict_code"]) == ("true", "good", "unknown")
     assert lines[7]["verdict_general"] == "not advised"
     # No spreadsheet takes a name for a formula.

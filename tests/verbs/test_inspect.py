@@ -16,7 +16,7 @@ def test_a_gguf_file_says_what_it_is_as_a_file_and_as_a_model(tmp_path: Path) ->
     assert result.paths == (model,)
     assert result.container is not None
     assert (result.container.file_bytes, result.container.version) == (model.stat().st_size, 3)
-    assert (result.summary.architecture, result.summary.context_length) == ("llama", 1024)
+    assert (result.summary.architecture, result.summary.n_ctx_train) == ("llama", 1024)
     assert [tensor.type for tensor in result.tensors if tensor.name == "blk.0.attn_k.weight"] == ["F16"]
 
 
@@ -27,7 +27,7 @@ def test_a_checkpoint_has_the_names_that_its_tensors_get_and_no_container(
     result = toolkit.inspect(str(directory))
     assert (result.paths, result.container) == ((directory,), None)
     assert "token_embd.weight" in {tensor.name for tensor in result.tensors}
-    assert result.summary.tensor_count == len(result.tensors)
+    assert result.summary.n_tensors == len(result.tensors)
 
 
 def test_what_does_not_exist_is_an_input_error(tmp_path: Path) -> None:

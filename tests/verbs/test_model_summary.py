@@ -20,14 +20,14 @@ def test_a_whole_model_is_summarized(tmp_path: Path) -> None:
     summary = summarize(
         file.metadata, [summarize_tensor(name, rows.shape, rows.type) for name, rows in file.tensors.items()]
     )
-    assert (summary.architecture, summary.name, summary.context_length) == ("llama", "tiny", 1024)
+    assert (summary.architecture, summary.name, summary.n_ctx_train) == ("llama", "tiny", 1024)
     assert (summary.n_layer, str(summary.n_head), str(summary.n_head_kv)) == (2, "4", "2")
     assert summary.kv_cache is not None
     assert summary.kv_cache.bytes_per_token == 2 * 2 * (64 + 64) * 2
     assert summary.vocabulary.model == "llama"
     assert summary.vocabulary.special_tokens[0] == SpecialToken("bos", 1, "<s>")
     assert [(share.type, share.tensors) for share in summary.types] == [("F16", 16), ("F32", 5)]
-    assert summary.tensor_count == 21
+    assert summary.n_tensors == 21
 
 
 def test_bytes_and_bits_follow_from_the_tensors() -> None:
@@ -102,5 +102,5 @@ def test_values_of_another_type_than_expected_are_passed_over(architecture: Meta
         "general.architecture": architecture
     }
     summary = summarize(metadata | vocabulary(tokens=uint32(3), bos_token_id=string("1")), [])
-    assert {summary.n_layer, summary.context_length, summary.n_head, summary.n_expert, summary.kv_cache} == {None}
+    assert {summary.n_layer, summary.n_ctx_train, summary.n_head, summary.n_expert, summary.kv_cache} == {None}
     assert summary.vocabulary.special_tokens == ()

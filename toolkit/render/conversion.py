@@ -29,7 +29,7 @@ def conversion_document(result: ConversionResult) -> dict[str, Any]:
     return {
         "output": str(result.paths[0]) if result.written else None,
         "files": [
-            {"path": str(path), "file_bytes": shard.layout.file_bytes, "tensors": len(shard.tensors)}
+            {"path": str(path), "file_bytes": shard.layout.file_bytes, "n_tensors": len(shard.tensors)}
             for path, shard in zip(result.paths, result.shards, strict=True)
         ],
         "profile": plan.profile.name,

@@ -46,8 +46,9 @@ def _quality_document(quality: Proof) -> dict[str, Any]:
     return {
         "perplexity": quality.file.perplexity.value,
         "standard_error": quality.file.perplexity.error,
+        "perplexity_standard_error": quality.file.perplexity.error,
         "tokens": quality.file.tokens,
-        "baseline_perplexity": quality.baseline.perplexity.value,
+        "base_perplexity": quality.baseline.perplexity.value,
         "perplexity_increase": quality.increase,
         "mean_kld": loss.mean.value if loss is not None else None,
         "same_top_fraction": loss.same_top.value if loss is not None else None,

@@ -53,7 +53,7 @@ def contents_lines(contents: ImatrixContents) -> list[str]:
 def contents_document(contents: ImatrixContents) -> dict[str, Any]:
     """Return the JSON document of a matrix."""
     return {
-        "file": str(contents.file),
+        "imatrix": str(contents.file),
         **_summary(contents.sums),
         "layers": [asdict(layer) for layer in contents.layers],
         "tensors": _tensors(contents.sums),

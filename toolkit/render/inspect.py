@@ -41,7 +41,7 @@ def inspect_document(result: InspectResult, *, tensors: bool = False) -> dict[st
 
 
 def _type_document(share: TypeShare) -> dict[str, Any]:
-    return {"type": share.type, "tensors": share.tensors, "weights": share.weights, "bytes": share.n_bytes}
+    return {"type": share.type, "n_tensors": share.tensors, "weights": share.weights, "bytes": share.n_bytes}
 
 
 def _file_texts(result: InspectResult) -> Iterator[tuple[str, str]]:
@@ -55,7 +55,7 @@ def _file_texts(result: InspectResult) -> Iterator[tuple[str, str]]:
 
 def _summary_texts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     yield "model", ", ".join(part for part in (summary.name, summary.architecture, summary.kind) if part) or "unnamed"
-    weights = f"{format_count(summary.parameters)} weights in {format_count(summary.tensor_count)} tensors"
+    weights = f"{format_count(summary.parameters)} weights in {format_count(summary.n_tensors)} tensors"
     yield "weights", f"{weights}, {summary.bits_per_weight:.2f} bits each"
     if summary.file_type is not None:
         yield "file type", summary.file_type
@@ -66,8 +66,8 @@ def _summary_texts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
 
 
 def _shape_texts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
-    if summary.context_length is not None:
-        yield "context", f"{format_count(summary.context_length)} tokens"
+    if summary.n_ctx_train is not None:
+        yield "context", f"{format_count(summary.n_ctx_train)} tokens"
     if summary.n_layer is not None:
         heads = "" if summary.n_head is None else f", {summary.n_head} heads, {summary.n_head_kv} of keys and values"
         width = "" if summary.embedding_length is None else f", {format_count(summary.embedding_length)} wide"

@@ -8,7 +8,7 @@ from toolkit.measures.paired import Answer, Bounds, Verdict
 from toolkit.render.loading import devices_document, text_document
 from toolkit.verbs.kld import KldResult
 
-KEYS = ("mean", "median", "p99", "p999", "max", "same_top_fraction", "perplexity_ratio")
+KEYS = ("mean_kld", "median_kld", "p99_kld", "p999_kld", "max_kld", "same_top_fraction", "perplexity_ratio")
 """null where logits are not finite"""
 _NAMES = {
     0.999: "p999", 0.99: "p99", 0.95: "p95", 0.9: "p90", 0.75: "p75", 0.5: "median", 0.25: "p25", 0.1: "p10", 0.05: "p05",
@@ -62,10 +62,10 @@ def verdict_sentence(verdict: Verdict) -> str:
 def _divergence_document(result: Divergence) -> dict[str, Any]:
     kld, delta_p = result.divergence, result.delta_p
     return {
-        **_pair("mean", kld.mean),
-        **{name: kld.percentiles[fraction] for fraction, name in _NAMES.items()},
-        "max": kld.maximum,
-        "min": kld.minimum,
+        **_pair("mean_kld", kld.mean),
+        **{f"{name}_kld": kld.percentiles[fraction] for fraction, name in _NAMES.items()},
+        "max_kld": kld.maximum,
+        "min_kld": kld.minimum,
         **_pair("same_top_fraction", result.same_top),
         **_pair("perplexity_ratio", result.perplexity_ratio),
         **_pair("log_perplexity_ratio", result.log_ratio),
@@ -80,12 +80,12 @@ def _divergence_document(result: Divergence) -> dict[str, Any]:
         "base_rounding": result.rounding,
         "tokens": result.tokens,
         "chunks": result.chunks,
-        "n_ctx": result.n_ctx,
+        "n_ctx_seq": result.n_ctx,
     }
 
 
 def _pair(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_error": estimate.error}
+    return {name: estimate.value, f"{name}_standard_error": estimate.error}
 
 
 def _divergence_lines(result: Divergence) -> list[str]:
@@ -164,8 +164,8 @@ def _verdict_document(verdict: Verdict | None) -> dict[str, Any]:
             "holds": verdict.holds,
             "outcome": verdict.outcome,
             "confidence": 1.0 if verdict.is_exact else 1 - verdict.alpha,
-            "windows": verdict.windows,
-            "windows_available": verdict.total,
+            "chunks": verdict.windows,
+            "chunks_available": verdict.total,
             "questions": answers,
         }
     }
@@ -177,7 +177,7 @@ def _counted_document(answer: Answer) -> dict[str, Any]:
     return {
         "counted_from": counted.low if counted is not None else None,
         "counted_to": counted.high if counted is not None else None,
-        "cut_windows": answer.cut_windows,
+        "cut_chunks": answer.cut_windows,
         "cut_mean": answer.cut_mean,
     }
 

@@ -14,7 +14,7 @@ def run_document(result: RunResult) -> dict[str, Any]:
     stats = result.stats
     return {
         "model": str(result.gguf),
-        "text": result.answer,
+        "answer": result.answer,
         "ended_by": stats.ended_by,
         "prompt_tokens": stats.prompt_tokens,
         "generated_tokens": stats.generated_tokens,

@@ -20,7 +20,7 @@ def verify_lines(result: VerifyResult) -> list[str]:
 def verify_document(result: VerifyResult) -> dict[str, Any]:
     """Return the JSON document of a verification."""
     return {
-        "file": str(result.gguf),
+        "model": str(result.gguf),
         "source": result.source,
         "faithful": not result.failed,
         "checks": [asdict(check) for check in result.checks],

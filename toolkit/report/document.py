@@ -75,26 +75,33 @@ def _figures(quality: Quality | None) -> dict[str, Any]:
     loss = quality.loss if quality is not None else None
     return {
         "perplexity": quality.perplexity.value if quality is not None else None,
-        "perplexity_error": quality.perplexity.error if quality is not None else None,
-        "mean": loss.mean.value if loss is not None else None,
-        "mean_error": loss.mean.error if loss is not None else None,
-        "median": loss.median if loss is not None else None,
-        "p99": loss.p99 if loss is not None else None,
-        "p999": loss.p999.mean if loss is not None else None,
-        "p999_low": loss.p999.low if loss is not None else None,
-        "p999_high": loss.p999.high if loss is not None else None,
-        "max": loss.maximum if loss is not None else None,
+        "perplexity_standard_error": quality.perplexity.error if quality is not None else None,
+        "mean_kld": loss.mean.value if loss is not None else None,
+        "mean_kld_standard_error": loss.mean.error if loss is not None else None,
+        "median_kld": loss.median if loss is not None else None,
+        "p99_kld": loss.p99 if loss is not None else None,
+        "p999_kld": loss.p999.mean if loss is not None else None,
+        "p999_kld_low": loss.p999.low if loss is not None else None,
+        "p999_kld_high": loss.p999.high if loss is not None else None,
+        "max_kld": loss.maximum if loss is not None else None,
         "same_top_fraction": loss.same_top.value if loss is not None else None,
-        "same_top_fraction_error": loss.same_top.error if loss is not None else None,
+        "same_top_fraction_standard_error": loss.same_top.error if loss is not None else None,
         "perplexity_ratio": loss.perplexity_ratio if loss is not None else None,
-        "log_perplexity_ratio_error": loss.log_ratio.error if loss is not None else None,
+        "log_perplexity_ratio_standard_error": loss.log_ratio.error if loss is not None else None,
     }
 
 
 def _text(quality: Quality) -> dict[str, Any]:
     about = {"kind": quality.kind, "text": quality.text, "tokens": quality.tokens}
     reason = {"not_comparable_because": quality.not_comparable or None}
-    return about | asdict(quality.key) | reason | _figures(quality)
+    key = quality.key
+    cut = {
+        "text_sha256": key.text_sha256,
+        "n_ctx_seq": key.n_ctx,
+        "chunks": key.windows,
+        "vocabulary": key.vocabulary,
+    }
+    return about | cut | reason | _figures(quality)
 
 
 def verdict_document(verdict: UseVerdict) -> dict[str, Any]:

@@ -86,12 +86,12 @@ class ModelSummary:
     file_type: str | None
     quantization_version: int | None
     parameters: int
-    tensor_count: int
+    n_tensors: int
     tensor_bytes: int
     bits_per_weight: float
     types: tuple[TypeShare, ...]
     """most bytes first"""
-    context_length: int | None
+    n_ctx_train: int | None
     embedding_length: int | None
     n_layer: int | None
     n_head: Span | None
@@ -114,11 +114,11 @@ def summarize(metadata: Metadata, tensors: Sequence[TensorSummary]) -> ModelSumm
         file_type=_file_type(keys),
         quantization_version=keys.number("general.quantization_version"),
         parameters=parameters,
-        tensor_count=len(tensors),
+        n_tensors=len(tensors),
         tensor_bytes=n_bytes,
         bits_per_weight=8 * n_bytes / parameters if parameters else 0.0,
         types=types,
-        context_length=keys.integer("context_length"),
+        n_ctx_train=keys.integer("context_length"),
         embedding_length=keys.integer("embedding_length"),
         n_layer=keys.integer("block_count"),
         n_head=_span(keys, "attention.head_count"),

@@ -16,7 +16,7 @@ def plan_document(result: PlanResult) -> dict[str, Any]:
     choices, model, companions = result.choices, result.model, result.companions
     return {
         "model": model.name,
-        "trained_context_length": model.trained_context,
+        "n_ctx_train": model.trained_context,
         "answered_by": choices[0].footprint.answered_by if choices else None,
         "estimated": any(choice.footprint.answered_by == ESTIMATE for choice in choices),
         "file_bytes_exact": not model.estimated_file_bytes,
@@ -35,9 +35,9 @@ def choice_document(choice: PlannedChoice, request: PlanningRequest) -> dict[str
     settings, states = choice.settings, state_bytes(choice)
     return {
         "profile": choice.file.profile,
-        "context_length": settings.n_ctx,
-        "context_length_per_sequence": context_per_sequence(choice),
-        "parallel": settings.n_parallel,
+        "n_ctx": settings.n_ctx,
+        "n_ctx_seq": context_per_sequence(choice),
+        "n_parallel": settings.n_parallel,
         "kv_type_k": settings.kv_type_k,
         "kv_type_v": settings.kv_type_v,
         "n_gpu_layers": choice.placement.n_gpu_layers,
