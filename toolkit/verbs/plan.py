@@ -121,8 +121,9 @@ def plan(request: PlanRequest, reporter: Reporter) -> PlanResult:
     print(best.file.profile, best.placement.n_gpu_layers, best.tokens_per_second)
     ```
 
-    What does not fit is a choice with `fits` False, not an error. Raises CheckpointError, ConfigError or GgufError for a model
-    that cannot be read, InputError for values that cannot be meant, HubError if a model cannot be fetched.
+    Raises DoesNotFitError if nothing fits (in a sweep, what does not fit is a choice with `fits` False); CheckpointError,
+    ConfigError or GgufError for a model that cannot be read; InputError for values that cannot be meant; HubError if a model
+    cannot be fetched.
     """
     sweep = request.sweep or Sweep()
     with ExitStack() as scratch:
