@@ -60,7 +60,7 @@ def test_a_file_of_few_bits_needs_permission(first, converted, run_command, tmp_
     assert list(tmp_path.iterdir()) == []
     allowed = run_command(*command, "--allow-requantize")
     assert allowed.returncode == 0, allowed.stderr
-    assert ": a second rounding of " in allowed.stderr
+    assert ": requantizing " in allowed.stderr
 
 
 def test_a_profile_that_needs_importance_is_refused_without(converted, run_command, tmp_path):

@@ -60,7 +60,7 @@ def gguf(tmp_path: Path, converted) -> tuple[ModelSource, Path]:
 def test_a_source_that_changes_meanwhile_makes_no_file(
     source, fault, profile, allow_nan, tmp_path, converted, monkeypatch
 ):
-    monkeypatch.setattr("toolkit.conversion.convert.WEIGHTS_PER_BLOCK", 4096)
+    monkeypatch.setattr("toolkit.conversion.convert.WEIGHTS_PER_RANGE", 4096)
     model, file = source(tmp_path, converted)
     plan, output = plan_conversion(model, load_profile(profile)), tmp_path / "out" / "m.gguf"
     output.parent.mkdir()

@@ -11,7 +11,7 @@ import numpy
 import pytest
 from sparse_file import write_without_weights
 
-from toolkit.conversion.convert import ConversionOptions, row_blocks, write_gguf
+from toolkit.conversion.convert import ConversionOptions, row_ranges, write_gguf
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan, plan_conversion
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import InputError, OutputError, TensorError
@@ -58,7 +58,7 @@ def test_the_predicted_size_is_the_written_size_for_every_profile(case, sources,
 
 @pytest.mark.parametrize("profile", ["bf16", "q4_k_m", "q8_0"])
 def test_the_number_of_threads_does_not_change_a_byte(profile, sources, tmp_path, monkeypatch):
-    monkeypatch.setattr("toolkit.conversion.convert.WEIGHTS_PER_BLOCK", 4096)
+    monkeypatch.setattr("toolkit.conversion.convert.WEIGHTS_PER_RANGE", 4096)
     plan = plan_conversion(sources["llama3"], load_profile(profile))
     written = []
     for threads in (1, 2, 7):
@@ -70,7 +70,7 @@ def test_the_number_of_threads_does_not_change_a_byte(profile, sources, tmp_path
 def test_the_size_of_a_block_does_not_change_a_byte(sources, tmp_path, monkeypatch):
     plan = plan_conversion(sources["llama3"], load_profile("q4_k_m"))
     write_gguf(plan, tmp_path / "large.gguf")
-    monkeypatch.setattr("toolkit.conversion.convert.WEIGHTS_PER_BLOCK", 1)
+    monkeypatch.setattr("toolkit.conversion.convert.WEIGHTS_PER_RANGE", 1)
     write_gguf(plan, tmp_path / "small.gguf")
     assert (tmp_path / "large.gguf").read_bytes() == (tmp_path / "small.gguf").read_bytes()
 
@@ -93,7 +93,7 @@ def test_kernels_do_not_change_a_byte(profile, weighted, tmp_path, monkeypatch):
 def test_a_block_of_rows_never_crosses_the_border_between_experts():
     rows = StoredRows((3, 5, 64), F32, numpy.zeros(3 * 5 * 64 * 4, dtype=numpy.uint8))
     plan = TensorPlan("blk.0.ffn_up_exps.weight", rows.shape, F32, rows)
-    blocks = list(row_blocks((plan,), lay_out({}, (plan,))))
+    blocks = list(row_ranges((plan,), lay_out({}, (plan,))))
     assert [(block.start, block.stop) for block in blocks] == [(0, 5), (5, 10), (10, 15)]
 
 
@@ -126,7 +126,7 @@ def test_a_tensor_beyond_4_gib_is_written_at_its_place_and_read_back(tmp_path):
     plans = (TensorPlan("large.weight", zeros.shape, F32, zeros), TensorPlan("small.weight", small.shape, F32, small))
     layout = lay_out({}, plans)
     write_without_weights(ConversionPlan(load_profile("f32"), {}, plans, layout), tmp_path / "m.gguf")
-    block = next(iter(row_blocks(plans[1:], lay_out({}, plans[1:]))))
+    block = next(iter(row_ranges(plans[1:], lay_out({}, plans[1:]))))
     assert layout.offsets[1] > 5 << 30
     with (tmp_path / "m.gguf").open("r+b") as file:
         file.seek(layout.offsets[1])

@@ -65,7 +65,7 @@ def test_every_packing_format_gives_the_values_of_the_kit(method, case, settings
 def test_the_very_codes_can_be_kept(case, format_, type_, tmp_path):
     settings = {"quant_method": "auto-round", **GPTQ, "sym": case == "gptq_4bit", "packing_format": format_}
     plan = plan_conversion(source_from_checkpoint(relabelled(case, tmp_path, settings)), load_profile("keep"))
-    assert sum(tensor.type.name == type_ and tensor.worst_difference is not None for tensor in plan.tensors) == 7
+    assert sum(tensor.type.name == type_ and tensor.kept for tensor in plan.tensors) == 7
 
 
 def asymmetric(**changes):

@@ -85,9 +85,9 @@ def test_every_packed_matrix_becomes_blocks_and_the_rest_stays_as_it_is(case, ty
     assert {found for name, found in types.items() if "norm" in name} == {"F32"}
     assert types["token_embd.weight"] == "F16"
     assert plan.metadata["general.file_type"].value == FILE_TYPES[f"MOSTLY_{type_}"]
-    differences = {tensor.worst_difference for tensor in plan.tensors if tensor.type.name == type_}
-    assert (differences == {0}) is (type_ != "Q4_1")
-    assert None not in differences
+    kept = [tensor for tensor in plan.tensors if tensor.type.name == type_]
+    assert ({tensor.worst_difference for tensor in kept} == {0}) is (type_ != "Q4_1")
+    assert all(tensor.kept for tensor in kept)
 
 
 @pytest.mark.parametrize("case", [case for case, type_ in TYPES.items() if type_ != "Q4_1"])
@@ -132,7 +132,7 @@ def test_permuted_rows_are_permuted_blocks(kept_file):
 def test_what_gguf_has_no_grid_for_is_dequantized_to_f16(case):
     plan = plan_of(case)
     assert {tensor.type.name for tensor in plan.tensors} == {"F16", "F32"}
-    assert all(tensor.worst_difference is None for tensor in plan.tensors)
+    assert not any(tensor.kept for tensor in plan.tensors)
 
 
 def test_an_override_is_stronger_than_keeping():
@@ -150,7 +150,7 @@ def test_a_plain_checkpoint_keeps_its_floats(case, type_, kit_checkpoint):
 def test_experts_of_gpt_oss_stay_mxfp4_and_count_as_kept(kit_checkpoint):
     plan = plan_conversion(source_from_checkpoint(kit_checkpoint("gpt_oss")), load_profile("keep"))
     experts = [tensor for tensor in plan.tensors if tensor.name.endswith("_exps.weight")]
-    assert {(tensor.type.name, tensor.worst_difference) for tensor in experts} == {("MXFP4", 0.0)}
+    assert {(tensor.type.name, tensor.kept, tensor.worst_difference) for tensor in experts} == {("MXFP4", True, 0.0)}
 
 
 def test_a_gguf_file_keeps_every_type_it_has(converted):

@@ -12,7 +12,7 @@ from twins import changed_case, convert_edited, file_of, gguf_of, value
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.sources.hf_source import source_from_checkpoint
-from toolkit.verification import Origin, Outcome, run_checks
+from toolkit.verification import Outcome, Reference, run_checks
 
 
 def mistral(root, change=lambda _checkpoint: None):
@@ -42,7 +42,7 @@ def test_it_passes_every_check_against_its_source(tmp_path):
     (directory / "tokenizer.json").unlink()
     (directory / "tokenizer.model").rename(directory / "tokenizer.model.v3")
     path = convert_edited(directory, "q8_0")
-    found = run_checks(path, Origin(source_from_checkpoint(directory), directory))
+    found = run_checks(path, Reference(source_from_checkpoint(directory), directory))
     assert {check.outcome for check in found} == {Outcome.PASS}
     assert "tokenizer.model.v3 through sentencepiece" in next(one.evidence for one in found if one.name == "token ids")
 
@@ -50,7 +50,7 @@ def test_it_passes_every_check_against_its_source(tmp_path):
 def test_its_own_vocabulary_is_checked_by_rank(tmp_path):
     directory = changed_case("mistral_nemo", tmp_path, mistral_format)
     path = convert_edited(directory, "q8_0")
-    found = run_checks(path, Origin(source_from_checkpoint(directory), directory))
+    found = run_checks(path, Reference(source_from_checkpoint(directory), directory))
     assert {check.outcome for check in found} == {Outcome.PASS}
     assert "tekken.json by rank" in next(one.evidence for one in found if one.name == "token ids")
 

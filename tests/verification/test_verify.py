@@ -13,7 +13,7 @@ from toolkit.gguf.reader import read_gguf
 from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.tokenizer.vocabulary import TOKENS
-from toolkit.verification import Origin, Outcome, VerifyOptions, run_checks
+from toolkit.verification import Outcome, Reference, VerifyOptions, run_checks
 from toolkit.verification.chat import check_chat_templates
 
 CLEAN = ("llama2", "llama3", "qwen3_moe", "gemma2", "gpt2", "mamba2", "gpt_oss", "gemma3_multimodal")
@@ -26,7 +26,7 @@ def checks(kit_checkpoint):
 
     def run(path, case, options=NO_RUN):
         directory = kit_checkpoint(case)
-        found = run_checks(path, Origin(source_from_checkpoint(directory), directory), options)
+        found = run_checks(path, Reference(source_from_checkpoint(directory), directory), options)
         return {check.name: check for check in found}
 
     return run
@@ -95,12 +95,12 @@ def test_a_chat_template_that_lost_its_tools_is_caught(tmp_path):
         settings.write_text(json.dumps(content | {"chat_template": TOOLS}), encoding="utf-8")
 
     directory = changed_case("llama3", tmp_path, with_template)
-    origin = Origin(source_from_checkpoint(directory), directory)
+    reference = Reference(source_from_checkpoint(directory), directory)
     path = convert_edited(directory, "q8_0")
-    assert not failures(run_checks(path, origin, NO_RUN))
+    assert not failures(run_checks(path, reference, NO_RUN))
     lost = TOOLS.replace("{% if tools %}[TOOLS]{{ tools | tojson }}[/TOOLS]{% endif %}", "")
     bad = altered(path, tmp_path / "t.gguf", {"tokenizer.chat_template": string(lost)})
-    (check,) = failures(run_checks(bad, origin, NO_RUN))
+    (check,) = failures(run_checks(bad, reference, NO_RUN))
     assert check.name == "chat template"
     assert check.observed == "2 of 6 renderings differ"
     assert "tools offered: '<|system|>" in check.evidence
@@ -163,7 +163,7 @@ def test_a_truncated_vocabulary_is_caught(checks, converted, tmp_path):
 
 def test_a_file_with_fewer_tokens_than_its_source_fails_and_ends_nothing(converted):
     path = converted("llama3", "q8_0")
-    found = run_checks(path, Origin(source_from_checkpoint(demo_checkpoint()), demo_checkpoint()), NO_RUN)
+    found = run_checks(path, Reference(source_from_checkpoint(demo_checkpoint()), demo_checkpoint()), NO_RUN)
     assert {"token count", "vocabulary", "token ids"} <= {check.name for check in failures(found)}
 
 
@@ -274,8 +274,8 @@ def test_left_out_tensors_are_named_with_the_reason(checks, converted):
 
 def test_a_file_is_held_against_the_gguf_file_that_it_was_made_of(converted, tmp_path):
     base = converted("llama3", "bf16")
-    origin = Origin(source_from_gguf(base), base)
-    assert not failures(run_checks(converted("llama3", "q8_0"), origin))
+    reference = Reference(source_from_gguf(base), base)
+    assert not failures(run_checks(converted("llama3", "q8_0"), reference))
     pre = {"tokenizer.ggml.pre": string("gpt-2")}
-    failed = failures(run_checks(altered(converted("llama3", "q8_0"), tmp_path / "p.gguf", pre), origin, NO_RUN))
+    failed = failures(run_checks(altered(converted("llama3", "q8_0"), tmp_path / "p.gguf", pre), reference, NO_RUN))
     assert [check.name for check in failed] == ["token ids"]

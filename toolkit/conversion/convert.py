@@ -28,10 +28,10 @@ from toolkit.machine.mapped_files import WatchedFile, check_unchanged, unchanged
 if TYPE_CHECKING:
     from toolkit.rounding.row_rounding import MomentsRounding
 
-WEIGHTS_PER_BLOCK = 1 << 20
+WEIGHTS_PER_RANGE = 1 << 20
 """4 MiB as float32: large against the cost of a call, small against memory"""
 _SAMPLED_RUNS, _SAMPLED_ROWS = 8, 4
-"""of a matrix, on which its rounding is chosen"""
+"""of a matrix, on which calibrated rounding is chosen"""
 
 Progress = Callable[[int], None]
 Files = tuple[WatchedFile, ...]
@@ -50,7 +50,7 @@ class ConversionOptions:
 
 
 @dataclass(frozen=True)
-class RowBlock:
+class RowRange:
     """A range of rows of one tensor, within one expert, and where its output belongs."""
 
     plan: TensorPlan
@@ -62,7 +62,7 @@ class RowBlock:
 def write_gguf(plan: ConversionPlan, output: Path, options: ConversionOptions | None = None) -> None:
     """Write the planned file under `output`, whole or not at all.
 
-    Memory: a few blocks of WEIGHTS_PER_BLOCK float32 weights a thread, whatever the model.
+    Memory: a few ranges of WEIGHTS_PER_RANGE float32 weights a thread, whatever the model.
 
     Raises TensorError for weights that are not finite, InputError if a source changes meanwhile, InputError or OutputError if
     the output cannot be written.
@@ -87,15 +87,15 @@ def write_shards(
         options.check(works[0].path, plan)
 
 
-def row_blocks(plans: tuple[TensorPlan, ...], layout: Layout) -> Iterator[RowBlock]:
-    """Cut every tensor into blocks of rows, none across the border between two experts."""
+def row_ranges(plans: tuple[TensorPlan, ...], layout: Layout) -> Iterator[RowRange]:
+    """Cut every tensor into ranges of rows, each within one expert."""
     for plan, offset in zip(plans, layout.offsets, strict=True):
         row_bytes = plan.type.row_bytes(plan.shape[-1])
-        step = max(1, WEIGHTS_PER_BLOCK // plan.shape[-1])
+        step = max(1, WEIGHTS_PER_RANGE // plan.shape[-1])
         for matrix in range(0, row_count(plan.shape), plan.rows_per_matrix):
             end = matrix + plan.rows_per_matrix
             for start in range(matrix, end, step):
-                yield RowBlock(plan, start, min(start + step, end), offset + start * row_bytes)
+                yield RowRange(plan, start, min(start + step, end), offset + start * row_bytes)
 
 
 @dataclass(frozen=True)
@@ -130,14 +130,14 @@ def _to_quantize(tensors: Iterable[TensorPlan]) -> Counter[TensorType]:
 
 def _write_tensors(parts: Sequence[_Part], files: Files, options: ConversionOptions) -> None:
     threads = options.threads or physical_cores()
-    blocks = ((block, part.work) for part in parts for block in row_blocks(part.tensors, part.layout))
+    ranges = ((rows, part.work) for part in parts for rows in row_ranges(part.tensors, part.layout))
     with ThreadPoolExecutor(threads, thread_name_prefix="rows") as pool:
         running: set[Future[int]] = set()
         try:
             while True:
                 running |= {
-                    pool.submit(_convert, block, work, files, options.allow_nan)
-                    for block, work in islice(blocks, 2 * threads - len(running))
+                    pool.submit(_convert, rows, work, files, options.allow_nan)
+                    for rows, work in islice(ranges, 2 * threads - len(running))
                 }
                 if not running:
                     return
@@ -148,10 +148,10 @@ def _write_tensors(parts: Sequence[_Part], files: Files, options: ConversionOpti
             raise
 
 
-def _convert(block: RowBlock, work: WorkFile, files: Files, allow_nan: bool) -> int:
+def _convert(rows: RowRange, work: WorkFile, files: Files, allow_nan: bool) -> int:
     with unchanged(files):
-        converted = converted_rows(block.plan, block.start, block.stop, allow_nan=allow_nan)
-        work.write(block.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
+        converted = converted_rows(rows.plan, rows.start, rows.stop, allow_nan=allow_nan)
+        work.write(rows.offset, numpy.ascontiguousarray(converted).reshape(-1).data)
     return converted.nbytes
 
 
@@ -200,8 +200,8 @@ def _not_finite(plan: TensorPlan, rows: Bytes) -> str:
     values = quantizer.to_float32(rows, plan.source.type)
     n_nan, n_infinite = int(numpy.isnan(values).sum()), int(numpy.isinf(values).sum())
     return (
-        f"{plan.name} holds {n_nan} NaN and {n_infinite} infinite weights in one block of rows; "
-        "the checkpoint is damaged (--allow-nan does it anyway)"
+        f"{plan.name} holds {n_nan} NaN and {n_infinite} infinite weights in one range of rows; "
+        "the checkpoint is damaged (--allow-nan converts it anyway)"
     )
 
 
@@ -211,5 +211,5 @@ def _refuse_overflow(plan: TensorPlan, converted: Bytes) -> None:
         return
     raise TensorError(
         f"{plan.name} has weights too large for {plan.type.name}, whose numbers end at 65504: {lost} would become "
-        f"infinite in one block of rows; use --profile bf16 or f32, or --tensor-type '{plan.name}=bf16'"
+        f"infinite in one range of rows; use --profile bf16 or f32, or --tensor-type '{plan.name}=bf16'"
     )

@@ -39,10 +39,12 @@ class TensorPlan:
     importance: NDArray[numpy.float32] | None = None
     """float32 [matrices * row length]: the weight of every column's error, for each expert in turn"""
     fallback_from: TensorType | None = None
-    worst_difference: float | None = None
-    """of a weight from the source's, where its blocks are kept; None where weights are converted"""
+    kept: bool = False
+    """whether its quant blocks are those of the source, instead of weights that are converted"""
+    worst_difference: float = 0.0
+    """of a weight from the source's, where it is kept: 0, or one rounding of a minimum to float16"""
     rounding: "MomentsRounding | None" = None
-    """what rounds its rows in place of ggml's search"""
+    """what rounds its rows in place of ggml"""
 
     @property
     def n_bytes(self) -> int:
@@ -69,7 +71,7 @@ class ConversionPlan:
     tensors: tuple[TensorPlan, ...]
     layout: Layout
     remarks: tuple[str, ...] = ()
-    """what whoever asked for this plan may not have meant"""
+    """warnings: what the user may not have intended"""
     files: tuple[WatchedFile, ...] = ()
     """those that rows are read from"""
 
@@ -113,7 +115,11 @@ def plan_conversion(
         _plan_kept(tensor, choices[tensor.name])
         if profile.keep and not _overridden(tensor, overrides)
         else _plan(
-            tensor.name, tensor.source, choices[tensor.name], imatrix, kept=_stays(source, tensor, choices, overrides)
+            tensor.name,
+            tensor.source,
+            choices[tensor.name],
+            imatrix,
+            same_type=_keeps_source_type(source, tensor, choices, overrides),
         )
         for tensor in source.tensors
     )
@@ -124,19 +130,19 @@ def plan_conversion(
     if rounding is not None:
         metadata |= {ROUNDING: string(CALIBRATED)}
     mixture = assign_types(profile, shapes, source.traits, imatrix is not None) if overrides else choices
-    remarks = _changed_beside(plans, mixture, choices, overrides)
+    remarks = _warn_of_shifted_types(plans, mixture, choices, overrides)
     return ConversionPlan(profile, metadata, plans, lay_out(metadata, plans), remarks, source.files)
 
 
-def _changed_beside(
+def _warn_of_shifted_types(
     plans: Sequence[TensorPlan],
     mixture: Mapping[str, TypeChoice],
     choices: Mapping[str, TypeChoice],
     overrides: Sequence[TypeOverride],
 ) -> tuple[str, ...]:
-    """Name the tensors that no override names and that get another type because of them.
+    """Return a warning that names the tensors which no override names and which get another type because of them.
 
-    llama.cpp does not count a tensor that is named, so that the next of its kind takes its place in the mixture.
+    llama.cpp does not count a tensor that is overridden, so the next one of its role takes its place in the mixture.
     """
     changed = [
         f"{plan.name} ({plan.type.name} for {mixture[plan.name].type.name})"
@@ -153,13 +159,13 @@ def _changed_beside(
     )
 
 
-def _stays(
+def _keeps_source_type(
     source: ModelSource, tensor: SourceTensor, choices: dict[str, TypeChoice], overrides: Sequence[TypeOverride]
 ) -> bool:
     """Tell whether a tensor keeps the type of its source.
 
-    In a GGUF file, what no profile quantizes does; of a checkpoint, blocks that it holds in a type of GGUF's own (MXFP4
-    experts), unless the user names another.
+    Of a GGUF file, those that no profile quantizes do; of a checkpoint, those whose quant blocks are GGUF's own (MXFP4
+    experts), unless the user overrides the type.
     """
     if source.keeps_types:
         return not choices[tensor.name].quantizable
@@ -171,37 +177,43 @@ def _overridden(tensor: SourceTensor, overrides: Sequence[TypeOverride]) -> bool
 
 
 def _plan_kept(tensor: SourceTensor, choice: TypeChoice) -> TensorPlan:
-    """Return the plan of a tensor that stays as its source has it, as far as GGUF can.
+    """Return the plan of a tensor that is stored as its source has it, as far as GGUF has a type for that.
 
     What has to be dequantized becomes F16: as exact as the scales of most formats, at half the size of the F32 in which
     it is computed.
     """
     if choice.type is F32 and not choice.quantizable:
         return TensorPlan(tensor.name, tensor.shape, F32, tensor.source)
-    kept = tensor.blocks()
-    if kept is not None:
-        return TensorPlan(tensor.name, tensor.shape, kept.rows.type, kept.rows, worst_difference=kept.worst_difference)
+    blocks = tensor.blocks()
+    if blocks is not None:
+        return TensorPlan(
+            tensor.name,
+            tensor.shape,
+            blocks.rows.type,
+            blocks.rows,
+            kept=True,
+            worst_difference=blocks.worst_difference,
+        )
     type_ = tensor.source.type
     if tensor.packed_bytes is not None and not type_.quantized:
         return TensorPlan(tensor.name, tensor.shape, F16, tensor.source)
-    difference = 0.0 if type_.quantized else None
-    return TensorPlan(tensor.name, tensor.shape, type_, tensor.source, worst_difference=difference)
+    return TensorPlan(tensor.name, tensor.shape, type_, tensor.source, kept=type_.quantized)
 
 
-def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | None", *, kept: bool) -> TensorPlan:
-    type_ = rows.type if kept else choice.type
-    takes_importance = imatrix is not None and not kept and type_ not in FLOAT_TYPES
+def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | None", *, same_type: bool) -> TensorPlan:
+    type_ = rows.type if same_type else choice.type
+    takes_importance = imatrix is not None and not same_type and type_ not in FLOAT_TYPES
     importance = imatrix.importance(name, rows.shape) if imatrix is not None and takes_importance else None
-    return TensorPlan(name, rows.shape, type_, rows, importance, None if kept else choice.fallback_from)
+    return TensorPlan(name, rows.shape, type_, rows, importance, None if same_type else choice.fallback_from)
 
 
 def _calibrated(plan: TensorPlan, rounding: "MomentsRounding") -> TensorPlan:
-    converted = plan.source.type is not plan.type and plan.worst_difference is None
+    converted = plan.source.type is not plan.type and not plan.kept
     return replace(plan, rounding=rounding) if converted and rounding.covers(plan.name, plan.type) else plan
 
 
 def _file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
-    """Return general.file_type: a file of floats around MXFP4 experts is called after the experts."""
+    """Return general.file_type; a file of floats with MXFP4 experts is named after the experts."""
     if profile.keep:
         return _kept_file_type(source, profile, plans)
     if profile.default in FLOAT_TYPES and any(plan.type.name == "MXFP4" for plan in plans):
@@ -214,7 +226,9 @@ def _kept_file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[
     own = source.metadata.get("general.file_type")
     if own is not None and isinstance(own.value, int):
         if not 0 <= own.value <= MAX_INTEGER:
-            raise MetadataError(f"general.file_type is {own.value}, which no file type is: damaged; name a profile")
+            raise MetadataError(
+                f"general.file_type is {own.value}, which is not a file type: the file is damaged; choose a profile"
+            )
         return own.value
     weights: Counter[str] = Counter()
     for plan in plans:

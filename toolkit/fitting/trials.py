@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from toolkit.conversion.convert import ConversionOptions, write_gguf
-from toolkit.conversion.second_rounding import second_rounding_message
+from toolkit.conversion.requantization import requantization_warning
 from toolkit.errors import DoesNotFitError, InputError, QualityError
 from toolkit.fitting.quality import Proof, QualityMeter, QualityOptions
 from toolkit.gguf.output_file import publish_finished, where_it_lies
@@ -177,7 +177,7 @@ class _Trials:
         assert plan is not None
         file = self._folder_beside(output) / _FILES / output.name
         self._reporter.note(f"converting to {choice.file.profile}")
-        message = second_rounding_message(self._job.source, plan)
+        message = requantization_warning(self._job.source, plan)
         if message is not None:
             self._reporter.note(message)
         with self._reporter.task("converting", sum(tensor.n_bytes for tensor in plan.tensors), unit="bytes") as task:

@@ -146,7 +146,7 @@ def profiles_worth_planning(source: ModelSource, ladder: tuple[str, ...]) -> tup
     if source.quantization is None:
         return ladder
     kept = plan_conversion(source, load_profile(KEEP))
-    if all(tensor.worst_difference is None for tensor in kept.tensors):
+    if not any(tensor.kept for tensor in kept.tensors):
         return ladder
     smaller = (name for name in ladder if plan_conversion(source, load_profile(name)).file_bytes < kept.file_bytes)
     return (KEEP, *smaller)

@@ -86,17 +86,17 @@ def merge_document(result: MergeResult) -> dict[str, Any]:
 
 def kept_lines(plan: ConversionPlan, *, every_tensor: bool) -> list[str]:
     """Return which tensors are kept as the source has them, and how far they are from it at most."""
-    kept = [tensor for tensor in plan.tensors if tensor.worst_difference is not None]
+    kept = [tensor for tensor in plan.tensors if tensor.kept]
     if not kept:
         return []
     lines = [
-        f"kept {tensor.name}: {tensor.type.name}, {_difference(tensor.worst_difference or 0.0)}"
+        f"kept {tensor.name}: {tensor.type.name}, {_difference(tensor.worst_difference)}"
         for tensor in kept
         if every_tensor
     ]
-    worst = max(kept, key=lambda tensor: tensor.worst_difference or 0.0)
+    worst = max(kept, key=lambda tensor: tensor.worst_difference)
     where = f" ({worst.name})" if worst.worst_difference else ""
-    difference = _difference(worst.worst_difference or 0.0)
+    difference = _difference(worst.worst_difference)
     return [*lines, f"kept {len(kept)} tensors as the source has them: {difference}{where}"]
 
 
@@ -105,7 +105,7 @@ def _difference(worst: float) -> str:
 
 
 def _tensor_document(tensor: TensorPlan) -> dict[str, Any]:
-    kept = {} if tensor.worst_difference is None else {"worst_difference": tensor.worst_difference}
+    kept = {"worst_difference": tensor.worst_difference} if tensor.kept else {}
     return {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes} | kept
 
 

@@ -27,7 +27,7 @@ def source_from_gguf(path: Path, *, allow_requantize: bool = False) -> ModelSour
     few_bits = _types_of_few_bits(file)
     if few_bits and not allow_requantize:
         raise InputError(
-            f"{path.name} is quantized already ({', '.join(few_bits)}); a second rounding adds to the first: start from a "
+            f"{path.name} is quantized already ({', '.join(few_bits)}); requantization adds to the error: start from a "
             "bf16, f16 or q8_0 file (`quantize --allow-requantize` does it anyway)"
         )
     return ModelSource(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolkit.conversion.convert import ConversionOptions, write_gguf, write_shards
-from toolkit.conversion.second_rounding import second_rounding_message
+from toolkit.conversion.requantization import requantization_warning
 from toolkit.conversion.shards import Shard, ShardLimit, split_plan
 from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import InputError
@@ -88,7 +88,7 @@ def convert_source(
     """
     source = use_chat_template(source, fields.chat_template, reporter)
     plan = _plan(source, fields, reporter)
-    for message in (*source.warnings, *plan.remarks, *_fallback_warning(plan), second_rounding_message(source, plan)):
+    for message in (*source.warnings, *plan.remarks, *_fallback_warning(plan), requantization_warning(source, plan)):
         if message is not None:
             reporter.warn(message)
     outputs = _outputs(plan, output_path(output, source.name, plan.profile.name), fields)

@@ -14,7 +14,7 @@ from toolkit.verbs.chat_templates import use_chat_template
 from toolkit.verbs.devices import PathName
 from toolkit.verbs.model_names import is_gguf, report_warnings, resolve_source
 from toolkit.verbs.verb import verb
-from toolkit.verification import Check, Origin, VerifyOptions, run_checks
+from toolkit.verification import Check, Reference, VerifyOptions, run_checks
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def verify(request: VerifyRequest, reporter: Reporter) -> VerifyResult:
     gguf = Path(request.gguf)
     with ExitStack() as scratch:
         path = resolve_source(request.source, reporter, scratch, local_files_only=request.local_files_only)
-        origin = _origin(path, gguf, request, reporter)
-        task = scratch.enter_context(reporter.task("comparing weights", len(origin.model.tensors)))
-        checks = run_checks(gguf, origin, VerifyOptions(request.full, request.run, task))
+        reference = _reference(path, gguf, request, reporter)
+        task = scratch.enter_context(reporter.task("comparing weights", len(reference.model.tensors)))
+        checks = run_checks(gguf, reference, VerifyOptions(request.full, request.run, task))
     return VerifyResult(gguf, request.source, checks)
 
 
-def _origin(source: Path, gguf: Path, request: VerifyRequest, reporter: Reporter) -> Origin:
+def _reference(source: Path, gguf: Path, request: VerifyRequest, reporter: Reporter) -> Reference:
     file = read_gguf(source if is_gguf(source) else gguf)
     if is_gguf(source):
         model, path = source_from_gguf(file.path, allow_requantize=True), file.path
@@ -84,4 +84,4 @@ def _origin(source: Path, gguf: Path, request: VerifyRequest, reporter: Reporter
             source,
         )
         report_warnings(model, reporter)
-    return replace(Origin(model, path), model=use_chat_template(model, request.chat_template, reporter))
+    return replace(Reference(model, path), model=use_chat_template(model, request.chat_template, reporter))

@@ -1,7 +1,7 @@
-"""Hold a GGUF file against the source that it was made of: one check after the other, nothing assumed.
+"""Check a GGUF file against the source that it was made of, one property after the other.
 
-The file is read back and the source is read anew. Text goes through the library that the source's tokenizer is made
-for and through llama.cpp; conversations go through both templates; weights are compared as numbers.
+The file is read back and the source is read anew. Text is tokenized by the library that the source's tokenizer was
+made for and by llama.cpp; conversations are rendered from both chat templates; weights are compared as numbers.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from toolkit.verification.token_ids import EXPECTED, NAME, check_token_ids
 from toolkit.verification.vocabulary import check_vocabulary
 from toolkit.verification.weights import check_weights
 
-__all__ = ["Check", "Origin", "Outcome", "VerifyOptions", "run_checks"]
+__all__ = ["Check", "Outcome", "Reference", "VerifyOptions", "run_checks"]
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What a file was made of: the model, and the directory or GGUF file that it stands in."""
+class Reference:
+    """What a file is checked against: the model that it was made of, and the directory or GGUF file of that."""
 
     model: ModelSource
     path: Path
@@ -34,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """How much is looked at."""
+    """How much is compared."""
 
     full: bool = False
     """all rows instead of a sample"""
@@ -44,18 +44,18 @@ class VerifyOptions:
     """advances with the tensors whose weights are compared"""
 
 
-def run_checks(path: Path, origin: Origin, options: VerifyOptions | None = None) -> tuple[Check, ...]:
+def run_checks(path: Path, reference: Reference, options: VerifyOptions | None = None) -> tuple[Check, ...]:
     """Return all checks of a GGUF file against its source.
 
     Raises GgufError if the file cannot be read, InputError if it or the source changes meanwhile.
     """
     file = read_gguf(path)
-    with unchanged((*as_mapped(file.paths), *origin.model.files)):
-        return tuple(_checks(file, origin, options or VerifyOptions()))
+    with unchanged((*as_mapped(file.paths), *reference.model.files)):
+        return tuple(_checks(file, reference, options or VerifyOptions()))
 
 
-def _checks(file: GgufFile, origin: Origin, options: VerifyOptions) -> Iterator[Check]:
-    source = origin.model
+def _checks(file: GgufFile, reference: Reference, options: VerifyOptions) -> Iterator[Check]:
+    source = reference.model
     yield from check_tensors(source, file)
     yield check_architecture(source, file)
     yield from check_vocabulary(source, file)
@@ -67,5 +67,5 @@ def _checks(file: GgufFile, origin: Origin, options: VerifyOptions) -> Iterator[
         yield unknown(NAME, EXPECTED, "llama.cpp does not take the file")
         yield skipped(LOGITS, "llama.cpp does not take the file")
         return
-    yield check_token_ids(source, origin.path, file)
+    yield check_token_ids(source, reference.path, file)
     yield check_first_logits(file) if options.run else skipped(LOGITS, "--no-run was given")

@@ -1,4 +1,4 @@
-"""The cost of rounding again is measured on the weights, and nothing is said where there is none."""
+"""The requantization error is measured on the weights, and nothing is said where there is none."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from compare import KIT
 
 from toolkit.conversion.convert import write_gguf
-from toolkit.conversion.second_rounding import second_rounding, second_rounding_message
+from toolkit.conversion.requantization import measure_requantization, requantization_warning
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.gguf.rows import row_count
 from toolkit.llama.quantizer import from_float32, to_float32
@@ -16,13 +16,13 @@ from toolkit.model_source import unquantized_profile
 from toolkit.quant_profile import load_profile
 from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.sources.hf_source import source_from_checkpoint
-from toolkit.verification import Origin, run_checks
+from toolkit.verification import Reference, run_checks
 
 CHECKPOINTS = KIT / "quantized" / "checkpoints"
 
 
 def cost(source, profile):
-    return second_rounding(source, plan_conversion(source, load_profile(profile)))
+    return measure_requantization(source, plan_conversion(source, load_profile(profile)))
 
 
 def test_the_error_is_that_of_all_rows_within_a_few_per_cent():
@@ -60,7 +60,7 @@ def test_what_is_kept_or_widened_costs_nothing(profile):
 def test_it_is_avoidable_only_where_gguf_has_the_grid():
     source = source_from_checkpoint(CHECKPOINTS / "fp8_block")
     assert not cost(source, "q4_k_m").avoidable
-    assert "keep" not in second_rounding_message(source, plan_conversion(source, load_profile("q4_k_m")))
+    assert "keep" not in requantization_warning(source, plan_conversion(source, load_profile("q4_k_m")))
 
 
 def test_a_plain_checkpoint_and_a_file_of_8_bits_are_rounded_once(kit_checkpoint, converted):
@@ -81,18 +81,16 @@ def test_a_gguf_file_of_5_or_6_bits_is_rounded_again(stored, converted, run_comm
     assert 0.01 < found.relative_error < 0.2
     assert cost(source_from_gguf(converted("llama3", stored)), stored) is None
     finished = run_command("quantize", converted("llama3", stored), tmp_path / "out.gguf", "-p", "q4_0")
-    (line,) = [line for line in finished.stderr.splitlines() if "second rounding" in line]
-    assert line.startswith(
-        f"warning: the source is quantized already ({', '.join(found.source_types)}): a second rounding"
-    )
-    assert f"moves their weights by {found.relative_error:.1%}" in line
+    (line,) = [line for line in finished.stderr.splitlines() if "requantizing" in line]
+    assert line.startswith(f"warning: the source is quantized already ({', '.join(found.source_types)}): requantizing")
+    assert f"adds an error of {found.relative_error:.1%}" in line
 
 
 def test_the_commands_say_it_in_one_line(run_command, tmp_path):
     finished = run_command("convert", CHECKPOINTS / "gptq_4bit", tmp_path / "out.gguf", "-p", "q4_0")
-    (line,) = [line for line in finished.stderr.splitlines() if "second rounding" in line]
+    (line,) = [line for line in finished.stderr.splitlines() if "requantizing" in line]
     assert line.startswith(
-        "warning: the source is quantized already (gptq, 4 bits): a second rounding of 7 tensors, to Q4_0, moves"
+        "warning: the source is quantized already (gptq, 4 bits): requantizing 7 tensors to Q4_0 adds an"
     )
     assert "--profile keep avoids it" in line
     kept = run_command("convert", CHECKPOINTS / "gptq_4bit", tmp_path / "kept.gguf", "-p", "keep")
@@ -126,5 +124,5 @@ def test_a_kept_file_passes_every_check_against_its_source(tmp_path):
     for case in ("gptq_4bit", "awq_4bit", "compressed_int4_asym"):
         source, path = source_from_checkpoint(CHECKPOINTS / case), tmp_path / f"{case}.gguf"
         write_gguf(plan_conversion(source, load_profile("keep")), path)
-        checks = run_checks(path, Origin(source, CHECKPOINTS / case))
+        checks = run_checks(path, Reference(source, CHECKPOINTS / case))
         assert [check.name for check in checks if check.failed] == []
