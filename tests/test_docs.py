@@ -33,6 +33,15 @@ def test_options_in_the_readme_exist():
         assert option in helps, f"README speaks of {option}, which no command takes"
 
 
+def test_lines_of_the_readme_fit_a_terminal():
+    assert not [line for line in README.splitlines() if len(line) > 120]
+
+
+@pytest.mark.parametrize("term", ["flash attention", "estimate", "unified memory", "KV cache", "offload", "imatrix"])
+def test_the_readme_is_found_by_the_terms_of_the_field(term):
+    assert re.search(rf"\b{term}", README, re.IGNORECASE)
+
+
 def test_exit_codes_of_the_help_and_the_readme_agree():
     shown = CliRunner(catch_exceptions=False).invoke(cli, ["--help"]).output
     in_help = dict(re.findall(r"^\s+(\d+)\s\s(.+)$", shown, re.MULTILINE))
