@@ -3,7 +3,7 @@ import pytest
 
 from toolkit.cli.options import kv_list_option, parse_kv_list
 from toolkit.errors import InputError
-from toolkit.verbs.kv_types import kv_pair
+from toolkit.llama.load_settings import KvTypes
 
 
 def test_types_are_separated_by_commas_or_given_one_by_one_and_count_once():
@@ -23,5 +23,10 @@ def test_a_type_that_no_cache_can_have_is_refused_wherever_several_are_taken():
 
 
 def test_keys_and_values_may_have_types_of_their_own():
-    assert kv_pair("Q8_0/q4_0") == ("q8_0", "q4_0")
-    assert kv_pair("q8_0") == ("q8_0", "q8_0")
+    assert KvTypes.parse("Q8_0/q4_0") == KvTypes("q8_0", "q4_0")
+    assert KvTypes.parse("q8_0") == KvTypes("q8_0", "q8_0")
+
+
+@pytest.mark.parametrize("text", ["f16", "q8_0", "q8_0/q4_0", "f16/q8_0"])
+def test_types_are_printed_as_they_are_written(text):
+    assert str(KvTypes.parse(text)) == text

@@ -4,7 +4,7 @@ import pytest
 from kit_cases import CASES, UNLOADABLE
 
 from toolkit.errors import EnvironmentFaultError, GgufError
-from toolkit.llama.load_settings import LoadSettings, TensorOverride
+from toolkit.llama.load_settings import KvTypes, LoadSettings, TensorOverride
 from toolkit.memory.estimate import ESTIMATE, EstimatingProbe, estimate
 from toolkit.memory.plannable import model_from_source
 from toolkit.memory.probe import MemoryProbe
@@ -121,8 +121,8 @@ def cached(path, **settings):
 def test_a_cache_of_other_types_takes_what_they_take(converted):
     path = converted("llama3", "q8_0")
     plain = cached(path)
-    assert cached(path, kv_type_k="q8_0", kv_type_v="q8_0") == plain * 8.5 / 16
-    assert cached(path, kv_type_k="q8_0") == plain * (16 + 8.5) / 32
+    assert cached(path, kv_types=KvTypes("q8_0", "q8_0")) == plain * 8.5 / 16
+    assert cached(path, kv_types=KvTypes("q8_0")) == plain * (16 + 8.5) / 32
 
 
 def test_every_sequence_has_a_state_of_its_own(converted):

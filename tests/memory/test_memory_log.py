@@ -15,7 +15,7 @@ from toolkit.errors import EnvironmentFaultError
 from toolkit.gguf.format import ModelKeys, ValueType, array, float32, string, uint32
 from toolkit.gguf.ggml_types import TYPES, TensorType, tensor_type
 from toolkit.gguf.reader import read_gguf
-from toolkit.llama.load_settings import LoadSettings, TensorOverride
+from toolkit.llama.load_settings import KvTypes, LoadSettings, TensorOverride
 from toolkit.memory.memory_log import ROUNDING_BYTES, MemoryLog, exact_bytes, rounded_up
 from toolkit.memory.plannable import model_from_source
 from toolkit.memory.probe import MemoryProbe
@@ -63,7 +63,7 @@ def excess(read, told):
 
 def grid(n_layer):
     every = product((0, n_layer // 2, n_layer + 1), (512, 4096), ("f16", "q8_0"))
-    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="simulated") for layers, n_ctx, kv in every]
+    return [LoadSettings(n_ctx, layers, kv_types=KvTypes(kv, kv), device="simulated") for layers, n_ctx, kv in every]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -73,7 +73,7 @@ def test_the_log_gives_weights_and_caches_to_the_byte_and_compute_buffers_to_its
     path, planned = skeleton(case)
     largest = 0
     for settings in grid(planned.model_tensors.n_layer):
-        if case == "minicpm3" and settings.kv_type_k != "f16":
+        if case == "minicpm3" and settings.kv_types.k != "f16":
             continue
         read = log.predict(path, settings)
         for weights, cached, compute in excess(read, account.predict(path, settings)).values():

@@ -19,7 +19,7 @@ from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.errors import GgufError
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import LoadSettings, TensorOverride
+from toolkit.llama.load_settings import KvTypes, LoadSettings, TensorOverride
 from toolkit.memory.placement import placements
 from toolkit.memory.plannable import model_from_gguf, model_from_source
 from toolkit.memory.probe import MemoryProbe
@@ -58,7 +58,7 @@ def difference(one: Footprint, other: Footprint) -> int:
 def plain_settings(n_layer: int) -> list[LoadSettings]:
     """Offload, context and KV type in every combination; those of one offload in a row, so that they share a load."""
     every = product((0, n_layer // 2, n_layer + 1), CONTEXTS, ("f16", "q8_0"))
-    return [LoadSettings(n_ctx, layers, kv_type_k=kv, kv_type_v=kv, device="simulated") for layers, n_ctx, kv in every]
+    return [LoadSettings(n_ctx, layers, kv_types=KvTypes(kv, kv), device="simulated") for layers, n_ctx, kv in every]
 
 
 def special_settings(n_layer: int) -> list[LoadSettings]:
@@ -68,7 +68,7 @@ def special_settings(n_layer: int) -> list[LoadSettings]:
         LoadSettings(2048, n_parallel=4, **whole),
         LoadSettings(2048, n_parallel=4, kv_unified=True, **whole),
         LoadSettings(2048, swa_full=True, flash_attention="off", **whole),
-        LoadSettings(1024, kv_type_k="q8_0", kv_type_v="q4_0", n_ubatch=128, **whole),
+        LoadSettings(1024, kv_types=KvTypes("q8_0", "q4_0"), n_ubatch=128, **whole),
         LoadSettings(512, tensor_overrides=(TensorOverride(r"blk\.0\.ffn_"),), **whole),
     ]
 

@@ -6,7 +6,7 @@ from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import EnvironmentFaultError, GgufError
 from toolkit.llama.footprint import BufferBytes, by_device
-from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.load_settings import KvTypes, LoadSettings
 from toolkit.memory.probe import MemoryProbe
 
 LAYERS = 4
@@ -28,7 +28,7 @@ def memory_probe() -> Iterator[MemoryProbe]:
 def test_predicted_memory_is_that_of_a_real_load_to_the_byte(
     model: Path, memory_probe: MemoryProbe, n_gpu_layers: int, kv_type: str
 ) -> None:
-    settings = LoadSettings(512, n_gpu_layers, kv_type_k=kv_type, kv_type_v=kv_type, device="simulated")
+    settings = LoadSettings(512, n_gpu_layers, kv_types=KvTypes(kv_type, kv_type), device="simulated")
     predicted = memory_probe.predict(model, settings)
     assert predicted == memory_probe.measure(model, settings)
     assert (predicted.gpu_bytes > 0) == (n_gpu_layers > 0)
@@ -47,7 +47,7 @@ def test_every_layer_brings_its_kv_cache_to_the_device(model: Path, memory_probe
 
 def test_a_q8_0_cache_takes_34_bytes_for_32_values(model: Path, memory_probe: MemoryProbe) -> None:
     wide = memory_probe.predict(model, LoadSettings(512, 9, device="simulated"))
-    narrow = memory_probe.predict(model, LoadSettings(512, 9, kv_type_k="q8_0", kv_type_v="q8_0", device="simulated"))
+    narrow = memory_probe.predict(model, LoadSettings(512, 9, kv_types=KvTypes("q8_0", "q8_0"), device="simulated"))
     wide_bytes, narrow_bytes = (sum(device.kv_cache_bytes for device in each.devices) for each in (wide, narrow))
     assert narrow_bytes * 64 == wide_bytes * 34
 

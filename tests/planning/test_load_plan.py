@@ -7,7 +7,7 @@ import pytest
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import DoesNotFitError
-from toolkit.llama.load_settings import LoadSettings, TensorOverride
+from toolkit.llama.load_settings import KvTypes, LoadSettings, TensorOverride
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.memory.cache import CachedProbe, MemoryCache
@@ -143,7 +143,7 @@ def test_a_gpu_whose_memory_is_the_hosts_counts_once(model, memory_source):
 
 @pytest.mark.parametrize("use_mmap", [True, False])
 def test_a_load_takes_what_was_predicted_mapped_or_not(model, memory_source, use_mmap):
-    request = LoadRequest(model, replace(SETTINGS, device="cpu", kv_type_k="q8_0"), use_mmap=use_mmap)
+    request = LoadRequest(model, replace(SETTINGS, device="cpu", kv_types=KvTypes("q8_0")), use_mmap=use_mmap)
     plan = plan_load(request, Budgets((), GIB), memory_source)
     with LlamaRuntime(model, runtime_settings(plan.settings, 1, use_mmap=use_mmap)) as runtime:
         (held,) = predicted_and_allocated(plan, runtime.footprint())
@@ -154,12 +154,12 @@ def test_a_load_takes_what_was_predicted_mapped_or_not(model, memory_source, use
 
 def test_a_run_has_every_setting_of_its_plan():
     settings = LoadSettings(
-        512, n_parallel=4, kv_unified=True, swa_full=True, kv_type_k="q8_0", flash_attention="on", device="cpu",
+        512, n_parallel=4, kv_unified=True, swa_full=True, kv_types=KvTypes("q8_0"), flash_attention="on", device="cpu",
         tensor_overrides=(TensorOverride("ffn"),), tensor_split=(1.0, 2.0), n_gpu_layers=3,
     )  # fmt: skip
     run = runtime_settings(settings, 2)
     for name in (
-        "n_ctx", "n_batch", "n_ubatch", "n_gpu_layers", "kv_type_k", "kv_type_v", "flash_attention", "n_parallel",
+        "n_ctx", "n_batch", "n_ubatch", "n_gpu_layers", "kv_types", "flash_attention", "n_parallel",
         "kv_unified", "swa_full", "tensor_overrides", "tensor_split",
     ):  # fmt: skip
         assert getattr(run, name) == getattr(settings, name)

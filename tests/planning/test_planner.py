@@ -8,7 +8,7 @@ from made_up_device import MIB, MadeUpDevices
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.llama.footprint import DeviceBytes, Footprint
-from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.load_settings import KvTypes, LoadSettings
 from toolkit.memory.plannable import model_from_source
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.planner import Planner
@@ -29,7 +29,7 @@ class MadeUp:
 
     def ask(self, skeleton, settings):
         share = settings.n_gpu_layers / LAYERS
-        weights, kv = skeleton.path.stat().st_size, KV_BYTES[settings.kv_type_k] * settings.n_ctx
+        weights, kv = skeleton.path.stat().st_size, KV_BYTES[settings.kv_types.k] * settings.n_ctx
         gpu = DeviceBytes("GPU", False, round(weights * share), round(kv * share), COMPUTE if share else 0)
         host = DeviceBytes("CPU", True, weights - gpu.weights_bytes, kv - gpu.kv_cache_bytes, COMPUTE)
         return Footprint((gpu, host), "made up", ("GPU",))
@@ -68,10 +68,10 @@ def test_every_choice_leaves_the_margin_free(vram, margin):
 
 def test_a_file_that_fits_but_for_the_margin_does_not_fit_whole():
     with planner(64 * MIB, profiles=("q4_k_m",), explicit=True) as one:
-        taken = one.choice("q4_k_m", ("f16", "f16")).footprint.gpu_bytes
+        taken = one.choice("q4_k_m", KvTypes("f16", "f16")).footprint.gpu_bytes
     for spare, fits_whole in ((MIB, True), (MIB - 1, False), (0, False)):
         with planner(taken + spare, profiles=("q4_k_m",), explicit=True, margin=MIB) as one:
-            choice = one.choice("q4_k_m", ("f16", "f16"))
+            choice = one.choice("q4_k_m", KvTypes("f16", "f16"))
         assert choice.fits_whole == fits_whole
         assert (choice.whole.lacks_bytes if choice.whole else 0) == MIB - spare
 
@@ -88,7 +88,7 @@ def test_a_split_has_a_lower_predicted_rate_than_the_whole():
 def test_more_vram_never_gives_a_slower_plan_of_the_same_file(vram, more):
     def rate(size):
         with planner(size, profiles=("q4_k_m",), explicit=True) as one:
-            return one.choice("q4_k_m", ("f16", "f16")).tokens_per_second
+            return one.choice("q4_k_m", KvTypes("f16", "f16")).tokens_per_second
 
     assert rate(vram) <= rate(vram + more)
 
@@ -97,7 +97,7 @@ def test_more_vram_never_gives_a_slower_plan_of_the_same_file(vram, more):
 @given(st.integers(COMPUTE, 8 * MIB), st.integers(256, 8192), st.integers(0, 8192))
 def test_more_context_never_gives_a_larger_offload(vram, n_ctx, more):
     with planner(vram, profiles=("q4_k_m",), explicit=True) as one:
-        shorter, longer = (one.choice("q4_k_m", ("f16", "f16"), n) for n in (n_ctx, n_ctx + more))
+        shorter, longer = (one.choice("q4_k_m", KvTypes("f16", "f16"), n) for n in (n_ctx, n_ctx + more))
     assert longer.settings.n_gpu_layers <= shorter.settings.n_gpu_layers
 
 
@@ -115,7 +115,7 @@ def test_where_not_one_layer_fits_the_gpu_the_cpu_does_it_and_the_plan_says_what
         assert not choice.fits_whole
         assert choice.settings.n_gpu_layers == 0
         with planner(2 * COMPUTE + choice.first_layer_lacks_bytes) as one:
-            kv_types = (choice.settings.kv_type_k, choice.settings.kv_type_v)
+            kv_types = choice.settings.kv_types
             assert one.choice("q4_k_m", kv_types).settings.n_gpu_layers == 1
 
 
@@ -144,7 +144,7 @@ def test_a_heavier_profile_keeps_the_kv_type_and_puts_fewer_layers_on_the_gpu():
         heavier = one.heavier(chosen)
         assert (chosen.file.profile, heavier.file.profile) == ("Q6_K", "Q8_0")
         assert heavier.settings.n_gpu_layers < LAYERS
-        assert heavier.settings.kv_type_k == chosen.settings.kv_type_k
+        assert heavier.settings.kv_types.k == chosen.settings.kv_types.k
         assert one.heavier(heavier) is None
 
 
@@ -158,14 +158,14 @@ def test_what_the_ram_cannot_hold_fits_nowhere_and_says_how_much_it_needs():
 def test_a_sweep_has_every_combination_and_says_what_lacks():
     with planner(5 * MIB, profiles=("q8_0", "q4_k_m")) as one:
         found = one.sweep([512, 4096])
-    grid = [(choice.file.profile, choice.settings.kv_type_k, choice.settings.n_ctx) for choice in found]
+    grid = [(choice.file.profile, choice.settings.kv_types.k, choice.settings.n_ctx) for choice in found]
     assert grid == [(p, kv, n) for p in ("Q8_0", "Q4_K_M") for kv in ("f16", "q8_0") for n in (512, 4096)]
 
 
 def test_the_longest_context_fits_and_the_next_would_not():
     with planner(6 * MIB, profiles=("q4_k_m",)) as one:
-        found = one.longest_context("q4_k_m", ("f16", "f16"), 1 << 20)
-        after = one.choice("q4_k_m", ("f16", "f16"), found.settings.n_ctx + 256)
+        found = one.longest_context("q4_k_m", KvTypes("f16", "f16"), 1 << 20)
+        after = one.choice("q4_k_m", KvTypes("f16", "f16"), found.settings.n_ctx + 256)
     assert found.fits_whole
     assert found.settings.n_ctx % 256 == 0
     assert not after.fits_whole
@@ -173,12 +173,12 @@ def test_the_longest_context_fits_and_the_next_would_not():
 
 def test_the_longest_context_is_no_longer_than_what_is_asked_for():
     with planner(640 * MIB, profiles=("q4_k_m",)) as one:
-        assert one.longest_context("q4_k_m", ("f16", "f16"), 1000).settings.n_ctx == 1000
+        assert one.longest_context("q4_k_m", KvTypes("f16", "f16"), 1000).settings.n_ctx == 1000
 
 
 def test_a_quantized_v_cache_without_flash_attention_is_refused_with_both_ways_out():
     off = LoadSettings(512, flash_attention="off")
-    request = PlanningRequest(Budgets((MIB,), RAM), off, Bandwidths((1.0,), 1.0), (("f16", "q8_0"),))
+    request = PlanningRequest(Budgets((MIB,), RAM), off, Bandwidths((1.0,), 1.0), (KvTypes("f16", "q8_0"),))
     with pytest.raises(InputError, match=r"q8_0 V cache needs flash attention.*--flash-attention auto, or --kv f16"):
         Planner(model_from_source(SOURCE, LADDER), request, MadeUp())
 
@@ -186,14 +186,14 @@ def test_a_quantized_v_cache_without_flash_attention_is_refused_with_both_ways_o
 def test_a_kv_type_that_the_model_cannot_have_is_not_proposed_and_refused_when_asked_for():
     class Picky(MadeUp):
         def ask(self, skeleton, settings):
-            if settings.kv_type_k != "f16":
+            if settings.kv_types.k != "f16":
                 raise GgufError("K cache type q8_0 with block size 32 does not divide n_embd_head_k=80")
             return super().ask(skeleton, settings)
 
     found = choices(64 * MIB, memory_source=Picky())
-    assert {choice.settings.kv_type_k for choice in found} == {"f16"}
+    assert {choice.settings.kv_types.k for choice in found} == {"f16"}
     with pytest.raises(InputError, match=r"KV type q8_0: .*block size 32.*use --kv f16"):
-        choices(64 * MIB, memory_source=Picky(), kv_types=(("q8_0", "q8_0"),))
+        choices(64 * MIB, memory_source=Picky(), kv_types=(KvTypes("q8_0", "q8_0"),))
 
 
 def test_speed_prefers_the_smaller_file_whole():
@@ -205,7 +205,7 @@ def test_several_gpus_are_filled_one_after_the_other():
     devices = MadeUpDevices(model.make("q4_k_m").model_tensors, n_devices=2, compute_bytes=COMPUTE)
     request = PlanningRequest(Budgets((2 * MIB, 3 * MIB), RAM), LoadSettings(512, n_devices=2), Bandwidths((1e9,), 1e8))
     with Planner(model, request, devices) as one:
-        choice = one.choice("q4_k_m", ("f16", "f16"))
+        choice = one.choice("q4_k_m", KvTypes("f16", "f16"))
     assert sum(choice.placement.tensor_split) == choice.settings.n_gpu_layers
     assert choice.footprint.bytes_on("GPU0") <= 2 * MIB
     assert choice.footprint.bytes_on("GPU1") <= 3 * MIB

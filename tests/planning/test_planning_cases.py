@@ -15,7 +15,7 @@ from toolkit.gguf.format import MetadataValue, ValueType, array, string, uint32
 from toolkit.gguf.ggml_types import F16, F32
 from toolkit.gguf.layout import ShapedTensor
 from toolkit.gguf.reader import read_gguf
-from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.load_settings import KvTypes, LoadSettings
 from toolkit.memory.cache import CachedProbe, MemoryCache
 from toolkit.memory.estimate import EstimatingProbe
 from toolkit.memory.placement import Placement, placements
@@ -34,7 +34,7 @@ from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.verbs.model_summary import summarize, summarize_tensor
 
 GIB = 1 << 30
-PLAIN = (("f16", "f16"),)
+PLAIN = (KvTypes(),)
 LLAMA = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 256, "intermediate_size": 512,
     "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1024,
@@ -187,7 +187,7 @@ def test_what_lacks_a_little_for_its_compute_buffers_does_not_fit_whole_and_says
 
 @pytest.mark.parametrize("flash_attention", ["auto", "on"])
 def test_mixed_kv_types_are_planned(probe, tmp_path, flash_attention):
-    mixed = (("q8_0", "f16"),)
+    mixed = (KvTypes("q8_0", "f16"),)
     choice = plan_for(LLAMA, GIB, 1024, probe, tmp_path, mixed, flash_attention=flash_attention)
     a_token = 4 * 128 * (2 + 34 / 32)
     assert sum(device.kv_cache_bytes for device in choice.footprint.devices) == a_token * 1024
@@ -196,7 +196,7 @@ def test_mixed_kv_types_are_planned(probe, tmp_path, flash_attention):
 def test_a_head_that_is_no_multiple_of_32_cannot_have_a_quantized_cache(probe, tmp_path):
     narrow = LLAMA | {"hidden_size": 192, "head_dim": 48}
     with pytest.raises(InputError, match=r"KV type q8_0: .* does not divide .*use --kv f16"):
-        plan_for(narrow, GIB, 1024, probe, tmp_path, (("q8_0", "q8_0"),))
+        plan_for(narrow, GIB, 1024, probe, tmp_path, (KvTypes("q8_0", "q8_0"),))
 
 
 def test_a_full_offload_is_all_blocks_and_the_output(probe, tmp_path):

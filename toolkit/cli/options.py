@@ -74,9 +74,9 @@ def parse_kv(_context: click.Context, _parameter: click.Parameter, value: str) -
 
     Raises InputError if it stands for none.
     """
-    from toolkit.verbs.kv_types import kv_pair
+    from toolkit.llama.load_settings import KvTypes
 
-    kv_pair(value)
+    KvTypes.parse(value)
     return value.lower()
 
 
@@ -85,11 +85,11 @@ def parse_kv_list(_context: click.Context, _parameter: click.Parameter, values: 
 
     Raises InputError if one does not stand for types of a KV cache.
     """
-    from toolkit.verbs.kv_types import kv_pair
+    from toolkit.llama.load_settings import KvTypes
 
     parts = [part.strip().lower() for value in values for part in value.split(",") if part.strip()]
     for part in parts:
-        kv_pair(part)
+        KvTypes.parse(part)
     return tuple(dict.fromkeys(parts))
 
 

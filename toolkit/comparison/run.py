@@ -14,16 +14,15 @@ from toolkit.errors import QualityError, ToolkitError
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
 from toolkit.llama.devices import supports_offload
-from toolkit.llama.load_settings import LoadSettings, kv_words
+from toolkit.llama.load_settings import F16_KV, KvTypes, LoadSettings
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.planning.planner import Planner
-from toolkit.planning.request import KvTypes, MemorySource, PlanningRequest
+from toolkit.planning.request import MemorySource, PlanningRequest
 from toolkit.reporter import LOGGING, Reporter
 
-BASE_KV: KvTypes = ("f16", "f16")
 BATCH = 512
 
 
@@ -69,10 +68,10 @@ class _Run:
         if base is None:
             return []
         self._base_path = self._opened(base, self._stack)
-        choice = self._planned(base, BASE_KV)
+        choice = self._planned(base, F16_KV)
         loadable = self._loadable(base, choice, self._base_path)
         self._base = BaseModel(loadable, self._stack.enter_context(ScratchFolder()), self._reporter)
-        row = replace(_bare_row(base, BASE_KV), is_base=True)
+        row = replace(_bare_row(base, F16_KV), is_base=True)
         return [self._measured(row, base, choice, _Source(loadable, self._base.quality))]
 
     def rows(self, contestant: Contestant) -> list[Row]:
@@ -82,7 +81,7 @@ class _Run:
             is_base = self._job.base is not None and contestant.content == self._job.base.content
             path = self._base_path if is_base and self._base_path is not None else self._opened(contestant, files)
             for kv_types in self._job.plan.kv_types:
-                if not (is_base and kv_types == BASE_KV):
+                if not (is_base and kv_types == F16_KV):
                     found.append(self._row(contestant, kv_types, path))
             if contestant.path is not None and not contestant.path.exists():
                 # It was measured in an earlier run, but is to stay.
@@ -182,7 +181,7 @@ class _Source:
 
 
 def _bare_row(contestant: Contestant, kv_types: KvTypes) -> Row:
-    kv = kv_words(kv_types)
+    kv = str(kv_types)
     path = None if contestant.path is None else str(contestant.path)
     return Row(contestant.name, kv, False, contestant.file.file_bytes, contestant.bits_per_weight, path=path)
 

@@ -3,8 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+from toolkit.errors import InputError
+from toolkit.gguf.ggml_types import tensor_type
+
 AskedDevice = Literal["auto", "gpu", "simulated", "cpu"]
 FlashAttention = Literal["auto", "on", "off"]
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "iq4_nl", "q4_1", "q4_0")
+"""what a KV cache can be stored as"""
 
 
 @dataclass(frozen=True)
@@ -15,9 +20,39 @@ class TensorOverride:
     buffer_type: str = "CPU"
 
 
-def kv_words(types: tuple[str, str]) -> str:
-    """Return how the types of keys and values are written: once where both have one."""
-    return "/".join(dict.fromkeys(types))
+@dataclass(frozen=True)
+class KvTypes:
+    """The types of the KV cache: of its keys and of its values."""
+
+    k: str = "f16"
+    v: str = "f16"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the types that are written as TYPE for keys and values, or as KEYS/VALUES, in small letters.
+
+        Raises InputError if one is not a type that a cache can have.
+        """
+        keys, slash, values = text.lower().partition("/")
+        types = cls(keys, values if slash else keys)
+        for name in (types.k, types.v):
+            if name not in KV_TYPES:
+                raise InputError(
+                    f"KV type {name!r} is not one of {', '.join(KV_TYPES)}; two are written as KEYS/VALUES"
+                )
+        return types
+
+    def __str__(self) -> str:
+        """Return how they are written: once where keys and values have one type."""
+        return self.k if self.k == self.v else f"{self.k}/{self.v}"
+
+    @property
+    def quantized(self) -> bool:
+        """Tell whether keys or values are quantized."""
+        return tensor_type(self.k).quantized or tensor_type(self.v).quantized
+
+
+F16_KV = KvTypes()
 
 
 @dataclass(frozen=True)
@@ -29,8 +64,7 @@ class LoadSettings:
     n_gpu_layers: int = 0
     n_batch: int = 512
     n_ubatch: int = 512
-    kv_type_k: str = "f16"
-    kv_type_v: str = "f16"
+    kv_types: KvTypes = F16_KV
     flash_attention: FlashAttention = "auto"
     device: AskedDevice = "auto"
     n_parallel: int = 1
@@ -61,11 +95,6 @@ class LoadSettings:
             self.rpc,
         )
 
-    @property
-    def kv_types(self) -> tuple[str, str]:
-        """Return the types of the cache's keys and values."""
-        return self.kv_type_k, self.kv_type_v
-
     def undivided(self) -> Self:
         """Return the settings without a split, as a plan begins with them."""
         return replace(self, n_gpu_layers=0, tensor_overrides=(), tensor_split=())
@@ -79,4 +108,4 @@ class LoadSettings:
         """Return the settings that `dataclasses.asdict` and JSON made these values of."""
         overrides = tuple(TensorOverride(**override) for override in values["tensor_overrides"])
         lists = {"tensor_split": tuple(values["tensor_split"]), "rpc": tuple(values["rpc"])}
-        return cls(**values | lists | {"tensor_overrides": overrides})
+        return cls(**values | lists | {"tensor_overrides": overrides, "kv_types": KvTypes(**values["kv_types"])})

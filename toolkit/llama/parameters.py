@@ -61,8 +61,8 @@ def context_parameters(settings: "LoadSettings | RuntimeSettings") -> Any:
     parameters.n_ctx, parameters.n_seq_max = settings.n_ctx, settings.n_parallel
     parameters.n_batch, parameters.n_ubatch = settings.n_batch, settings.n_ubatch
     parameters.kv_unified, parameters.swa_full = settings.kv_unified, settings.swa_full
-    parameters.type_k = tensor_type(settings.kv_type_k).ggml_id
-    parameters.type_v = tensor_type(settings.kv_type_v).ggml_id
+    parameters.type_k = tensor_type(settings.kv_types.k).ggml_id
+    parameters.type_v = tensor_type(settings.kv_types.v).ggml_id
     parameters.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
     return parameters
 

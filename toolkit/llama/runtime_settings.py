@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from toolkit.llama.devices import choose_devices
-from toolkit.llama.load_settings import FlashAttention, LoadSettings, TensorOverride
+from toolkit.llama.load_settings import F16_KV, FlashAttention, KvTypes, LoadSettings, TensorOverride
 
 TensorWatcher = Callable[[int, bool, object], bool]
 
@@ -17,8 +17,7 @@ class RuntimeSettings:
     n_batch: int = 512
     n_ubatch: int = 512
     n_gpu_layers: int = 0
-    kv_type_k: str = "f16"
-    kv_type_v: str = "f16"
+    kv_types: KvTypes = F16_KV
     flash_attention: FlashAttention = "auto"
     n_threads: int | None = None
     use_mmap: bool = True

@@ -125,7 +125,7 @@ def _cache_bytes(model: _Model, settings: LoadSettings) -> int:
     cache = model.cache
     if cache is None:
         return 0
-    bits = [tensor_type(name).bits_per_weight for name in (settings.kv_type_k, settings.kv_type_v)]
+    bits = [tensor_type(name).bits_per_weight for name in (settings.kv_types.k, settings.kv_types.v)]
     scale = bits[0] / _HALF_BITS if cache.latent else sum(bits) / (2 * _HALF_BITS)
     full, windowed = _cells(settings.n_ctx), _windowed_cells(cache, settings)
     tokens = cache.bytes_per_token * full + cache.window_bytes_per_token * windowed

@@ -78,7 +78,6 @@ def ranked(choices: Sequence[PlannedChoice], prefer: Prefer) -> list[PlannedChoi
 def _candidate(one: PlannedChoice) -> Candidate:
     # The step among all placements, so that experts on the GPU count as layers do.
     layers = one.placement.n_gpu_layers - one.placement.n_cpu_moe
-    kv_types = set(one.settings.kv_types)
     return Candidate(
-        one.file.profile, one.file.bits, one.file.file_bytes, "/".join(sorted(kv_types)), layers, one.fits_whole
+        one.file.profile, one.file.bits, one.file.file_bytes, str(one.settings.kv_types), layers, one.fits_whole
     )

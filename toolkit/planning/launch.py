@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.llama.devices import SIMULATED
-from toolkit.llama.load_settings import FlashAttention, TensorOverride
+from toolkit.llama.load_settings import F16_KV, FlashAttention, KvTypes, TensorOverride
 from toolkit.memory.placement import Placement
 from toolkit.planning.choice import PlannedChoice
 
@@ -19,9 +19,7 @@ class LaunchPlan:
     path: Path
     n_ctx: int
     n_gpu_layers: int
-    kv_type: str
-    """of the keys, and of the values unless `kv_type_v` says otherwise"""
-    kv_type_v: str | None = None
+    kv_types: KvTypes = F16_KV
     n_cpu_moe: int = 0
     overrides: tuple[TensorOverride, ...] = ()
     """tensors that stay on the CPU beside the experts of the first `n_cpu_moe` blocks"""
@@ -39,14 +37,9 @@ class LaunchPlan:
     draft: Path | None = None
 
     @property
-    def kv_types(self) -> tuple[str, str]:
-        """Return the types of keys and values."""
-        return self.kv_type, self.kv_type_v or self.kv_type
-
-    @property
     def quantized_kv(self) -> bool:
         """Tell whether the KV cache needs flash attention."""
-        return self.kv_types != ("f16", "f16")
+        return self.kv_types != F16_KV
 
     @property
     def attention(self) -> FlashAttention:
@@ -61,8 +54,7 @@ def launch_plan(choice: PlannedChoice, path: Path) -> LaunchPlan:
         path,
         settings.n_ctx,
         placement.n_gpu_layers,
-        settings.kv_type_k,
-        settings.kv_type_v,
+        settings.kv_types,
         placement.n_cpu_moe,
         Placement(0, border=placement.border).overrides,
         placement.tensor_split,

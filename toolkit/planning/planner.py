@@ -6,10 +6,9 @@ from itertools import islice, product
 
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.gguf.format import ModelKeys
-from toolkit.gguf.ggml_types import tensor_type
 from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.load_settings import F16_KV, KvTypes, LoadSettings
 from toolkit.llama.model_limits import check_positions, learnt_positions
 from toolkit.llama.offload_build import offload_build
 from toolkit.llama.opening import check_opens
@@ -18,7 +17,7 @@ from toolkit.memory.plannable import PlannableModel, PlannedFile
 from toolkit.memory.skeleton import Skeleton, write_skeleton
 from toolkit.planning.choice import PlannedChoice, ranked, settled_settings
 from toolkit.planning.ranking import FOUR_BITS, SPLIT_PROFILE, Prefer
-from toolkit.planning.request import MAX_CONTEXT, KvTypes, MemorySource, PlanningRequest, check_context, check_settings
+from toolkit.planning.request import MAX_CONTEXT, MemorySource, PlanningRequest, check_context, check_settings
 from toolkit.planning.split_search import FoundSplit, SplitSearch
 from toolkit.planning.token_speed import moved_bytes, tokens_per_second
 from toolkit.units import format_size
@@ -44,7 +43,7 @@ class Planner:
         self._check_positions(request.settings.n_ctx // request.settings.n_parallel)
         if model.path is not None and offload_build().installed:
             # A skeleton lacks what llama.cpp may die of. With the cache that every model can have: others are asked for below.
-            check_opens(model.path, replace(request.settings, kv_type_k="f16", kv_type_v="f16"))
+            check_opens(model.path, replace(request.settings, kv_types=F16_KV))
         self._folder = ScratchFolder()
 
     def __enter__(self) -> "Planner":
@@ -79,8 +78,7 @@ class Planner:
         file = self._file(profile)
         settings = replace(
             self._request.settings,
-            kv_type_k=kv_types[0],
-            kv_type_v=kv_types[1],
+            kv_types=kv_types,
             n_ctx=n_ctx or self._request.settings.n_ctx,
         )
         return self._split(file, settings)
@@ -88,7 +86,7 @@ class Planner:
     def placed(self, profile: str, kv_types: KvTypes, placement: Placement) -> PlannedChoice:
         """Return one profile with one KV type and a split given by hand, whether it fits or not."""
         file = self._file(profile)
-        settings = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
+        settings = replace(self._request.settings, kv_types=kv_types)
         if self._request.on_cpu:
             return self._cpu_alone(file, settings)
         footprint = self._ask(file, settings, placement)
@@ -166,7 +164,7 @@ class Planner:
         """Tell whether the whole offload fits, without a search for a split."""
         if self._request.on_cpu:
             return True
-        settings = replace(self._request.settings, kv_type_k=kv_types[0], kv_type_v=kv_types[1])
+        settings = replace(self._request.settings, kv_types=kv_types)
         search = self._search(self._file(name), settings)
         # Several GPUs can be filled in more than one way, which the search knows.
         return len(self._request.budgets.vram_bytes) > 1 or self._request.budgets.holds(search.whole_footprint())
@@ -231,13 +229,12 @@ class Planner:
         try:
             return self._memory_source.ask(skeleton, settled_settings(settings, placement))
         except GgufError as error:
-            kv_types = settings.kv_types
             # A skeleton is ours, and gone when this is read.
             reason = str(error).replace(str(skeleton.path), str(self._model.path or self._model.name))
-            if not any(tensor_type(kv_type).quantized for kv_type in kv_types):
+            if not settings.kv_types.quantized:
                 raise GgufError(reason) from error
             raise _KvTypeError(
-                f"KV type {'/'.join(dict.fromkeys(kv_types))}: {reason}; use --kv f16, or --flash-attention auto"
+                f"KV type {settings.kv_types}: {reason}; use --kv f16, or --flash-attention auto"
             ) from error
 
     def _check_positions(self, n_ctx: int) -> None:
@@ -259,7 +256,7 @@ class Planner:
 
     def _nothing_fits(self) -> str:
         choice = self.choice(self._model.profiles[-1], self._request.kv_types[-1])
-        what = f"{choice.file.profile} with {choice.settings.kv_type_k} KV at a context of {choice.settings.n_ctx:,}"
+        what = f"{choice.file.profile} with {choice.settings.kv_types} KV at a context of {choice.settings.n_ctx:,}"
         available = self._request.budgets.ram_bytes
         needed = available + self._request.budgets.ram_excess(choice.footprint)
         return (

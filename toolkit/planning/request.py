@@ -7,7 +7,7 @@ from typing import Protocol
 from toolkit.errors import InputError
 from toolkit.gguf.ggml_types import tensor_type
 from toolkit.llama.footprint import Footprint
-from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.load_settings import F16_KV, KvTypes, LoadSettings
 from toolkit.memory.skeleton import Skeleton
 from toolkit.planning.budgets import Budgets
 from toolkit.planning.ranking import Prefer
@@ -15,8 +15,6 @@ from toolkit.planning.token_speed import Bandwidths
 
 MAX_CONTEXT = 16 << 20
 """More than any model was trained for: the longest so far is 10 million."""
-KvTypes = tuple[str, str]
-"""of keys and values"""
 
 
 class MemorySource(Protocol):
@@ -34,7 +32,7 @@ class PlanningRequest:
     budgets: Budgets
     settings: LoadSettings
     bandwidths: Bandwidths
-    kv_types: tuple[KvTypes, ...] = (("f16", "f16"), ("q8_0", "q8_0"))
+    kv_types: tuple[KvTypes, ...] = (F16_KV, KvTypes("q8_0", "q8_0"))
     prefer: Prefer = Prefer.BALANCE
     explicit: bool = False
     """whether profiles were named: then each is planned, instead of the best few"""
@@ -52,10 +50,10 @@ def check_settings(settings: LoadSettings, kv_types: Sequence[KvTypes]) -> None:
 
     Raises InputError.
     """
-    for _, values in kv_types:
-        if tensor_type(values).quantized and settings.flash_attention == "off":
+    for types in kv_types:
+        if tensor_type(types.v).quantized and settings.flash_attention == "off":
             raise InputError(
-                f"a {values} V cache needs flash attention, which is off; use --flash-attention auto, or --kv f16 for V"
+                f"a {types.v} V cache needs flash attention, which is off; use --flash-attention auto, or --kv f16 for V"
             )
     check_context(settings.n_ctx)
     if settings.n_ctx < settings.n_parallel:

@@ -6,7 +6,6 @@ from typing import Any
 from toolkit.fitting.quality import Proof
 from toolkit.fitting.trials import FitResult
 from toolkit.llama.footprint import DeviceBytes
-from toolkit.llama.load_settings import kv_words
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.render.plan import choice_document, where_it_lies
 from toolkit.render.plan.launch import llama_arguments, llama_server_command, uses_overrides
@@ -92,7 +91,7 @@ def _headline(result: FitResult) -> str:
     choice, launch = result.trial.choice, result.launch
     bits = f", {choice.file.conversion.bits_per_weight:.2f} bits per weight" if choice.file.conversion else ""
     where = "whole on the GPU" if _is_plainly_whole(choice) else where_it_lies(choice)
-    kv = kv_words(launch.kv_types)
+    kv = str(launch.kv_types)
     return (
         f"{launch.path}: {choice.file.profile}, {format_size(choice.file.file_bytes)}{bits}; {where} at a context of "
         f"{format_count(launch.n_ctx)} with {kv} KV"
@@ -159,7 +158,7 @@ def _runner_up_lines(result: FitResult) -> list[str]:
     rows = [
         (
             choice.file.profile,
-            kv_words(choice.settings.kv_types),
+            str(choice.settings.kv_types),
             str(choice.placement.n_gpu_layers),
             format_size(choice.file.file_bytes),
             format_size(choice.footprint.gpu_bytes),

@@ -5,6 +5,7 @@ from typing import Any
 
 from toolkit.comparison.ranking import Difference, advise, differences, pareto_rows, verdicts_of, why_not_ranked
 from toolkit.comparison.rows import Comparison, Quality, Row
+from toolkit.llama.load_settings import KvTypes
 from toolkit.measures.verdict import UseVerdict
 
 _NO_RATES = (
@@ -43,13 +44,13 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
 
 
 def _row(comparison: Comparison, row: Row) -> dict[str, Any]:
-    keys, _, values = row.kv.partition("/")
+    kv_types = KvTypes.parse(row.kv)
     return {
         "name": row.name,
         "is_base": row.is_base,
         "output": row.path,
-        "kv_type_k": keys,
-        "kv_type_v": values or keys,
+        "kv_type_k": kv_types.k,
+        "kv_type_v": kv_types.v,
         "file_bytes": row.file_bytes,
         "bits_per_weight": row.bits_per_weight,
         **_memory(row),

@@ -12,7 +12,7 @@ from toolkit.llama.batch import most_outputs
 from toolkit.llama.devices import choose_devices
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.ggml_devices import GgmlDevice, offload_devices
-from toolkit.llama.load_settings import FlashAttention, LoadSettings, TensorOverride
+from toolkit.llama.load_settings import FlashAttention, KvTypes, LoadSettings, TensorOverride
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.planning.load_plan import (
@@ -27,7 +27,6 @@ from toolkit.planning.load_plan import (
 from toolkit.reporter import Reporter
 from toolkit.units import format_size
 from toolkit.verbs.devices import DeviceFields, open_memory_source, reachable_servers, warn_of_idle_gpu
-from toolkit.verbs.kv_types import kv_pair
 
 _BATCH = 512
 
@@ -160,13 +159,11 @@ def _request(
     vram, endpoints = reachable_servers(fields, reporter, "loaded without it", in_use)
     n_ctx = n_ctx_seq * how.n_parallel
     batch = min(_BATCH, n_ctx)
-    keys, values = kv_pair(how.kv)
     settings = LoadSettings(
         n_ctx,
         n_batch=batch,
         n_ubatch=batch,
-        kv_type_k=keys,
-        kv_type_v=values,
+        kv_types=KvTypes.parse(how.kv),
         flash_attention=fields.flash_attention,
         device="auto" if n_gpus else "cpu",
         n_parallel=how.n_parallel,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from toolkit.errors import InputError
 from toolkit.llama.ggml_devices import offload_devices
 from toolkit.llama.gpus import find_gpus
-from toolkit.llama.load_settings import AskedDevice, FlashAttention, LoadSettings
+from toolkit.llama.load_settings import AskedDevice, FlashAttention, KvTypes, LoadSettings
 from toolkit.machine.gpus import Gpu, gpu_bandwidths
 from toolkit.machine.host import read_ram
 from toolkit.machine.load import ram_bandwidth
@@ -19,7 +19,6 @@ from toolkit.planning.token_speed import Bandwidths
 from toolkit.reporter import Reporter
 from toolkit.units import format_size, parse_count
 from toolkit.verbs.devices import DeviceFields, reachable_servers, warn_of_unused_gpu
-from toolkit.verbs.kv_types import kv_pair
 
 Count = int | str
 """a number, or text such as `16k`"""
@@ -72,7 +71,7 @@ def planning_request(
 
     Raises InputError for values that cannot be meant, EnvironmentFaultError if a required server is down.
     """
-    kv_types = tuple(kv_pair(text) for text in fields.kv or BOTH_KV_TYPES)
+    kv_types = tuple(KvTypes.parse(text) for text in fields.kv or BOTH_KV_TYPES)
     gpus = find_gpus().gpus
     warn_of_unused_gpu(reporter, gpus)
     vram, endpoints, n_gpus = _budgets(fields, gpus, reporter)

@@ -13,13 +13,12 @@ from toolkit.visible_text import steers
 
 def server_options(plan: LaunchPlan) -> list[tuple[str, str]]:
     """Return the options of llama-server, without dashes, in its long spelling; a flag has an empty value."""
-    keys, values = plan.kv_types
     every = [
         ("model", str(plan.path), True),
         ("ctx-size", str(plan.n_ctx), True),
         ("n-gpu-layers", str(plan.n_gpu_layers), True),
-        ("cache-type-k", keys, plan.quantized_kv),
-        ("cache-type-v", values, plan.quantized_kv),
+        ("cache-type-k", plan.kv_types.k, plan.quantized_kv),
+        ("cache-type-v", plan.kv_types.v, plan.quantized_kv),
         ("flash-attn", plan.attention, plan.attention != "auto"),
         ("n-cpu-moe", str(plan.n_cpu_moe), plan.n_cpu_moe > 0),
         ("override-tensor", _override_text(plan.overrides), bool(plan.overrides)),
@@ -68,8 +67,8 @@ def llama_arguments(plan: LaunchPlan) -> str:
     """
     arguments = [f"model_path={str(plan.path)!r}", f"n_ctx={plan.n_ctx}", f"n_gpu_layers={plan.n_gpu_layers}"]
     if plan.quantized_kv:
-        keys, values = (tensor_type(kv_type).ggml_id for kv_type in plan.kv_types)
-        arguments += [f"type_k={keys}", f"type_v={values}"]
+        keys, values = tensor_type(plan.kv_types.k), tensor_type(plan.kv_types.v)
+        arguments += [f"type_k={keys.ggml_id}", f"type_v={values.ggml_id}"]
     # `Llama` has no `auto`: without this it runs without flash attention, which takes more memory than was planned.
     if plan.attention != "off":
         arguments.append("flash_attn=True")
@@ -89,14 +88,13 @@ def uses_overrides(plan: LaunchPlan) -> bool:
 
 def shell_variables(plan: LaunchPlan) -> str:
     """Return assignments for `eval` in a POSIX shell."""
-    keys, values = plan.kv_types
     variables = {
         "MODEL": str(plan.path),
         "PROFILE": plan.profile,
         "NGL": str(plan.n_gpu_layers),
         "CTX": str(plan.n_ctx),
-        "KV_TYPE_K": keys,
-        "KV_TYPE_V": values,
+        "KV_TYPE_K": plan.kv_types.k,
+        "KV_TYPE_V": plan.kv_types.v,
         "FLASH_ATTN": plan.attention,
         "N_CPU_MOE": str(plan.n_cpu_moe),
         "OVERRIDE_TENSOR": _override_text(plan.overrides),
@@ -123,7 +121,7 @@ def ollama_modelfile(plan: LaunchPlan) -> str:
     if plan.n_ubatch != UBATCH:
         lines.append(f"PARAMETER num_batch {plan.n_ubatch}")
     if plan.quantized_kv:
-        lines.insert(0, f"# start Ollama with OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={plan.kv_type}")
+        lines.insert(0, f"# start Ollama with OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={plan.kv_types.k}")
     return "\n".join(lines)
 
 

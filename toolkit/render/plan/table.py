@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from toolkit.llama.footprint import DeviceBytes
-from toolkit.llama.load_settings import kv_words
 from toolkit.memory.plannable import PlannableModel
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets, state_bytes
 from toolkit.planning.companions import Companion
@@ -35,7 +34,7 @@ def table(result: PlanResult) -> list[str]:
 
 def _headline(choice: PlannedChoice, model: PlannableModel) -> str:
     placement, settings = choice.placement, choice.settings
-    kv = kv_words(settings.kv_types)
+    kv = str(settings.kv_types)
     size = f"{'about ' if model.estimated_file_bytes else ''}{format_size(choice.file.file_bytes)}"
     start = f"{model.name}: {choice.file.profile}, {size}, {kv} KV"
     if not choice.fits:
@@ -124,7 +123,7 @@ def _choice_lines(choices: Sequence[PlannedChoice], model: PlannableModel) -> li
             choice.file.profile,
             format_size(choice.file.file_bytes),
             f"{choice.settings.n_ctx:,}",
-            kv_words(choice.settings.kv_types),
+            str(choice.settings.kv_types),
             f"{choice.placement.n_gpu_layers}/{choice.n_layers}" if choice.fits else "-",
             str(choice.placement.n_cpu_moe) if choice.fits else "-",
             format_size(choice.footprint.gpu_bytes),
