@@ -60,7 +60,7 @@ def test_an_unknown_architecture_converts_through_the_converter_and_it_is_said(
     done = run_command("convert", unknown, "-p", "q8_0", "--converter", fake(), cwd=place)
     assert done.returncode == 0, done.stderr
     script = fake() / "convert_hf_to_gguf.py"
-    assert f"warning: running {script} with {sys.executable}: a program that is no part of this toolkit" in done.stderr
+    assert f"warning: running {script} with {sys.executable}: a program that is not part of this toolkit" in done.stderr
     assert "converter: Loading unknown" in done.stderr
     assert [path.name for path in place.iterdir()] == ["Fake-5M-Q8_0.gguf"]
     ours, expected = read_gguf(place / "Fake-5M-Q8_0.gguf"), read_gguf(converted("qwen3", "q8_0"))

@@ -163,7 +163,7 @@ def test_an_expert_of_which_nothing_is_known_weighs_one_and_is_named_in_every_fo
     values, said = importance(write(tmp_path / "m"))
     assert values == [1, 1, 1, 1, *(SUMS[1] / 2).tolist()]
     assert said == [
-        f"of 1 matrices in 1 tensors ({UP}: 1) the importance matrix knows nothing, or no number: all their weights count alike"
+        f"of 1 matrices in 1 tensors ({UP}: 1) the importance matrix has no values, or none that are numbers: all their weights count alike"
     ]
 
 
@@ -192,7 +192,7 @@ def test_a_model_is_no_importance_matrix(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ImatrixError, match="so no importance matrix"):
+    with pytest.raises(ImatrixError, match="so it is not an importance matrix"):
         read_imatrix(tmp_path / "model.gguf")
 
 
@@ -260,7 +260,7 @@ def test_a_matrix_that_fits_is_not_worth_a_word(tmp_path: Path) -> None:
 
 def test_a_matrix_of_other_names_altogether_is_refused(tmp_path: Path) -> None:
     path = write_gguf_imatrix(tmp_path / "m.gguf", {"layers.0.wq": (SUMS, [1, 1])})
-    with pytest.raises(ImatrixError, match="not one tensor of the model is in it"):
+    with pytest.raises(ImatrixError, match="it has no tensor of this model"):
         check_against(read_imatrix(path), [("blk.0.attn_q.weight", (2, 4))])
 
 

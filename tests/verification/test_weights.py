@@ -13,7 +13,7 @@ from toolkit.model_source import SourceTensor
 from toolkit.quant_profile.weight_types import NEED_IMATRIX, WEIGHT_TYPES
 from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.verification.check import Outcome
-from toolkit.verification.weights import BLOCK_ROUNDING, check_weights, deviation
+from toolkit.verification.weights import SCALE_ROUNDING, check_weights, measure_deviation
 
 ROWS, COLUMNS = 24, 512
 TERNARY = ("TQ1_0", "TQ2_0")
@@ -37,7 +37,7 @@ def stored(values, type_, importance=None):
 
 
 def found(values, rows):
-    return deviation(SourceTensor("blk.0.ffn_up.weight", generated(values)), rows, full=True)
+    return measure_deviation(SourceTensor("blk.0.ffn_up.weight", generated(values)), rows, full=True)
 
 
 @pytest.mark.parametrize("name", TYPES_TO_TRY)
@@ -76,7 +76,7 @@ def test_a_minimum_that_was_rounded_to_float16_passes():
     values = weights(7)
     rows = stored(values, TYPES["Q4_1"])
     exact = quantizer.to_float32(rows.read_rows(0, ROWS), rows.type)
-    moved = exact * numpy.float32(1 + BLOCK_ROUNDING / 2)
+    moved = exact * numpy.float32(1 + SCALE_ROUNDING / 2)
     assert found(moved, rows).excess <= 1
 
 

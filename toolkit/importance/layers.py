@@ -1,4 +1,4 @@
-"""What an importance matrix says of whole layers: how much flows through each, and how alike neighbours are.
+"""What an importance matrix says of layers: the size of their inputs, and how similar neighbours are.
 
 Source: `compute_statistics()` and `compute_cossim()` in tools/imatrix/imatrix.cpp of llama.cpp (commit 0c1e570).
 """
@@ -52,16 +52,16 @@ def layer_importance(sums: ImatrixSums) -> list[LayerImportance]:
 
 
 def _similarity(parts: dict[str, TensorSums], before: dict[str, TensorSums]) -> float | None:
-    found = list(_cosines(parts, before))
-    return sum(found) / len(found) if found else None
+    cosines = list(_cosines(parts, before))
+    return sum(cosines) / len(cosines) if cosines else None
 
 
 def _cosines(parts: dict[str, TensorSums], before: dict[str, TensorSums]) -> Iterator[float]:
     for name in parts.keys() & before.keys():
-        one, other = (_flat(each[name]) for each in (parts, before))
-        norms = float(numpy.linalg.norm(one) * numpy.linalg.norm(other))
-        if one.shape == other.shape and norms > 0:
-            yield float(one @ other) / norms
+        now, previous = (_flat(each[name]) for each in (parts, before))
+        norms = float(numpy.linalg.norm(now) * numpy.linalg.norm(previous))
+        if now.shape == previous.shape and norms > 0:
+            yield float(now @ previous) / norms
 
 
 def _flat(entry: TensorSums) -> NDArray[numpy.float64]:

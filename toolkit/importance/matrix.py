@@ -72,7 +72,7 @@ class Imatrix:
 def read_imatrix(path: Path) -> Imatrix:
     """Return the importance matrix in a file of either format.
 
-    Raises ImatrixError if the file cannot be read, is damaged, or is no importance matrix; GgufError if a GGUF file is
+    Raises ImatrixError if the file cannot be read, is damaged, or is not an importance matrix; GgufError if a GGUF file is
     damaged.
     """
     return _read_gguf(path) if is_gguf(path) else _read_legacy(path)
@@ -81,7 +81,7 @@ def read_imatrix(path: Path) -> Imatrix:
 def read_sums(path: Path) -> ImatrixSums:
     """Return the sums and counts in a file of either format, which can be added to others.
 
-    The older format has no counts of tokens; its windows are taken to have had DEFAULT_CHUNK_SIZE. A matrix with NaN in it
+    The older format has no counts of tokens; its chunks are assumed to have DEFAULT_CHUNK_SIZE. A matrix with NaN in it
     counts as one that saw no token; in the older format one of zeros does.
 
     Raises what `read_imatrix` raises.
@@ -146,7 +146,7 @@ def check_against(imatrix: Imatrix, tensors: Sequence[tuple[str, tuple[int, ...]
     counts = {name: imatrix.missing(name, shapes[name]) for name in imatrix.entries if name in shapes}
     unknown = [name for name in imatrix.entries if name not in shapes]
     if len(unknown) == len(imatrix.entries):
-        raise ImatrixError(f"{imatrix.path}: not one tensor of the model is in it; it belongs to another model")
+        raise ImatrixError(f"{imatrix.path}: it has no tensor of this model; it belongs to another model")
     lacking = [name for name, shape in tensors if _wants_importance(name, shape) and name not in imatrix.entries]
     return [
         *_about(unknown, "in the importance matrix but not in the model"),
@@ -160,16 +160,16 @@ def _about_missing(counts: Mapping[str, int]) -> list[str]:
         return []
     first = next(iter(counts))
     return [
-        f"of {sum(counts.values())} matrices in {len(counts)} tensors ({first}: {counts[first]}) the importance matrix knows "
-        "nothing, or no number: all their weights count alike"
+        f"of {sum(counts.values())} matrices in {len(counts)} tensors ({first}: {counts[first]}) the importance matrix has no "
+        "values, or none that are numbers: all their weights count alike"
     ]
 
 
-def _about(names: Sequence[str], words: str) -> list[str]:
+def _about(names: Sequence[str], problem: str) -> list[str]:
     if not names:
         return []
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return [f"{len(names)} tensor{'s' if len(names) > 1 else ''} {words}: {', '.join(names[:_NAMES_SHOWN])}{more}"]
+    return [f"{len(names)} tensor{'s' if len(names) > 1 else ''} {problem}: {', '.join(names[:_NAMES_SHOWN])}{more}"]
 
 
 def _wants_importance(name: str, shape: tuple[int, ...]) -> bool:
@@ -185,7 +185,7 @@ def _read_gguf(path: Path) -> Imatrix:
     file = read_gguf(path)
     names = [name.removesuffix(SUMS) for name in file.tensors if name.endswith(SUMS)]
     if not names:
-        raise ImatrixError(f"{path}: a GGUF file without {SUMS} tensors, so no importance matrix")
+        raise ImatrixError(f"{path}: a GGUF file without {SUMS} tensors, so it is not an importance matrix")
     absent = [key for key in _KEYS if key not in file.metadata]
     if absent:
         raise ImatrixError(f"{path}: the importance matrix lacks {absent[0]}; compute it again")

@@ -1,4 +1,4 @@
-"""What an importance matrix does not know: matrices that saw nothing, or whose numbers are none. Their weight is 1.
+"""What an importance matrix lacks: experts that saw no token, or whose values are not numbers. Their importance is 1.
 
 Source of the 1: `load_imatrix` in tools/quantize/quantize.cpp of llama.cpp (commit 0c1e570), for experts without tokens.
 """
@@ -14,7 +14,7 @@ _EXPERTS = re.compile(r"(blk\.\d+\.ffn_)(?:gate|up|down|gate_up)_exps\.weight")
 
 
 def missing(rows: Floats) -> NDArray[numpy.bool_]:
-    """Tell which of float32 [matrices, row length] hold nothing: all zero, or a number that is none."""
+    """Tell which of float32 [matrices, row length] hold nothing: all zero, or with NaN or infinity."""
     return numpy.asarray(~(numpy.isfinite(rows).all(axis=1) & rows.any(axis=1)))
 
 
@@ -28,7 +28,7 @@ def filled(values: Floats, n_matrices: int) -> tuple[Floats, int]:
 
 
 def experts_of(name: str, sizes: Mapping[str, int]) -> int:
-    """Return how many matrices stand in an entry of that name, told from the lengths of all entries; 1 if they do not tell.
+    """Return how many matrices stand in an entry of that name, from the lengths of all entries; 1 if they do not say.
 
     The router of a block has one value for each column of the matrices that its experts read with.
     """

@@ -197,11 +197,11 @@ def write_moments(path: Path, header: MomentsHeader, moments: Iterable[InputMome
     layout = lay_out(_metadata(header), tensors)
     offsets = {tensor.name: offset for tensor, offset in zip(tensors, layout.offsets, strict=True)}
     with whole_or_absent(path, layout.file_bytes, force=force) as work:
-        for found in moments:
-            parts = dict(zip((FITTED, HELD_OUT, TOKENS), (*found.means, found.tokens), strict=True))
+        for collected in moments:
+            parts = dict(zip((FITTED, HELD_OUT, TOKENS), (*collected.means, collected.tokens), strict=True))
             for suffix, values in parts.items():
                 stored = numpy.ascontiguousarray(values, "<f4").reshape(-1).view(numpy.uint8)
-                work.write(offsets.pop(found.shape.name + suffix), stored.data)
+                work.write(offsets.pop(collected.shape.name + suffix), stored.data)
         assert not offsets, "moments of every input of the header"
         work.write(0, layout.header)
 

@@ -59,7 +59,7 @@ class ImatrixSums:
 
     @property
     def chunks(self) -> int:
-        """Return how many windows of `chunk_size` tokens the most used tensor has seen."""
+        """Return how many chunks of `chunk_size` tokens the most used tensor has seen."""
         return max(int(entry.counts.max()) for entry in self.entries.values()) // self.chunk_size
 
 

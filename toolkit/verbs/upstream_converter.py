@@ -18,11 +18,11 @@ def source_from_converter(  # noqa: PLR0913, PLR0917  # a converter, what it rea
 
     Raises InputError or EnvironmentFaultError.
     """
-    found = find_converter(converter, python)
+    upstream = find_converter(converter, python)
     folder = Path() if output is None else output if output.is_dir() else output.parent
     reporter.warn(
-        f"running {found.script} with {found.python}: a program that is no part of this toolkit, nor are its libraries; "
-        f"it may do whatever you may. Its bf16 file lies in {folder.absolute()} until the end"
+        f"running {upstream.script} with {upstream.python}: a program that is not part of this toolkit, and neither are its "
+        f"libraries; it may do whatever you may. Its bf16 file is in {folder.absolute()} until the end"
     )
-    file = intermediate_file(found, directory, folder, lambda line: reporter.note(f"converter: {line}"))
+    file = intermediate_file(upstream, directory, folder, lambda line: reporter.note(f"converter: {line}"))
     return source_from_gguf(scratch.enter_context(file))

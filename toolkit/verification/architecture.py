@@ -1,4 +1,4 @@
-"""Whether a file describes its model as the source does: rope, epsilons, heads, and every other key of the architecture."""
+"""Whether a file describes its model as the source does: rope, epsilons, heads and all other keys of the architecture."""
 
 import math
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def check_architecture(source: ModelSource, file: GgufFile) -> Check:
 
 
 def implied(metadata: Metadata, prefix: str) -> Metadata:
-    """Return what llama.cpp takes for sizes that a file does not give (`load_hparams` in src/llama-model.cpp)."""
+    """Return the sizes that llama.cpp assumes where a file does not give them (`load_hparams` in src/llama-model.cpp)."""
     width, heads = _first(metadata, f"{prefix}embedding_length"), _first(metadata, f"{prefix}attention.head_count")
     tokens = metadata.get("tokenizer.ggml.tokens")
     result: Metadata = {}
@@ -44,10 +44,10 @@ def implied(metadata: Metadata, prefix: str) -> Metadata:
 
 
 def _first(metadata: Metadata, key: str) -> int | None:
-    found = metadata.get(key)
-    if found is None:
+    stored = metadata.get(key)
+    if stored is None:
         return None
-    value = found.value[0] if isinstance(found.value, tuple) and found.value else found.value
+    value = stored.value[0] if isinstance(stored.value, tuple) and stored.value else stored.value
     return value if isinstance(value, int) else None
 
 
@@ -68,10 +68,10 @@ def _all_equal(items: Iterable[Scalar]) -> bool:
     return len(set(items)) == 1
 
 
-def _close(one: Scalar, other: Scalar) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=_FLOAT_TOLERANCE) or (math.isnan(one) and math.isnan(other))
-    return one == other
+def _close(first: Scalar, second: Scalar) -> bool:
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=_FLOAT_TOLERANCE) or (math.isnan(first) and math.isnan(second))
+    return first == second
 
 
 def _shown(value: MetadataValue | None) -> str:

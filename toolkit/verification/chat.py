@@ -21,23 +21,23 @@ def check_chat_templates(source: ModelSource, file: GgufFile) -> Check:
         if found:
             return unknown(NAME, "that of the source", "the source has none, the file has one")
         return judged(NAME, True, "none", "none")
-    promised = f"{len(CONVERSATIONS) * len(expected)} renderings of the source's"
+    expected_text = f"{len(CONVERSATIONS) * len(expected)} renderings of the source's"
     try:
         with TemplateRenderer() as renderer:
-            return _compared(renderer, _Side(expected, source.metadata), _Side(found, file.metadata), promised)
+            return _compare(renderer, _Side(expected, source.metadata), _Side(found, file.metadata), expected_text)
     except _SourceLimitError as limit:
-        return unknown(NAME, promised, f"of the source's template: {limit}")
+        return unknown(NAME, expected_text, f"of the source's template: {limit}")
     except TemplateLimitError as limit:
-        return judged(NAME, False, promised, "no rendering", f"of the file's template: {limit}")
+        return judged(NAME, False, expected_text, "no rendering", f"of the file's template: {limit}")
 
 
 class _SourceLimitError(Exception):
-    """The template of a source takes too much to be known."""
+    """The template of a source exceeds the limits of time or memory."""
 
 
 @dataclass(frozen=True)
 class _Side:
-    """What a source, or a file, gives to render with."""
+    """The templates of a source or of a file, and the metadata with their special tokens."""
 
     templates: dict[str, str]
     metadata: Metadata
@@ -52,7 +52,7 @@ class _Side:
             return f"(refused: {refusal})", False
 
 
-def _compared(renderer: TemplateRenderer, source: _Side, file: _Side, promised: str) -> Check:
+def _compare(renderer: TemplateRenderer, source: _Side, file: _Side, expected_text: str) -> Check:
     faults, accepted = [], 0
     for key in source.templates:
         if key not in file.templates:
@@ -63,14 +63,14 @@ def _compared(renderer: TemplateRenderer, source: _Side, file: _Side, promised: 
             found, _ = file.rendered(renderer, key, conversation)
             accepted += takes
             if expected != found:
-                faults.append(f"{conversation.name}: {_parting(expected, found)}")
+                faults.append(f"{conversation.name}: {_first_difference_text(expected, found)}")
     tried = len(CONVERSATIONS) * len(source.templates)
     evidence = [listed(faults, 2)] if faults else []
     evidence.append(
         f"{accepted} of {tried} renderings accepted by the source's template, the others refused by both alike"
     )
     observed = f"{len(faults)} of {tried} renderings differ" if faults else "equal"
-    return judged(NAME, not faults, promised, observed, "; ".join(evidence))
+    return judged(NAME, not faults, expected_text, observed, "; ".join(evidence))
 
 
 def _of_source(renderer: TemplateRenderer, source: _Side, key: str, conversation: Conversation) -> tuple[str, bool]:
@@ -89,6 +89,6 @@ def templates(metadata: Metadata) -> dict[str, str]:
     }
 
 
-def _parting(expected: str, found: str) -> str:
+def _first_difference_text(expected: str, found: str) -> str:
     at = first_difference(expected, found) or 0
     return f"{found[at : at + 30]!r} instead of {expected[at : at + 30]!r} at character {at}"

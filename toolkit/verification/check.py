@@ -1,11 +1,11 @@
-"""What a verification finds: one check after the other, each with its evidence."""
+"""The checks of a verification, each with its evidence."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of a check; UNKNOWN is one that could not be made."""
+    """The outcome of a check; UNKNOWN is one that could not be made."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -14,7 +14,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One property of a file, held against its source."""
+    """One property of a file, compared with its source."""
 
     name: str
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""The checks that every finished file passes before it gets its name: it holds what was planned, and llama.cpp accepts it."""
+"""The checks that every finished file passes before it gets its name: it holds what was planned, and llama.cpp loads it."""
 
 import zlib
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def check_loads(path: Path) -> None:
 
 
 def refusal(path: Path) -> str | None:
-    """Return why llama.cpp does not take a file; None if it does.
+    """Return why llama.cpp refuses a file; None if it loads it.
 
     Raises EnvironmentFaultError if it cannot be asked.
     """
@@ -80,15 +80,16 @@ def _check_row(tensor: TensorPlan, file: GgufFile, allow_nan: bool) -> None:
     found = file.tensors[tensor.name].read_rows(row, row + 1)
     expected = converted_rows(tensor, row, row + 1, allow_nan=allow_nan)
     if not (
-        numpy.array_equal(found, expected) or (tensor.rounding is not None and _as_near(tensor, row, found, expected))
+        numpy.array_equal(found, expected)
+        or (tensor.rounding is not None and _is_as_close(tensor, row, found, expected))
     ):
         raise FidelityError(
             f"row {row:,} of {tensor.name} in the finished file is not what the source gives: {_ADVICE}"
         )
 
 
-def _as_near(tensor: TensorPlan, row: int, found: Bytes, expected: Bytes) -> bool:
-    """Tell whether a calibrated row is as near to the source as the one of now: its sums depend on the rows beside it."""
+def _is_as_close(tensor: TensorPlan, row: int, found: Bytes, expected: Bytes) -> bool:
+    """Tell whether a calibrated row is as close to the source as a new one: its rounding depends on the rows beside it."""
     values = quantizer.to_float32(tensor.source.read_rows(row, row + 1), tensor.source.type)
     error, usual = (
         float(numpy.linalg.norm(quantizer.to_float32(rows, tensor.type) - values)) for rows in (found, expected)

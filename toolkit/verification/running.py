@@ -1,4 +1,4 @@
-"""Whether llama.cpp takes a file, and whether what it computes is of any use."""
+"""Whether llama.cpp loads a file, and whether the first logits make sense."""
 
 import numpy
 
@@ -39,7 +39,7 @@ def check_first_logits(file: GgufFile) -> Check:
         return unknown(LOGITS, _SENSIBLE, str(error))
     fault = degeneracy(logits)
     evidence = f"{len(tokens)} tokens, logits from {logits.min():.4g} to {logits.max():.4g}"
-    return judged(LOGITS, fault is None, _SENSIBLE, fault or "so they are", evidence)
+    return judged(LOGITS, fault is None, _SENSIBLE, fault or "as expected", evidence)
 
 
 def degeneracy(logits: Logits) -> str | None:
@@ -55,6 +55,6 @@ def degeneracy(logits: Logits) -> str | None:
 
 
 def skipped(name: str, why: str) -> Check:
-    """Return a check that is not made because something else stands in its way."""
+    """Return a check that is not made, with the reason."""
     expected = _SENSIBLE if name == LOGITS else "llama.cpp takes it"
     return Check(name, Outcome.UNKNOWN, expected, "not checked", why)

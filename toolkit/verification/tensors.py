@@ -1,4 +1,4 @@
-"""Whether a file has the tensors that its source asks for: all, no others, in their shapes and blocks."""
+"""Whether a file has the tensors that its source asks for: all of them, no others, with their shapes and in their blocks."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ def check_tensors(source: ModelSource, file: GgufFile) -> Iterator[Check]:
     """Yield the checks `tensors`, `shapes` and `blocks`."""
     expected = {tensor.name: tensor.shape for tensor in source.tensors}
     found = {name: rows.shape for name, rows in file.tensors.items()}
-    yield _accounted(source, set(expected), set(found))
+    yield _compare_names(source, set(expected), set(found))
     wrong = [
         f"{name} is {list(found[name])}, expected {list(shape)}"
         for name, shape in expected.items()
@@ -29,9 +29,9 @@ def check_tensors(source: ModelSource, file: GgufFile) -> Iterator[Check]:
     yield _blocks(source, file)
 
 
-def _accounted(source: ModelSource, expected: set[str], found: set[str]) -> Check:
+def _compare_names(source: ModelSource, expected: set[str], found: set[str]) -> Check:
     missing, surplus = sorted(expected - found), sorted(found - expected)
-    # Some converters write a tied output out: it says twice what the model says once, and its weights are compared.
+    # Some converters write a tied output as a tensor of its own; `check_weights` compares it with the embedding.
     if surplus == [OUTPUT] and EMBEDDING in expected:
         surplus = []
     faults = [f"missing: {listed(missing)}"] if missing else []

@@ -15,7 +15,7 @@ from toolkit.verification.check import Check, judged, listed, unknown
 _TYPES, _SCORES, _MERGES = (f"tokenizer.ggml.{name}" for name in ("token_type", "scores", "merges"))
 _ROLE = re.compile(r"tokenizer\.ggml\.(\w+_token_id|add_\w+_token|add_space_prefix)")
 _UNUSED = 5
-"""Fillers, which every converter names as it likes."""
+"""the type of placeholder tokens, which every converter names differently"""
 
 
 def check_vocabulary(source: ModelSource, file: GgufFile) -> Iterator[Check]:
@@ -45,7 +45,7 @@ def _count(expected: int, found: int, file: GgufFile) -> Check:
 
 
 def _token_differences(source: Metadata, file: Metadata) -> list[str]:
-    """Return which tokens have another text or type; of fillers only the type counts."""
+    """Return which tokens have another text or type; of placeholders only the type counts."""
     types, found_types = items(source, _TYPES), items(file, _TYPES)
     texts, found_texts = items(source, TOKENS), items(file, TOKENS)
     if (len(texts), len(types)) != (len(found_texts), len(found_types)):

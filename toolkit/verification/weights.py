@@ -1,4 +1,4 @@
-"""Whether the weights of a file are those of its source, within what their type allows.
+"""Whether the weights of a file are those of its source, within the error that their type allows.
 
 The allowance of a row is measured, not assumed: the source's row is rounded to the same type once more, and the file's
 row may be SLACK times as far from the source as that. A row in the wrong place, a swapped expert or a norm that lacks
@@ -28,7 +28,7 @@ SLACK, CALIBRATED_SLACK = 2.0, 4.0
 makes up for errors within a row, trades more (up to 2.1 times on the demo model)."""
 MOST = 0.9
 """No row may be further from the source, relative to its length: a row of zeros is 1 away, an unrelated one 1.4."""
-EXACT, BLOCK_ROUNDING = 1e-6, 2.0**-11
+EXACT, SCALE_ROUNDING = 1e-6, 2.0**-11
 """Relative errors that always pass: of another processor's arithmetic, and of a scale or minimum in float16."""
 
 
@@ -61,23 +61,25 @@ def check_weights(
     rounding = file.metadata.get(ROUNDING)
     slack = CALIBRATED_SLACK if rounding is not None and rounding.value == CALIBRATED else SLACK
     with ThreadPoolExecutor(physical_cores(), thread_name_prefix="verify") as pool:
-        found = []
-        for one in pool.map(lambda pair: deviation(*pair, full=full, slack=slack), comparable):
-            found.append(one)
+        deviations = []
+        for deviation in pool.map(lambda pair: measure_deviation(*pair, full=full, slack=slack), comparable):
+            deviations.append(deviation)
             progress(1)
-    yield _weights_check(found, [tensor.name for tensor, stored in pairs if stored.type.name not in WEIGHT_TYPES])
-    yield _finite_check(found)
+    yield _weights_check(deviations, [tensor.name for tensor, stored in pairs if stored.type.name not in WEIGHT_TYPES])
+    yield _finite_check(deviations)
 
 
 def tied_output(source: ModelSource) -> tuple[SourceTensor, ...]:
-    """Return the output projection that some converters write though the embedding stands for it; nothing if it does not."""
+    """Return the output projection that some converters write although it is tied to the embedding; empty if it is not tied."""
     by_name = {tensor.name: tensor for tensor in source.tensors}
     if OUTPUT in by_name or EMBEDDING not in by_name:
         return ()
     return (SourceTensor(OUTPUT, by_name[EMBEDDING].source),)
 
 
-def deviation(tensor: SourceTensor, stored: RowSource, *, full: bool = False, slack: float = SLACK) -> Deviation:
+def measure_deviation(
+    tensor: SourceTensor, stored: RowSource, *, full: bool = False, slack: float = SLACK
+) -> Deviation:
     """Return how far a stored tensor is from the source's, on a sample of its rows or on all."""
     rows, square, length, excess, worst, finite = 0, 0.0, 0.0, 0.0, 0, True
     for start, stop in all_runs(tensor.shape) if full else sampled_runs(tensor.name, tensor.shape):
@@ -113,14 +115,14 @@ def _compare(source: RowSource, stored: RowSource, start: int, stop: int, slack:
         numpy.linalg.norm(values.astype(numpy.float64), axis=1)
         for values in (found - expected, _rounded(expected, stored.type) - expected, expected)
     )
-    smallest = EXACT if stored.type in FLOAT_TYPES else BLOCK_ROUNDING
+    smallest = EXACT if stored.type in FLOAT_TYPES else SCALE_ROUNDING
     allowed = numpy.minimum(slack * own, numpy.maximum(own, MOST * length)) + smallest * length
     excess = numpy.divide(error, allowed, out=numpy.where(error > 0, numpy.inf, 0.0), where=allowed > 0)
     return _Run(float((error**2).sum()), float((length**2).sum()), float(excess.max()), int(excess.argmax()), True)
 
 
 def _rounded(values: quantizer.Floats, type_: TensorType) -> quantizer.Floats:
-    """Return the values after a rounding to the type, with equal importance where it needs any."""
+    """Return the values after a rounding to the type, with equal importance where the type needs a matrix."""
     if type_ is F32:
         return values
     importance = numpy.ones(values.shape[1], numpy.float32) if type_.name in NEED_IMATRIX else None
@@ -128,29 +130,33 @@ def _rounded(values: quantizer.Floats, type_: TensorType) -> quantizer.Floats:
     return quantizer.to_float32(quantizer.from_float32(contiguous, type_, importance), type_)
 
 
-def _weights_check(found: list[Deviation], skipped: list[str]) -> Check:
-    if not found:
+def _weights_check(deviations: list[Deviation], skipped: list[str]) -> Check:
+    if not deviations:
         return unknown("weights", "each row within what its type allows", "there is no tensor to compare")
-    far = sorted((one for one in found if one.excess > 1), key=lambda one: -one.excess)
-    n_rows = sum(one.n_rows for one in found)
-    evidence = f"{n_rows:,} rows of {len(found)} tensors, relative error {_by_type(found)}"
+    far = sorted(
+        (deviation for deviation in deviations if deviation.excess > 1), key=lambda deviation: -deviation.excess
+    )
+    n_rows = sum(deviation.n_rows for deviation in deviations)
+    evidence = f"{n_rows:,} rows of {len(deviations)} tensors, relative error {_by_type(deviations)}"
     if far:
-        named = [f"{one.name} (row {one.worst_row}, {one.excess:.3g} times too far)" for one in far]
+        named = [
+            f"{deviation.name} (row {deviation.worst_row}, {deviation.excess:.3g} times too far)" for deviation in far
+        ]
         evidence = f"{listed(named)}; {evidence}"
     if skipped:
         evidence += f"; not compared: {listed(skipped)}"
-    observed = f"{len(far)} tensors too far" if far else "all are"
+    observed = f"{len(far)} tensors too far" if far else "all rows"
     return judged("weights", not far, "each row within what its type allows", observed, evidence)
 
 
-def _by_type(found: Iterable[Deviation]) -> str:
+def _by_type(deviations: Iterable[Deviation]) -> str:
     worst: dict[str, float] = {}
-    for one in found:
-        worst[one.type.name] = max(worst.get(one.type.name, 0.0), one.relative_error)
+    for deviation in deviations:
+        worst[deviation.type.name] = max(worst.get(deviation.type.name, 0.0), deviation.relative_error)
     return ", ".join(f"{name} at most {error:.2g}" for name, error in worst.items())
 
 
-def _finite_check(found: list[Deviation]) -> Check:
-    bad = [one.name for one in found if not one.finite]
-    n_rows = sum(one.n_rows for one in found)
+def _finite_check(deviations: list[Deviation]) -> Check:
+    bad = [deviation.name for deviation in deviations if not deviation.finite]
+    n_rows = sum(deviation.n_rows for deviation in deviations)
     return judged("finite", not bad, "no NaN and no infinity", listed(bad) or "none", f"in {n_rows:,} rows")
