@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_checkpoint
+from tiny_model import write_tiny_model
 from tool_prints import prints_of, this_build
 
+import toolkit
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.llama.opening import files_opened_by
@@ -110,6 +112,27 @@ def converted(
         return path
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the name of a GGUF file with two blocks in F16, and that as its file type."""
+    folder = tmp_path_factory.mktemp("tiny")
+    result = toolkit.quantize(write_tiny_model(folder / "raw.gguf"), folder / "tiny-F16.gguf", profile="f16")
+    return str(result.paths[0])
+
+
+@pytest.fixture(scope="session")
+def tiny_q8_0(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the name of the same model in Q8_0."""
+    result = toolkit.quantize(tiny, str(tmp_path_factory.mktemp("tiny") / "tiny-Q8_0.gguf"), profile="q8_0")
+    return str(result.paths[0])
+
+
+@pytest.fixture(scope="session")
+def license_text() -> str:
+    """Give the name of a text file of some hundred words."""
+    return str(Path(__file__).parents[1] / "LICENSE")
 
 
 @pytest.fixture

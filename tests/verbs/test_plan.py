@@ -41,7 +41,7 @@ def test_where_nothing_fits_it_is_an_error_but_in_a_sweep_a_choice_that_says_wha
 def test_a_sweep_has_every_combination(tiny):
     sweep = toolkit.Sweep(n_ctx=["256", 512], kv=["f16", "q8_0"])
     choices = toolkit.plan(tiny, vram="64MiB", sweep=sweep, **FIXED).choices
-    assert {(choice.settings.n_ctx, choice.settings.kv_types[0]) for choice in choices} == {
+    assert {(choice.settings.n_ctx, choice.settings.kv_types.k) for choice in choices} == {
         (n_ctx, kv) for n_ctx in (256, 512) for kv in ("f16", "q8_0")
     }
 
