@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy
 import pytest
+from altered_gguf import altered
 from demo_model import convert_demo
 
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.comparison.contestants import (
     Conversions,
+    contestant_from_file,
     contestant_from_profile,
     contestants_from_files,
     contestants_from_profiles,
@@ -17,6 +19,7 @@ from toolkit.comparison.contestants import (
 from toolkit.conversion.convert import ConversionOptions
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import InputError
+from toolkit.gguf.format import uint32
 from toolkit.importance.matrix import Imatrix
 from toolkit.sources.hf_source import source_from_checkpoint
 
@@ -34,6 +37,14 @@ def test_a_profile_becomes_a_file_when_it_is_opened_and_is_gone_afterwards(conve
         assert path.stat().st_size == contestant.file.file_bytes
     assert not path.exists()
     assert contestant_from_profile(conversions, "bf16").is_unquantized
+
+
+def test_a_file_is_unquantized_by_its_tensors_whatever_its_file_type_says(
+    tiny: str, tiny_q8_0: str, tmp_path: Path
+) -> None:
+    nameless = altered(Path(tiny), tmp_path / "nameless.gguf", without_keys=("general.file_type",))
+    misnamed = altered(Path(tiny_q8_0), tmp_path / "misnamed.gguf", {"general.file_type": uint32(1)})
+    assert [contestant_from_file(file, "x").is_unquantized for file in (nameless, misnamed)] == [True, False]
 
 
 def test_a_kept_file_stays_and_is_not_made_twice(conversions: Conversions, tmp_path: Path) -> None:

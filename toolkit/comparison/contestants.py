@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from toolkit.checkpoint.checkpoint import open_checkpoint
-from toolkit.comparison.rows import UNQUANTIZED
 from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import InputError
@@ -46,8 +45,8 @@ class Contestant:
 
     @property
     def is_unquantized(self) -> bool:
-        """Tell whether it can be the base of others."""
-        return self.model.profiles[0] in UNQUANTIZED
+        """Tell whether it can be the base of others: by its tensors, because a file type may be absent or wrong."""
+        return all(tensor.type.block_length == 1 for tensor in self.file.tensors)
 
 
 @dataclass(frozen=True)

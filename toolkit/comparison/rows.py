@@ -9,9 +9,6 @@ from toolkit.measures.paired import Interval
 from toolkit.measures.standard import Standard, Use
 from toolkit.measures.token_rate import TokenRate
 
-UNQUANTIZED = frozenset({"F32", "F16", "BF16"})
-"""Files that can be the base of others."""
-
 
 @dataclass(frozen=True)
 class TextKey:
