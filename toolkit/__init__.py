@@ -24,12 +24,14 @@ _VERBS = (
     "imatrix",
     "inspect",
     "kld",
+    "list_architectures",
     "merge",
     "perplexity",
     "plan",
     "profiles",
     "quantize",
     "run",
+    "show_architecture",
     "show_profile",
     "verify",
 )
@@ -71,6 +73,9 @@ if TYPE_CHECKING:
     from toolkit.verbs.kld import KldRequest as KldRequest
     from toolkit.verbs.kld import KldResult as KldResult
     from toolkit.verbs.kld import kld as kld
+    from toolkit.verbs.list_architectures import ListArchitecturesRequest as ListArchitecturesRequest
+    from toolkit.verbs.list_architectures import ListArchitecturesResult as ListArchitecturesResult
+    from toolkit.verbs.list_architectures import list_architectures as list_architectures
     from toolkit.verbs.merge import MergeRequest as MergeRequest
     from toolkit.verbs.merge import MergeResult as MergeResult
     from toolkit.verbs.merge import merge as merge
@@ -90,6 +95,9 @@ if TYPE_CHECKING:
     from toolkit.verbs.run import RunRequest as RunRequest
     from toolkit.verbs.run import RunResult as RunResult
     from toolkit.verbs.run import run as run
+    from toolkit.verbs.show_architecture import ShowArchitectureRequest as ShowArchitectureRequest
+    from toolkit.verbs.show_architecture import ShowArchitectureResult as ShowArchitectureResult
+    from toolkit.verbs.show_architecture import show_architecture as show_architecture
     from toolkit.verbs.show_profile import ShowProfileRequest as ShowProfileRequest
     from toolkit.verbs.show_profile import ShowProfileResult as ShowProfileResult
     from toolkit.verbs.show_profile import show_profile as show_profile

@@ -5,6 +5,8 @@ from click.testing import CliRunner
 from toolkit.architectures import known_architectures
 from toolkit.architectures.evidence import REFUSED
 from toolkit.cli import cli
+from toolkit.render.architectures import architecture_document, architecture_lines
+from toolkit.verbs.show_architecture import ShowArchitectureResult
 
 
 def run(*arguments):
@@ -44,3 +46,23 @@ def test_what_is_refused_is_listed_with_its_reason():
     lines = run("--refused", "chatglm").splitlines()[1:]
     assert {line.split()[0] for line in lines} == {"ChatGLMModel", "ChatGLMForConditionalGeneration"}
     assert all("Python code" in line for line in lines)
+
+
+def test_an_architecture_shows_how_its_tensors_get_into_the_file():
+    lines = run("show", "orion").splitlines()
+    assert "in llama.cpp          orion" in lines
+    rows = [line.split() for line in lines]
+    assert ["model.layers.N.self_attn.q_proj.weight", "blk.N.attn_q.weight"] in [row[:2] for row in rows]
+    assert "keys not written      rope" in lines
+
+
+def test_the_document_of_an_architecture_has_the_names_of_the_rules():
+    (document,) = json.loads(run("show", "OrionForCausalLM", "--json"))["architectures"]
+    assert (document["name"], document["epsilon"]) == ("orion", "layer_norm_eps")
+    assert "blk.{layer}.attn_norm.bias" in [tensor["target"] for tensor in document["tensors"]]
+
+
+def test_every_architecture_can_be_shown_as_text_and_as_json():
+    result = ShowArchitectureResult(known_architectures())
+    assert len(architecture_lines(result)) > sum(len(known.tensors) for known in known_architectures())
+    json.dumps(architecture_document(result))

@@ -1,12 +1,10 @@
-"""List the architectures that convert, and those that are refused."""
-
-from typing import Any
+"""The commands `architectures` and `architectures show`."""
 
 import click
 
-from toolkit.cli.common import emit_json, json_option, note, show
+from toolkit.cli.common import json_option, note, show
+from toolkit.cli.reporter import CONSOLE
 
-COMPARED, ALIKE = "compared", "alike"
 EXAMPLE = """
 \b
 Examples:
@@ -14,77 +12,60 @@ Examples:
   gguf-toolkit architectures gemma
   gguf-toolkit architectures --refused
   gguf-toolkit architectures --json
+  gguf-toolkit architectures show orion
 """
 
 
-@click.command(name="architectures", epilog=EXAMPLE)
+class _ListsByDefault(click.Group):
+    """A group that lists where no subcommand is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, with `list` before those that begin with neither a subcommand nor a request for help."""
+        named = bool(args) and args[0] in (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["list", *args])
+
+
+@click.group(cls=_ListsByDefault, name="architectures", epilog=EXAMPLE)
+def command() -> None:
+    """List the architectures that convert, or show how one of them does.
+
+    `architectures`, `architectures TEXT` and `architectures --refused` are short for `architectures list ...`.
+    """
+
+
+@command.command(name="list")
 @click.argument("text", required=False)
-@click.option(
-    "--refused", "shows_refused", is_flag=True, help="List the classes that are refused, each with the reason."
-)
+@click.option("--refused", is_flag=True, help="List the classes that are refused, each with the reason.")
 @json_option
-def command(text: str | None, shows_refused: bool, as_json: bool) -> None:
+def list_(text: str | None, refused: bool, as_json: bool) -> None:
     """List the architectures that convert: class and model type of config.json, and what llama.cpp calls them.
 
     Status "compared": every key and tensor of a checkpoint equals what llama.cpp's own converter makes of it; "alike": the
     rules are those of a class that was compared. With TEXT, only those whose family, class, model type or name contains it.
     """
-    from toolkit.render.tables import table_lines
+    from toolkit.render.architectures import architectures_document, architectures_lines, refused_lines
+    from toolkit.verbs.list_architectures import ListArchitecturesRequest, list_architectures
 
-    known = [one for one in _known() if _mentions(one, text)]
-    refused = [one for one in _refused() if _mentions(one, text)]
+    result = list_architectures(ListArchitecturesRequest(text), CONSOLE)
     if as_json:
-        emit_json("architectures", {"architectures": known, "refused": refused})
+        show("architectures", architectures_document(result))
         return
-    if shows_refused:
-        show(
-            "architectures",
-            table_lines(
-                ("class in config.json", "refused because"), [(one["class"], one["reason"]) for one in refused]
-            ),
-        )
-        return
-    rows = [
-        (one["family"], ", ".join(one["classes"]), ", ".join(one["model_types"]), one["name"], one["status"])
-        for one in known
-    ]
-    show("architectures", table_lines(("family", "class in config.json", "model_type", "in llama.cpp", "status"), rows))
-    if refused:
-        note(f"{len(refused)} more classes that llama.cpp's converter knows are refused; --refused lists them")
+    show("architectures", refused_lines(result) if refused else architectures_lines(result))
+    if result.refused and not refused:
+        note(f"{len(result.refused)} more classes that llama.cpp's converter knows are refused; --refused lists them")
 
 
-def _known() -> list[dict[str, Any]]:
-    from toolkit.architectures import architecture_families
+@command.command(name="show")
+@click.argument("name", metavar="NAME")
+@json_option
+def show_(name: str, as_json: bool) -> None:
+    """Show how the tensors of a checkpoint become those of a GGUF file, and what the config may leave out.
 
-    return [
-        {
-            "family": family,
-            "name": known.name,
-            "classes": list(known.hf_classes),
-            "model_types": list(known.model_types),
-            "rope_types": [name for name in known.rope_types if name != "local"],
-            "status": _status(known.hf_classes),
-        }
-        for family, members in architecture_families().items()
-        for known in members
-    ]
+    NAME is a class or model_type of config.json, or the name in llama.cpp. N stands for the number of a block, E for that of
+    an expert; embd, ff, q and kv are the widths of embeddings, feed-forward layers, queries, and keys and values.
+    """
+    from toolkit.render.architectures import architecture_document, architecture_lines
+    from toolkit.verbs.show_architecture import ShowArchitectureRequest, show_architecture
 
-
-def _status(classes: tuple[str, ...]) -> str:
-    from toolkit.architectures.evidence import COMPARED as COMPARED_CLASSES
-
-    return COMPARED if COMPARED_CLASSES.intersection(classes) else ALIKE
-
-
-def _refused() -> list[dict[str, Any]]:
-    from toolkit.architectures.evidence import REFUSED
-
-    return [
-        {"class": name, "reason": reason} for name, reason in sorted(REFUSED.items(), key=lambda one: one[0].lower())
-    ]
-
-
-def _mentions(one: dict[str, Any], text: str | None) -> bool:
-    searched = [value for key, value in one.items() if key not in ("status", "reason", "rope_types")]
-    words = " ".join(" ".join(value) if isinstance(value, list) else value for value in searched)
-    return text is None or text.lower() in words.lower()
+    result = show_architecture(ShowArchitectureRequest(name), CONSOLE)
+    show("architecture", architecture_document(result) if as_json else architecture_lines(result))
