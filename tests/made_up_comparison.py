@@ -16,8 +16,8 @@ from toolkit.comparison.rows import (
 )
 from toolkit.measures.divergence_statistics import ChunkScores, Estimate
 from toolkit.measures.paired import Interval
-from toolkit.measures.standard_file import read_standard
 from toolkit.measures.token_rate import TokenRate
+from toolkit.measures.verdict_rules import read_verdict_rules
 
 GIB = 1 << 30
 KEY = TextKey("4a862675969b2eca" * 4, 512, 40, "a vocabulary")
@@ -32,9 +32,9 @@ LADDER = (
 )
 
 
-def loss(mean: float, same_top: float = 0.95, error: float = 0.01, windows: int = 40) -> Loss:
-    """Return a loss whose windows lie around the mean, some above and some below."""
-    swing = [1 + 0.05 * (-1) ** number for number in range(windows)]
+def loss(mean: float, same_top: float = 0.95, error: float = 0.01, chunks: int = 40) -> Loss:
+    """Return a loss whose chunks lie around the mean, some above and some below."""
+    swing = [1 + 0.05 * (-1) ** number for number in range(chunks)]
     return Loss(
         mean=Estimate(mean, error * mean),
         median=mean / 2,
@@ -45,7 +45,7 @@ def loss(mean: float, same_top: float = 0.95, error: float = 0.01, windows: int 
         log_ratio=Estimate(0.5 * mean, 0.05 * mean),
         perplexity_ratio=1 + 0.5 * mean,
         rounding=1e-4,
-        per_window=tuple(ChunkScores(0.5 * mean, mean * factor, same_top) for factor in swing),
+        per_chunk=tuple(ChunkScores(0.5 * mean, mean * factor, same_top) for factor in swing),
     )
 
 
@@ -90,7 +90,7 @@ def comparison(rows: Sequence[Row] | None = None, **changes: object) -> Comparis
         machine=Machine(
             "Linux 6.1 x86_64", "A processor, 8 cores", ("A GPU",), 32 * GIB, {"llama-cpp-python": "0.3.36"}
         ),
-        standard=read_standard(),
+        rules=read_verdict_rules(),
         command="gguf-toolkit compare model --profiles ...",
     )
     return replace(made, **changes)  # type: ignore[arg-type]

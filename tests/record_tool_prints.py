@@ -46,9 +46,9 @@ class Tools:
     def perplexity(self, model, *words):
         """Return the lines with numbers."""
         printed = self.run("llama-perplexity", "-m", model, "-f", FIXED_TEXT, *words)
-        windows = "".join(re.findall(r"\[\d+\][\d.]+,", printed))
+        chunks = "".join(re.findall(r"\[\d+\][\d.]+,", printed))
         final = re.search(r"Final estimate: .*", printed)
-        return f"{windows}\n{final[0]}" if final else windows
+        return f"{chunks}\n{final[0]}" if final else chunks
 
     def divergence(self, model, logits):
         """Return the statistics, from their first heading on."""

@@ -18,7 +18,7 @@ from tiny_model import TinyShape, write_tiny_model
 from toolkit.cli import cli
 from toolkit.errors import ToolkitError
 
-SMALL = ("--window", "64", "--ctx", "512", "--threads", "1")
+SMALL = ("--chunk-size", "64", "--ctx", "512", "--threads", "1")
 QUICK = (*SMALL, "--no-rates", "--vram", "0")
 FIXED = ("--text", FIXED_TEXT)
 TIMED = (*SMALL, *FIXED, "--vram", "12MiB", "-p", "16", "-n", "4", "-r", "2")
@@ -215,7 +215,7 @@ def test_people_read_the_advice_first_and_then_a_table(outputs, cache, run_comma
     assert [line.split()[-1] for line in table] == ["base", "good?", "advised"]
     assert any(line.startswith(">* Q8_0") for line in table)
     assert (
-        "differs: in mean KLD from the row above, window by window; all answers are right with 95% confidence, "
+        "differs: in mean KLD from the row above, chunk by chunk; all answers are right with 95% confidence, "
         "without rare outliers" in lines
     )
     assert "?: more text could change the verdict" in lines
@@ -248,9 +248,9 @@ def test_bad_input_is_refused_before_any_work(arguments, message):
     assert "converting" not in result.output
 
 
-def test_a_text_too_short_for_a_window_is_one_line_and_code_2(tiny, run_command):
+def test_a_text_too_short_for_a_chunk_is_one_line_and_code_2(tiny, run_command):
     files = (tiny / "bad.gguf", "--base", tiny / "good.gguf")
-    done = run_command("compare", *files, *QUICK, "--text", tiny / "text.txt", "--window", "2k")
+    done = run_command("compare", *files, *QUICK, "--text", tiny / "text.txt", "--chunk-size", "2k")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: the text has")
     assert "Traceback" not in done.stderr

@@ -151,7 +151,7 @@ def test_a_text_too_short_to_measure_is_refused(run_command, tmp_path):
         "fit", "demo", "--vram", "12MiB", "--ctx", "512", "--text", tmp_path / "short.txt", "--out", tmp_path / "m.gguf"
     )
     assert done.returncode == 2
-    assert "tokens, but a window of" in done.stderr
+    assert "tokens, but chunks of" in done.stderr
 
 
 def test_a_context_beyond_the_trained_one_is_warned_of_and_goes_on(run_command, tmp_path):

@@ -25,12 +25,12 @@ def test_options_may_come_before_the_file(run_command, tmp_path):
     model = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_embd=64, n_ff=96))
     done = run_command("imatrix", "-o", tmp_path / "m.imatrix", *QUICK, "--chunks", "1", model)
     assert done.returncode == 0, done.stderr
-    assert "1 windows of 64 tokens of LICENSE" in done.stderr
+    assert "1 chunks of 64 tokens of LICENSE" in done.stderr
 
 
 def test_a_matrix_is_shown_with_what_matters_most(run_command):
     done = run_command("imatrix", "show", GOLDEN / "tiny_moe.imatrix")
-    assert "16 tensors, 15 windows of 64 tokens of LICENSE" in done.stdout
+    assert "16 tensors, 15 chunks of 64 tokens of LICENSE" in done.stdout
     assert "8 of 8" in done.stdout
     document = json.loads(run_command("imatrix", "show", GOLDEN / "tiny_moe.imatrix", "--json").stdout)
     assert document["unseen_experts"] == 0
@@ -38,7 +38,7 @@ def test_a_matrix_is_shown_with_what_matters_most(run_command):
     assert max(totals, key=totals.get) in ("blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight")
 
 
-def test_a_matrix_merged_with_itself_has_twice_the_windows(run_command, tmp_path):
+def test_a_matrix_merged_with_itself_has_twice_the_chunks(run_command, tmp_path):
     golden, output = GOLDEN / "demo.imatrix", tmp_path / "both"
     done = run_command("imatrix", "merge", golden, golden, "-o", output, "--json")
     assert done.returncode == 0, done.stderr

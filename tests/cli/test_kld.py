@@ -69,7 +69,7 @@ def test_people_read_every_statistic_with_its_error_and_what_the_storage_allows(
     ]
     for name, words, nat in (("KLD mean", "Mean    KL", 2), ("same top token", "Same top p", 0)):
         assert all(map(is_close, printed[name], expected[words], (nat, nat))), name
-    assert "279 tokens in 9 windows of 64" in lines[-1]
+    assert "279 tokens in 9 chunks of 64" in lines[-1]
     assert re.search(r"stored in 16 bits, exact to \d\.\de-0\d, so that a model's divergence from itself", lines[-1])
 
 
@@ -96,7 +96,7 @@ def test_people_read_a_table_and_the_floor(run_command, models, base_logits):
         (("--text", __file__), "its (token [0-9]+|text) is"),
     ],
 )
-def test_a_file_of_other_windows_or_text_is_refused(run_command, models, base_logits, options, message):
+def test_a_file_of_other_chunks_or_text_is_refused(run_command, models, base_logits, options, message):
     done = run_command("kld", models["q4_k_m"], "--base-logits", base_logits, *options)
     assert done.returncode == 2
     assert re.search(message, done.stderr)
@@ -147,7 +147,7 @@ def test_a_threshold_that_is_missed_ends_with_1_and_the_numbers(run_command, mod
     assert done.returncode == 1
     assert re.search(
         r"error: mean KLD 0\.\d+ is above the threshold of 0\.001000 \(decided with 95% confidence for the mean of this text, "
-        r"mean KLD counted up to 0\.005 a window, after \d+ of \d+ windows\)",
+        r"mean KLD counted up to 0\.005 a chunk, after \d+ of \d+ chunks\)",
         done.stderr,
     )
     assert "KLD mean" in done.stdout
@@ -159,7 +159,7 @@ def test_without_until_decided_all_of_the_text_is_measured(run_command, models):
     )
     assert done.returncode == 0
     assert "all thresholds are kept" in done.stderr
-    assert "(the mean of this text itself, after 9 of 9 windows)" in done.stderr
+    assert "(the mean of this text itself, after 9 of 9 chunks)" in done.stderr
 
 
 def test_nothing_to_decide_is_refused(run_command, models):

@@ -44,7 +44,7 @@ def test_with_a_stride_it_is_llama_perplexitys_strided_number(run_command, tool_
     assert not tool_print("demo_strided", made_here) or expected == f"{value:.4f}"
 
 
-def test_logits_of_overlapping_windows_are_not_kept(run_command, demo, tmp_path):
+def test_logits_of_overlapping_chunks_are_not_kept(run_command, demo, tmp_path):
     done = run_command("perplexity", demo, *SMALL, "--stride", "16", "--save-logits", tmp_path / "l")
     assert done.returncode == 2
     assert "keeps chunks that do not overlap" in done.stderr
@@ -53,14 +53,14 @@ def test_logits_of_overlapping_windows_are_not_kept(run_command, demo, tmp_path)
 def test_people_read_one_line(run_command, demo):
     done = run_command("perplexity", demo, *SMALL, "--chunks", "2")
     assert done.stdout.startswith("perplexity ")
-    assert " tokens in 2 windows of 64 (LICENSE)" in done.stdout
+    assert " tokens in 2 chunks of 64 (LICENSE)" in done.stdout
     assert done.stdout.count("\n") == 1
 
 
 def test_the_logits_can_be_kept_and_are_not_replaced_unasked(run_command, demo, tmp_path):
     arguments = ("perplexity", demo, *SMALL, "--chunks", "2", "--save-logits", tmp_path / "l")
     assert run_command(*arguments).returncode == 0
-    assert read_logits(tmp_path / "l").windows.count == 2
+    assert read_logits(tmp_path / "l").chunks.count == 2
     assert "exists" in run_command(*arguments).stderr
     assert run_command(*arguments, "--force").returncode == 0
 
@@ -68,7 +68,7 @@ def test_the_logits_can_be_kept_and_are_not_replaced_unasked(run_command, demo, 
 def test_a_text_too_short_says_what_would_do(run_command, demo):
     done = run_command("perplexity", demo, "--text", FIXED_TEXT)
     assert done.returncode == 2
-    assert "(2 x n_ctx); the largest usable window is" in done.stderr
+    assert "(two chunks); the largest usable chunk is" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_nan_ends_with_1_and_null_and_the_name_of_the_weights(run_command, tmp_p
     model = write_tiny_model(tmp_path / "m.gguf", TinyShape(), bad_tensor="blk.1.attn_v.weight")
     done = run_command("perplexity", model, *SMALL, "--json")
     assert done.returncode == 1
-    assert "window 1 of" in done.stderr
+    assert "chunk 1 of" in done.stderr
     assert "suspected: m.gguf: blk.1.attn_v.weight" in done.stderr
     found = json.loads(done.stdout)
     assert found["perplexity"] is found["standard_error"] is None
     assert found["suspected_tensors"] == ["m.gguf: blk.1.attn_v.weight"]
 
 
-def test_a_window_beyond_the_trained_context_is_warned_of(run_command, tmp_path):
+def test_a_chunk_beyond_the_trained_context_is_warned_of(run_command, tmp_path):
     model = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_ctx_train=32))
     done = run_command("perplexity", model, *SMALL, "--chunks", "1")
     assert "warning: m.gguf was trained for 32 tokens, fewer than the 64 measured" in done.stderr

@@ -40,11 +40,11 @@ def test_too_few_values_do_not_bound_a_tail_from_above() -> None:
     assert percentile_interval(numpy.linspace(0, 1, 10000), 0.999, 0.999).high < math.inf
 
 
-def test_the_error_is_that_between_windows_where_tokens_of_a_window_are_alike() -> None:
+def test_the_error_is_that_between_chunks_where_tokens_of_a_chunk_are_alike() -> None:
     random = numpy.random.default_rng(4)
-    windows = [scores(random, mean) for mean in (0.01, 0.02, 0.03, 0.04) * 5]
-    divergence = summarize(windows, 512)
-    loss = loss_of(divergence, [window.divergence for window in windows])
+    chunks = [scores(random, mean) for mean in (0.01, 0.02, 0.03, 0.04) * 5]
+    divergence = summarize(chunks, 512)
+    loss = loss_of(divergence, [chunk.divergence for chunk in chunks])
     assert loss.mean.value == divergence.divergence.mean.value
     assert loss.mean.error > 1.3 * divergence.divergence.mean.error
     assert loss.p999.low < loss.p999.mean < loss.p999.high
@@ -52,12 +52,12 @@ def test_the_error_is_that_between_windows_where_tokens_of_a_window_are_alike() 
 
 def test_a_row_gives_evidence_with_bounds_to_verdicts() -> None:
     random = numpy.random.default_rng(5)
-    windows = [scores(random, 0.02) for _ in range(40)]
-    loss = loss_of(summarize(windows, 512), [window.divergence for window in windows])
+    chunks = [scores(random, 0.02) for _ in range(40)]
+    loss = loss_of(summarize(chunks, 512), [chunk.divergence for chunk in chunks])
     key = TextKey("ab" * 32, 512, 40, "v")
     quality = Quality("code", "repo.txt", key, 10_200, Estimate(6.0, 0.1), loss)
     [found] = measurements_of(Row("Q4_K_M", "f16", False, 1, 4.9, qualities=(quality,)))
-    assert (found.kind, found.n_ctx, found.windows) == ("code", 512, 40)
+    assert (found.kind, found.n_ctx_seq, found.chunks) == ("code", 512, 40)
     for measured in found.values.values():
         assert measured.low <= measured.value <= measured.high
     assert found.values["perplexity_ratio"].value == pytest.approx(math.exp(loss.log_ratio.value))

@@ -49,7 +49,7 @@ def test_a_base_without_room_for_its_logits_runs_in_lockstep_to_the_same_numbers
     assert live.quality(REQUEST) == kept.quality(REQUEST)
     assert with_file.loss is not None
     assert with_file.loss.mean.value > 0
-    assert len(with_file.loss.per_window) == with_file.key.windows == 12
+    assert len(with_file.loss.per_chunk) == with_file.key.chunks == 12
 
 
 def test_a_base_is_evaluated_once_for_all_models(models: Callable[[str], Loadable], tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_base_is_evaluated_once_for_all_models(models: Callable[[str], Loadabl
     assert loads == ["base"]
 
 
-def test_progress_is_told_window_by_window(models: Callable[[str], Loadable], tmp_path: Path) -> None:
+def test_progress_is_told_chunk_by_chunk(models: Callable[[str], Loadable], tmp_path: Path) -> None:
     labels: list[str] = []
     steps: list[tuple[int, int, str]] = []
 
@@ -83,8 +83,8 @@ def test_progress_is_told_window_by_window(models: Callable[[str], Loadable], tm
 def test_a_base_that_is_not_finite_or_a_text_too_short_is_an_error(
     models: Callable[[str], Loadable], tmp_path: Path
 ) -> None:
-    with pytest.raises(QualityError, match="window 1 of 12"):
+    with pytest.raises(QualityError, match="chunk 1 of 12"):
         BaseModel(models("bad"), tmp_path).quality(REQUEST)
-    with pytest.raises(TextError, match="a window of 4,096 needs"):
-        BaseModel(models("base"), tmp_path).quality(replace(REQUEST, n_ctx=4096))
+    with pytest.raises(TextError, match="chunks of 4,096 need"):
+        BaseModel(models("base"), tmp_path).quality(replace(REQUEST, n_ctx_seq=4096))
     assert list(tmp_path.iterdir()) == []

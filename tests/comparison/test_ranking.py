@@ -7,7 +7,7 @@ from made_up_comparison import GIB, KEY, base_row, comparison, ladder, loss, mem
 from toolkit.comparison.ranking import advise, differences, pareto_rows, why_not_ranked
 from toolkit.comparison.rows import Row
 from toolkit.measures.paired import interval
-from toolkit.measures.standard import Level
+from toolkit.measures.verdict_rules import Level
 
 
 def names(rows: list[Row], numbers: frozenset[int]) -> list[str]:
@@ -35,7 +35,7 @@ def test_where_kv_types_differ_memory_is_the_price_and_not_the_file() -> None:
     assert pareto_rows(comparison([base_row(), big, replace(small, kv="f16", file_bytes=big.file_bytes)])) == {1}
 
 
-def test_rows_are_told_apart_window_by_window() -> None:
+def test_rows_are_told_apart_chunk_by_chunk() -> None:
     rows = ladder()
     answers = [found.answer if found is not None else None for found in differences(rows)]
     assert answers == [None, None, "yes", "yes", "yes", "yes", "yes", "yes"]
@@ -48,8 +48,8 @@ def test_rows_are_told_apart_window_by_window() -> None:
 def test_a_difference_that_no_one_would_see_is_none_and_an_uncertain_one_is_undecided() -> None:
     one, same = row("A", 5, 5, 0.03), row("B", 4.9, 5, 0.0301)
     assert [found and found.answer for found in differences([one, same])] == [None, "no"]
-    few = replace(same, qualities=(quality(loss(0.06, windows=5), key=replace(KEY, windows=5)),))
-    short = replace(one, qualities=(quality(loss(0.03, windows=5), key=replace(KEY, windows=5)),))
+    few = replace(same, qualities=(quality(loss(0.06, chunks=5), key=replace(KEY, chunks=5)),))
+    short = replace(one, qualities=(quality(loss(0.03, chunks=5), key=replace(KEY, chunks=5)),))
     assert [found and found.answer for found in differences([short, few])] == [None, "undecided"]
 
 
@@ -59,15 +59,15 @@ def test_eight_rows_share_the_rate_of_errors_between_seven_answers() -> None:
     assert found is not None
     assert rows[0].loss is not None
     assert rows[1].loss is not None
-    windows = zip(rows[1].loss.per_window, rows[0].loss.per_window, strict=True)
-    values = [one.divergence - other.divergence for one, other in windows]
+    chunks = zip(rows[1].loss.per_chunk, rows[0].loss.per_chunk, strict=True)
+    values = [one.divergence - other.divergence for one, other in chunks]
     assert found.by == interval(values, 0.05 / 7)
     # Student's t with 39 degrees of freedom: 2.8394 for 0.05 / 7, where 0.05 alone would have 2.0227.
     deviation = 0.05 * 0.01 * math.sqrt(40 / 39)
     assert found.by.high - found.by.mean == pytest.approx(2.8394 * deviation / math.sqrt(40), rel=1e-4)
 
 
-def test_rows_on_other_windows_are_not_compared() -> None:
+def test_rows_on_other_chunks_are_not_compared() -> None:
     other = replace(row("B", 4, 5, 0.5), qualities=(quality(loss(0.5), key=replace(KEY, text_sha256="f" * 64)),))
     assert differences([row("A", 5, 5, 0.03), other]) == [None, None]
 
@@ -77,11 +77,11 @@ def test_rows_on_other_windows_are_not_compared() -> None:
     [
         ({"vocabulary": "another"}, "it has another vocabulary, so its tokens are other questions"),
         ({"text_sha256": "f" * 64}, "it was measured on another text"),
-        ({"n_ctx": 1024}, "it was measured in windows of 1,024 tokens, the others of 512"),
-        ({"windows": 20}, "it was measured on 20 windows, the others on 40"),
+        ({"n_ctx_seq": 1024}, "it was measured in chunks of 1,024 tokens, the others of 512"),
+        ({"chunks": 20}, "it was measured on 20 chunks, the others on 40"),
     ],
 )
-def test_only_the_same_text_windows_and_vocabulary_are_ranked(change: dict[str, object], reason: str) -> None:
+def test_only_the_same_text_chunks_and_vocabulary_are_ranked(change: dict[str, object], reason: str) -> None:
     strange = replace(row("C", 4, 5, 0.01), qualities=(quality(None, key=replace(KEY, **change)),))  # type: ignore[arg-type]
     assert why_not_ranked(comparison([*ladder(), strange])) == {8: reason}
     assert why_not_ranked(comparison()) == {}
@@ -93,7 +93,7 @@ def test_the_smallest_good_file_that_fits_is_advised() -> None:
     assert advice.row.name == "Q4_K_M"
     assert advice.sentence == "Take Q4_K_M: the smallest that fits and is good for general text."
     assert "Mean KLD 0.0313 (good up to 0.05)" in advice.detail
-    assert "40 windows of 512 tokens" in advice.detail
+    assert "40 chunks of 512 tokens" in advice.detail
 
 
 def test_another_use_has_other_thresholds_and_its_own_text() -> None:

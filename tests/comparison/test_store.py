@@ -24,7 +24,7 @@ def test_a_measurement_comes_back_as_it_was(tmp_path: Path) -> None:
     assert store.reused == 1
 
 
-def test_other_contents_settings_or_windows_are_other_questions(tmp_path: Path) -> None:
+def test_other_contents_settings_or_chunks_are_other_questions(tmp_path: Path) -> None:
     store = ComparisonStore(tmp_path)
     store.keep_quality(quality(loss(0.01)), "contents", 512)
     assert store.quality("contents", 1024) is None
@@ -55,8 +55,8 @@ def test_a_kept_measurement_with_a_value_of_another_type_is_made_again_and_count
     for place, value in (
         (("loss", "mean", "value"), "0.01"),
         (("loss", "p999", "low"), None),
-        (("loss", "per_window"), 3),
-        (("key", "n_ctx"), 512.0),
+        (("loss", "per_chunk"), 3),
+        (("key", "n_ctx_seq"), 512.0),
         (("tokens",), True),
         (("loss", "mean"), {"value": 0.01, "error": 0.01, "extra": 1}),
         (("perplexity",), [1, 2]),

@@ -25,7 +25,7 @@ from toolkit.verification.file_check import check_loads
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "smollm2.bf16.json").read_text(encoding="utf-8"))
 HIGHEST_PERPLEXITY = 25.0
-"""Over two windows of 128 tokens of the default text, which differs a little between versions of Python; a vocabulary
+"""Over two chunks of 128 tokens of the default text, which differs a little between versions of Python; a vocabulary
 that is off by one or a rotary embedding in the wrong order gives hundreds."""
 
 
@@ -95,7 +95,7 @@ def test_it_answers_in_its_chat_format_and_stops(models):
 def test_the_perplexity_is_that_of_llama_perplexity(profile, models, tool_print):
     made_here = llama_tool("perplexity", models[profile], FIXED_TEXT, "-c", 32, "--chunks", 4)
     [expected] = re.findall(r"PPL = ([\d.]+)", made_here)
-    # llama-perplexity makes room for as many windows as fill its batch, however few there are.
+    # llama-perplexity makes room for as many chunks as fill its batch, however few there are.
     settings = RuntimeSettings(2048, 2048, 512, n_threads=1, n_parallel=2048 // 32)
     with LlamaRuntime(models[profile], settings) as runtime:
         found = measure_perplexity(runtime, runtime.tokenize(read_text(FIXED_TEXT).text), 32, 4)

@@ -356,9 +356,9 @@ def _verdicts(folder: Path) -> Case:
     shutil.copyfile(ROOT / "toolkit" / "measures" / "verdicts.toml", folder / "verdicts.toml")
 
     def read(folder: Path, _random: Random) -> None:
-        from toolkit.measures.standard_file import read_standard
+        from toolkit.measures.verdict_rules import read_verdict_rules
 
-        read_standard(folder / "verdicts.toml")
+        read_verdict_rules(folder / "verdicts.toml")
 
     return Case(folder, read)
 

@@ -96,18 +96,18 @@ def test_batches_name_the_index_of_their_first_logits(runtime: LlamaRuntime) -> 
     assert found == [(5, 3), (8, 8), (16, 3)]
 
 
-def test_windows_side_by_side_have_the_logits_of_each_alone(model: Path) -> None:
-    windows = [[1, *range(10, 40)], [1, *range(50, 80)]]
+def test_chunks_side_by_side_have_the_logits_of_each_alone(model: Path) -> None:
+    chunks = [[1, *range(10, 40)], [1, *range(50, 80)]]
     with LlamaRuntime(model, RuntimeSettings(64, 16, 16, n_threads=1, n_parallel=2)) as both:
-        found = [(index, start, rows.copy()) for index, start, rows in both.evaluate_windows(windows, slice(20, 30))]
+        found = [(index, start, rows.copy()) for index, start, rows in both.evaluate_chunks(chunks, slice(20, 30))]
         assert both.n_parallel == 2
     assert [(index, start, len(rows)) for index, start, rows in found] == [
         (0, 20, 4), (1, 20, 4), (0, 24, 6), (1, 24, 6),
     ]  # fmt: skip
     with LlamaRuntime(model, RuntimeSettings(64, n_threads=1)) as alone:
-        for index, window in enumerate(windows):
+        for index, chunk in enumerate(chunks):
             alone.clear()
-            expected = alone.evaluate(window, slice(20, 30))
+            expected = alone.evaluate(chunk, slice(20, 30))
             rows = numpy.concatenate([part for place, _, part in found if place == index])
             numpy.testing.assert_allclose(rows, expected, rtol=1e-3, atol=1e-3)
 

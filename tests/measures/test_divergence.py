@@ -1,16 +1,19 @@
 import math
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
 import pytest
+from recorded_task import RecordedTask
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import InputError, QualityError
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.chunks import cut_chunks
 from toolkit.measures.divergence import (
     LiveBase,
     SavedBase,
@@ -21,7 +24,7 @@ from toolkit.measures.divergence import (
 )
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, percentile, summarize
 from toolkit.measures.logits_file import SaveAs, logits_writer, measure_and_save, read_logits, store_logits
-from toolkit.measures.perplexity import cut_windows, measure_perplexity
+from toolkit.measures.perplexity import measure_perplexity
 
 TEXT = "the art of war and an inner sea. " * 30
 SETTINGS = RuntimeSettings(n_ctx=32, n_batch=24, n_ubatch=24, n_threads=1)
@@ -51,23 +54,21 @@ class NoisyRuntime:
     def feed(self, tokens: Sequence[int]) -> None:
         self._runtime.feed(tokens)
 
-    def evaluate_windows(
-        self, windows: Sequence[Sequence[int]], logits_for: slice
-    ) -> Iterator[tuple[int, int, Logits]]:
-        for index, position, logits in self._runtime.evaluate_windows(windows, logits_for):
+    def evaluate_chunks(self, chunks: Sequence[Sequence[int]], logits_for: slice) -> Iterator[tuple[int, int, Logits]]:
+        for index, position, logits in self._runtime.evaluate_chunks(chunks, logits_for):
             yield index, position, logits + self._random.normal(0, self._noise, logits.shape).astype(numpy.float32)
 
 
 @pytest.fixture(scope="module")
 def saved(base: LlamaRuntime, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("logits") / "base.logits"
-    measure_and_save(base, cut_windows(base.tokenize(TEXT), 32), SaveAs(path))
+    measure_and_save(base, cut_chunks(base.tokenize(TEXT), 32), SaveAs(path))
     return path
 
 
 def against(saved: Path, base: LlamaRuntime, noise: float) -> Divergence:
     file = read_logits(saved)
-    return measure_divergence(NoisyRuntime(base, noise), SavedBase(file), file.windows)
+    return measure_divergence(NoisyRuntime(base, noise), SavedBase(file), file.chunks)
 
 
 def test_divergence_follows_the_definition_in_64_bits() -> None:
@@ -105,12 +106,12 @@ def test_lockstep_and_a_file_of_base_logits_agree_and_lockstep_can_write_it(
     base: LlamaRuntime, saved: Path, tmp_path: Path
 ) -> None:
     path = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_layer=2))
-    windows = cut_windows(base.tokenize(TEXT), 32, 5)
-    with LlamaRuntime(path, SETTINGS) as runtime, logits_writer(tmp_path / "l", windows, base.n_vocab) as writer:
-        live = measure_divergence(runtime, LiveBase(base, writer), windows)
-        from_file = measure_divergence(runtime, SavedBase(read_logits(saved)), windows)
+    chunks = cut_chunks(base.tokenize(TEXT), 32, 5)
+    with LlamaRuntime(path, SETTINGS) as runtime, logits_writer(tmp_path / "l", chunks, base.n_vocab) as writer:
+        live = measure_divergence(runtime, LiveBase(base, writer), chunks)
+        from_file = measure_divergence(runtime, SavedBase(read_logits(saved)), chunks)
     assert live == from_file
-    assert (live.chunks, live.tokens, live.n_ctx) == (5, 75, 32)
+    assert (live.chunks, live.tokens, live.n_ctx_seq) == (5, 75, 32)
     again = read_logits(tmp_path / "l")
     numpy.testing.assert_array_equal(again.data, read_logits(saved).data[:5])
 
@@ -119,11 +120,11 @@ def test_two_models_beside_each_other_diverge_as_each_does_alone(
     base: LlamaRuntime, saved: Path, tmp_path: Path
 ) -> None:
     paths = [write_tiny_model(tmp_path / f"{n}.gguf", TinyShape(n_layer=n)) for n in (1, 2)]
-    windows, file = cut_windows(base.tokenize(TEXT), 32, 4), read_logits(saved)
+    chunks, file = cut_chunks(base.tokenize(TEXT), 32, 4), read_logits(saved)
     with LlamaRuntime(paths[0], SETTINGS) as one, LlamaRuntime(paths[1], SETTINGS) as other:
-        together = measure_divergences((one, other), LiveBase(base), windows)
-        from_file = measure_divergences((one, other), SavedBase(file), windows)
-        alone = tuple(measure_divergence(model, LiveBase(base), windows) for model in (one, other))
+        together = measure_divergences((one, other), LiveBase(base), chunks)
+        from_file = measure_divergences((one, other), SavedBase(file), chunks)
+        alone = tuple(measure_divergence(model, LiveBase(base), chunks) for model in (one, other))
     assert together == from_file == alone
     assert together[0] != together[1]
 
@@ -134,34 +135,44 @@ def test_the_perplexity_is_that_of_the_perplexity_command(base: LlamaRuntime, sa
     assert found.perplexity.error == pytest.approx(alone.standard_error, rel=1e-4)
 
 
-def test_a_watcher_sees_every_window_and_may_end_it(base: LlamaRuntime, saved: Path) -> None:
+def test_whoever_gets_every_chunk_may_end_the_measurement(base: LlamaRuntime, saved: Path) -> None:
     seen: list[int] = []
 
-    def watch(done: int, scores: Sequence[TokenScores]) -> bool:
+    def on_chunk(scores: Sequence[TokenScores]) -> bool:
         seen.extend(len(model.nll) for model in scores)
-        return done == 3
+        return len(seen) == 3
 
     file = read_logits(saved)
-    assert measure_divergence(base, SavedBase(file), file.windows, watch).chunks == 3
+    assert measure_divergence(base, SavedBase(file), file.chunks, on_chunk=on_chunk).chunks == 3
     assert seen == [15, 15, 15]
 
 
-def test_windows_may_be_visited_in_any_order(base: LlamaRuntime, saved: Path) -> None:
+def test_progress_shows_the_mean_divergence_so_far(base: LlamaRuntime, saved: Path) -> None:
+    file, task = read_logits(saved), RecordedTask()
+    found = measure_divergence(NoisyRuntime(base, 0.1), SavedBase(file), file.chunks, task)
+    assert [step[:2] for step in task.steps] == [(done, found.chunks) for done in range(1, found.chunks + 1)]
+    assert task.steps[0][2] == f"KLD {found.per_chunk[0].divergence:.6f}"
+    assert float(task.steps[-1][2].removeprefix("KLD ")) == pytest.approx(found.divergence.mean.value, abs=1e-6)
+
+
+def test_chunks_may_be_visited_in_any_order(base: LlamaRuntime, saved: Path) -> None:
     file = read_logits(saved)
-    count = file.windows.count
-    straight = measure_divergence(NoisyRuntime(base, 0), SavedBase(file), file.windows)
-    backwards = measure_divergence(NoisyRuntime(base, 0), SavedBase(file), file.windows, order=range(count)[::-1])
+    count = file.chunks.count
+    straight = measure_divergence(NoisyRuntime(base, 0), SavedBase(file), file.chunks)
+    backwards = measure_divergence(
+        NoisyRuntime(base, 0), SavedBase(file), replace(file.chunks, order=range(count)[::-1])
+    )
     assert backwards.per_chunk == straight.per_chunk[::-1]
     assert backwards.divergence.maximum == straight.divergence.maximum
 
 
-def test_nan_stops_at_its_window(saved: Path, tmp_path: Path) -> None:
+def test_nan_stops_at_its_chunk(saved: Path, tmp_path: Path) -> None:
     path, file = write_tiny_model(tmp_path / "nan.gguf", bad_tensor="output.weight"), read_logits(saved)
     with (
         LlamaRuntime(path, SETTINGS) as broken,
-        pytest.raises(QualityError, match=r"window 1 of \d+ \(tokens 0 to 31\): logits are not finite"),
+        pytest.raises(QualityError, match=r"chunk 1 of \d+ \(tokens 0 to 31\): logits are not finite"),
     ):
-        measure_divergence(broken, SavedBase(file), file.windows)
+        measure_divergence(broken, SavedBase(file), file.chunks)
 
 
 def test_other_vocabularies_are_refused(base: LlamaRuntime) -> None:
@@ -206,7 +217,7 @@ def test_few_tokens_have_no_error_rather_than_a_wrong_one() -> None:
 
 
 class LargeRuntime:
-    """A runtime that gives a window in small batches of made-up logits, each in the same memory."""
+    """A runtime that gives a chunk in small batches of made-up logits, each in the same memory."""
 
     n_parallel, bos_token, n_batch = 1, None, 32
 
@@ -223,36 +234,34 @@ class LargeRuntime:
     def feed(self, tokens: Sequence[int]) -> None:
         raise NotImplementedError
 
-    def evaluate_windows(
-        self, windows: Sequence[Sequence[int]], logits_for: slice
-    ) -> Iterator[tuple[int, int, Logits]]:
-        wanted = range(len(windows[0]))[logits_for]
+    def evaluate_chunks(self, chunks: Sequence[Sequence[int]], logits_for: slice) -> Iterator[tuple[int, int, Logits]]:
+        wanted = range(len(chunks[0]))[logits_for]
         for position in range(wanted.start, wanted.stop, self.n_batch):
             yield 0, position, self._logits[: min(self.n_batch, wanted.stop - position)]
 
 
 def peak_bytes(n_ctx: int, n_vocab: int, folder: Path) -> int:
     """Return the most that a comparison of two models takes besides what they hold, saving the base's logits."""
-    windows = cut_windows([1] * 2 * n_ctx, n_ctx, 1)
+    chunks = cut_chunks([1] * 2 * n_ctx, n_ctx, 1)
     runtime, base = LargeRuntime(n_ctx, n_vocab), LargeRuntime(n_ctx, n_vocab)
-    with logits_writer(folder / "l", windows, n_vocab, force=True) as writer:
+    with logits_writer(folder / "l", chunks, n_vocab, force=True) as writer:
         tracemalloc.start()
         try:
-            measure_divergence(runtime, LiveBase(base, writer), windows)
+            measure_divergence(runtime, LiveBase(base, writer), chunks)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
 
-def test_memory_is_that_of_a_batch_however_long_the_window(tmp_path: Path) -> None:
+def test_memory_is_that_of_a_batch_however_long_the_chunk(tmp_path: Path) -> None:
     short, long = (peak_bytes(n_ctx, 5_000, tmp_path) for n_ctx in (256, 4096))
-    # Scores of tokens grow with the window, by some dozens of bytes each.
+    # Scores of tokens grow with the chunk, by some dozens of bytes each.
     assert long - short < 4096 * 200
     assert long < 2047 * 5_000 * 4 / 4
 
 
 def test_the_largest_vocabularies_take_less_than_a_gibibyte_whatever_the_context(tmp_path: Path) -> None:
-    # What a batch takes does not depend on the window, as the test above shows; llama.cpp's batches have 512 rows.
+    # What a batch takes does not depend on the chunk, as the test above shows; llama.cpp's batches have 512 rows.
     n_vocab, batch = 152_064, LargeRuntime.n_batch
     peak = peak_bytes(2 * batch + 2, n_vocab, tmp_path)
     stored = 2 * n_vocab

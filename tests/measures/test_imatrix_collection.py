@@ -9,6 +9,7 @@ import pytest
 from demo_model import FIXED_TEXT, convert_demo
 from llama_tools import llama_tool
 from loopback_device import loopback_device
+from recorded_task import RecordedTask
 from tiny_model import TinyShape, write_tiny_model
 from tiny_moe import N_EXPERTS, write_tiny_moe
 
@@ -29,9 +30,9 @@ from toolkit.measures.imatrix_collection import (
     weight_name,
 )
 
-WINDOW = 64
-SETTINGS = RuntimeSettings(n_ctx=WINDOW, n_batch=WINDOW, n_ubatch=WINDOW, n_threads=1)
-CALIBRATION = Calibration(read_text(FIXED_TEXT), WINDOW)
+CHUNK = 64
+SETTINGS = RuntimeSettings(n_ctx=CHUNK, n_batch=CHUNK, n_ubatch=CHUNK, n_threads=1)
+CALIBRATION = Calibration(read_text(FIXED_TEXT), CHUNK)
 # In a process of its own, because a device that was added stays.
 COLLECT_ON = """
 import sys
@@ -59,10 +60,10 @@ def test_sums_and_counts_are_llama_imatrixs(
     name: str, write: Callable[[Path], Path], tool_print: Callable[[str, str], bool], tmp_path: Path
 ) -> None:
     model = write(tmp_path)
-    made_here = llama_tool("imatrix", model, FIXED_TEXT, "-c", WINDOW, "-b", WINDOW, "-o", tmp_path / "made.npz")
+    made_here = llama_tool("imatrix", model, FIXED_TEXT, "-c", CHUNK, "-b", CHUNK, "-o", tmp_path / "made.npz")
     expected, found = numpy.load(tmp_path / "made.npz"), collect_imatrix(model, CALIBRATION, SETTINGS)
     assert {f"{name}.{part}" for name in found.entries for part in ("in_sum2", "counts")} == set(expected.files)
-    assert (found.chunk_size, found.datasets) == (WINDOW, ("LICENSE",))
+    assert (found.chunk_size, found.datasets) == (CHUNK, ("LICENSE",))
     for weight, entry in found.entries.items():
         numpy.testing.assert_array_equal(entry.counts, expected[f"{weight}.counts"])
         numpy.testing.assert_array_equal(entry.sums, expected[f"{weight}.in_sum2"], err_msg=weight)
@@ -94,15 +95,15 @@ def test_the_output_is_collected_only_when_asked_for(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.gguf")
     assert "output.weight" not in collect_imatrix(path, CALIBRATION, SETTINGS).entries
     asked = dataclasses.replace(CALIBRATION, process_output=True, max_chunks=2)
-    assert collect_imatrix(path, asked, SETTINGS).entries["output.weight"].counts.tolist() == [2 * WINDOW]
+    assert collect_imatrix(path, asked, SETTINGS).entries["output.weight"].counts.tolist() == [2 * CHUNK]
 
 
-def test_every_token_of_every_window_counts_in_the_last_layer_too(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+def test_every_token_of_every_chunk_counts_in_the_last_layer_too(tmp_path: Path) -> None:
+    task = RecordedTask()
     path, three = write_tiny_model(tmp_path / "m.gguf"), dataclasses.replace(CALIBRATION, max_chunks=3)
-    found = collect_imatrix(path, three, SETTINGS, lambda done, total: told.append((done, total)))
-    assert {int(entry.counts[0]) for entry in found.entries.values()} == {3 * WINDOW}
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    found = collect_imatrix(path, three, SETTINGS, task)
+    assert {int(entry.counts[0]) for entry in found.entries.values()} == {3 * CHUNK}
+    assert [step[:2] for step in task.steps] == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_nan_is_found_and_named(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_nan_is_found_and_named(tmp_path: Path) -> None:
 
 def test_a_short_text_is_refused(tmp_path: Path) -> None:
     short = dataclasses.replace(CALIBRATION, text=EvaluationText("short", "a b c", ""))
-    with pytest.raises(TextError, match=r"needs 128 \(2 x n_ctx\)"):
+    with pytest.raises(TextError, match=r"need 128 \(two chunks\)"):
         collect_imatrix(write_tiny_model(tmp_path / "m.gguf"), short, SETTINGS)
 
 
@@ -253,7 +254,7 @@ def test_the_product_with_the_vocabulary_is_left_out_from_the_second_batch_on(tm
 
 def test_batches_of_fewer_than_16_tokens_are_left_out_as_llama_imatrix_leaves_them(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.gguf")
-    for window, seen in ((15, False), (16, True)):
-        settings = RuntimeSettings(n_ctx=window, n_batch=window, n_ubatch=window, n_threads=1)
-        short = dataclasses.replace(CALIBRATION, n_ctx=window, max_chunks=1)
+    for chunk, seen in ((15, False), (16, True)):
+        settings = RuntimeSettings(n_ctx=chunk, n_batch=chunk, n_ubatch=chunk, n_threads=1)
+        short = dataclasses.replace(CALIBRATION, n_ctx_seq=chunk, max_chunks=1)
         assert bool(collect_imatrix(path, short, settings).entries) is seen

@@ -12,6 +12,7 @@ from tool_prints import ROUNDING
 from toolkit.errors import InputError
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.chunks import Chunks, cut_chunks
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.logits_file import (
     LogitsFile,
@@ -22,7 +23,7 @@ from toolkit.measures.logits_file import (
     row_length,
     store_logits,
 )
-from toolkit.measures.perplexity import Windows, cut_windows, measure_perplexity
+from toolkit.measures.perplexity import measure_perplexity
 
 TEXT = "the art of war and an inner sea. " * 10
 
@@ -37,7 +38,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRuntime]:
 @pytest.fixture(scope="module")
 def saved(runtime: LlamaRuntime, tmp_path_factory: pytest.TempPathFactory) -> LogitsFile:
     path = tmp_path_factory.mktemp("saved") / "base.logits"
-    measure_and_save(runtime, cut_windows(runtime.tokenize(TEXT), 32, 3), SaveAs(path))
+    measure_and_save(runtime, cut_chunks(runtime.tokenize(TEXT), 32, 3), SaveAs(path))
     return read_logits(path)
 
 
@@ -93,12 +94,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_of_llama_perplexity_is_read(demo: Path) -> None:
     theirs = read_logits(GOLDEN / "demo.logits")
     with LlamaRuntime(demo, RuntimeSettings(n_ctx=16, n_batch=16, n_ubatch=16, n_threads=1)) as runtime:
-        windows = cut_windows(runtime.tokenize(read_text(FIXED_TEXT).text), 16, 2)
+        chunks = cut_chunks(runtime.tokenize(read_text(FIXED_TEXT).text), 16, 2)
         n_vocab = runtime.n_vocab
-    assert (list(theirs.windows.tokens), theirs.windows.n_ctx, theirs.windows.count) == (windows.tokens[:32], 16, 2)
+    assert (list(theirs.chunks.tokens), theirs.chunks.n_ctx_seq, theirs.chunks.count) == (chunks.tokens[:32], 16, 2)
     assert theirs.n_vocab == n_vocab
-    for window in range(2):
-        stored = theirs.rows(window, 0, 7)
+    for chunk in range(2):
+        stored = theirs.rows(chunk, 0, 7)
         chances = numpy.exp(stored.codes * stored.scale.astype(float) + stored.lowest)
         # What is less likely than the format reaches is raised to e^-16 of the likeliest.
         assert ((chances.sum(axis=1) > 0.999) & (chances.sum(axis=1) < 1 + n_vocab * numpy.exp(-16))).all()
@@ -109,25 +110,25 @@ def test_ours_is_the_file_that_llama_perplexity_writes_here(demo: Path, tmp_path
     settings = RuntimeSettings(n_ctx=2048, n_batch=2048, n_ubatch=512, n_threads=1, n_parallel=32)
     with LlamaRuntime(demo, settings) as runtime:
         measure_and_save(
-            runtime, cut_windows(runtime.tokenize(read_text(FIXED_TEXT).text), 64), SaveAs(tmp_path / "ours")
+            runtime, cut_chunks(runtime.tokenize(read_text(FIXED_TEXT).text), 64), SaveAs(tmp_path / "ours")
         )
     ours, theirs = read_logits(tmp_path / "ours"), read_logits(tmp_path / "theirs")
-    assert (list(ours.windows.tokens)[:576], ours.windows.count) == (list(theirs.windows.tokens), 9)
-    for window in range(9):
-        found, expected = (file.rows(window, 0, 31) for file in (ours, theirs))
+    assert (list(ours.chunks.tokens)[:576], ours.chunks.count) == (list(theirs.chunks.tokens), 9)
+    for chunk in range(9):
+        found, expected = (file.rows(chunk, 0, 31) for file in (ours, theirs))
         numpy.testing.assert_array_equal(found.codes, expected.codes)
         numpy.testing.assert_array_equal(found.scale, expected.scale)
         numpy.testing.assert_allclose(found.lowest, expected.lowest, rtol=0, atol=ROUNDING)
 
 
 def test_keeping_the_logits_does_not_change_the_perplexity(runtime: LlamaRuntime, tmp_path: Path) -> None:
-    windows = cut_windows(runtime.tokenize(TEXT), 32)
-    kept = measure_and_save(runtime, windows, SaveAs(tmp_path / "l"))
-    assert kept == measure_perplexity(runtime, windows.tokens, 32)
+    chunks = cut_chunks(runtime.tokenize(TEXT), 32)
+    kept = measure_and_save(runtime, chunks, SaveAs(tmp_path / "l"))
+    assert kept == measure_perplexity(runtime, chunks.tokens, 32)
 
 
-def test_a_file_gives_back_its_windows_and_tokens(saved: LogitsFile, runtime: LlamaRuntime) -> None:
-    assert saved.windows == Windows(runtime.tokenize(TEXT)[:96], 32, 3)
+def test_a_file_gives_back_its_chunks_and_tokens(saved: LogitsFile, runtime: LlamaRuntime) -> None:
+    assert saved.chunks == Chunks(runtime.tokenize(TEXT)[:96], 32, 3)
     saved.check(runtime.n_vocab, 32, runtime.tokenize(TEXT))
 
 
@@ -148,10 +149,10 @@ def test_what_differs_is_named(saved: LogitsFile, runtime: LlamaRuntime) -> None
     [
         (lambda data: data[:-2], "it was cut off or is of another version"),
         (lambda data: data + b"\0\0", "it was cut off or is of another version"),
-        (lambda data: data[:15], "is no logits file"),
-        (lambda data: b"GGUF" + data[4:], "is no logits file"),
+        (lambda data: data[:15], "is not a logits file"),
+        (lambda data: b"GGUF" + data[4:], "is not a logits file"),
         (lambda data: data[:8] + struct.pack("<i", -32) + data[12:], "a damaged header: n_ctx -32"),
-        (lambda data: data[:16] + struct.pack("<i", 2**31 - 1) + data[20:], "2,147,483,647 windows"),
+        (lambda data: data[:16] + struct.pack("<i", 2**31 - 1) + data[20:], "2,147,483,647 chunks"),
     ],
 )
 def test_a_damaged_file_is_refused(saved: LogitsFile, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -167,6 +168,6 @@ def test_an_absent_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_measurement_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), logits_writer(tmp_path / "l", Windows([1] * 8, 4, 2), 10):
+    with pytest.raises(KeyboardInterrupt), logits_writer(tmp_path / "l", Chunks([1] * 8, 4, 2), 10):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,9 @@ from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.imatrix_collection import Calibration, collect_imatrix
 from toolkit.measures.moment_collection import HELD_OUT_EVERY, MomentCollector, start_moments
 
-WINDOW = 64
-SETTINGS = RuntimeSettings(n_ctx=WINDOW, n_batch=WINDOW, n_ubatch=WINDOW, n_threads=1)
-CALIBRATION = Calibration(read_text(FIXED_TEXT), WINDOW)
+CHUNK = 64
+SETTINGS = RuntimeSettings(n_ctx=CHUNK, n_batch=CHUNK, n_ubatch=CHUNK, n_threads=1)
+CALIBRATION = Calibration(read_text(FIXED_TEXT), CHUNK)
 
 
 def collect(path, memory_bytes=1 << 30, calibration=CALIBRATION):
@@ -51,12 +51,12 @@ def test_weights_that_share_an_input_are_named_together(tmp_path):
     assert sum(map(len, shared)) == len(set().union(*shared))
 
 
-def test_one_window_in_five_is_held_out(tmp_path):
+def test_one_chunk_in_five_is_held_out(tmp_path):
     run, found = collect(write_tiny_model(tmp_path / "m.gguf", TinyShape(n_layer=1, n_embd=64, n_ff=96)))
-    held = run.windows.count // HELD_OUT_EVERY
+    held = run.chunks.count // HELD_OUT_EVERY
     assert held >= 1
     for moments in found.values():
-        assert moments.tokens[:, 0].tolist() == [(run.windows.count - held) * WINDOW, held * WINDOW]
+        assert moments.tokens[:, 0].tolist() == [(run.chunks.count - held) * CHUNK, held * CHUNK]
 
 
 def test_little_memory_reads_the_text_several_times_to_the_same_end(tmp_path):
@@ -80,5 +80,5 @@ def test_memory_for_less_than_one_input_is_refused(tmp_path):
 
 def test_a_text_with_nothing_to_hold_out_is_refused(tmp_path):
     path = write_tiny_model(tmp_path / "m.gguf", TinyShape(n_layer=1, n_embd=64, n_ff=96))
-    with pytest.raises(InputError, match=r"4 windows of 64 tokens are too few .* one in 5 is held out"):
+    with pytest.raises(InputError, match=r"4 chunks of 64 tokens are too few .* one in 5 is held out"):
         collect(path, calibration=replace(CALIBRATION, max_chunks=4))

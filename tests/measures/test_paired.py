@@ -14,13 +14,14 @@ from demo_model import convert_demo
 
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.chunks import cut_chunks
 from toolkit.measures.divergence import LiveBase, measure_divergences
 from toolkit.measures.divergence_statistics import ChunkScores
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.paired import (
-    CUT,
+    CLIP_FACTOR,
+    ModelScores,
     Question,
-    Window,
     decisions,
     interval,
     judge,
@@ -31,7 +32,6 @@ from toolkit.measures.paired import (
     same_top_at_least,
     student_quantile,
 )
-from toolkit.measures.perplexity import cut_windows
 
 
 def load_simulation() -> Any:
@@ -45,32 +45,32 @@ def load_simulation() -> Any:
 
 
 SIMULATION = load_simulation()
-RUNS, WINDOWS = 300, 100
+RUNS, CHUNKS = 300, 100
 
 
-def quantized(random: numpy.random.Generator, count: int = WINDOWS) -> numpy.ndarray:
-    """Return divergences as windows of a quantized model have them, of mean 1."""
+def quantized(random: numpy.random.Generator, count: int = CHUNKS) -> numpy.ndarray:
+    """Return divergences as chunks of a quantized model have them, of mean 1."""
     return random.gamma(30, 1 / 30, count)
 
 
-def chunks(*models: numpy.ndarray) -> list[Window]:
+def scores_of(*models: numpy.ndarray) -> list[ModelScores]:
     return [
-        [ChunkScores(float(value), float(value), 1 - float(value)) for value in window]
-        for window in zip(*models, strict=True)
+        [ChunkScores(float(value), float(value), 1 - float(value)) for value in chunk]
+        for chunk in zip(*models, strict=True)
     ]
 
 
-def first_decision(windows: list[Window], question: Question) -> tuple[str, int]:
-    """Look after every window of a text, as --until-decided does."""
-    values = numpy.array([question.value_of(window) for window in windows])
-    found = decisions(values, question, len(windows))
+def first_decision(chunks: list[ModelScores], question: Question) -> tuple[str, int]:
+    """Look after every chunk of a text, as --until-decided does."""
+    values = numpy.array([question.value_of(chunk) for chunk in chunks])
+    found = decisions(values, question, len(chunks))
     return next((outcome, count) for count, outcome in enumerate(found, 1) if outcome != "undecided")
 
 
 @pytest.mark.parametrize("name", SIMULATION.KINDS)
-def test_looking_after_every_window_is_wrong_in_at_most_one_case_of_twenty(name: str) -> None:
+def test_looking_after_every_chunk_is_wrong_in_at_most_one_case_of_twenty(name: str) -> None:
     # 5 %, and what chance adds to that in one of a thousand simulations of so many runs.
-    found = SIMULATION.errors_of(SIMULATION.KINDS[name], RUNS, WINDOWS, numpy.random.default_rng(1))
+    found = SIMULATION.errors_of(SIMULATION.KINDS[name], RUNS, CHUNKS, numpy.random.default_rng(1))
     most = SIMULATION.most_by_chance(RUNS)
     assert found.false_passes <= most
     assert found.false_fails <= most
@@ -90,13 +90,13 @@ def test_what_chance_adds_is_the_binomial_distributions() -> None:
 def test_the_simulation_notices_who_is_wrong_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SIMULATION, "decisions", lambda values, *_: decisions(values, *_, 0.3))
     random = numpy.random.default_rng(1)
-    kinds = [SIMULATION.KINDS[name] for name in ("skewed", "5 % of windows 5 x worse", "differences")]
-    assert all(SIMULATION.errors_of(kind, RUNS, WINDOWS, random).exceed for kind in kinds)
+    kinds = [SIMULATION.KINDS[name] for name in ("skewed", "5 % of chunks 5 x worse", "differences")]
+    assert all(SIMULATION.errors_of(kind, RUNS, CHUNKS, random).exceed for kind in kinds)
 
 
 @pytest.fixture(scope="module")
-def real_windows(tmp_path_factory: pytest.TempPathFactory) -> list[Window]:
-    """Give the scores of the demo model in 4 and in 3 bits on windows of Python's own text."""
+def real_chunks(tmp_path_factory: pytest.TempPathFactory) -> list[ModelScores]:
+    """Give the scores of the demo model in 4 and in 3 bits on chunks of Python's own text."""
     folder = tmp_path_factory.mktemp("demo")
     settings = RuntimeSettings(n_ctx=8 * 32, n_batch=256, n_ubatch=256, n_threads=1, n_parallel=8)
     with ExitStack() as stack:
@@ -104,8 +104,8 @@ def real_windows(tmp_path_factory: pytest.TempPathFactory) -> list[Window]:
             stack.enter_context(LlamaRuntime(convert_demo(folder, profile), settings))
             for profile in ("q4_k_m", "q3_k_m", "bf16")
         )
-        windows = cut_windows(base.tokenize(read_text().text), 32, 100)
-        found = measure_divergences((four, three), LiveBase(base), windows)
+        chunks = cut_chunks(base.tokenize(read_text().text), 32, 100)
+        found = measure_divergences((four, three), LiveBase(base), chunks)
     return list(zip(*(model.per_chunk for model in found), strict=True))
 
 
@@ -114,9 +114,11 @@ def real_windows(tmp_path_factory: pytest.TempPathFactory) -> list[Window]:
     [mean_divergence_at_most(1), perplexity_increase_at_most(1), same_top_at_least(1), no_farther_than("another")],
     ids=lambda question: question.quantity,
 )
-def test_on_windows_of_a_real_text_it_is_not_wrong_more_often(real_windows: list[Window], question: Question) -> None:
+def test_on_chunks_of_a_real_text_it_is_not_wrong_more_often(
+    real_chunks: list[ModelScores], question: Question
+) -> None:
     random = numpy.random.default_rng(8)
-    values = numpy.array([question.value_of(window) for window in real_windows])
+    values = numpy.array([question.value_of(chunk) for chunk in real_chunks])
     kind = SIMULATION.Kind(lambda _, __: values, lambda threshold: replace(question, threshold=threshold))
     found = SIMULATION.errors_of(kind, RUNS, len(values), random)
     assert not found.exceed
@@ -126,47 +128,47 @@ def test_on_windows_of_a_real_text_it_is_not_wrong_more_often(real_windows: list
 def test_a_clear_difference_needs_less_than_a_third_of_the_text(threshold: float, expected: str) -> None:
     random = numpy.random.default_rng(2)
     question = mean_divergence_at_most(threshold)
-    found = [first_decision(chunks(quantized(random)), question) for _ in range(100)]
+    found = [first_decision(scores_of(quantized(random)), question) for _ in range(100)]
     assert sum(outcome == expected for outcome, _ in found) >= 99
-    assert numpy.mean([count for _, count in found]) < WINDOWS / 3
+    assert numpy.mean([count for _, count in found]) < CHUNKS / 3
 
 
-def test_ten_windows_without_a_disagreement_pass_only_what_the_exact_bound_allows() -> None:
-    ten = chunks(numpy.zeros(10))
-    # Less than 25.9 % of disagreement cannot be told from ten windows by any method that is wrong in at most 5 %.
+def test_ten_chunks_without_a_disagreement_pass_only_what_the_exact_bound_allows() -> None:
+    ten = scores_of(numpy.zeros(10))
+    # Less than 25.9 % of disagreement cannot be told from ten chunks by any method that is wrong in at most 5 %.
     for share, outcome in ((0.95, "undecided"), (0.75, "undecided"), (0.65, "passed")):
         assert judge(ten, [same_top_at_least(share)], 1000).outcome == outcome
     [answer] = judge(ten, [same_top_at_least(0.95)], 1000).answers
-    assert 0.259 < answer.found.high < 0.31
-    assert answer.found.mean == 0
+    assert 0.259 < answer.interval.high < 0.31
+    assert answer.interval.mean == 0
 
 
-def test_equal_windows_say_no_more_than_windows_that_were_not_seen_allow() -> None:
+def test_equal_chunks_say_no_more_than_chunks_that_were_not_seen_allow() -> None:
     found = decisions(numpy.full(1000, 0.5), mean_divergence_at_most(1.0), 1000)
     passed = found.index("passed") + 1
-    # Were more than a ninth of the windows cut at 5, the mean would be above 1; 26 windows without one exclude that.
+    # Were more than a ninth of the chunks clipped at 5, the mean would be above 1; 26 chunks without one exclude that.
     assert 26 <= passed <= 35
     doubled = decisions(numpy.full(1000, 0.5), mean_divergence_at_most(1.0), 1000, 0.1)
     assert doubled.index("passed") + 1 < passed - 3
 
 
-def test_a_window_that_is_cut_leaves_a_pass_to_the_whole_text() -> None:
+def test_a_chunk_that_is_clipped_leaves_a_pass_to_the_whole_text() -> None:
     question = mean_divergence_at_most(1.0)
     values = numpy.full(100, 0.2)
-    without, (values[3], expected) = decisions(values, question, 100), (CUT + 20.0, 0.448)
+    without, (values[3], expected) = decisions(values, question, 100), (CLIP_FACTOR + 20.0, 0.448)
     found = decisions(values, question, 100)
     assert "passed" in without[:30]
     assert found == ["undecided"] * 99 + ["passed"]
-    [answer] = judge(chunks(values[:50]), [question], 100).answers
-    assert (answer.outcome, answer.cut_windows) == ("undecided", 1)
-    assert answer.cut_mean == pytest.approx(20 / 50)
-    assert answer.counted is not None
-    assert answer.counted.high == CUT
+    [answer] = judge(scores_of(values[:50]), [question], 100).answers
+    assert (answer.outcome, answer.clipped_chunks) == ("undecided", 1)
+    assert answer.clipped_off_mean == pytest.approx(20 / 50)
+    assert answer.clip is not None
+    assert answer.clip.high == CLIP_FACTOR
     # A fail is one of the uncut mean too: cutting lowers a mean.
     assert "failed" in decisions(values + 3, question, 100)[:30]
-    [whole] = judge(chunks(values), [question], 100).answers
-    assert (whole.found.low, whole.found.high, whole.counted) == (whole.found.mean, whole.found.mean, None)
-    assert whole.found.mean == pytest.approx(expected)
+    [whole] = judge(scores_of(values), [question], 100).answers
+    assert (whole.interval.low, whole.interval.high, whole.clip) == (whole.interval.mean, whole.interval.mean, None)
+    assert whole.interval.mean == pytest.approx(expected)
 
 
 def test_what_is_cut_below_leaves_a_fail_to_the_whole_text() -> None:
@@ -177,7 +179,7 @@ def test_what_is_cut_below_leaves_a_fail_to_the_whole_text() -> None:
     assert decisions(values, question, 100)[:99] == ["undecided"] * 99
 
 
-def test_differences_are_counted_up_to_five_times_those_of_the_first_windows() -> None:
+def test_differences_are_counted_up_to_five_times_those_of_the_first_chunks() -> None:
     question = no_farther_than("another")
     values = numpy.concatenate([[1.0, -1.0, 2.0, -2.0, 4.0], numpy.full(95, -0.5)])
     bounds = question.bounds_of(values)
@@ -189,21 +191,21 @@ def test_differences_are_counted_up_to_five_times_those_of_the_first_windows() -
 
 
 def test_a_logarithm_is_counted_up_to_a_tenth_or_five_times_the_threshold() -> None:
-    for share, cut in ((0.01, 0.1), (0.0, 0.1), (0.1, 5 * math.log(1.1)), (-0.1, -5 * math.log(0.9))):
+    for share, clip in ((0.01, 0.1), (0.0, 0.1), (0.1, 5 * math.log(1.1)), (-0.1, -5 * math.log(0.9))):
         bounds = perplexity_increase_at_most(share).bounds_of(numpy.zeros(1))
-        assert (bounds.low, bounds.high, bounds.is_natural) == (pytest.approx(-cut), pytest.approx(cut), False)
+        assert (bounds.low, bounds.high, bounds.is_natural) == (pytest.approx(-clip), pytest.approx(clip), False)
 
 
 def test_the_whole_text_decides_by_its_mean() -> None:
     values = numpy.random.default_rng(9).normal(0.5, 0.3, 20)
     for distance, outcome in ((1e-9, "passed"), (-1e-9, "failed")):
-        verdict = judge(chunks(values), [mean_divergence_at_most(values.mean() + distance)], 20)
+        verdict = judge(scores_of(values), [mean_divergence_at_most(values.mean() + distance)], 20)
         assert (verdict.outcome, verdict.is_exact, verdict.holds) == (outcome, True, outcome == "passed")
 
 
-def test_without_windows_nothing_is_said() -> None:
+def test_without_chunks_nothing_is_said() -> None:
     [answer] = judge([], [mean_divergence_at_most(1)], 100).answers
-    assert (answer.outcome, answer.found.high) == ("undecided", math.inf)
+    assert (answer.outcome, answer.interval.high) == ("undecided", math.inf)
 
 
 # Student's distribution, from tables: two-sided 95 %, 99 % and 99.9 %.
@@ -229,7 +231,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says_where_tails_are_light(
         assert missed <= SIMULATION.most_by_chance(1000)
 
 
-def test_few_windows_and_equal_ones_have_no_interval() -> None:
+def test_few_chunks_and_equal_ones_have_no_interval() -> None:
     random = numpy.random.default_rng(3)
     few = random.normal(0, 1, 29).tolist()
     assert interval(few).high == math.inf > interval([*few, 0.0]).high
@@ -253,16 +255,16 @@ def test_more_certainty_needs_a_wider_interval() -> None:
 
 
 def test_several_questions_share_the_rate_of_errors() -> None:
-    windows = chunks(numpy.random.default_rng(5).normal(0.5, 0.01, 60))
-    alone = judge(windows, [mean_divergence_at_most(0.9)], 200)
+    chunks = scores_of(numpy.random.default_rng(5).normal(0.5, 0.01, 60))
+    alone = judge(chunks, [mean_divergence_at_most(0.9)], 200)
     three = [mean_divergence_at_most(0.9), perplexity_increase_at_most(2.0), same_top_at_least(0.2)]
-    together = judge(windows, three, 200)
+    together = judge(chunks, three, 200)
     assert together.outcome == "passed"
-    assert together.answers[0].found.high > alone.answers[0].found.high
-    assert together.answers[0].found.high == pytest.approx(
-        judge(windows, [mean_divergence_at_most(0.9)], 200, 0.05 / 3).answers[0].found.high
+    assert together.answers[0].interval.high > alone.answers[0].interval.high
+    assert together.answers[0].interval.high == pytest.approx(
+        judge(chunks, [mean_divergence_at_most(0.9)], 200, 0.05 / 3).answers[0].interval.high
     )
-    mixed = judge(windows, [mean_divergence_at_most(0.9), same_top_at_least(0.9)], 200)
+    mixed = judge(chunks, [mean_divergence_at_most(0.9), same_top_at_least(0.9)], 200)
     assert [answer.outcome for answer in mixed.answers] == ["passed", "failed"]
     assert mixed.outcome == "failed"
     assert not mixed.holds
@@ -271,7 +273,7 @@ def test_several_questions_share_the_rate_of_errors() -> None:
 def test_without_a_decision_the_mean_of_what_was_seen_speaks() -> None:
     values = numpy.random.default_rng(6).normal(0.5, 0.3, 20)
     for distance, holds in ((0.05, True), (-0.05, False)):
-        verdict = judge(chunks(values), [mean_divergence_at_most(values.mean() + distance)], 200)
+        verdict = judge(scores_of(values), [mean_divergence_at_most(values.mean() + distance)], 200)
         assert (verdict.outcome, verdict.holds) == ("undecided", holds)
 
 
@@ -282,19 +284,21 @@ def test_the_better_of_two_models_shows_in_their_differences_long_before_their_m
     second = hardness + 0.05 + random.normal(0, 0.02, 60)
     alike = first + random.normal(0, 0.02, 60)
     asked = [no_farther_than("another")]
-    outcomes = [judge(chunks(first, other), asked, 200).outcome for other in (second, alike)]
+    outcomes = [judge(scores_of(first, other), asked, 200).outcome for other in (second, alike)]
     assert outcomes == ["passed", "undecided"]
-    assert judge(chunks(second, first), asked, 200).outcome == "failed"
+    assert judge(scores_of(second, first), asked, 200).outcome == "failed"
     assert interval(first.tolist()).high > interval(second.tolist()).low
 
 
-def test_the_closer_of_two_real_files_is_known_before_a_third_of_the_text_is_read(real_windows: list[Window]) -> None:
-    shuffled = [real_windows[index] for index in random_order(len(real_windows))]
+def test_the_closer_of_two_real_files_is_known_before_a_third_of_the_text_is_read(
+    real_chunks: list[ModelScores],
+) -> None:
+    shuffled = [real_chunks[index] for index in random_order(len(real_chunks))]
     outcome, count = first_decision(shuffled, no_farther_than("three bits"))
     assert outcome == "passed"
-    assert count < len(real_windows) / 3
+    assert count < len(real_chunks) / 3
 
 
-def test_windows_are_visited_in_an_order_that_is_random_and_the_same_every_time() -> None:
+def test_chunks_are_visited_in_an_order_that_is_random_and_the_same_every_time() -> None:
     assert random_order(50) == random_order(50) != list(range(50))
     assert sorted(random_order(50, 1)) == list(range(50))

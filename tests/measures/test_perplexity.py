@@ -4,20 +4,15 @@ from pathlib import Path
 
 import numpy
 import pytest
+from recorded_task import RecordedTask
 from tiny_model import TinyShape, write_tiny_model
 
-from toolkit.errors import QualityError, TextError
+from toolkit.errors import QualityError
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
-from toolkit.measures.perplexity import (
-    cut_windows,
-    measure_perplexity,
-    measure_windows,
-    negative_log_likelihoods,
-    strided_window,
-    windows_together,
-)
+from toolkit.measures.chunks import chunks_together, cut_chunks
+from toolkit.measures.perplexity import measure_chunks, measure_perplexity
 
 TEXT = "the art of war and an inner sea. " * 40
 
@@ -39,12 +34,10 @@ class UniformRuntime:
     def feed(self, tokens: Sequence[int]) -> None:
         pass
 
-    def evaluate_windows(
-        self, windows: Sequence[Sequence[int]], logits_for: slice
-    ) -> Iterator[tuple[int, int, Logits]]:
-        self.given.extend(map(list, windows))
-        wanted = range(len(windows[0]))[logits_for]
-        for index in range(len(windows)):
+    def evaluate_chunks(self, chunks: Sequence[Sequence[int]], logits_for: slice) -> Iterator[tuple[int, int, Logits]]:
+        self.given.extend(map(list, chunks))
+        wanted = range(len(chunks[0]))[logits_for]
+        for index in range(len(chunks)):
             yield index, wanted[0], numpy.zeros((len(wanted), self.n_vocab), numpy.float32)
 
 
@@ -59,12 +52,12 @@ def scored_by_the_definition(runtime: LlamaRuntime, tokens: list[int], n_ctx: in
     """Score one token at a time in Python's own floats."""
     nlls = []
     for start in range(0, len(tokens) // n_ctx * n_ctx, n_ctx):
-        window = tokens[start : start + n_ctx]
+        chunk = tokens[start : start + n_ctx]
         runtime.clear()
-        logits = runtime.evaluate([1, *window[1:]], slice(None)).astype(numpy.float64)
+        logits = runtime.evaluate([1, *chunk[1:]], slice(None)).astype(numpy.float64)
         for position in range(n_ctx // 2, n_ctx - 1):
             row = logits[position]
-            nlls.append(float(numpy.log(numpy.exp(row - row.max()).sum()) + row.max() - row[window[position + 1]]))
+            nlls.append(float(numpy.log(numpy.exp(row - row.max()).sum()) + row.max() - row[chunk[position + 1]]))
     return nlls
 
 
@@ -84,20 +77,20 @@ def test_equally_likely_tokens_have_the_perplexity_of_their_number() -> None:
     found = measure_perplexity(UniformRuntime(), list(range(10)) * 2, 8)
     assert found.perplexity == pytest.approx(10)
     assert found.standard_error == pytest.approx(0, abs=1e-6)
-    assert (found.tokens, found.chunks, found.n_ctx) == (6, 2, 8)
+    assert (found.tokens, found.chunks, found.n_ctx_seq) == (6, 2, 8)
 
 
 @pytest.mark.parametrize(("bos_token", "first"), [(7, [7, 7]), (None, [0, 8])])
-def test_the_first_token_of_a_window_is_replaced_exactly_where_the_model_wants_bos(
+def test_the_first_token_of_a_chunk_is_replaced_exactly_where_the_model_wants_bos(
     bos_token: int | None, first: list[int]
 ) -> None:
     fake = UniformRuntime(bos_token)
     measure_perplexity(fake, list(range(10)) * 2, 8)
-    assert [window[0] for window in fake.given] == first
+    assert [chunk[0] for chunk in fake.given] == first
     assert fake.given[1][1:] == [9, 0, 1, 2, 3, 4, 5]
 
 
-def test_windows_side_by_side_are_scored_like_one_after_the_other(tmp_path: Path) -> None:
+def test_chunks_side_by_side_are_scored_like_one_after_the_other(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "tiny.gguf")
     results = []
     for n_parallel in (1, 3):
@@ -109,88 +102,49 @@ def test_windows_side_by_side_are_scored_like_one_after_the_other(tmp_path: Path
     assert together.tokens == alone.tokens == 8 * 15
 
 
-def test_windows_are_grouped_by_what_a_runtime_takes_at_once() -> None:
+def test_chunks_are_grouped_by_what_a_runtime_takes_at_once() -> None:
     fake = UniformRuntime(n_parallel=3)
     found = measure_perplexity(fake, list(range(10)) * 4, 8)
     assert found.chunks == len(fake.given) == 5
-    assert [list(group) for group in cut_windows([1] * 40, 8).groups(3)] == [[0, 1, 2], [3, 4]]
-    assert [windows_together(n_ctx) for n_ctx in (4, 64, 512, 700, 4096)] == [256, 32, 4, 2, 1]
-    assert windows_together(64, max_chunks=5) == 5
+    assert [list(group) for group in cut_chunks([1] * 40, 8).groups(3)] == [[0, 1, 2], [3, 4]]
+    assert [chunks_together(n_ctx) for n_ctx in (4, 64, 512, 700, 4096)] == [256, 32, 4, 2, 1]
+    assert chunks_together(64, max_chunks=5) == 5
 
 
-def test_windows_with_a_stride_overlap_and_keep_their_first_token() -> None:
+def test_chunks_with_a_stride_overlap_and_keep_their_first_token() -> None:
     fake = UniformRuntime(bos_token=7)
-    windows = cut_windows(list(range(10)) * 10, 8, None, 3)
-    found = measure_windows(fake, windows)
-    assert [window[0] for window in fake.given] == [start % 10 for start in range(0, 93, 3)]
-    assert (windows.scored, found.tokens, found.chunks) == (slice(4, 7), 93, 31)
-    assert windows.targets(1, 4, 3).tolist() == [8, 9, 0]
-    assert windows.describe(1) == "window 2 of 31 (tokens 3 to 10)"
+    chunks = cut_chunks(list(range(10)) * 10, 8, None, 3)
+    found = measure_chunks(fake, chunks)
+    assert [chunk[0] for chunk in fake.given] == [start % 10 for start in range(0, 93, 3)]
+    assert (chunks.scored, found.tokens, found.chunks) == (slice(4, 7), 93, 31)
+    assert chunks.targets(1, 4, 3).tolist() == [8, 9, 0]
+    assert chunks.describe(1) == "chunk 2 of 31 (tokens 3 to 10)"
 
 
-def test_a_strided_window_is_as_long_as_llama_perplexity_makes_it() -> None:
-    assert [strided_window(*case) for case in ((512, 256), (128, 64), (256, 100), (1024, 512))] == [768, 256, 512, 1280]
+def test_progress_is_reported_after_every_chunk_and_chunks_can_be_limited() -> None:
+    task = RecordedTask()
+    found = measure_perplexity(UniformRuntime(), [1] * 40, 8, 3, task)
+    assert [step[:2] for step in task.steps] == [(1, 3), (2, 3), (3, 3)]
+    assert task.steps[-1][2] == f"PPL {found.perplexity:.4f}"
 
 
-@pytest.mark.parametrize("stride", [0, 32, 50])
-def test_a_stride_that_leaves_gaps_is_refused(stride: int) -> None:
-    with pytest.raises(TextError, match=f"a stride of {stride} does not fit in a window of 32"):
-        cut_windows([1] * 100, 32, None, stride)
-
-
-def test_progress_is_told_after_every_window_and_windows_can_be_limited() -> None:
-    told: list[tuple[int, int, float]] = []
-    found = measure_perplexity(UniformRuntime(), [1] * 40, 8, 3, lambda *now: told.append(now))
-    assert [now[:2] for now in told] == [(1, 3), (2, 3), (3, 3)]
-    assert told[-1][2] == found.perplexity
-
-
-@pytest.mark.parametrize(
-    ("count", "n_ctx", "message"),
-    [
-        (300, 512, r"has 300 tokens, but a window of 512 needs 1,024 \(2 x n_ctx\); the largest usable window is 150"),
-        (1, 512, "has 1 tokens.*give a longer text"),
-        (0, 512, "has 0 tokens"),
-        (100, 2, "too short to score"),
-    ],
-)
-def test_a_text_that_is_too_short_says_what_would_do(count: int, n_ctx: int, message: str) -> None:
-    with pytest.raises(TextError, match=message):
-        cut_windows([1] * count, n_ctx)
-
-
-def test_a_model_with_a_nan_stops_at_the_first_window(tmp_path: Path) -> None:
+def test_a_model_with_a_nan_stops_at_the_first_chunk(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "nan.gguf", TinyShape(), bad_tensor="output_norm.weight")
     with (
         LlamaRuntime(path, RuntimeSettings(n_ctx=64)) as broken,
-        pytest.raises(QualityError, match=r"window 1 of 5 \(tokens 0 to 31\): the model's logits are not finite"),
+        pytest.raises(QualityError, match=r"chunk 1 of 5 \(tokens 0 to 31\): the model's logits are not finite"),
     ):
         measure_perplexity(broken, [5] * 160, 32)
 
 
-def test_a_nan_in_a_later_window_is_named_by_that_window(tmp_path: Path) -> None:
-    # The NaN lies in the embedding of token 0, which stands in the third window only.
+def test_a_nan_in_a_later_chunk_is_named(tmp_path: Path) -> None:
+    # The NaN lies in the embedding of token 0, which stands in the third chunk only.
     path = write_tiny_model(tmp_path / "nan.gguf", TinyShape(), bad_tensor="token_embd.weight")
     tokens = [5] * 160
     tokens[70] = 0
     with (
         LlamaRuntime(path, RuntimeSettings(n_ctx=64)) as broken,
-        pytest.raises(QualityError, match=r"window 3 of 5 \(tokens 64 to 95\)") as caught,
+        pytest.raises(QualityError, match=r"chunk 3 of 5 \(tokens 64 to 95\)") as caught,
     ):
         measure_perplexity(broken, tokens, 32)
     assert caught.value.exit_code == 1
-
-
-def test_scores_do_not_depend_on_how_rows_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = numpy.random.default_rng(0)
-    logits = random.normal(0, 4, (50, 300)).astype(numpy.float32)
-    targets = random.integers(0, 300, 50)
-    whole = negative_log_likelihoods(logits, targets)
-    monkeypatch.setattr("toolkit.measures.perplexity._BLOCK_BYTES", 3 * 4 * 300)
-    numpy.testing.assert_array_equal(negative_log_likelihoods(logits, targets), whole)
-
-
-def test_large_logits_do_not_overflow() -> None:
-    logits = numpy.array([[3e4, 0, -3e4]], numpy.float32)
-    assert negative_log_likelihoods(logits, numpy.array([0]))[0] == 0
-    assert negative_log_likelihoods(logits, numpy.array([2]))[0] == pytest.approx(6e4)

@@ -53,7 +53,7 @@ def test_what_cannot_be_otherwise_is_certain() -> None:
 
 
 def test_the_width_is_that_of_the_exact_bound_with_half_of_alpha() -> None:
-    """Ten windows without a disagreement: the exact bound is 1 - alpha^(1/10), 0.2589 in tables of Clopper and Pearson.
+    """Ten chunks without a disagreement: the exact bound is 1 - alpha^(1/10), 0.2589 in tables of Clopper and Pearson.
 
     Half of the capital is staked almost whole, so about that bound for alpha / 2, 0.3085, is what the bets give; the other half helps a little.
     """

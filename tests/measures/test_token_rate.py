@@ -34,9 +34,7 @@ class TimedRuntime:
         self.calls.append(list(tokens))
         self.now += (0.001 if len(tokens) > 1 else 0.01) * len(tokens) * (1 + self.slower * len(self.calls))
 
-    def evaluate_windows(
-        self, windows: Sequence[Sequence[int]], logits_for: slice
-    ) -> Iterator[tuple[int, int, Logits]]:
+    def evaluate_chunks(self, chunks: Sequence[Sequence[int]], logits_for: slice) -> Iterator[tuple[int, int, Logits]]:
         raise NotImplementedError
 
     def clock(self) -> float:

@@ -5,41 +5,40 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.measures.standard import QUANTITIES, Level, Use
-from toolkit.measures.standard_file import read_standard
 from toolkit.measures.verdict import Measured, Measurement, judge, judge_use
+from toolkit.measures.verdict_rules import QUANTITIES, Level, UseCase, read_verdict_rules
 
-STANDARD = read_standard()
+RULES = read_verdict_rules()
 SHIPPED = Path(__file__).parents[2] / "toolkit" / "measures" / "verdicts.toml"
 Q5 = {"mean_kld": 0.0108, "p999_kld": 0.3, "same_top": 0.945, "perplexity_ratio": 1.008}
 
 
-def use(name: str) -> Use:
-    return next(use for use in STANDARD.uses if use.name == name)
+def use(name: str) -> UseCase:
+    return next(use for use in RULES.use_cases if use.name == name)
 
 
-def measured(kind: str, n_ctx: int = 512, spread: float = 0.0, **values: float) -> Measurement:
+def measured(kind: str, n_ctx_seq: int = 512, spread: float = 0.0, **values: float) -> Measurement:
     found = {name: Measured(value, value - spread, value + spread) for name, value in (Q5 | values).items()}
-    return Measurement(kind, f"{kind}.txt", "0123456789abcdef" * 4, n_ctx, 40, found)
+    return Measurement(kind, f"{kind}.txt", "0123456789abcdef" * 4, n_ctx_seq, 40, found)
 
 
 def test_every_use_that_people_ask_for_has_all_thresholds() -> None:
-    assert [use.name for use in STANDARD.uses] == ["chat", "general", "code", "reasoning", "long", "language"]
-    for one in STANDARD.uses:
+    assert [use.name for use in RULES.use_cases] == ["chat", "general", "code", "reasoning", "long", "language"]
+    for one in RULES.use_cases:
         assert [threshold.quantity.name for threshold in one.thresholds] == list(QUANTITIES)
 
 
 def test_every_threshold_says_where_it_comes_from() -> None:
-    thresholds = [threshold for one in STANDARD.uses for threshold in one.thresholds]
+    thresholds = [threshold for one in RULES.use_cases for threshold in one.thresholds]
     assert all(threshold.note for threshold in thresholds)
-    cited = {threshold.source for threshold in thresholds if threshold.source is not None} | {STANDARD.advice}
+    cited = {threshold.source for threshold in thresholds if threshold.source is not None} | {RULES.advice}
     assert all(source is not None and source.link.startswith("https://") for source in cited)
     # Every source of the file is used.
     assert len(cited) == SHIPPED.read_text(encoding="utf-8").count("[sources.")
 
 
 def test_without_text_of_its_kind_a_use_is_unknown_and_not_fine() -> None:
-    verdicts = judge(STANDARD.uses, [measured("general")])
+    verdicts = judge(RULES.use_cases, [measured("general")])
     assert [verdict.level for verdict in verdicts if verdict.use.name != "general"] == [Level.UNKNOWN] * 5
     assert verdicts[1].level is Level.GOOD
     assert verdicts[2].sentence == "unknown for code: no text of the kind `code` was measured"
@@ -53,7 +52,7 @@ def test_the_worst_quantity_is_the_verdict_and_is_named() -> None:
     assert verdict.level is Level.NOT_ADVISED
     assert verdict.sentence == (
         "not advised for code: same top token 80.0 % (noticeable from 90.0 %); "
-        "on code.txt (40 windows of 512 tokens, SHA-256 0123456789ab)"
+        "on code.txt (40 chunks of 512 tokens, SHA-256 0123456789ab)"
     )
 
 
@@ -69,7 +68,7 @@ def test_an_interval_over_a_threshold_leaves_the_verdict_open_and_says_so() -> N
     near = measured("general", mean_kld=0.049, spread=0.002)
     verdict = judge_use(use("general"), [near])
     assert (verdict.level, verdict.is_certain) == (Level.GOOD, False)
-    assert "within the error it could be noticeable, more text would tell" in verdict.sentence
+    assert "within the error it could be noticeable; more text would tell" in verdict.sentence
     assert judge_use(use("general"), [replace(near, values=measured("general").values)]).is_certain
 
 
@@ -89,10 +88,10 @@ def test_a_quantity_that_is_bad_for_sure_settles_it_whatever_the_others_may_be()
     assert (verdict.level, verdict.is_certain) == (Level.NOT_ADVISED, True)
 
 
-def test_long_documents_need_long_windows() -> None:
+def test_long_documents_need_long_chunks() -> None:
     short = judge_use(use("long"), [measured("long")])
-    assert "windows of 512 tokens, and at least 4,096 are needed" in short.sentence
-    assert judge_use(use("long"), [measured("long", n_ctx=4096)]).level is Level.GOOD
+    assert "chunks of 512 tokens, and at least 4,096 are needed" in short.sentence
+    assert judge_use(use("long"), [measured("long", n_ctx_seq=4096)]).level is Level.GOOD
 
 
 def test_of_several_texts_of_a_kind_the_worst_counts() -> None:
@@ -118,9 +117,9 @@ mean_kld = { good = 0.1, noticeable = 0.2, source = "judgement" }
 def test_a_file_of_ones_own_replaces_the_thresholds(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(MINIMAL, encoding="utf-8")
-    standard = read_standard(path)
-    assert standard.kinds == ("general",)
-    assert judge_use(standard.uses[0], [measured("general")]).level is Level.GOOD
+    rules = read_verdict_rules(path)
+    assert rules.kinds == ("general",)
+    assert judge_use(rules.use_cases[0], [measured("general")]).level is Level.GOOD
 
 
 @pytest.mark.parametrize(
@@ -129,27 +128,27 @@ def test_a_file_of_ones_own_replaces_the_thresholds(tmp_path: Path) -> None:
         (("mean_kld", "mean_kdl"), r"\[uses.mine\]: unknown key 'mean_kdl'; known are title"),
         (("noticeable", "bad"), r"\[uses.mine\] mean_kld: unknown key 'bad'"),
         (("0.2", "0.05"), r"good \(0.1\) has to be better than noticeable \(0.05\)"),
-        (("0.2", '"much"'), "'noticeable' is missing, or no number"),
+        (("0.2", '"much"'), "'noticeable' is missing, or is not a number"),
         (('"judgement"', '"hearsay"'), r"there is no \[sources.hearsay\]; the file has judgement"),
-        (('title = "mine"', ""), "'title' is missing, or no text"),
+        (('title = "mine"', ""), "'title' is missing, or is not text"),
         (("[uses.mine]", "[users.mine]"), "the file: unknown key 'users'; known are sources, advice, uses"),
         (("[uses.mine]", "[uses.mine"), "not valid TOML"),
         (("{ good = 0.1, noticeable = 0.2, source = \"judgement\" }", "0.1"), "expected { good"),
-        (('why = "because"', 'why = "because"\nleast_window = "8k"'), "is no number of tokens"),
+        (('why = "because"', 'why = "because"\nleast_chunk_tokens = "8k"'), "is not a number of tokens"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused_by_name(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(MINIMAL.replace(*change), encoding="utf-8")
     with pytest.raises(InputError, match=message) as refused:
-        read_standard(path)
+        read_verdict_rules(path)
     assert str(path) in str(refused.value)
 
 
 def test_a_file_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        read_standard(tmp_path / "absent.toml")
+        read_verdict_rules(tmp_path / "absent.toml")
     empty = tmp_path / "empty.toml"
     empty.write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"\[uses\]: expected tables"):
-        read_standard(empty)
+        read_verdict_rules(empty)

@@ -41,7 +41,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     close = row("Q4_K_S", 4.5, 4.8, 0.034, 0.91)
     small = replace(row("Q8_0", 7.95, 8.5, 0.0016), kv="q8_0", memory=memory(7 * GIB))
     long_name = row("a-model-with-a-very-long-name.IQ4_XS", 4.2, 4.5, 0.04)
-    failed = replace(row("IQ1_S", 1.9, 1.8, 1), qualities=(), rates=None, error="window 3 of 40: logits are not finite")
+    failed = replace(row("IQ1_S", 1.9, 1.8, 1), qualities=(), rates=None, error="chunk 3 of 40: logits are not finite")
     path = tmp_path_factory.mktemp("page") / "report.html"
     rows = [*ladder(), close, small, long_name, failed]
     path.write_text(page_html(comparison(rows)), encoding="utf-8")

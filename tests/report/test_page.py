@@ -81,7 +81,7 @@ def test_it_says_what_it_rests_on(page: str) -> None:
     words = " ".join(Outline(page).words)
     for part in (
         "SHA-256 4a862675969b2eca",
-        "10,200 tokens scored in 40 windows of 512",
+        "10,200 tokens scored in 40 chunks of 512",
         "llama-cpp-python 0.3.36",
         "A processor, 8 cores, 32.0 GiB of RAM",
         "other processes use 40% of the processor",
@@ -132,9 +132,9 @@ def test_names_from_outside_are_text_and_never_markup() -> None:
 
 
 def test_a_failed_row_says_why_and_the_others_stay() -> None:
-    failed = replace(row("IQ4_XS", 4.3, 4.4, 0.05), qualities=(), rates=None, error="window 3: logits are not finite")
+    failed = replace(row("IQ4_XS", 4.3, 4.4, 0.05), qualities=(), rates=None, error="chunk 3: logits are not finite")
     words = " ".join(Outline(page_html(comparison([*ladder(), failed]))).words)
-    assert "failed: window 3: logits are not finite" in words
+    assert "failed: chunk 3: logits are not finite" in words
     assert "Take Q4_K_M" in words
 
 

@@ -62,7 +62,7 @@ def _list(_context: click.Context, _parameter: click.Parameter, value: str | Non
 )
 @click.option("--as-chat", is_flag=True, help="Take paragraphs of chat text as turns, in the model's own chat format.")
 @renders_chat_template
-@click.option("--window", "n_ctx_seq", type=COUNT, default=512, show_default=True, help="Tokens of a chunk.")
+@click.option("--chunk-size", "n_ctx_seq", type=COUNT, default=512, show_default=True, help="Tokens of a chunk.")
 @click.option("--chunks", type=click.IntRange(min=1), default=40, show_default=True, help="Chunks of each text.")
 @with_options(*BUDGET_OPTIONS)
 @click.option("--ctx", "n_ctx", type=COUNT, default="4k", show_default=True, help="Context to plan memory for.")

@@ -18,19 +18,19 @@ _MAX_LOG = math.log(sys.float_info.max)
 
 
 def loss_of(divergence: Divergence, values: Sequence[Doubles]) -> Loss:
-    """Return what is kept of a divergence; `values` are the divergences of every token, window by window."""
-    windows, percentiles = divergence.per_chunk, divergence.divergence.percentiles
+    """Return what is kept of a divergence; `values` are the divergences of every token, chunk by chunk."""
+    chunks, percentiles = divergence.per_chunk, divergence.divergence.percentiles
     return Loss(
-        mean=_wider(divergence.divergence.mean, [window.divergence for window in windows]),
+        mean=_wider(divergence.divergence.mean, [chunk.divergence for chunk in chunks]),
         median=percentiles[0.5],
         p99=percentiles[0.99],
         p999=percentile_interval(numpy.concatenate(values), TAIL, percentiles[TAIL]),
         maximum=divergence.divergence.maximum,
-        same_top=_wider(divergence.same_top, [window.same_top for window in windows]),
-        log_ratio=_wider(divergence.log_ratio, [window.log_ratio for window in windows]),
+        same_top=_wider(divergence.same_top, [chunk.same_top for chunk in chunks]),
+        log_ratio=_wider(divergence.log_ratio, [chunk.log_ratio for chunk in chunks]),
         perplexity_ratio=divergence.perplexity_ratio.value,
         rounding=divergence.rounding,
-        per_window=windows,
+        per_chunk=chunks,
     )
 
 
@@ -62,7 +62,7 @@ def measurement_of(quality: Quality) -> Measurement:
             "same_top": _bounds(loss.same_top),
             "perplexity_ratio": Measured(loss.perplexity_ratio, _exp(ratio.low), _exp(ratio.high)),
         }
-    return Measurement(quality.kind, quality.text, key.text_sha256, key.n_ctx, key.windows, values)
+    return Measurement(quality.kind, quality.text, key.text_sha256, key.n_ctx_seq, key.chunks, values)
 
 
 def _exp(logarithm: float) -> float:
@@ -74,7 +74,7 @@ def _bounds(estimate: Estimate) -> Measured:
     return Measured(estimate.value, estimate.value - radius, estimate.value + radius)
 
 
-def _wider(estimate: Estimate, windows: Sequence[float]) -> Estimate:
-    """Return an estimate with the error between windows, where it is larger: tokens of one window are alike."""
-    between = mean_of(numpy.asarray(windows, numpy.float64)).error if len(windows) > 1 else 0.0
+def _wider(estimate: Estimate, chunks: Sequence[float]) -> Estimate:
+    """Return an estimate with the error between chunks, where it is larger: tokens of one chunk are alike."""
+    between = mean_of(numpy.asarray(chunks, numpy.float64)).error if len(chunks) > 1 else 0.0
     return Estimate(estimate.value, max(estimate.error, between))

@@ -1,4 +1,4 @@
-"""Measure models on the same windows of the same texts, against a base that is evaluated once."""
+"""Measure models on the same chunks of the same texts, against a base that is evaluated once."""
 
 import hashlib
 import shutil
@@ -14,11 +14,12 @@ from toolkit.comparison.rows import Quality, TextKey
 from toolkit.errors import InputError
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.chunks import Chunks, chunks_together, cut_chunks
 from toolkit.measures.divergence import BaseLogits, LiveBase, SavedBase, check_vocabularies, measure_divergence
 from toolkit.measures.divergence_statistics import Divergence, Doubles, Estimate, TokenScores
 from toolkit.measures.evaluation_text import EvaluationText, tokens_of
 from toolkit.measures.logits_file import SaveAs, logits_bytes, measure_and_save, read_logits
-from toolkit.measures.perplexity import Perplexity, Windows, cut_windows, measure_perplexity, windows_together
+from toolkit.measures.perplexity import Perplexity, measure_perplexity
 from toolkit.reporter import LOGGING, SILENT_TASK, Reporter, Task
 
 SCRATCH_BYTES = 8 << 30
@@ -31,8 +32,8 @@ class TextRequest:
 
     kind: str
     text: EvaluationText
-    n_ctx: int
-    max_windows: int | None = None
+    n_ctx_seq: int
+    max_chunks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Loadable:
     """for so many tokens in a sequence, and so many sequences side by side"""
 
     def opened(self, request: TextRequest) -> LlamaRuntime:
-        """Load it for the windows of a text, as many side by side as llama-perplexity takes."""
-        together = windows_together(request.n_ctx, request.max_windows)
-        return LlamaRuntime(self.path(), self.settings(request.n_ctx, together))
+        """Load it for the chunks of a text, as many side by side as llama-perplexity takes."""
+        together = chunks_together(request.n_ctx_seq, request.max_chunks)
+        return LlamaRuntime(self.path(), self.settings(request.n_ctx_seq, together))
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,15 @@ class BaseModel:
         return self._evaluated[request]
 
     def _evaluate(self, runtime: LlamaRuntime, request: TextRequest) -> _Evaluated:
-        tokens, windows = _windows(runtime, request)
-        needed = logits_bytes(windows, runtime.n_vocab)
+        tokens, chunks = _chunks(runtime, request)
+        needed = logits_bytes(chunks, runtime.n_vocab)
         scratch = self._folder / f"{len(self._evaluated)}.logits"
         fits = needed <= min(SCRATCH_BYTES, shutil.disk_usage(self._folder).free // 2)
         with self._reporter.task(f"base on {request.text.name}") as task:
             if fits:
-                result = measure_and_save(runtime, windows, SaveAs(scratch), _of_perplexity(task))
+                result = measure_and_save(runtime, chunks, SaveAs(scratch), task)
             else:
-                result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(task))
+                result = measure_perplexity(runtime, tokens, request.n_ctx_seq, request.max_chunks, task)
         quality = _quality(request, runtime, tokens, result)
         return _Evaluated(runtime.n_vocab, tokens, scratch if fits else None, quality)
 
@@ -132,34 +133,32 @@ def quality_of(
     runtime: LlamaRuntime, request: TextRequest, base: BaseModel | None = None, task: Task = SILENT_TASK
 ) -> Quality:
     """Return the same of a model that is loaded already."""
-    tokens, windows = _windows(runtime, request)
+    tokens, chunks = _chunks(runtime, request)
     refusal = base.refusal(runtime, request, tokens) if base is not None else ""
     if base is None or refusal:
-        result = measure_perplexity(runtime, tokens, request.n_ctx, request.max_windows, _of_perplexity(task))
+        result = measure_perplexity(runtime, tokens, request.n_ctx_seq, request.max_chunks, task)
         return replace(_quality(request, runtime, tokens, result), not_comparable=refusal)
     with base.logits(request) as logits:
-        found, values = _diverged(runtime, logits, windows, task)
-    key = _key(request, runtime.n_vocab, tokens, windows.count)
+        found, values = _diverged(runtime, logits, chunks, task)
+    key = _key(request, runtime.n_vocab, tokens, chunks.count)
     return Quality(request.kind, request.text.name, key, found.tokens, found.perplexity, loss_of(found, values))
 
 
 def _diverged(
-    runtime: LlamaRuntime, logits: BaseLogits, windows: Windows, task: Task
+    runtime: LlamaRuntime, logits: BaseLogits, chunks: Chunks, task: Task
 ) -> tuple[Divergence, list[Doubles]]:
     values: list[Doubles] = []
 
-    def watch(done: int, scores: Sequence[TokenScores]) -> bool:
-        divergence = scores[0].divergence
-        values.append(divergence)
-        task.update(done, windows.count, f"KLD {float(divergence.mean()):.5f}")
+    def keep_values(scores: Sequence[TokenScores]) -> bool:
+        values.append(scores[0].divergence)
         return False
 
-    return measure_divergence(runtime, logits, windows, watch), values
+    return measure_divergence(runtime, logits, chunks, task, keep_values), values
 
 
-def _windows(runtime: LlamaRuntime, request: TextRequest) -> tuple[list[int], Windows]:
+def _chunks(runtime: LlamaRuntime, request: TextRequest) -> tuple[list[int], Chunks]:
     tokens = tokens_of(runtime, request.text)
-    return tokens, cut_windows(tokens, request.n_ctx, request.max_windows)
+    return tokens, cut_chunks(tokens, request.n_ctx_seq, request.max_chunks)
 
 
 def _quality(request: TextRequest, runtime: LlamaRuntime, tokens: Sequence[int], found: Perplexity) -> Quality:
@@ -168,10 +167,6 @@ def _quality(request: TextRequest, runtime: LlamaRuntime, tokens: Sequence[int],
     return Quality(request.kind, request.text.name, key, found.tokens, estimate)
 
 
-def _key(request: TextRequest, n_vocab: int, tokens: Sequence[int], windows: int) -> TextKey:
+def _key(request: TextRequest, n_vocab: int, tokens: Sequence[int], chunks: int) -> TextKey:
     digest = hashlib.sha256(numpy.asarray([n_vocab, *tokens], "<i4").tobytes()).hexdigest()
-    return TextKey(request.text.sha256, request.n_ctx, windows, digest)
-
-
-def _of_perplexity(task: Task) -> Callable[[int, int, float], None]:
-    return lambda done, total, value: task.update(done, total, f"PPL {value:.4f}")
+    return TextKey(request.text.sha256, request.n_ctx_seq, chunks, digest)

@@ -9,8 +9,8 @@ from typing import Literal
 from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.rows import Comparison, Row, TextKey
 from toolkit.measures.paired import ALPHA, Interval, interval
-from toolkit.measures.standard import Level
 from toolkit.measures.verdict import UseVerdict, judge, judge_use
+from toolkit.measures.verdict_rules import Level
 from toolkit.units import format_size
 
 SAME_SHARE = 0.05
@@ -20,7 +20,7 @@ Answer = Literal["yes", "no", "undecided"]
 
 @dataclass(frozen=True)
 class Difference:
-    """Whether a row diverges by more or less than the row above, on the same windows."""
+    """Whether a row diverges by more or less than the row above, on the same chunks."""
 
     answer: Answer
     by: Interval
@@ -37,7 +37,7 @@ class Advice:
 
 
 def why_not_ranked(comparison: Comparison) -> dict[int, str]:
-    """Return, by the number of the row, why some cannot be ranked with the rest: another vocabulary or other windows."""
+    """Return, by the number of the row, why some cannot be ranked with the rest: another vocabulary or other chunks."""
     keys = {number: row.quality.key for number, row in enumerate(comparison.rows) if row.quality is not None}
     if not keys:
         return {}
@@ -50,11 +50,11 @@ def why_not_ranked(comparison: Comparison) -> dict[int, str]:
 def _what_differs(key: TextKey, reference: TextKey) -> str:
     if key.text_sha256 != reference.text_sha256:
         return "it was measured on another text"
-    if key.n_ctx != reference.n_ctx:
-        return f"it was measured in windows of {key.n_ctx:,} tokens, the others of {reference.n_ctx:,}"
+    if key.n_ctx_seq != reference.n_ctx_seq:
+        return f"it was measured in chunks of {key.n_ctx_seq:,} tokens, the others of {reference.n_ctx_seq:,}"
     if key.vocabulary != reference.vocabulary:
         return "it has another vocabulary, so its tokens are other questions"
-    return f"it was measured on {key.windows:,} windows, the others on {reference.windows:,}"
+    return f"it was measured on {key.chunks:,} chunks, the others on {reference.chunks:,}"
 
 
 def pareto_rows(comparison: Comparison) -> frozenset[int]:
@@ -74,9 +74,9 @@ def _beats(one: tuple[int, float], other: tuple[int, float]) -> bool:
 
 
 def differences(rows: Sequence[Row]) -> list[Difference | None]:
-    """Return how each row differs from the one above, None where that was not measured on the same windows.
+    """Return how each row differs from the one above, None where that was not measured on the same chunks.
 
-    All answers together are wrong in at most ALPHA of the cases, as far as Student's t holds for the windows.
+    All answers together are wrong in at most ALPHA of the cases, as far as Student's t holds for the chunks.
     """
     pairs = [(above, row) for above, row in pairwise(rows) if _are_paired(above, row)]
     found = [_difference(above, row, ALPHA / max(1, len(pairs))) for above, row in pairwise(rows)]
@@ -92,8 +92,8 @@ def _are_paired(above: Row, row: Row) -> bool:
 def _difference(above: Row, row: Row, alpha: float) -> Difference | None:
     if not _are_paired(above, row) or above.loss is None or row.loss is None:
         return None
-    windows = zip(row.loss.per_window, above.loss.per_window, strict=True)
-    found = interval([one.divergence - other.divergence for one, other in windows], alpha)
+    chunks = zip(row.loss.per_chunk, above.loss.per_chunk, strict=True)
+    found = interval([one.divergence - other.divergence for one, other in chunks], alpha)
     same = SAME_SHARE * max(abs(row.loss.mean.value), abs(above.loss.mean.value))
     if -same <= found.low and found.high <= same:
         return Difference("no", found)
@@ -102,7 +102,7 @@ def _difference(above: Row, row: Row, alpha: float) -> Difference | None:
 
 def verdicts_of(comparison: Comparison, row: Row) -> tuple[UseVerdict, ...]:
     """Return what a row is worth for every use."""
-    return judge(comparison.standard.uses, measurements_of(row))
+    return judge(comparison.rules.use_cases, measurements_of(row))
 
 
 _Judged = tuple[Row, UseVerdict]

@@ -6,8 +6,8 @@ from functools import cached_property
 
 from toolkit.measures.divergence_statistics import ChunkScores, Estimate
 from toolkit.measures.paired import Interval
-from toolkit.measures.standard import Standard, Use
 from toolkit.measures.token_rate import TokenRate
+from toolkit.measures.verdict_rules import UseCase, VerdictRules
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class TextKey:
     """What two measurements must have in common to be compared."""
 
     text_sha256: str
-    n_ctx: int
-    windows: int
+    n_ctx_seq: int
+    chunks: int
     vocabulary: str
     """a digest of the text's tokens and the size of the vocabulary"""
 
@@ -26,7 +26,7 @@ class Loss:
     """How far a model is from the base on one text."""
 
     mean: Estimate
-    """mean KLD, with the larger error of those between tokens and between windows"""
+    """mean KLD, with the larger error of those between tokens and between chunks"""
     median: float
     p99: float
     p999: Interval
@@ -37,7 +37,7 @@ class Loss:
     perplexity_ratio: float
     rounding: float
     """what the base's 16-bit storage may account for"""
-    per_window: tuple[ChunkScores, ...]
+    per_chunk: tuple[ChunkScores, ...]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Comparison:
     rows: tuple[Row, ...]
     method: Method
     machine: Machine
-    standard: Standard
+    rules: VerdictRules
     asked_use: str | None = None
     notes: tuple[str, ...] = ()
     command: str = ""
@@ -180,9 +180,9 @@ class Comparison:
         return row.memory.total_bytes if self.several_kv and row.memory is not None else row.file_bytes
 
     @cached_property
-    def use(self) -> Use:
+    def use(self) -> UseCase:
         """Return the use that decides: the one asked for, or the first that text was measured for."""
         measured = {quality.kind for row in self.rows for quality in row.qualities}
-        asked = [use for use in self.standard.uses if use.name == self.asked_use]
-        fitting = [use for use in self.standard.uses if use.text in measured]
-        return (asked or fitting or list(self.standard.uses))[0]
+        asked = [use for use in self.rules.use_cases if use.name == self.asked_use]
+        fitting = [use for use in self.rules.use_cases if use.text in measured]
+        return (asked or fitting or list(self.rules.use_cases))[0]

@@ -145,8 +145,8 @@ class _Run:
         measure: Callable[[TextRequest], Quality],
     ) -> Quality:
         base = self._job.base.content if self._job.base is not None else None
-        settings = self._settings_key(choice, text.n_ctx)
-        key = (contestant.content, base, text.text.sha256, text.n_ctx, text.max_windows, *settings)
+        settings = self._settings_key(choice, text.n_ctx_seq)
+        key = (contestant.content, base, text.text.sha256, text.n_ctx_seq, text.max_chunks, *settings)
         found = self._job.store.quality(*key)
         if found is not None:
             return replace(found, kind=text.kind, text=text.text.name)

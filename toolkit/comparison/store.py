@@ -1,7 +1,7 @@
 """Measurements of a comparison kept on disk, so that a run that was stopped goes on where it was.
 
 A measurement is kept under all that it depends on: the contents of the file and of its base (every byte of the weights
-counts, see `toolkit.machine.disk_cache`), the text, the windows, the settings of the run, and the build of llama.cpp.
+counts, see `toolkit.machine.disk_cache`), the text, the chunks, the settings of the run, and the build of llama.cpp.
 """
 
 from dataclasses import asdict, is_dataclass
@@ -15,7 +15,7 @@ from toolkit.machine.disk_cache import DiskCache
 from toolkit.machine.gpus import gpu_names
 from toolkit.measures.token_rate import TokenRate
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_WHOLE = 1 << 53
 Parsed = TypeVar("Parsed")
 

@@ -1,4 +1,4 @@
-"""How much quality a file lost, for `fit`: against the unquantized model, on the same windows of a text."""
+"""How much quality a file lost, for `fit`: against the unquantized model, on the same chunks of a text."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import EvaluationText
-from toolkit.measures.standard import GENERAL, Level, Use
 from toolkit.measures.verdict import UseVerdict, judge_use
+from toolkit.measures.verdict_rules import GENERAL, Level, UseCase
 from toolkit.model_source import ModelSource, unquantized_profile
 from toolkit.quant_profile import load_profile
 
-WINDOW = 512
-"""The window that published perplexities use."""
-SHORTEST_WINDOW = 32
+CHUNK = 512
+"""The chunk that published perplexities use."""
+SHORTEST_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class QualityOptions:
     max_chunks: int | None = None
     max_increase: float = 0.03
     """of the perplexity, where no use is named"""
-    use: Use | None = None
+    use: UseCase | None = None
     """whose thresholds decide"""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A file and the unquantized model on the same windows, and what that is worth for a use if one was named."""
+    """A file and the unquantized model on the same chunks, and what that is worth for a use if one was named."""
 
     file: Quality
     baseline: Quality
@@ -77,7 +77,7 @@ class QualityMeter:
     def __init__(
         self, source: ModelSource, options: QualityOptions, folder: Path, n_ctx: int, *, allow_nan: bool = False
     ) -> None:
-        """Prepare to measure with windows of at most `n_ctx` tokens; work files are made in `folder`, whose owner removes them."""
+        """Prepare to measure with chunks of at most `n_ctx` tokens; work files are made in `folder`, whose owner removes them."""
         self._source, self._options, self._n_ctx, self._allow_nan = source, options, n_ctx, allow_nan
         self._scratch = folder
         self._base = BaseModel(Loadable("the unquantized model", self._base_file, _on_the_cpu), self._scratch)
@@ -103,9 +103,9 @@ class QualityMeter:
 
     def _cut(self, n_tokens: int) -> TextRequest:
         use = self._options.use
-        longest = min(self._n_ctx, max(WINDOW, use.least_window if use is not None else 0))
-        window = min(longest, max(SHORTEST_WINDOW, n_tokens // 2))
-        return TextRequest(self._options.kind, self._options.text, window, self._options.max_chunks)
+        longest = min(self._n_ctx, max(CHUNK, use.least_chunk_tokens if use is not None else 0))
+        chunk = min(longest, max(SHORTEST_CHUNK, n_tokens // 2))
+        return TextRequest(self._options.kind, self._options.text, chunk, self._options.max_chunks)
 
     @property
     def _file(self) -> Path:
@@ -120,5 +120,5 @@ class QualityMeter:
 
 
 def _on_the_cpu(n_ctx: int, together: int) -> RuntimeSettings:
-    batch = min(WINDOW, n_ctx * together)
+    batch = min(CHUNK, n_ctx * together)
     return RuntimeSettings(n_ctx * together, batch, batch, n_parallel=together, devices=())

@@ -45,12 +45,10 @@ class Runtime(Protocol):
         """Append tokens to the sequence and wait until they are computed; their logits stay unread."""
         ...
 
-    def evaluate_windows(
-        self, windows: Sequence[Sequence[int]], logits_for: slice
-    ) -> Iterator[tuple[int, int, Logits]]:
-        """Forget everything; evaluate windows of one length, each a sequence of its own, side by side.
+    def evaluate_chunks(self, chunks: Sequence[Sequence[int]], logits_for: slice) -> Iterator[tuple[int, int, Logits]]:
+        """Forget everything; evaluate chunks of one length, each a sequence of its own, side by side.
 
-        Yield (index of the window, position in it, logits [n, n_vocab]), each valid until the next one; the positions of a
-        window come in order.
+        Yield (index of the chunk, position in it, logits [n, n_vocab]), each valid until the next one; the positions of a
+        chunk come in order.
         """
         ...

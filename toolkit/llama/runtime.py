@@ -197,18 +197,16 @@ class LlamaRuntime:
         for start, count in self._evaluate(tokens, _wanted(len(tokens), logits_for)):
             yield start, self._logits(count)
 
-    def evaluate_windows(
-        self, windows: Sequence[Sequence[int]], logits_for: slice
-    ) -> Iterator[tuple[int, int, Logits]]:
-        """Forget everything; evaluate windows of one length, each a sequence of its own, side by side.
+    def evaluate_chunks(self, chunks: Sequence[Sequence[int]], logits_for: slice) -> Iterator[tuple[int, int, Logits]]:
+        """Forget everything; evaluate chunks of one length, each a sequence of its own, side by side.
 
-        A batch takes as many tokens of every window as llama.cpp puts into one graph, so that the numbers are those of
+        A batch takes as many tokens of every chunk as llama.cpp puts into one graph, so that the numbers are those of
         llama-perplexity, which hands over all tokens at once; but only the logits of one graph are held.
         """
         self.clear()
-        wanted = _wanted(len(windows[0]), logits_for)
-        for start, count in self._evaluate(windows, wanted):
-            logits = self._logits(len(windows) * count).reshape(len(windows), count, self.n_vocab)
+        wanted = _wanted(len(chunks[0]), logits_for)
+        for start, count in self._evaluate(chunks, wanted):
+            logits = self._logits(len(chunks) * count).reshape(len(chunks), count, self.n_vocab)
             for index, rows in enumerate(logits):
                 yield index, start, rows
 

@@ -17,14 +17,15 @@ from toolkit.differences import first_difference
 from toolkit.errors import InputError, QualityError
 from toolkit.llama.evaluation import Logits, Runtime
 from toolkit.machine.host import physical_cores
+from toolkit.measures.chunks import Chunks, evaluate_group
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, join_scores, summarize
-from toolkit.measures.log_sum import exponentials, log_sum
 from toolkit.measures.logits_file import LogitsFile, LogitsWriter, StoredLogits, store_logits
-from toolkit.measures.perplexity import Windows, evaluate_group, row_spans
+from toolkit.measures.softmax import exponentials, log_sum, row_spans
+from toolkit.reporter import SILENT_TASK, Task
 
 _LEAST_LOG_PROBABILITY = numpy.float32(-16)
-Watch = Callable[[int, Sequence[TokenScores]], bool]
-"""called with the number of windows done and every model's scores of the last one; True ends the measurement"""
+OnChunk = Callable[[Sequence[TokenScores]], bool]
+"""gets every model's scores of a chunk that is done; True ends the measurement"""
 
 
 class BaseLogits(Protocol):
@@ -32,15 +33,15 @@ class BaseLogits(Protocol):
 
     @property
     def n_parallel(self) -> int:
-        """Return how many windows it can give side by side."""
+        """Return how many chunks it can give side by side."""
         ...
 
-    def begin(self, windows: Windows, group: Sequence[int]) -> None:
-        """Go to the first scored positions of some windows."""
+    def begin(self, chunks: Chunks, group: Sequence[int]) -> None:
+        """Go to the first scored positions of some chunks."""
         ...
 
-    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:
-        """Return `count` rows of a window from its row `first` on, in the order of a runtime's `evaluate_windows`."""
+    def rows(self, chunk: int, first: int, count: int, pool: Executor) -> StoredLogits:
+        """Return `count` rows of a chunk from its row `first` on, in the order of a runtime's `evaluate_chunks`."""
         ...
 
 
@@ -54,21 +55,21 @@ class LiveBase:
 
     @property
     def n_parallel(self) -> int:
-        """Return how many windows the model evaluates side by side."""
+        """Return how many chunks the model evaluates side by side."""
         return self._runtime.n_parallel
 
-    def begin(self, windows: Windows, group: Sequence[int]) -> None:
-        """Start windows on an empty memory."""
-        self._batches = evaluate_group(self._runtime, windows, group, windows.scored)
+    def begin(self, chunks: Chunks, group: Sequence[int]) -> None:
+        """Start chunks on an empty memory."""
+        self._batches = evaluate_group(self._runtime, chunks, group, chunks.scored)
 
-    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:
+    def rows(self, chunk: int, first: int, count: int, pool: Executor) -> StoredLogits:
         """Evaluate the next batch, which has the same size as the other model's."""
         _, _, logits = next(self._batches)
         if len(logits) != count:
             raise ValueError(f"the base model gave {len(logits)} rows in a batch, the other model {count}")
         rows = store_logits(logits, pool)
         if self._writer is not None:
-            self._writer.write(window, first, rows)
+            self._writer.write(chunk, first, rows)
         return rows
 
 
@@ -80,15 +81,15 @@ class SavedBase:
 
     @property
     def n_parallel(self) -> int:
-        """Return that all windows are at hand."""
-        return self._file.windows.count
+        """Return the number of all chunks, since any can be read at any time."""
+        return self._file.chunks.count
 
-    def begin(self, windows: Windows, group: Sequence[int]) -> None:
+    def begin(self, chunks: Chunks, group: Sequence[int]) -> None:
         """Do nothing: rows can be read in any order."""
 
-    def rows(self, window: int, first: int, count: int, pool: Executor) -> StoredLogits:  # noqa: ARG002  # a file reads
+    def rows(self, chunk: int, first: int, count: int, pool: Executor) -> StoredLogits:  # noqa: ARG002  # a file reads
         """Read rows."""
-        return self._file.rows(window, first, count)
+        return self._file.rows(chunk, first, count)
 
 
 class HasVocabulary(Protocol):
@@ -123,84 +124,90 @@ def check_vocabularies(
 def measure_divergence(
     runtime: Runtime,
     base: BaseLogits,
-    windows: Windows,
-    watch: Watch | None = None,
-    order: Sequence[int] | None = None,
+    chunks: Chunks,
+    task: Task = SILENT_TASK,
+    on_chunk: OnChunk | None = None,
 ) -> Divergence:
     """Return the divergence of one model from a base, as `measure_divergences` does."""
-    return measure_divergences((runtime,), base, windows, watch, order)[0]
+    return measure_divergences((runtime,), base, chunks, task, on_chunk)[0]
 
 
 def measure_divergences(
     runtimes: Sequence[Runtime],
     base: BaseLogits,
-    windows: Windows,
-    watch: Watch | None = None,
-    order: Sequence[int] | None = None,
+    chunks: Chunks,
+    task: Task = SILENT_TASK,
+    on_chunk: OnChunk | None = None,
 ) -> tuple[Divergence, ...]:
-    """Return the divergence of each model from a base on the same windows of text, visited in the order given.
+    """Return the divergence of each model from a base on the same chunks of text, visited in their order.
 
-    Memory: the logits of one batch in each model, the base's again in 16 bits, and a few MiB a thread; never a window.
+    The task shows the chunks done and the first model's mean divergence so far.
 
-    Raises QualityError at the first window whose logits are not finite.
+    Memory: the logits of one batch in each model, the base's again in 16 bits, and a few MiB a thread; never a chunk.
+
+    Raises QualityError at the first chunk whose logits are not finite.
     """
     scores: list[Sequence[TokenScores]] = []
+    total = 0.0
     with ThreadPoolExecutor(physical_cores()) as pool:
-        for index, window in _scored_windows(_Lockstep(runtimes, base, windows, pool), order):
-            if not all(model.are_finite for model in window):
+        for index, chunk in _scored_chunks(_Lockstep(runtimes, base, chunks, pool)):
+            if not all(model.are_finite for model in chunk):
                 raise QualityError(
-                    f"{windows.describe(index)}: logits are not finite, so there is no divergence; "
+                    f"{chunks.describe(index)}: logits are not finite, so there is no divergence; "
                     "a weight is NaN or infinite, or too large for the KV cache's type"
                 )
-            scores.append(window)
-            if watch is not None and watch(len(scores), window):
+            scores.append(chunk)
+            # Every chunk has as many tokens, so the mean of the means is the mean.
+            total += float(chunk[0].divergence.mean())
+            task.update(len(scores), chunks.count, f"KLD {total / len(scores):.6f}")
+            if on_chunk is not None and on_chunk(chunk):
                 break
-    return tuple(summarize(model, windows.n_ctx) for model in zip(*scores, strict=True))
+    return tuple(summarize(model, chunks.n_ctx_seq) for model in zip(*scores, strict=True))
 
 
 @dataclass(frozen=True)
 class _Lockstep:
-    """Models on the same windows."""
+    """Models on the same chunks."""
 
     runtimes: Sequence[Runtime]
     base: BaseLogits
-    windows: Windows
+    chunks: Chunks
     pool: Executor
 
 
-def _scored_windows(models: _Lockstep, order: Sequence[int] | None) -> Iterator[tuple[int, list[TokenScores]]]:
+def _scored_chunks(models: _Lockstep) -> Iterator[tuple[int, list[TokenScores]]]:
     n_parallel = min(models.base.n_parallel, *(runtime.n_parallel for runtime in models.runtimes))
-    for group in models.windows.groups(n_parallel, order):
+    for group in models.chunks.groups(n_parallel):
         yield from zip(group, _score_group(models, group), strict=True)
 
 
 def _score_group(models: _Lockstep, group: Sequence[int]) -> list[list[TokenScores]]:
-    """Return the scores of windows that are evaluated side by side, for each window those of every model."""
-    windows = models.windows
-    models.base.begin(windows, group)
+    """Return the scores of chunks that are evaluated side by side, for each chunk those of every model."""
+    chunks = models.chunks
+    models.base.begin(chunks, group)
     parts: list[list[list[TokenScores]]] = [[[] for _ in models.runtimes] for _ in group]
-    runs = [evaluate_group(runtime, windows, group, windows.scored) for runtime in models.runtimes]
+    runs = [evaluate_group(runtime, chunks, group, chunks.scored) for runtime in models.runtimes]
     for batches in zip(*runs, strict=True):
         place, position, logits = batches[0]
         index = group[place]
-        stored = models.base.rows(index, position - windows.first, len(logits), models.pool)
-        targets = windows.targets(index, position, len(logits))
+        stored = models.base.rows(index, position - chunks.first, len(logits), models.pool)
+        targets = chunks.targets(index, position, len(logits))
         for part, (_, _, own_logits) in zip(parts[place], batches, strict=True):
             part.append(score_rows(own_logits, stored, targets, models.pool))
-    return [[join_scores(part) for part in window] for window in parts]
+    return [[join_scores(part) for part in chunk] for chunk in parts]
 
 
 def score_rows(
     logits: Logits, base: StoredLogits, targets: NDArray[numpy.int64], pool: Executor | None = None
 ) -> TokenScores:
-    """Return what is said of every scored token, for logits float32 [n, n_vocab] and targets [n]."""
+    """Return the scores of every scored token, for logits float32 [n, n_vocab] and targets [n]."""
     spans = row_spans(*logits.shape)
-    blocks = [(logits[span], base.rows(span), targets[span]) for span in spans]
-    return join_scores(list(pool.map(_score_block, blocks) if pool is not None else map(_score_block, blocks)))
+    parts = [(logits[span], base.rows(span), targets[span]) for span in spans]
+    return join_scores(list(pool.map(_score_part, parts) if pool is not None else map(_score_part, parts)))
 
 
-def _score_block(block: tuple[Logits, StoredLogits, NDArray[numpy.int64]]) -> TokenScores:
-    logits, base, targets = block
+def _score_part(part: tuple[Logits, StoredLogits, NDArray[numpy.int64]]) -> TokenScores:
+    logits, base, targets = part
     picked = numpy.arange(len(targets)), targets
     with numpy.errstate(all="ignore"):
         top = logits.max(axis=1, keepdims=True)

@@ -19,7 +19,7 @@ PERCENTILES = (0.999, 0.99, 0.95, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001)
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What is said of every scored token; all arrays have one entry a token."""
+    """The scores of a run of tokens; all arrays have one entry a token."""
 
     nll: Floats
     """negative log-likelihood, in nats"""
@@ -27,18 +27,18 @@ class TokenScores:
     """the base model's"""
     divergence: Doubles
     same_top: NDArray[numpy.bool_]
-    """whether both models find the same token likeliest"""
+    """whether both models rank the same token first"""
     rounding: Floats
     """how far a log-probability of the base may be from its stored value"""
 
     @property
     def are_finite(self) -> bool:
-        """Tell whether all numbers are."""
+        """Tell whether no number is NaN or infinite."""
         return all(bool(numpy.isfinite(part).all()) for part in (self.nll, self.base_nll, self.divergence))
 
     @property
     def delta_p(self) -> Floats:
-        """Return by how much the model finds the right token likelier than the base does."""
+        """Return the probability of the right token less that which the base gives it."""
         # 64 bits, rounded: numpy's own 32-bit exponentials are off by a unit in the last place.
         p, base_p = (numpy.exp(-nll, dtype=numpy.float64).astype(numpy.float32) for nll in (self.nll, self.base_nll))
         return p - base_p
@@ -76,7 +76,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class ChunkScores:
-    """Means of one window."""
+    """Means of one chunk."""
 
     log_ratio: float
     divergence: float
@@ -85,7 +85,7 @@ class ChunkScores:
 
 @dataclass(frozen=True)
 class Divergence:
-    """A model compared with its base over `tokens` scored tokens in `chunks` windows of `n_ctx`."""
+    """A model compared with its base over `tokens` scored tokens in `chunks` chunks of `n_ctx_seq`."""
 
     perplexity: Estimate
     base_perplexity: Estimate
@@ -103,13 +103,13 @@ class Divergence:
     """mean distance that the 16-bit storage allows between a log-probability and its stored value"""
     tokens: int
     chunks: int
-    n_ctx: int
+    n_ctx_seq: int
     per_chunk: tuple[ChunkScores, ...] = field(repr=False)
 
 
-def summarize(windows: Sequence[TokenScores], n_ctx: int) -> Divergence:
-    """Return the statistics of windows of scored tokens."""
-    scores = join_scores(windows)
+def summarize(chunks: Sequence[TokenScores], n_ctx_seq: int) -> Divergence:
+    """Return the statistics of chunks of scored tokens."""
+    scores = join_scores(chunks)
     nll, base = mean_of(scores.nll), mean_of(scores.base_nll)
     covariance = _covariance(scores.nll, scores.base_nll)
     perplexity, base_perplexity = _exponential(nll), _exponential(base)
@@ -131,18 +131,18 @@ def summarize(windows: Sequence[TokenScores], n_ctx: int) -> Divergence:
         same_top=_fraction(scores.same_top),
         rounding=float(scores.rounding.mean(dtype=numpy.float64)),
         tokens=len(scores.nll),
-        chunks=len(windows),
-        n_ctx=n_ctx,
-        per_chunk=tuple(chunk_scores(window) for window in windows),
+        chunks=len(chunks),
+        n_ctx_seq=n_ctx_seq,
+        per_chunk=tuple(chunk_scores(chunk) for chunk in chunks),
     )
 
 
-def chunk_scores(window: TokenScores) -> ChunkScores:
-    """Return the means of one window."""
+def chunk_scores(chunk: TokenScores) -> ChunkScores:
+    """Return the means of one chunk."""
     return ChunkScores(
-        float((window.nll.astype(numpy.float64) - window.base_nll).mean()),
-        float(window.divergence.mean()),
-        float(window.same_top.mean()),
+        float((chunk.nll.astype(numpy.float64) - chunk.base_nll).mean()),
+        float(chunk.divergence.mean()),
+        float(chunk.same_top.mean()),
     )
 
 

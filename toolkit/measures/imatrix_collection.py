@@ -5,7 +5,6 @@ is multiplied with are added up in 32 bits, token after token, as llama-imatrix 
 Source: `collect_imatrix()` in tools/imatrix/imatrix.cpp of llama.cpp (commit 0c1e570).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from toolkit.importance.sums import ImatrixSums, TensorSums
 from toolkit.llama.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
 from toolkit.llama.runtime import LlamaRuntime
 from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.measures.chunks import cut_chunks, evaluate_group
 from toolkit.measures.evaluation_text import EvaluationText, tokens_of
-from toolkit.measures.perplexity import cut_windows, evaluate_group
+from toolkit.reporter import SILENT_TASK, Task
 
 Floats = NDArray[numpy.float32]
 _SMALLEST_BATCH = 16
 _ROWS_AT_ONCE = 64
-Progress = Callable[[int, int], None]
 
 
 class ImatrixCollector:
@@ -52,9 +51,9 @@ class ImatrixCollector:
         return len(self._seen) != self._seen_in_first
 
     def end_batch(self, start: int, n_tokens: int) -> None:
-        """Get ready for the next batch, after one of so many tokens from position `start` of its windows.
+        """Get ready for the next batch, after one of so many tokens from position `start` of its chunks.
 
-        Raises EnvironmentFaultError if it did not reach the weights that the same part of other windows did: what a text
+        Raises EnvironmentFaultError if it did not reach the weights that the same part of other chunks did: what a text
         adds to some weights only is no importance of the others.
         """
         seen, self._seen = self._seen, []
@@ -63,7 +62,7 @@ class ImatrixCollector:
         if seen != expected:
             raise EnvironmentFaultError(
                 f"llama.cpp multiplied with {len(seen)} weights in one batch and with {len(expected)} in another of the same "
-                "kind, so the sums are not those of the text and nothing is written; run it again"
+                "kind, so the sums are not those of the text, and nothing is written; run it again"
             )
 
     def entries(self) -> dict[str, TensorSums]:
@@ -142,44 +141,43 @@ def add_squares(total: Floats, rows: Floats) -> None:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The text that a matrix is collected on, and how it is cut."""
+    """The text that is read, and how it is cut into chunks."""
 
     text: EvaluationText
-    n_ctx: int = 512
+    n_ctx_seq: int = 512
     max_chunks: int | None = None
     process_output: bool = False
     """collect for output.weight as well"""
     parse_special: bool = False
-    """take special tokens that are written in the text for what they are"""
+    """read special tokens written in the text as special tokens"""
 
 
 def collect_imatrix(
-    path: Path, calibration: Calibration, settings: RuntimeSettings, progress: Progress | None = None
+    path: Path, calibration: Calibration, settings: RuntimeSettings, task: Task = SILENT_TASK
 ) -> ImatrixSums:
-    """Return the importance matrix of a model for a text; `progress` gets (windows done, windows in all).
+    """Return the importance matrix of a model for a text; the task shows the chunks done.
 
     Raises TextError if the text is too short, QualityError if the model computes NaN, and what loading raises.
     """
     collector = ImatrixCollector(process_output=calibration.process_output)
     with LlamaRuntime(path, replace(settings, on_tensor=collector)) as runtime:
-        return collect_with(runtime, collector, calibration, progress)
+        return collect_with(runtime, collector, calibration, task)
 
 
 def collect_with(
-    runtime: LlamaRuntime, collector: ImatrixCollector, calibration: Calibration, progress: Progress | None = None
+    runtime: LlamaRuntime, collector: ImatrixCollector, calibration: Calibration, task: Task = SILENT_TASK
 ) -> ImatrixSums:
-    """Return the same of a model that is loaded, with the collector as its `on_tensor`."""
+    """Return the importance matrix of a loaded model whose `on_tensor` is the collector; the task shows the chunks done."""
     text = calibration.text
     if calibration.parse_special and not text.is_chat:
         tokens = runtime.tokenize(text.text, parse_special=True)
     else:
         tokens = tokens_of(runtime, text)
-    windows = cut_windows(tokens, calibration.n_ctx, calibration.max_chunks)
-    for group in windows.groups(runtime.n_parallel):
+    chunks = cut_chunks(tokens, calibration.n_ctx_seq, calibration.max_chunks)
+    for group in chunks.groups(runtime.n_parallel):
         # All logits are asked for: llama.cpp skips the end of the last layer where they are not.
-        for place, start, logits in evaluate_group(runtime, windows, group, slice(None)):
+        for place, start, logits in evaluate_group(runtime, chunks, group, slice(None)):
             if place == 0:
                 collector.end_batch(start, len(group) * len(logits))
-        if progress is not None:
-            progress(group[-1] + 1, windows.count)
-    return ImatrixSums(collector.entries(), calibration.n_ctx, (calibration.text.name,))
+        task.update(group[-1] + 1, chunks.count)
+    return ImatrixSums(collector.entries(), calibration.n_ctx_seq, (calibration.text.name,))

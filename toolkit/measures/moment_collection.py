@@ -16,9 +16,10 @@ from toolkit.gguf.ggml_types import F32
 from toolkit.importance.moments import InputMoments, InputShape, MomentsHeader
 from toolkit.llama.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
 from toolkit.llama.runtime import LlamaRuntime
+from toolkit.measures.chunks import Chunks, cut_chunks, evaluate_group
 from toolkit.measures.evaluation_text import tokens_of
-from toolkit.measures.imatrix_collection import Calibration, Progress, weight_name
-from toolkit.measures.perplexity import Windows, cut_windows, evaluate_group
+from toolkit.measures.imatrix_collection import Calibration, weight_name
+from toolkit.reporter import SILENT_TASK, Task
 
 Floats = NDArray[numpy.float32]
 Doubles = NDArray[numpy.float64]
@@ -133,7 +134,7 @@ class MomentsRun:
 
     runtime: LlamaRuntime
     collector: MomentCollector
-    windows: Windows
+    chunks: Chunks
     header: MomentsHeader
 
     def passes(self, memory_bytes: int) -> list[list[InputShape]]:
@@ -147,38 +148,37 @@ class MomentsRun:
                 raise InputError(
                     f"the second moments of {shape.name} take {shape.sum_bytes:,} bytes; give --moments-memory more"
                 )
-            if sum(each.sum_bytes for each in parts[-1]) + shape.sum_bytes > memory_bytes:
+            if sum(other.sum_bytes for other in parts[-1]) + shape.sum_bytes > memory_bytes:
                 parts.append([])
             parts[-1].append(shape)
         return parts
 
-    def collect(self, memory_bytes: int, progress: Progress | None = None) -> Iterator[InputMoments]:
-        """Yield the moments of every input; `progress` gets (windows done, windows in all) over all passes."""
+    def collect(self, memory_bytes: int, task: Task = SILENT_TASK) -> Iterator[InputMoments]:
+        """Yield the moments of every input; the task shows the chunks done over all passes."""
         parts = self.passes(memory_bytes)
         for number, part in enumerate(parts):
             sums = {shape.name: _Sums(shape) for shape in part}
-            for window in range(self.windows.count):
-                self.collector.collect_into(sums, int(window % HELD_OUT_EVERY == HELD_OUT_EVERY - 1))
-                for _ in evaluate_group(self.runtime, self.windows, range(window, window + 1), slice(None)):
+            for chunk in range(self.chunks.count):
+                self.collector.collect_into(sums, int(chunk % HELD_OUT_EVERY == HELD_OUT_EVERY - 1))
+                for _ in evaluate_group(self.runtime, self.chunks, range(chunk, chunk + 1), slice(None)):
                     pass
-                if progress is not None:
-                    progress(number * self.windows.count + window + 1, len(parts) * self.windows.count)
+                task.update(number * self.chunks.count + chunk + 1, len(parts) * self.chunks.count)
             for shape in part:
                 yield sums.pop(shape.name).moments()
 
 
 def start_moments(runtime: LlamaRuntime, collector: MomentCollector, calibration: Calibration) -> MomentsRun:
-    """Return what a run needs to know, after one window; the collector is the runtime's `on_tensor`.
+    """Return what a run needs to know, after one chunk; the collector is the runtime's `on_tensor`.
 
-    Raises TextError if the text is too short, InputError if there are too few windows to hold one out.
+    Raises TextError if the text is too short, InputError if there are too few chunks to hold one out.
     """
-    windows = cut_windows(tokens_of(runtime, calibration.text), calibration.n_ctx, calibration.max_chunks)
-    if windows.count < HELD_OUT_EVERY:
+    chunks = cut_chunks(tokens_of(runtime, calibration.text), calibration.n_ctx_seq, calibration.max_chunks)
+    if chunks.count < HELD_OUT_EVERY:
         raise InputError(
-            f"{windows.count} windows of {calibration.n_ctx} tokens are too few for second moments, of which one in "
+            f"{chunks.count} chunks of {calibration.n_ctx_seq} tokens are too few for second moments, of which one in "
             f"{HELD_OUT_EVERY} is held out; give more text, or a smaller --ctx"
         )
-    for _ in evaluate_group(runtime, windows, range(1), slice(None)):
+    for _ in evaluate_group(runtime, chunks, range(1), slice(None)):
         pass
-    header = MomentsHeader(collector.shapes(), (calibration.text.name,), calibration.n_ctx)
-    return MomentsRun(runtime, collector, windows, header)
+    header = MomentsHeader(collector.shapes(), (calibration.text.name,), calibration.n_ctx_seq)
+    return MomentsRun(runtime, collector, chunks, header)

@@ -1,10 +1,10 @@
 """Bounds on the mean of bounded values that may be looked at after every value: bets on what is drawn next.
 
-A text has `total` windows, visited in random order, and each gives a value from 0 to 1. Who believes their mean to be
+A text has `total` chunks, visited in random order, and each gives a value from 0 to 1. Who believes their mean to be
 above m stakes a fraction c of a capital of 1 on the next value x, and has 1 + c (x / m_i - 1) times as much after it,
-where m_i is what the windows that are left must have on average if all of them have m:
+where m_i is what the chunks that are left must have on average if all of them have m:
 
-    m_i = (total m - sum of the values before) / windows left
+    m_i = (total m - sum of the values before) / chunks left
 
 If the mean is m or less, no bet gains on average, so the capital ever reaches 1 / alpha with a probability of at most
 alpha (Ville's inequality). This holds for all values in these bounds and any number of them: nothing is assumed of how

@@ -1,21 +1,21 @@
-"""Whether a quantized model is good enough for a use, told from how far it is from the unquantized one.
+"""Whether a quantized model is good enough for a use case, judged by how far it is from the unquantized one.
 
-A verdict rests on text of the use's own kind: without any it is unknown, never fine. The worst of its quantities is the
-verdict. Where the interval of a quantity reaches over a threshold the verdict says so.
+A verdict rests on text of the use case's own kind; without any it is unknown. The worst of its quantities is the verdict.
+Where the confidence interval of a quantity reaches beyond a threshold, the verdict says so.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from toolkit.measures.standard import Level, Threshold, Use
+from toolkit.measures.verdict_rules import Level, Threshold, UseCase
 
 _ORDER = (Level.GOOD, Level.NOTICEABLE, Level.NOT_ADVISED)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A value and between what bounds the true one lies, with about 95 % confidence."""
+    """A value, and the bounds of the true one with about 95 % confidence."""
 
     value: float
     low: float
@@ -29,17 +29,17 @@ class Measurement:
     kind: str
     text: str
     text_sha256: str
-    n_ctx: int
-    windows: int
+    n_ctx_seq: int
+    chunks: int
     values: dict[str, Measured]
     """by the names of QUANTITIES"""
 
     @property
     def basis(self) -> str:
-        """Return what the numbers rest on, in words."""
-        plural = "" if self.windows == 1 else "s"
+        """Return the text and the chunks that the numbers rest on, for people."""
+        plural = "" if self.chunks == 1 else "s"
         return (
-            f"{self.text} ({self.windows:,} window{plural} of {self.n_ctx:,} tokens, SHA-256 {self.text_sha256[:12]})"
+            f"{self.text} ({self.chunks:,} chunk{plural} of {self.n_ctx_seq:,} tokens, SHA-256 {self.text_sha256[:12]})"
         )
 
 
@@ -57,7 +57,7 @@ class Finding:
 
     @property
     def is_bounded(self) -> bool:
-        """Tell whether there was text enough to say between what bounds the value lies."""
+        """Tell whether there was text enough for a confidence interval."""
         return math.isfinite(self.measured.low) and math.isfinite(self.measured.high)
 
     @property
@@ -79,9 +79,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class UseVerdict:
-    """What a model is worth for a use, with the numbers and the text that it rests on."""
+    """Whether a model is good enough for a use case, with the numbers and the text that this rests on."""
 
-    use: Use
+    use: UseCase
     level: Level
     findings: tuple[Finding, ...] = ()
     measurement: Measurement | None = None
@@ -126,7 +126,7 @@ class UseVerdict:
             return ""
         others = " or ".join(level for level in self.possible if level is not self.level)
         if others:
-            return f"within the error it could be {others}, more text would tell"
+            return f"within the error it could be {others}; more text would tell"
         titles = ", ".join(finding.threshold.quantity.title for finding in self.unbounded)
         return f"the text is too short to bound the {titles} from above"
 
@@ -145,29 +145,32 @@ class UseVerdict:
         return self.without_basis + basis
 
 
-def judge_use(use: Use, measurements: Sequence[Measurement]) -> UseVerdict:
-    """Return what measurements say of a use; of several texts of its kind the worst counts."""
-    fitting = [one for one in measurements if one.kind == use.text]
-    if not fitting:
+def judge_use(use: UseCase, measurements: Sequence[Measurement]) -> UseVerdict:
+    """Return the verdict of a use case; of several texts of its kind the worst counts."""
+    of_kind = [measurement for measurement in measurements if measurement.kind == use.text]
+    if not of_kind:
         return UseVerdict(use, Level.UNKNOWN, reason=f"no text of the kind `{use.text}` was measured")
-    long_enough = [one for one in fitting if one.n_ctx >= use.least_window]
+    long_enough = [measurement for measurement in of_kind if measurement.n_ctx_seq >= use.least_chunk_tokens]
     if not long_enough:
-        longest = max(one.n_ctx for one in fitting)
-        reason = f"its text was measured in windows of {longest:,} tokens, and at least {use.least_window:,} are needed"
+        longest = max(measurement.n_ctx_seq for measurement in of_kind)
+        reason = (
+            f"its text was measured in chunks of {longest:,} tokens, and at least {use.least_chunk_tokens:,} are needed"
+        )
         return UseVerdict(use, Level.UNKNOWN, reason=reason)
-    return max((_on_text(use, one) for one in long_enough), key=_badness)
+    return max((_on_text(use, measurement) for measurement in long_enough), key=_badness)
 
 
-def judge(uses: Iterable[Use], measurements: Sequence[Measurement]) -> tuple[UseVerdict, ...]:
-    """Return the verdicts of several uses."""
+def judge(uses: Iterable[UseCase], measurements: Sequence[Measurement]) -> tuple[UseVerdict, ...]:
+    """Return the verdicts of several use cases."""
     return tuple(judge_use(use, measurements) for use in uses)
 
 
-def _on_text(use: Use, measurement: Measurement) -> UseVerdict:
-    missing = [one.quantity.title for one in use.thresholds if one.quantity.name not in measurement.values]
+def _on_text(use: UseCase, measurement: Measurement) -> UseVerdict:
+    quantities = [threshold.quantity for threshold in use.thresholds]
+    missing = [quantity.title for quantity in quantities if quantity.name not in measurement.values]
     if missing:
         return UseVerdict(use, Level.UNKNOWN, reason=f"{', '.join(missing)} was not measured: there is no base")
-    findings = tuple(Finding(one, measurement.values[one.quantity.name]) for one in use.thresholds)
+    findings = tuple(Finding(threshold, measurement.values[threshold.quantity.name]) for threshold in use.thresholds)
     level = max((finding.level for finding in findings), key=_ORDER.index)
     return UseVerdict(use, level, findings, measurement)
 

@@ -3,7 +3,7 @@
 from toolkit.comparison.ranking import advise, differences, pareto_rows, verdicts_of, why_not_ranked
 from toolkit.comparison.rows import Comparison
 from toolkit.measures.paired import ALPHA
-from toolkit.measures.standard import Level
+from toolkit.measures.verdict_rules import Level
 from toolkit.render.tables import table_lines
 from toolkit.report import words
 from toolkit.units import format_size
@@ -46,7 +46,7 @@ def _remarks(comparison: Comparison) -> list[str]:
     lines = ["* no other takes as little and diverges as little"] if pareto_rows(comparison) else []
     if any(differences(comparison.rows)):
         lines.append(
-            f"differs: in mean KLD from the row above, window by window; all answers are right with {1 - ALPHA:.0%} confidence, "
+            f"differs: in mean KLD from the row above, chunk by chunk; all answers are right with {1 - ALPHA:.0%} confidence, "
             "without rare outliers"
         )
     if any(words.verdict_words(comparison, row).endswith("?") for row in comparison.rows):
@@ -72,7 +72,7 @@ def _verdict_lines(comparison: Comparison) -> list[str]:
         for row, verdict in found
         if verdict.use.name in known and verdict.use is not comparison.use
     ]
-    unknown = [use for use in comparison.standard.uses if use.name not in known]
+    unknown = [use for use in comparison.rules.use_cases if use.name not in known]
     if comparison.base is not None and unknown:
         titles = ", ".join(use.title for use in unknown)
         lines.append(f"unknown for {titles}: no text of that kind was measured (--text {unknown[0].text}=FILE)")

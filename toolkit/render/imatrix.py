@@ -20,8 +20,8 @@ def written_line(result: ImatrixResult) -> str:
     if result.sums is not None:
         return f"wrote {result.output}: {_summary_line(result.sums)}"
     assert result.moments is not None
-    windows = f", {result.chunks} windows" if result.chunks else ""
-    return f"wrote {result.output}: second moments of {len(result.moments.inputs)} inputs{windows}"
+    chunks = f", {result.chunks} chunks" if result.chunks else ""
+    return f"wrote {result.output}: second moments of {len(result.moments.inputs)} inputs{chunks}"
 
 
 def imatrix_document(result: ImatrixResult) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def contents_document(contents: ImatrixContents) -> dict[str, Any]:
 
 def _summary_line(sums: ImatrixSums) -> str:
     texts = ", ".join(sums.datasets) or "an unnamed text"
-    return f"{len(sums.entries)} tensors, {sums.chunks} windows of {sums.chunk_size} tokens of {texts}"
+    return f"{len(sums.entries)} tensors, {sums.chunks} chunks of {sums.chunk_size} tokens of {texts}"
 
 
 def _summary(sums: ImatrixSums) -> dict[str, Any]:

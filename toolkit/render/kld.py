@@ -45,16 +45,16 @@ def kld_document(result: KldResult) -> dict[str, Any]:
 
 def verdict_sentence(verdict: Verdict) -> str:
     """Return whether the thresholds are kept, and how sure that is."""
-    certainty = f"{_certainty(verdict)}, after {verdict.windows} of {verdict.total} windows"
+    certainty = f"{_certainty(verdict)}, after {verdict.chunks} of {verdict.total} chunks"
     if verdict.holds:
         return f"all thresholds are kept ({certainty})"
     worst = next(
         answer
         for answer in verdict.answers
-        if answer.outcome == "failed" or answer.found.mean > answer.question.threshold
+        if answer.outcome == "failed" or answer.interval.mean > answer.question.threshold
     )
     return (
-        f"{worst.question.quantity} {worst.found.mean:.6f} is above the threshold of "
+        f"{worst.question.quantity} {worst.interval.mean:.6f} is above the threshold of "
         f"{worst.question.threshold:.6f} ({certainty})"
     )
 
@@ -80,7 +80,7 @@ def _divergence_document(result: Divergence) -> dict[str, Any]:
         "base_rounding": result.rounding,
         "tokens": result.tokens,
         "chunks": result.chunks,
-        "n_ctx_seq": result.n_ctx,
+        "n_ctx_seq": result.n_ctx_seq,
     }
 
 
@@ -103,7 +103,7 @@ def _divergence_lines(result: Divergence) -> list[str]:
     ]
     width = max(len(name) for name, _ in rows)
     return [f"{name:<{width}}  {value}" for name, value in rows] + [
-        f"{result.tokens:,} tokens in {result.chunks:,} windows of {result.n_ctx:,}; the base's log-probabilities are "
+        f"{result.tokens:,} tokens in {result.chunks:,} chunks of {result.n_ctx_seq:,}; the base's log-probabilities are "
         f"stored in 16 bits, exact to {result.rounding:.1e}, so that a model's divergence from itself is not exactly 0"
     ]
 
@@ -113,19 +113,20 @@ def _against_lines(name: str, result: Divergence, answer: Answer) -> list[str]:
     return [
         f"{name}: PPL {_plus_minus(result.perplexity)}, KLD mean {_plus_minus(result.divergence.mean)}, "
         f"same top token {_percent(result.same_top)}",
-        f"{answer.question.quantity}: {answer.found.mean:.6f} ({_bounds(answer)})",
+        f"{answer.question.quantity}: {answer.interval.mean:.6f} ({_bounds(answer)})",
     ]
 
 
 def _bounds(answer: Answer) -> str:
-    """Return between what values the mean of the text lies, as far as the windows that were seen tell."""
-    found = answer.found
-    if answer.counted is None:
+    """Return the bounds of the mean of the whole text that the chunks so far allow."""
+    interval = answer.interval
+    if answer.clip is None:
         return "over the whole text"
-    if not (math.isfinite(found.low) and math.isfinite(found.high)):
-        return "too few windows to bound it"
-    cut = f", {answer.cut_windows} windows cut at that" if answer.cut_windows else ""
-    return f"{found.low:.6f} to {found.high:.6f} over the whole text, windows counted within ±{answer.counted.high:.3g}{cut}"
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return "too few chunks for bounds"
+    clipped = f", which {answer.clipped_chunks} exceeded" if answer.clipped_chunks else ""
+    bounds = f"{interval.low:.6f} to {interval.high:.6f}"
+    return f"{bounds} over the whole text, chunks counted within ±{answer.clip.high:.3g}{clipped}"
 
 
 def _places(distribution: Distribution) -> list[tuple[str, float]]:
@@ -152,9 +153,9 @@ def _verdict_document(verdict: Verdict | None) -> dict[str, Any]:
             "quantity": answer.question.quantity,
             "threshold": answer.question.threshold,
             "outcome": answer.outcome,
-            "mean": answer.found.mean,
-            "low": answer.found.low,
-            "high": answer.found.high,
+            "mean": answer.interval.mean,
+            "low": answer.interval.low,
+            "high": answer.interval.high,
             **_counted_document(answer),
         }
         for answer in verdict.answers
@@ -164,7 +165,7 @@ def _verdict_document(verdict: Verdict | None) -> dict[str, Any]:
             "holds": verdict.holds,
             "outcome": verdict.outcome,
             "confidence": 1.0 if verdict.is_exact else 1 - verdict.alpha,
-            "chunks": verdict.windows,
+            "chunks": verdict.chunks,
             "chunks_available": verdict.total,
             "questions": answers,
         }
@@ -172,13 +173,13 @@ def _verdict_document(verdict: Verdict | None) -> dict[str, Any]:
 
 
 def _counted_document(answer: Answer) -> dict[str, Any]:
-    """Return within what values windows were counted, null where they count as they are, and what was cut."""
-    counted = answer.counted
+    """Return the range that the values of chunks were clipped to, null where they were not, and what that took away."""
+    clip = answer.clip
     return {
-        "counted_from": counted.low if counted is not None else None,
-        "counted_to": counted.high if counted is not None else None,
-        "cut_chunks": answer.cut_windows,
-        "cut_mean": answer.cut_mean,
+        "counted_from": clip.low if clip is not None else None,
+        "counted_to": clip.high if clip is not None else None,
+        "cut_chunks": answer.clipped_chunks,
+        "cut_mean": answer.clipped_off_mean,
     }
 
 
@@ -187,12 +188,12 @@ def _certainty(verdict: Verdict) -> str:
         return "the mean of this text itself"
     if verdict.outcome == "undecided":
         return "by the means of what was measured; more text is needed to be sure"
-    cut = [
-        f"{answer.question.quantity} counted {_within(answer.counted)} a window"
+    clipped = [
+        f"{answer.question.quantity} counted {_within(answer.clip)} a chunk"
         for answer in verdict.answers
-        if answer.counted is not None and not answer.counted.is_natural
+        if answer.clip is not None and not answer.clip.is_natural
     ]
-    return ", ".join([f"decided with {1 - verdict.alpha:.0%} confidence for the mean of this text", *cut])
+    return ", ".join([f"decided with {1 - verdict.alpha:.0%} confidence for the mean of this text", *clipped])
 
 
 def _within(bounds: Bounds) -> str:

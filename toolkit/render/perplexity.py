@@ -14,7 +14,7 @@ def perplexity_lines(result: PerplexityResult) -> list[str]:
     measured = result.measured
     return [
         f"perplexity {measured.perplexity:.4f} ± {measured.standard_error:.5f} on {measured.tokens:,} tokens "
-        f"in {measured.chunks:,} windows of {measured.n_ctx:,} ({result.text.name})"
+        f"in {measured.chunks:,} chunks of {measured.n_ctx_seq:,} ({result.text.name})"
     ]
 
 
@@ -28,7 +28,7 @@ def perplexity_document(result: PerplexityResult) -> dict[str, Any]:
         "perplexity_standard_error": measured.standard_error,
         "tokens": measured.tokens,
         "chunks": measured.chunks,
-        "n_ctx_seq": measured.n_ctx,
+        "n_ctx_seq": measured.n_ctx_seq,
         "mean_nll": measured.mean_nll,
         "chunk_nlls": list(measured.chunk_nlls),
         "stride": result.stride,

@@ -98,8 +98,8 @@ def _text(quality: Quality) -> dict[str, Any]:
     key = quality.key
     cut = {
         "text_sha256": key.text_sha256,
-        "n_ctx_seq": key.n_ctx,
-        "chunks": key.windows,
+        "n_ctx_seq": key.n_ctx_seq,
+        "chunks": key.chunks,
         "vocabulary": key.vocabulary,
     }
     return about | cut | reason | _figures(quality)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from toolkit.comparison.ranking import SAME_SHARE, verdicts_of, why_not_ranked
 from toolkit.comparison.rows import Comparison
-from toolkit.measures.paired import ALPHA, FEWEST_WINDOWS
-from toolkit.measures.standard import Level, Source, Threshold, Use
+from toolkit.measures.paired import ALPHA, FEWEST_CHUNKS
+from toolkit.measures.verdict_rules import Level, Source, Threshold, UseCase
 from toolkit.report import words
 from toolkit.report.markup import Html, element, joined
 from toolkit.units import format_size
@@ -29,7 +29,7 @@ def verdict_section(comparison: Comparison) -> Html:
 
 def _unknown(comparison: Comparison, known: Iterable[str]) -> list[str]:
     """Return for what there is no verdict, and what would give one."""
-    unknown = [use for use in comparison.standard.uses if use.name not in known]
+    unknown = [use for use in comparison.rules.use_cases if use.name not in known]
     titles = ", ".join(use.title for use in unknown)
     if not unknown:
         return ["Every use was measured on text of its own kind."]
@@ -40,7 +40,7 @@ def _unknown(comparison: Comparison, known: Iterable[str]) -> list[str]:
     return [f"Unknown for {titles}: no such text was measured. These would tell:", *spaced]
 
 
-def _thresholds(use: Use) -> Html:
+def _thresholds(use: UseCase) -> Html:
     head = [
         element("th", title, scope="col", role="columnheader", class_="words" if title == "Source" else None)
         for title in ("Quantity", "Good", "Noticeable", "Source")
@@ -103,16 +103,16 @@ def _list(lines: Iterable[str]) -> Html:
 def _method_words(comparison: Comparison) -> str:
     base = f"{comparison.base.name} with an f16 KV cache" if comparison.base is not None else "none, so there is no KLD"
     return (
-        "as llama-perplexity defines them: windows on an empty memory, the second half of each scored; all files on the same "
-        f"windows; base: {base}"
+        "as llama-perplexity defines them: chunks on an empty memory, the second half of each scored; all files on the same "
+        f"chunks; base: {base}"
     )
 
 
 def _difference_words() -> str:
     return (
-        f"from the row above, paired window by window; yes where the confidence interval of the difference in mean KLD leaves "
+        f"from the row above, paired chunk by chunk; yes where the confidence interval of the difference in mean KLD leaves "
         f"out 0, no where it lies within {SAME_SHARE:.0%} of the KLD itself; all answers together are wrong in at most {ALPHA:.0%}, as far "
-        f"as {FEWEST_WINDOWS} windows or more without rare outliers tell (Student's t)"
+        f"as {FEWEST_CHUNKS} chunks or more without rare outliers tell (Student's t)"
     )
 
 
@@ -132,8 +132,8 @@ def _unranked_lines(comparison: Comparison) -> list[str]:
 def _sources(comparison: Comparison) -> Html:
     """Return the sources of the thresholds that a verdict rests on, and of the advice."""
     measured = {quality.kind for row in comparison.rows for quality in row.qualities}
-    uses = [use for use in comparison.standard.uses if use.text in measured]
-    cited = {one.source for use in uses for one in use.thresholds} | {comparison.standard.advice}
+    uses = [use for use in comparison.rules.use_cases if use.text in measured]
+    cited = {one.source for use in uses for one in use.thresholds} | {comparison.rules.advice}
     ordered = sorted((source for source in cited if source is not None), key=lambda source: source.title)
     items = [element("li", element("a", source.title, href=source.link)) for source in ordered]
     return element("ul", *items) if items else Html()

@@ -9,8 +9,8 @@ from functools import cached_property
 from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.ranking import Advice, Difference, advise, differences, pareto_rows
 from toolkit.comparison.rows import Comparison, Row
-from toolkit.measures.standard import Level
 from toolkit.measures.verdict import judge_use
+from toolkit.measures.verdict_rules import Level
 from toolkit.report import words
 from toolkit.report.bars import generation_rate, memory_bars, memory_key, prompt_rate, rate_bars
 from toolkit.report.markup import Html, element

@@ -41,7 +41,7 @@ _CSV_COLUMNS = (
 
 def csv_text(comparison: Comparison) -> str:
     """Return one line a row, with a verdict for every use; numbers are not rounded."""
-    uses = [use.name for use in comparison.standard.uses]
+    uses = [use.name for use in comparison.rules.use_cases]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_CSV_COLUMNS, *(f"verdict_{use}" for use in uses)])

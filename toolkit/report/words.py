@@ -6,8 +6,8 @@ from toolkit.comparison.losses import measurements_of
 from toolkit.comparison.rows import Comparison, DeviceMemory, Method, Row
 from toolkit.llama.devices import SIMULATED
 from toolkit.measures.divergence_statistics import Estimate
-from toolkit.measures.standard import Level
 from toolkit.measures.verdict import judge_use
+from toolkit.measures.verdict_rules import Level
 from toolkit.units import format_size
 
 NOTHING = "-"
@@ -118,7 +118,7 @@ def text_words(comparison: Comparison) -> list[str]:
     for quality in row.qualities if row is not None else ():
         key = quality.key
         lines.append(
-            f"{quality.text}, as {quality.kind}: {quality.tokens:,} tokens scored in {key.windows:,} windows of {key.n_ctx:,}, "
+            f"{quality.text}, as {quality.kind}: {quality.tokens:,} tokens scored in {key.chunks:,} chunks of {key.n_ctx_seq:,}, "
             f"SHA-256 {key.text_sha256[:16]}"
         )
     return lines

@@ -24,11 +24,9 @@ from toolkit.errors import InputError
 from toolkit.machine.disk_cache import cache_folder
 from toolkit.machine.host import physical_cores
 from toolkit.machine.load import load_warnings
-from toolkit.measures.chat_text import as_chat
-from toolkit.measures.evaluation_text import DEMO, named_text
-from toolkit.measures.standard import GENERAL, Standard
-from toolkit.measures.standard_file import read_standard
+from toolkit.measures.evaluation_text import DEMO, as_chat, named_text
 from toolkit.measures.token_rate import RateSettings
+from toolkit.measures.verdict_rules import GENERAL, VerdictRules, read_verdict_rules
 from toolkit.model_source import ModelSource, unquantized_profile
 from toolkit.reporter import Reporter
 from toolkit.sources.gguf_source import source_from_gguf
@@ -132,9 +130,9 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareResult:
     A file that fails is a row with an error, and the others go on. Raises InputError for requests that contradict themselves,
     what reading models, texts and thresholds raises, and what measuring the base raises.
     """
-    rules = read_standard(None if request.verdicts is None else Path(request.verdicts))
-    if request.use is not None and request.use not in [use.name for use in rules.uses]:
-        raise InputError(f"--use {request.use!r} is not one of {', '.join(use.name for use in rules.uses)}")
+    rules = read_verdict_rules(None if request.verdicts is None else Path(request.verdicts))
+    if request.use is not None and request.use not in [use.name for use in rules.use_cases]:
+        raise InputError(f"--use {request.use!r} is not one of {', '.join(use.name for use in rules.use_cases)}")
     with ExitStack() as scratch:
         texts = _texts(request, rules)
         entrants = _entrants(request, reporter, scratch)
@@ -165,20 +163,20 @@ def _report_store(store: ComparisonStore, reporter: Reporter) -> None:
         )
 
 
-def _texts(request: CompareRequest, rules: Standard) -> tuple[TextRequest, ...]:
+def _texts(request: CompareRequest, rules: VerdictRules) -> tuple[TextRequest, ...]:
     """Return the texts, that of the use asked for first: rows are ranked by it."""
     n_ctx_seq, chunks = request.n_ctx_seq, request.chunks
     requests = []
     for word in request.texts or (DEMO,):
         kind, name = _kind_and_name(word, rules)
-        length = max(n_ctx_seq, rules.least_window(kind))
+        length = max(n_ctx_seq, rules.least_chunk_tokens(kind))
         count = chunks if length == n_ctx_seq else max(LEAST_CHUNKS, chunks * n_ctx_seq // length)
         requests.append(TextRequest(kind, named_text(name), length, count))
-    asked = next((use.text for use in rules.uses if use.name == request.use), None)
+    asked = next((use.text for use in rules.use_cases if use.name == request.use), None)
     return tuple(sorted(requests, key=lambda text: text.kind != asked))
 
 
-def _kind_and_name(word: str, rules: Standard) -> tuple[str, str]:
+def _kind_and_name(word: str, rules: VerdictRules) -> tuple[str, str]:
     kind, equals, name = word.partition("=")
     if equals and kind in rules.kinds:
         return kind, name
@@ -258,7 +256,7 @@ def _source(path: Path, request: CompareRequest) -> ModelSource:
 
 def _job(entrants: _Entrants, texts: tuple[TextRequest, ...], request: CompareRequest, reporter: Reporter) -> Job:
     first = entrants.base or entrants.contestants[0]
-    longest = max(request.context, *(text.n_ctx for text in texts))
+    longest = max(request.context, *(text.n_ctx_seq for text in texts))
     warn_of_long_context(longest, first.model.trained_context, reporter)
     planning = planning_request(request, reporter, explicit=True, runs=True)
     rates = RateSettings(request.n_prompt, request.n_generate, request.repetitions) if request.rates else None

@@ -8,9 +8,8 @@ from pathlib import Path
 from toolkit.errors import InputError, NotFiniteError, QualityError
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
-from toolkit.measures.chat_text import as_chat
-from toolkit.measures.evaluation_text import DEMO, EvaluationText, named_text
-from toolkit.measures.perplexity import windows_together
+from toolkit.measures.chunks import chunks_together
+from toolkit.measures.evaluation_text import DEMO, EvaluationText, as_chat, named_text
 from toolkit.verbs.chat_templates import metadata_with_template
 from toolkit.verbs.devices import PathName
 from toolkit.verbs.loading import HowToLoad, LoadFields, how_to_load
@@ -76,7 +75,7 @@ def load_for_chunks(
     """
     return how_to_load(
         fields,
-        n_parallel=windows_together(n_ctx_seq, max_chunks),
+        n_parallel=chunks_together(n_ctx_seq, max_chunks),
         scored=scored if scored is not None else range(n_ctx_seq // 2, n_ctx_seq - 1),
     )
 

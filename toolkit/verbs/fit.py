@@ -15,9 +15,8 @@ from toolkit.gguf.output_file import check_output
 from toolkit.llama.devices import choose_devices
 from toolkit.llama.ggml_devices import offload_devices
 from toolkit.measures.evaluation_text import DEMO, named_text
-from toolkit.measures.standard import GENERAL, Use
-from toolkit.measures.standard_file import read_standard
 from toolkit.measures.token_rate import RateSettings
+from toolkit.measures.verdict_rules import GENERAL, UseCase, read_verdict_rules
 from toolkit.memory.plannable import model_from_source, profiles_worth_planning
 from toolkit.memory.probe import MemoryProbe
 from toolkit.model_source import ModelSource
@@ -140,21 +139,23 @@ def _measure_options(request: FitRequest) -> MeasureOptions:
     return MeasureOptions(quality, RateSettings(repetitions=request.repetitions))
 
 
-def _use(request: FitRequest) -> Use | None:
+def _use(request: FitRequest) -> UseCase | None:
     """Return the use whose thresholds decide.
 
     Raises InputError if there is no such use, or no text of its kind.
     """
     if request.use is None:
         return None
-    uses = {use.name: use for use in read_standard().uses}
+    uses = {use.name: use for use in read_verdict_rules().use_cases}
     use = uses.get(request.use)
     if use is None:
         raise InputError(f"--use {request.use!r} is not one of {', '.join(uses)}")
     if use.text != GENERAL and (request.text or DEMO) == DEMO:
         raise InputError(f"--use {use.name} is judged on text of its kind; give a sample of it with --text FILE")
-    if request.context < use.least_window:
-        raise InputError(f"--use {use.name} is judged in chunks of {use.least_window:,} tokens; give a longer --ctx")
+    if request.context < use.least_chunk_tokens:
+        raise InputError(
+            f"--use {use.name} is judged in chunks of {use.least_chunk_tokens:,} tokens; give a longer --ctx"
+        )
     return use
 
 

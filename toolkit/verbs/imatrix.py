@@ -31,7 +31,7 @@ class ImatrixRequest(TextFields):
     process_output: bool = False
     """collect for output.weight as well"""
     parse_special: bool = False
-    """take special tokens written in the text for what they are"""
+    """read special tokens written in the text as special tokens"""
     moments: bool = False
     """collect second moments, which calibrated rounding takes, instead of an importance matrix"""
     moments_memory: Size = "2GiB"
@@ -85,7 +85,7 @@ def _collect_sums(  # noqa: PLR0913, PLR0917  # a request with what was made of 
         load_file(gguf, replace(how, on_tensor=collector), n_ctx_seq, reporter) as loaded,
         reporter.task("imatrix") as task,
     ):
-        sums, devices = collect_with(loaded.runtime, collector, calibration, task.update), loaded.devices
+        sums, devices = collect_with(loaded.runtime, collector, calibration, task), loaded.devices
     write_imatrix(sums, output, force=request.force)
     warn_of_unseen_experts(sums, reporter)
     return ImatrixResult(output, sums, None, sums.chunks, devices, time.perf_counter() - started)
@@ -101,9 +101,9 @@ def _collect_moments(  # noqa: PLR0913, PLR0917  # a request with what was made 
         reporter.task("moments") as task,
     ):
         run, devices = start_moments(loaded.runtime, collector, calibration), loaded.devices
-        found = run.collect(size_bytes(request.moments_memory), task.update)
-        write_moments(output, run.header, found, force=request.force)
-    return ImatrixResult(output, None, run.header, run.windows.count, devices, time.perf_counter() - started)
+        moments = run.collect(size_bytes(request.moments_memory), task)
+        write_moments(output, run.header, moments, force=request.force)
+    return ImatrixResult(output, None, run.header, run.chunks.count, devices, time.perf_counter() - started)
 
 
 def merge_imatrices(files: Sequence[Path], output: Path, reporter: Reporter, *, force: bool = False) -> ImatrixResult:

@@ -8,14 +8,22 @@ from pathlib import Path
 
 from toolkit.errors import InputError
 from toolkit.gguf.output_file import check_output
-from toolkit.measures.divergence import BaseLogits, LiveBase, SavedBase, Watch, check_vocabularies, measure_divergences
+from toolkit.measures.chunks import Chunks, cut_chunks
+from toolkit.measures.divergence import (
+    BaseLogits,
+    LiveBase,
+    OnChunk,
+    SavedBase,
+    check_vocabularies,
+    measure_divergences,
+)
 from toolkit.measures.divergence_statistics import Divergence, TokenScores, chunk_scores
 from toolkit.measures.evaluation_text import tokens_of
 from toolkit.measures.logits_file import logits_writer, read_logits
 from toolkit.measures.paired import (
+    ModelScores,
     Question,
     Verdict,
-    Window,
     judge,
     mean_divergence_at_most,
     no_farther_than,
@@ -23,9 +31,8 @@ from toolkit.measures.paired import (
     random_order,
     same_top_at_least,
 )
-from toolkit.measures.perplexity import Windows, cut_windows
 from toolkit.planning.load_plan import LoadedBytes
-from toolkit.reporter import Reporter, Task
+from toolkit.reporter import Reporter
 from toolkit.verbs.devices import PathName
 from toolkit.verbs.evaluation import (
     TextFields,
@@ -164,7 +171,7 @@ def _check(request: KldRequest) -> None:
         check_output(Path(request.save_logits), force=request.force)
 
 
-def _scores(results: Sequence[MeasuredDivergence]) -> list[Window]:
+def _scores(results: Sequence[MeasuredDivergence]) -> list[ModelScores]:
     """Return the scores of every chunk, of all models."""
     return list(zip(*(result.divergence.per_chunk for result in results), strict=True))
 
@@ -186,7 +193,7 @@ def _in_lockstep(request: KldRequest, reporter: Reporter, stack: ExitStack) -> _
     for model, path in zip(models, request.models, strict=True):
         own_text = evaluation_text(request, path) if text.is_chat else text
         check_vocabularies(model.runtime, base.runtime, tokens_of(model.runtime, own_text), tokens)
-    chunks, writer = cut_windows(tokens, n_ctx_seq, request.chunks), None
+    chunks, writer = cut_chunks(tokens, n_ctx_seq, request.chunks), None
     if request.save_logits is not None:
         writer = stack.enter_context(
             logits_writer(Path(request.save_logits), chunks, base.runtime.n_vocab, force=request.force)
@@ -201,13 +208,13 @@ def _against_saved_logits(request: KldRequest, reporter: Reporter, stack: ExitSt
     file = read_logits(base_logits)
     is_given = request.text is not None or request.as_chat or request.chat_template is not None
     text = evaluation_text(request, Path(request.gguf)) if is_given else None
-    n_ctx_seq, count = file.windows.n_ctx, min(file.windows.count, request.chunks or file.windows.count)
+    n_ctx_seq, count = file.chunks.n_ctx_seq, min(file.chunks.count, request.chunks or file.chunks.count)
     how = load_for_chunks(request, n_ctx_seq, _at_once(request) or count)
     models = _load_models(request, how, n_ctx_seq, reporter, stack)
     for model in models:
         tokens = tokens_of(model.runtime, text) if text is not None else None
         file.check(model.runtime.n_vocab, request.n_ctx_seq, tokens)
-    chunks = Windows(file.windows.tokens, n_ctx_seq, count)
+    chunks = Chunks(file.chunks.tokens, n_ctx_seq, count)
     results = _compare(models, SavedBase(file), chunks, request, reporter)
     return results, chunks.count, (base_logits, None, identity_of(text))
 
@@ -228,27 +235,27 @@ def _at_once(request: KldRequest) -> int | None:
 
 
 def _compare(
-    models: list[LoadedFile], base: BaseLogits, chunks: Windows, request: KldRequest, reporter: Reporter
+    models: list[LoadedFile], base: BaseLogits, chunks: Chunks, request: KldRequest, reporter: Reporter
 ) -> list[MeasuredDivergence]:
-    order = random_order(chunks.count) if request.until_decided else None
     questions = request.questions if request.until_decided else []
+    visited = replace(chunks, order=random_order(chunks.count)) if request.until_decided else chunks
     with reporter.task("divergence") as task:
-        watch = _watch(chunks.count, task, questions)
-        found = measure_divergences([model.runtime for model in models], base, chunks, watch, order)
+        runtimes = [model.runtime for model in models]
+        divergences = measure_divergences(runtimes, base, visited, task, _until_decided(chunks.count, questions))
     return [
         MeasuredDivergence(path, divergence, model.devices)
-        for path, divergence, model in zip(request.models, found, models, strict=True)
+        for path, divergence, model in zip(request.models, divergences, models, strict=True)
     ]
 
 
-def _watch(total: int, task: Task, questions: list[Question]) -> Watch:
-    """Return what is told of every chunk, and answers whether the questions are decided."""
-    seen: list[Window] = []
+def _until_decided(total: int, questions: list[Question]) -> OnChunk | None:
+    """Return what ends the measurement once all questions are decided; None where there are none."""
+    if not questions:
+        return None
+    seen: list[ModelScores] = []
 
-    def watch(done: int, scores: Sequence[TokenScores]) -> bool:
+    def is_decided(scores: Sequence[TokenScores]) -> bool:
         seen.append([chunk_scores(model) for model in scores])
-        # Every chunk has as many tokens, so the mean of the means is the mean.
-        task.update(done, total, f"{sum(chunk[0].divergence for chunk in seen) / done:.6f}")
-        return bool(questions) and judge(seen, questions, total).outcome != "undecided"
+        return judge(seen, questions, total).outcome != "undecided"
 
-    return watch
+    return is_decided

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from toolkit.errors import InputError
 from toolkit.gguf.output_file import check_output
+from toolkit.measures.chunks import cut_chunks, strided_chunk
 from toolkit.measures.evaluation_text import EvaluationText, tokens_of
 from toolkit.measures.logits_file import SaveAs, measure_and_save
-from toolkit.measures.perplexity import Perplexity, cut_windows, measure_windows, strided_window
+from toolkit.measures.perplexity import Perplexity, measure_chunks
 from toolkit.planning.load_plan import LoadedBytes
 from toolkit.reporter import Reporter
 from toolkit.verbs.devices import PathName
@@ -90,15 +91,11 @@ def _measure(
     n_ctx_seq, how = _chunk(request)
     with load_file(gguf, how, n_ctx_seq, reporter) as loaded, reporter.task("perplexity") as task:
         tokens = tokens_of(loaded.runtime, text)
-        chunks = cut_windows(tokens, n_ctx_seq, request.chunks, request.stride)
-
-        def progress(done: int, total: int, value: float) -> None:
-            task.update(done, total, f"{value:.4f}")
-
+        chunks = cut_chunks(tokens, n_ctx_seq, request.chunks, request.stride)
         if request.save_logits is None:
-            return measure_windows(loaded.runtime, chunks, progress), loaded.devices
+            return measure_chunks(loaded.runtime, chunks, task), loaded.devices
         save = SaveAs(Path(request.save_logits), request.force)
-        return measure_and_save(loaded.runtime, chunks, save, progress), loaded.devices
+        return measure_and_save(loaded.runtime, chunks, save, task), loaded.devices
 
 
 def _chunk(request: PerplexityRequest) -> tuple[int, HowToLoad]:
@@ -106,5 +103,5 @@ def _chunk(request: PerplexityRequest) -> tuple[int, HowToLoad]:
     n_ctx_seq, stride = request.chunk_tokens, request.stride
     if stride is None:
         return n_ctx_seq, load_for_chunks(request, n_ctx_seq, request.chunks)
-    n_ctx_seq = strided_window(n_ctx_seq, stride)
+    n_ctx_seq = strided_chunk(n_ctx_seq, stride)
     return n_ctx_seq, how_to_load(request, scored=range(n_ctx_seq - 1 - stride, n_ctx_seq - 1))
