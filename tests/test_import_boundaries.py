@@ -237,3 +237,10 @@ for arguments in ([], *[[name] for name in COMMANDS]):
     done = run(script)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1 + len(COMMANDS)
+
+
+def test_the_verbs_load_the_compiler_only_when_they_compile():
+    done = run(
+        "import sys, toolkit; [getattr(toolkit, name) for name in toolkit.__all__]; print('numba' in sys.modules)"
+    )
+    assert (done.stdout.strip(), done.stderr) == ("False", "")

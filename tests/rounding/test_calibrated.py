@@ -8,8 +8,9 @@ import pytest
 from toolkit.gguf.ggml_types import TYPES
 from toolkit.kernels.quant_formats import FORMATS
 from toolkit.llama import quantizer
-from toolkit.rounding.calibrated import Effort, can_round, round_rows
+from toolkit.rounding.calibrated import Effort, round_rows
 from toolkit.rounding.quadratic_form import damped
+from toolkit.rounding.row_rounding import can_round
 
 LENGTH, ROWS = 512, 24
 QUICK = Effort(scale_rounds=2, passes=2)

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy
 
@@ -24,9 +23,7 @@ from toolkit.llama import quantizer
 from toolkit.machine.host import physical_cores
 from toolkit.machine.load import one_blas_thread
 from toolkit.machine.mapped_files import WatchedFile, check_unchanged, unchanged
-
-if TYPE_CHECKING:
-    from toolkit.rounding.row_rounding import MomentsRounding
+from toolkit.rounding.row_rounding import MomentsRounding, TensorRows
 
 WEIGHTS_PER_RANGE = 1 << 20
 """4 MiB as float32: large against the cost of a call, small against memory"""
@@ -175,9 +172,7 @@ def converted_rows(plan: TensorPlan, start: int, stop: int, *, allow_nan: bool =
     return converted
 
 
-def _rounded(plan: TensorPlan, rounding: "MomentsRounding", start: int, rows: Bytes) -> Bytes:
-    from toolkit.rounding.row_rounding import TensorRows
-
+def _rounded(plan: TensorPlan, rounding: MomentsRounding, start: int, rows: Bytes) -> Bytes:
     def sample(matrix: int) -> quantizer.Floats:
         first = matrix * plan.rows_per_matrix
         runs = sampled_runs(plan.name, (plan.rows_per_matrix, plan.shape[-1]), _SAMPLED_RUNS, _SAMPLED_ROWS)

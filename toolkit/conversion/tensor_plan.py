@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy
 from numpy.typing import NDArray
@@ -15,13 +14,11 @@ from toolkit.gguf.format import MAX_INTEGER, Metadata, string, uint32
 from toolkit.gguf.ggml_types import F16, F32, FLOAT_TYPES, TensorType
 from toolkit.gguf.layout import Layout, bits_per_weight, lay_out
 from toolkit.gguf.rows import RowSource
+from toolkit.importance.matrix import Imatrix
 from toolkit.machine.mapped_files import WatchedFile
 from toolkit.model_source import ModelSource, SourceTensor
 from toolkit.quant_profile import FILE_TYPES, QuantProfile, TypeChoice, TypeOverride, assign_types
-
-if TYPE_CHECKING:
-    from toolkit.importance.matrix import Imatrix
-    from toolkit.rounding.row_rounding import MomentsRounding
+from toolkit.rounding.row_rounding import MomentsRounding
 
 ROUNDING, CALIBRATED = "quantize.rounding", "calibrated"
 """key, and its value in files whose rows may be further from the source than a rounding puts them"""
@@ -43,7 +40,7 @@ class TensorPlan:
     """whether its quant blocks are those of the source, instead of weights that are converted"""
     worst_difference: float = 0.0
     """of a weight from the source's, where it is kept: 0, or one rounding of a minimum to float16"""
-    rounding: "MomentsRounding | None" = None
+    rounding: MomentsRounding | None = None
     """what rounds its rows in place of ggml"""
 
     @property
@@ -100,9 +97,9 @@ class ConversionPlan:
 def plan_conversion(
     source: ModelSource,
     profile: QuantProfile,
-    imatrix: "Imatrix | None" = None,
+    imatrix: Imatrix | None = None,
     overrides: Sequence[TypeOverride] = (),
-    rounding: "MomentsRounding | None" = None,
+    rounding: MomentsRounding | None = None,
 ) -> ConversionPlan:
     """Return the plan of a conversion; `rounding` takes the place of ggml's search for the tensors that it covers.
 
@@ -200,14 +197,14 @@ def _plan_kept(tensor: SourceTensor, choice: TypeChoice) -> TensorPlan:
     return TensorPlan(tensor.name, tensor.shape, type_, tensor.source, kept=type_.quantized)
 
 
-def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: "Imatrix | None", *, same_type: bool) -> TensorPlan:
+def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: Imatrix | None, *, same_type: bool) -> TensorPlan:
     type_ = rows.type if same_type else choice.type
     takes_importance = imatrix is not None and not same_type and type_ not in FLOAT_TYPES
     importance = imatrix.importance(name, rows.shape) if imatrix is not None and takes_importance else None
     return TensorPlan(name, rows.shape, type_, rows, importance, None if same_type else choice.fallback_from)
 
 
-def _calibrated(plan: TensorPlan, rounding: "MomentsRounding") -> TensorPlan:
+def _calibrated(plan: TensorPlan, rounding: MomentsRounding) -> TensorPlan:
     converted = plan.source.type is not plan.type and not plan.kept
     return replace(plan, rounding=rounding) if converted and rounding.covers(plan.name, plan.type) else plan
 

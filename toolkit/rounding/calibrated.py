@@ -38,11 +38,6 @@ class Effort:
     """share of the loss that a pass must gain for another one to follow"""
 
 
-def can_round(type_: TensorType) -> bool:
-    """Tell whether there is more to choose for a type than ggml's search does."""
-    return type_.name in FORMATS
-
-
 def round_rows(weights: Floats, type_: TensorType, form: QuadraticForm, effort: Effort | None = None) -> Bytes:
     """Return uint8 [n, row bytes] of a type for float32 [n, row length], at a low loss under `form`."""
     effort = effort or Effort()

@@ -12,8 +12,8 @@ from toolkit.gguf.format import EMBEDDING
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.rows import Bytes
 from toolkit.importance.moments import InputMoments, MomentsFile
+from toolkit.kernels.quant_formats import FORMATS
 from toolkit.llama import quantizer
-from toolkit.rounding.calibrated import can_round, round_rows
 from toolkit.rounding.quadratic_form import QuadraticForm, damped
 
 Floats = NDArray[numpy.float32]
@@ -60,7 +60,7 @@ class MomentsRounding:
         if choice.form is None:
             importance = self._forms.moments(tensor.name, matrix).form(0.0).importance
             return quantizer.from_float32(weights, tensor.type, importance)
-        return round_rows(weights, tensor.type, choice.form)
+        return _round_calibrated(weights, tensor.type, choice.form)
 
     def _choice(self, tensor: "TensorRows", matrix: int) -> Rounding:
         key = (tensor.name, matrix)
@@ -69,10 +69,10 @@ class MomentsRounding:
         with lock:
             if key not in self._chosen:
                 self._chosen[key] = self._choose(tensor, matrix)
-            found = self._chosen[key]
-        if found.damping is None:
-            return found
-        return Rounding(self._forms.moments(*key).form(found.damping), found.damping, found.held_out_ratio)
+            chosen = self._chosen[key]
+        if chosen.damping is None:
+            return chosen
+        return Rounding(self._forms.moments(*key).form(chosen.damping), chosen.damping, chosen.held_out_ratio)
 
     def _choose(self, tensor: "TensorRows", matrix: int) -> Rounding:
         """Choose by the loss of a few rows on held-out text; the form is made anew, from all of the text, when it is used."""
@@ -85,12 +85,24 @@ class MomentsRounding:
         reference = judge.loss(quantizer.to_float32(plain, tensor.type) - rows)
         losses = {}
         for damping in sorted({max(damping, floor) for damping in DAMPINGS}):
-            tried = round_rows(rows, tensor.type, damped(moments.fitted, damping))
+            tried = _round_calibrated(rows, tensor.type, damped(moments.fitted, damping))
             losses[damping] = judge.loss(quantizer.to_float32(tried, tensor.type) - rows)
         best = min(losses, key=losses.__getitem__)
         if not losses[best] < reference:
             return Rounding(None, None, 1.0)
         return Rounding(None, best, losses[best] / reference)
+
+
+def can_round(type_: TensorType) -> bool:
+    """Tell whether calibrated rounding has more to choose for a type than ggml's search does."""
+    return type_.name in FORMATS
+
+
+def _round_calibrated(weights: Floats, type_: TensorType, form: QuadraticForm) -> Bytes:
+    # Here, because numba takes half a second to load, for which no conversion without moments should wait.
+    from toolkit.rounding.calibrated import round_rows
+
+    return round_rows(weights, type_, form)
 
 
 @dataclass(frozen=True)
