@@ -141,7 +141,7 @@ NEWCOMER = replace(
     QWEN3,
     hf_classes=("NewcomerForCausalLM",),
     model_types=("newcomer",),
-    defaults={**QWEN3.defaults, "rope_theta": 20000.0},
+    class_defaults={**QWEN3.class_defaults, "rope_theta": 20000.0},
 )
 
 ARCHITECTURES = (NEWCOMER,)

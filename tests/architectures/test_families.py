@@ -23,7 +23,11 @@ from toolkit.sources.hf_source import source_from_checkpoint
         ("hunyuan", {"max_position_embeddings": 4096}, "llama.cpp knows it for a base of 10000"),
         ("granitemoehybrid", {"position_embedding_type": "rope"}, "position_embedding_type is 'rope'"),
         ("bailing_moe", {"norm_head": True}, "norm_head is True"),
-        ("phi3", {"rope_scaling": {"type": "longrope", "long_factor": [1.0]}}, "long_factor must list 32 numbers"),
+        (
+            "phi3",
+            {"rope_scaling": {"type": "longrope", "long_factor": [1.0]}},
+            "long_factor of the rope scaling lists 1 numbers, expected 32",
+        ),
     ],
 )
 def test_what_llama_cpp_would_run_wrongly_is_refused(case, changes, message, tmp_path):

@@ -9,7 +9,7 @@ from toolkit.architectures.parts.rope import (
     longrope_factors,
     rope_metadata,
 )
-from toolkit.checkpoint.model_config import normalise
+from toolkit.checkpoint.config_spelling import normalise
 from toolkit.errors import ConfigError
 
 LLAMA3 = {
@@ -64,7 +64,7 @@ def test_an_unknown_rope_type_is_refused_never_dropped():
 
 
 def test_a_scaling_without_its_factor_is_refused():
-    with pytest.raises(ConfigError, match="factor of the rope scaling is None"):
+    with pytest.raises(ConfigError, match="has no factor of the rope scaling"):
         rope_metadata(normalise({"rope_theta": 1e4, "rope_scaling": {"rope_type": "linear"}}), "llama")
 
 

@@ -4,7 +4,7 @@ import pytest
 from twins import changed_case, file_of, gguf_of, value
 
 from toolkit.architectures.parts.shortfalls import shortfalls
-from toolkit.checkpoint.model_config import normalise
+from toolkit.checkpoint.config_spelling import normalise
 from toolkit.errors import ConfigError
 from toolkit.sources.config_source import source_from_config
 from toolkit.sources.hf_source import source_from_checkpoint
@@ -80,9 +80,17 @@ def test_the_context_of_dynamic_scaling_ends_where_it_begins(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["phi3", "minicpm3"])
-@pytest.mark.parametrize("factors", [{}, {"long_factor": []}, {"short_factor": [1.0] * 8}])
-def test_longrope_without_its_factors_is_refused_by_key(case, factors, tmp_path):
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({}, "has no long_factor of the rope scaling"),
+        ({"long_factor": []}, r"long_factor of the rope scaling lists 0 numbers, expected \d+"),
+        ({"long_factor": "1.0"}, "long_factor of the rope scaling is '1.0', expected a list of \\d+ numbers"),
+        ({"short_factor": [1.0] * 8}, "has no long_factor of the rope scaling"),
+    ],
+)
+def test_longrope_without_its_factors_is_refused_by_key(case, factors, message, tmp_path):
     scaling = {"rope_scaling": {"type": "longrope", **factors}}
     directory = changed_case(case, tmp_path, lambda checkpoint: checkpoint.config.update(scaling))
-    with pytest.raises(ConfigError, match="long_factor must list"):
+    with pytest.raises(ConfigError, match=message):
         source_from_checkpoint(directory)

@@ -1,6 +1,7 @@
 import pytest
 
-from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.checkpoint.config_spelling import normalise
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 
 
@@ -41,11 +42,69 @@ def test_a_missing_key_is_named_with_the_version_that_wrote_the_config():
 
 
 def test_class_defaults_fill_in_and_may_follow_other_keys():
-    config = ModelConfig({"num_attention_heads": 8}).with_defaults(
-        {"num_key_value_heads": lambda config: config["num_attention_heads"], "rms_norm_eps": 1e-6}
+    config = ModelConfig({"num_attention_heads": 8}).filled_in(
+        {"rms_norm_eps": 1e-6}, {}, {"num_key_value_heads": lambda config: config["num_attention_heads"]}
     )
     assert config.integer("num_key_value_heads") == 8
     assert config.number("rms_norm_eps") == 1e-6
+
+
+def test_a_stored_value_counts_before_an_alias_that_before_a_default_and_that_before_what_follows():
+    def read(values):
+        config = ModelConfig(values).filled_in({"ff": 3}, {"ff": "mlp.width"}, {"ff": lambda _config: 4})
+        return config.integer("ff")
+
+    assert read({"ff": 1, "mlp": {"width": 2}}) == 1
+    assert read({"mlp": {"width": 2}}) == 2
+    assert read({"mlp": {"width": None}}) == 3
+    assert ModelConfig({}).filled_in({}, {}, {"ff": lambda _config: 4}).integer("ff") == 4
+
+
+def test_a_missing_value_is_named_as_the_family_spells_it():
+    config = ModelConfig({}).filled_in({}, {"intermediate_size": "ffn_config.width"}, {})
+    with pytest.raises(ConfigError, match=r"config.json has no ffn_config\.width, and there is no default for it"):
+        config.integer("intermediate_size")
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "message"),
+    [
+        (lambda config: config.integer("a", least=0), -1, "a is -1, expected a whole number from 0 on"),
+        (lambda config: config.number("a"), "0.5", "a is '0.5', expected a number"),
+        (lambda config: config.number("a"), float("nan"), "a is nan, expected a number"),
+        (lambda config: config.positive_number("a"), 0, "a is 0, expected a number above 0"),
+        (lambda config: config.flag("a"), 2, "a is 2, expected true or false"),
+        (lambda config: config.flag("a"), "yes", "a is 'yes', expected true or false"),
+        (lambda config: config.text("a"), 7, "a is 7, expected a text"),
+        (lambda config: config.choice("a", ("mean", "cls")), "max", "a is 'max', expected 'mean' or 'cls'"),
+        (lambda config: config.choice("a", ("mean", "cls")), ["cls"], r"a is \['cls'\], expected 'mean' or 'cls'"),
+        (lambda config: config.integer_list("a"), [1, "2"], r"a is \[1, '2'\], expected a list of whole numbers"),
+        (lambda config: config.number_list("a"), 1.5, "a is 1.5, expected a list of numbers"),
+        (lambda config: config.number_list("a", length=2), [1.0], "a lists 1 numbers, expected 2"),
+        (lambda config: config.flag_list("a"), [3], "expected a list of true and false, or 1 and 0"),
+        (lambda config: config.text_list("a"), [None], r"a is \[None\], expected a list of texts"),
+        (lambda config: config.section("a"), [], r"a is \[\], expected an object"),
+        (lambda config: config.section_list("a"), [1], r"a is \[1\], expected a list of objects"),
+        (lambda config: config.section("a").integer("b"), {"b": True}, "b of a is True, expected a positive integer"),
+        (lambda config: config.section("a").section("b")["c"], {"b": {}}, "has no c of b of a"),
+    ],
+)
+def test_a_read_names_the_key_what_it_is_and_what_was_expected(read, value, message):
+    with pytest.raises(ConfigError, match=message):
+        read(ModelConfig({"a": value}))
+
+
+def test_reads_give_what_stands_there_and_else_what_the_caller_says():
+    config = ModelConfig({"count": 0, "flag": 1, "names": ["a"], "sizes": [0, 2], "inside": {"x": None, "y": 2.5}})
+    assert config.integer("count", least=0) == 0
+    assert config.flag("flag") is True
+    assert (config.text_list("names"), config.integer_list("sizes")) == (["a"], [0, 2])
+    assert config.section("inside").number("y") == 2.5
+    assert not config.section("inside").has("x")
+    assert not config.section("absent").values
+    assert config.integer("absent", 7) == 7
+    assert config.flag("absent", False) is False
+    assert config.text_list("absent", []) == []
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "64", True, [64]])

@@ -150,3 +150,34 @@ def test_the_codes_are_in_the_help():
     stdout = subprocess.run([*TOOL, "--help"], capture_output=True, encoding="utf-8", check=True).stdout
     for code in ("129, 130, 143", "141"):
         assert code in stdout
+
+
+WITH_A_BUG = """
+import sys
+from toolkit import json_files
+from toolkit.cli import main
+json_files.read_json_object.__code__ = (lambda path, *others: path + 1).__code__
+sys.argv = ["gguf-toolkit", "plan", sys.argv[1], "--vram", "8GiB"]
+main()
+"""
+"""the real command with a mistake in one of its functions"""
+
+
+@pytest.mark.parametrize("shows", ["", "0", "1"])
+def test_a_mistake_of_the_toolkit_ends_with_70_and_asks_for_a_report(shows, tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    environment = os.environ | {"GGUF_TOOLKIT_TRACEBACK": shows}
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_A_BUG, str(tmp_path / "config.json")],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env=environment,
+        cwd=ROOT,
+    )
+    *before, last = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (70, "")
+    assert last.startswith("error: this is a bug, please report: TypeError: unsupported operand type(s) for +")
+    assert last.endswith(" (GGUF_TOOLKIT_TRACEBACK=1 shows more)")
+    assert ("Traceback (most recent call last):" in before) is (shows == "1")
+    assert before == [] or shows == "1"

@@ -74,10 +74,15 @@ def test_a_value_of_any_kind_is_refused_in_words_or_read(case, tmp_path):
 @pytest.mark.parametrize(
     ("case", "changes", "message"),
     [
-        ("dbrx", {"attn_config": 7}, "attn_config is 7, which is not what this architecture has there"),
-        ("lfm2_moe", {"num_dense_layers": "two"}, "num_dense_layers is two, which is not what"),
-        ("falcon_h1", {"mlp_multipliers": []}, r"mlp_multipliers is \[\], which is not what"),
+        ("dbrx", {"attn_config": 7}, "attn_config is 7, expected an object"),
+        ("lfm2_moe", {"num_dense_layers": "two"}, "num_dense_layers is 'two', expected a whole number from 0 on"),
+        ("falcon_h1", {"mlp_multipliers": []}, "mlp_multipliers lists 0 numbers, expected 2"),
         ("llama3", {"rope_theta": 0}, "rope_theta is 0, expected a number above 0"),
+        ("minicpm", {"dim_model_base": 0}, "dim_model_base is 0, expected a number above 0"),
+        ("phi3", {"original_max_position_embeddings": 1}, "scaling is 1, expected a whole number from 2 on"),
+        ("qwen3_5", {"linear_num_value_heads": 3}, "is 3, expected a multiple of linear_num_key_heads, which is 2"),
+        ("glm4", {"partial_rotary_factor": 1.5}, "partial_rotary_factor is 1.5, expected a number from 0 to 1"),
+        ("lfm2", {"layer_types": ["conv"]}, "layer_types names 1 layers, but there is a layer 1"),
     ],
 )
 def test_the_key_of_a_value_of_another_kind_is_named(case, changes, message, tmp_path):

@@ -9,7 +9,8 @@ from quantized_sources import test_gptq as gptq
 
 from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import Architecture, TensorRule
-from toolkit.checkpoint.model_config import ModelConfig, normalise
+from toolkit.checkpoint.config_spelling import normalise
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import TensorError
 from toolkit.sources.tensor_matching import match_tensors
 

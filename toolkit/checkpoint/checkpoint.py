@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from toolkit.checkpoint.config_spelling import whole_numbers
 from toolkit.checkpoint.mistral_format import PARAMS, STEM, config_from_params, is_mistral_format
-from toolkit.checkpoint.model_config import whole_numbers
 from toolkit.checkpoint.safetensors_reader import read_safetensors
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.checkpoint.torch_reader import read_torch

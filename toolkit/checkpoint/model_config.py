@@ -1,54 +1,12 @@
-"""config.json in one spelling: nothing after this module reads raw keys.
+"""A config whose values are read by kind: every read says which key is wrong, what it is and what was expected."""
 
-The hub's configs differ by age and by author: `rope_scaling` or `rope_parameters`, `n_layer` or `num_hidden_layers`, a
-`text_config` inside a multimodal one, null for absent. transformers hides that, and fills in the defaults of the model's
-class; here both are tables.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from toolkit.errors import ConfigError, MetadataError
+from toolkit.errors import ConfigError
 from toolkit.gguf.format import MAX_INTEGER, is_number, shortened
-
-ALIASES: dict[str, tuple[str, ...]] = {
-    "num_hidden_layers": ("n_layers", "n_layer", "num_layers"),
-    "hidden_size": ("n_embd", "dim", "d_model"),
-    "intermediate_size": ("n_inner", "hidden_dim"),
-    "num_attention_heads": ("n_heads", "n_head"),
-    "num_key_value_heads": ("n_kv_heads", "n_head_kv", "num_kv_heads"),
-    "max_position_embeddings": (
-        "n_ctx",
-        "n_positions",
-        "max_length",
-        "max_sequence_length",
-        "max_seq_len",
-        "seq_length",
-        "model_max_length",
-    ),
-    "rms_norm_eps": (
-        "norm_eps",
-        "rms_norm_epsilon",
-        "layernorm_epsilon",
-        "norm_epsilon",
-        "layer_norm_epsilon",
-        "layer_norm_eps",
-    ),
-    "layer_norm_eps": ("layer_norm_epsilon", "norm_epsilon", "norm_eps"),
-    "rope_theta": ("rotary_emb_base", "global_rope_theta"),
-    "rope_local_base_freq": ("local_rope_theta", "rope_local_theta", "swa_rope_theta"),
-    "partial_rotary_factor": ("rotary_pct", "rope_pct", "rope_percent"),
-    "num_local_experts": ("num_experts", "n_routed_experts", "moe_num_experts"),
-    "num_experts_per_tok": ("num_experts_per_token", "top_k_experts", "moe_k"),
-    "first_k_dense_replace": ("num_dense_layers",),
-    "n_shared_experts": ("num_shared_experts",),
-    "scoring_func": ("score_function", "score_func", "moe_router_activation_func"),
-    "dtype": ("torch_dtype",),
-    "hidden_act": ("hidden_activation", "activation_function"),
-}
-"""The spelling used here, and the others that mean the same."""
 
 _MOST = {
     "num_hidden_layers": 512, "num_decoder_layers": 512, "num_local_experts": 1024, "num_labels": 1 << 20,
@@ -57,172 +15,200 @@ _MOST = {
 """What lists and loops are as long as. llama.cpp has room for 512 blocks and 1,024 experts (src/llama-hparams.h)."""
 _MOST_HEADS = 2048
 """Heads, and weights in a head, four times the most in use: orders of rows are lists of heads times their length."""
-_EXACT = 1 << 53
-"""up to here a float is the whole number that it looks like"""
-_DEPTH = 8
-"""deeper than any setting lies in a config"""
-
-Default = Any | Callable[["ModelConfig"], Any]
-
-
-@dataclass
-class LastRead:
-    """Which key was asked for last, of a config and of those that were made of it."""
-
-    key: str = ""
+Derived = Callable[["ModelConfig"], Any]
+"""a value that follows from others"""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A normalised config: no nulls, one spelling, the text part of a multimodal model at the top."""
+    """A normalised config: no nulls, one spelling, the text part of a multimodal model at the top.
+
+    What config.json is silent about is filled in, in this order: from the family's own spelling of the key, from what the
+    class of transformers fills in, from other values. Reads name the key, what it is and what was expected.
+    """
 
     values: Mapping[str, Any]
-    defaults: Mapping[str, Default] = field(default_factory=dict)
-    last_read: LastRead = field(default_factory=LastRead, compare=False, repr=False)
+    class_defaults: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """key -> the spelling of it in this family; `group.key` lies in an object"""
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    within: str = ""
+    """what follows a key in messages: ` of attn_config` for those in that object"""
 
     def __getitem__(self, key: str) -> Any:
-        """Return a value or its class default.
+        """Return a value of any kind.
 
-        Raises ConfigError if the config lacks a key that has no default.
+        Raises ConfigError if there is none.
         """
         value = self.get(key)
         if value is None:
             written_by = self.values.get("transformers_version")
             version = f" (written by transformers {written_by})" if written_by else ""
-            raise ConfigError(f"config.json has no {key}, and there is no default for it{version}")
+            name = self.aliases.get(key, key)
+            raise ConfigError(f"config.json has no {name}{self.within}, and there is no default for it{version}")
         return value
 
     def get(self, key: str, otherwise: Any = None) -> Any:
-        """Return a value, else its class default, else `otherwise`."""
-        self.last_read.key = key
-        if key in self.values:
-            return self.values[key]
-        default = self.defaults.get(key)
-        if callable(default):
-            default = default(self)
-        return otherwise if default is None else default
+        """Return a value of any kind, `otherwise` where there is none."""
+        value = self.values.get(key)
+        if value is None and key in self.aliases:
+            group, _, inner = self.aliases[key].rpartition(".")
+            value = self.section(group).get(inner) if group else self.get(inner)
+        if value is None:
+            value = self.class_defaults.get(key)
+        if value is None and key in self.derived:
+            value = self.derived[key](self)
+        return otherwise if value is None else value
 
-    def integer(self, key: str) -> int:
-        """Return a value that must be a positive integer.
+    def has(self, key: str) -> bool:
+        """Tell whether a value is there, or is filled in."""
+        return self.get(key) is not None
+
+    def integer(self, key: str, otherwise: int | None = None, *, least: int = 1) -> int:
+        """Return a whole number, no smaller than `least`, and no larger than any model has.
 
         Raises ConfigError if it is something else, or absent.
         """
-        value = self[key]
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_INTEGER:
-            raise ConfigError(f"config.json: {key} is {shortened(value)}, expected a positive integer")
+        value = self._checked(key, otherwise, partial(_is_integer, least=least), _expected(least))
         most = _MOST_HEADS if "head" in key else _MOST.get(key, value)
         if value > most:
-            raise ConfigError(f"config.json: {key} is {value}, but no model has more than {most}")
-        return value
+            raise ConfigError(f"config.json: {key}{self.within} is {value}, but no model has more than {most}")
+        return int(value)
 
-    def number(self, key: str) -> float:
-        """Return a value that must be a number.
+    def number(self, key: str, otherwise: float | None = None) -> float:
+        """Return a number that a 32-bit float can hold.
 
         Raises ConfigError if it is something else, or absent.
         """
-        value = self[key]
-        if isinstance(value, list):
+        if isinstance(self.get(key), list):
             raise ConfigError(
-                f"config.json: per-layer {key} is not supported for {self.get('model_type', 'this model')}"
+                f"config.json: per-layer {key}{self.within} is not supported for {self.get('model_type', 'this model')}"
             )
-        if not is_number(value):
-            raise ConfigError(f"config.json: {key} is {shortened(value)}, expected a number")
-        return float(value)
+        return float(self._checked(key, otherwise, is_number, "a number"))
 
-    def with_defaults(self, defaults: Mapping[str, Default]) -> "ModelConfig":
-        """Return the same config with the defaults of a class."""
-        return replace(self, defaults=defaults)
+    def positive_number(self, key: str, otherwise: float | None = None) -> float:
+        """Return a number above 0.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        value = self.number(key, otherwise)
+        if value <= 0:
+            raise ConfigError(f"config.json: {key}{self.within} is {value:g}, expected a number above 0")
+        return value
+
+    def flag(self, key: str, otherwise: bool | None = None) -> bool:
+        """Return whether something is so; 0 and 1 are understood.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        return bool(self._checked(key, otherwise, _is_flag, "true or false"))
+
+    def text(self, key: str, otherwise: str | None = None) -> str:
+        """Return a text.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        return str(self._checked(key, otherwise, _is_text, "a text"))
+
+    def choice(self, key: str, allowed: Collection[str], otherwise: str | None = None) -> str:
+        """Return a text that is one of those allowed.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        expected = " or ".join(repr(name) for name in allowed)
+        return str(self._checked(key, otherwise, lambda value: _is_text(value) and value in allowed, expected))
+
+    def integer_list(self, key: str, otherwise: list[int] | None = None) -> list[int]:
+        """Return a list of whole numbers from 0 on.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        return self._list(key, otherwise, partial(_is_integer, least=0), "a list of whole numbers")
+
+    def number_list(self, key: str, otherwise: list[float] | None = None, *, length: int | None = None) -> list[float]:
+        """Return a list of numbers, of a certain length if one is given.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        expected = "a list of numbers" if length is None else f"a list of {length} numbers"
+        numbers = self._list(key, otherwise, is_number, expected)
+        if length not in (None, len(numbers)):
+            raise ConfigError(f"config.json: {key}{self.within} lists {len(numbers)} numbers, expected {length}")
+        return numbers
+
+    def flag_list(self, key: str, otherwise: list[bool] | None = None) -> list[bool]:
+        """Return a list of what is so and what not.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        return [bool(flag) for flag in self._list(key, otherwise, _is_flag, "a list of true and false, or 1 and 0")]
+
+    def text_list(self, key: str, otherwise: list[str] | None = None) -> list[str]:
+        """Return a list of texts.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        return self._list(key, otherwise, _is_text, "a list of texts")
+
+    def section(self, key: str) -> "ModelConfig":
+        """Return an object inside, empty if it is absent; its keys are read as those of the whole are.
+
+        Raises ConfigError if it is something else.
+        """
+        return self._within(key, self._checked(key, {}, _is_object, "an object"))
+
+    def section_list(self, key: str) -> list["ModelConfig"]:
+        """Return a list of objects, each read as the whole is.
+
+        Raises ConfigError if it is something else, or absent.
+        """
+        return [self._within(key, inside) for inside in self._list(key, None, _is_object, "a list of objects")]
+
+    def _within(self, key: str, inside: dict[str, Any]) -> "ModelConfig":
+        present = {name: value for name, value in inside.items() if value is not None}
+        return ModelConfig(present, within=f" of {key}{self.within}")
+
+    def _list(self, key: str, otherwise: list[Any] | None, fits: Callable[[Any], bool], expected: str) -> list[Any]:
+        return list(
+            self._checked(
+                key, otherwise, lambda value: isinstance(value, list) and all(fits(item) for item in value), expected
+            )
+        )
+
+    def _checked(self, key: str, otherwise: Any, fits: Callable[[Any], bool], expected: str) -> Any:
+        value = self.get(key, otherwise)
+        if value is None:
+            return self[key]
+        if not fits(value):
+            raise ConfigError(f"config.json: {key}{self.within} is {shortened(value)}, expected {expected}")
+        return value
+
+    def filled_in(
+        self, class_defaults: Mapping[str, Any], aliases: Mapping[str, str], derived: Mapping[str, Derived]
+    ) -> "ModelConfig":
+        """Return the same config with what a family fills in."""
+        return replace(self, class_defaults=class_defaults, aliases=aliases, derived=derived)
 
     def with_values(self, **values: Any) -> "ModelConfig":
         """Return the same config with some values in place of its own."""
         return replace(self, values={**self.values, **values})
 
 
-@contextmanager
-def naming_bad_values(config: ModelConfig) -> Iterator[None]:
-    """Name the key whose value an architecture could not work with: the one that was asked for last.
-
-    Architectures take numbers for numbers and lists for lists; what else a config may hold is found out here.
-
-    Raises ConfigError in place of what Python raises over a value of another kind.
-    """
-    try:
-        yield
-    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MetadataError) as error:
-        key = config.last_read.key
-        value = str(config.values.get(key))[:60]
-        raise ConfigError(f"config.json: {key} is {value}, which is not what this architecture has there") from error
+def _expected(least: int) -> str:
+    return "a positive integer" if least == 1 else f"a whole number from {least} on"
 
 
-def normalise(raw: Mapping[str, Any]) -> ModelConfig:
-    """Return config.json in one spelling.
-
-    Raises ConfigError if nested parts are not objects.
-    """
-    raw = whole_numbers(raw)
-    merged = dict(raw)
-    text_config = text_part(raw)
-    if text_config is not None:
-        merged |= {key: value for key, value in text_config.items() if value is not None}
-        merged["wrapper_architectures"] = raw.get("architectures")
-        merged["architectures"] = text_config.get("architectures")
-        merged["model_type"] = text_config.get("model_type", raw.get("model_type"))
-    present = {key: value for key, value in merged.items() if value is not None}
-    return ModelConfig(_one_spelling(present) | {"rope": _rope(present)})
+def _is_integer(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_INTEGER
 
 
-def whole_numbers(value: Any, depth: int = 0) -> Any:
-    """Return a value of a config with integers for all floats that are whole: many programs write 128.0 for 128."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
-        return int(value)
-    if depth > _DEPTH:
-        return value
-    if isinstance(value, dict):
-        return {key: whole_numbers(item, depth + 1) for key, item in value.items()}
-    return [whole_numbers(item, depth + 1) for item in value] if isinstance(value, list) else value
+def _is_flag(value: object) -> bool:
+    return isinstance(value, int) and value in (0, 1)
 
 
-def text_part(raw: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the config of the language model inside a multimodal one; None if the whole is a language model.
-
-    Most call it text_config, InternVL llm_config; Qwen's Omni models have it in that of the part that thinks.
-
-    Raises ConfigError if it is not an object.
-    """
-    inside = raw.get("thinker_config")
-    outer = inside if isinstance(inside, dict) else raw
-    key = next((key for key in ("text_config", "llm_config") if outer.get(key) is not None), None)
-    if key is None:
-        return None
-    if not isinstance(outer[key], dict):
-        raise ConfigError(f"config.json: {key} is not an object")
-    return dict(outer[key])
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
-def _one_spelling(present: dict[str, Any]) -> dict[str, Any]:
-    values = dict(present)
-    for key, others in ALIASES.items():
-        found = next((values[other] for other in others if other in values), None)
-        if key not in values and found is not None:
-            values[key] = found
-    return values
-
-
-def _rope(present: dict[str, Any]) -> dict[str, Any]:
-    """Return the rope parameters, as transformers 5 spells them: rope_type, rope_theta, factor, ….
-
-    transformers 5 writes rope_parameters; earlier ones rope_scaling beside a top-level rope_theta, and before that
-    `type` for `rope_type`.
-    """
-    scaling = present.get("rope_parameters") or present.get("rope_scaling") or {}
-    if not isinstance(scaling, dict):
-        raise ConfigError(f"config.json: rope_scaling is {scaling!r}, expected an object")
-    rope = {key: value for key, value in scaling.items() if value is not None}
-    if "type" in rope:
-        rope.setdefault("rope_type", rope.pop("type"))
-    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
-        found = next((present[name] for name in (key, *ALIASES.get(key, ())) if name in present), None)
-        if found is not None:
-            rope.setdefault(key, found)
-    rope.setdefault("rope_type", "default")
-    return rope
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)

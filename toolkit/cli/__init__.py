@@ -5,9 +5,11 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -46,10 +48,13 @@ Exit codes:
   2  usage, or input that cannot be used
   3  nothing fits the budget
   4  the machine lacks something (library, disk space, permission)
+  70  a bug of the toolkit: please report it
   129, 130, 143  ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM
   141  whoever reads the output has gone
 """
-_READER_GONE = 141
+_BUG, _READER_GONE = 70, 141
+_TRACEBACK = "GGUF_TOOLKIT_TRACEBACK"
+"""the environment variable that has the traceback of a bug shown"""
 _ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -157,11 +162,31 @@ def _code_of_the_command() -> int:
         raise (error.__cause__ or KeyboardInterrupt()) from error
     except ToolkitError as error:
         return _failed(str(error), error.exit_code)
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGoneError):
         raise
     except OSError as error:
         return _failed(_what_the_system_said(error), EnvironmentFaultError.exit_code)
+    except MemoryError as error:
+        return _failed(str(error) or "not enough memory", EnvironmentFaultError.exit_code)
+    except Exception as error:
+        return _a_bug(error)
     return code if isinstance(code, int) else 0
+
+
+def _a_bug(error: Exception) -> int:
+    """Ask for a report: whatever a user gives, the toolkit answers with an error of its own, so that this is its own fault."""
+    place = next((frame for frame in reversed(traceback.extract_tb(error.__traceback__)) if _is_ours(frame)), None)
+    where = f" in {Path(place.filename).name} line {place.lineno}" if place else ""
+    if os.environ.get(_TRACEBACK, "0") not in ("", "0"):
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            tell(line)
+    return _failed(
+        f"this is a bug, please report: {type(error).__name__}: {error}{where} ({_TRACEBACK}=1 shows more)", _BUG
+    )
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return Path(frame.filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _check_what_was_read() -> None:

@@ -11,7 +11,8 @@ from toolkit.architectures.parts.base import Architecture, TensorRule
 from toolkit.architectures.parts.dimensions import dimension
 from toolkit.architectures.parts.row_sources import SelectedColumns, SelectedRows, Transposed
 from toolkit.architectures.parts.transforms import scaled, stacked
-from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
+from toolkit.checkpoint.config_spelling import normalise
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.format import EMBEDDING, QUANTIZATION_VERSION, Metadata, ValueType, array, float32, string, uint32
@@ -57,12 +58,11 @@ def plan_adapter(adapter: Adapter, base_config: Path, profile_name: str) -> tupl
     """
     base = _read_base(base_config)
     type_ = load_profile(profile_name).default
-    with naming_bad_values(base.config):
-        pairs = _by_canonical_name(base, adapter)
-        _refuse_tied(base, pairs)
-        matrices = [
-            matrix for instance in _chosen(base, pairs) for matrix in _matrices(instance, base, pairs, adapter.settings)
-        ]
+    pairs = _by_canonical_name(base, adapter)
+    _refuse_tied(base, pairs)
+    matrices = [
+        matrix for instance in _chosen(base, pairs) for matrix in _matrices(instance, base, pairs, adapter.settings)
+    ]
     tensors = tuple(TensorPlan(name, rows.shape, type_, rows) for name, rows in matrices)
     general = general_metadata(adapter.directory.resolve(), base.architecture.name, _count(tensors))
     metadata = general.metadata | _adapter_metadata(adapter.settings)
@@ -100,9 +100,8 @@ def _read_base(path: Path) -> _Base:
             f"{file} does not exist; the config.json of the base model is needed: give it with --base"
         )
     config = normalise(read_json_object(file))
-    with naming_bad_values(config):
-        architecture, _ = find_architecture(config)
-    return _Base(architecture, config.with_defaults(architecture.defaults))
+    architecture, _ = find_architecture(config)
+    return _Base(architecture, architecture.fill_in(config))
 
 
 def _chosen(base: _Base, pairs: _Pairs) -> Iterator[Instance]:
@@ -130,7 +129,7 @@ def _refuse_tied(base: _Base, pairs: _Pairs) -> None:
     """Refuse adapters of the output or the embedding where these are tied: llama.cpp lacks the one tensor, and aborts at the other."""
     naming = base.architecture.naming
     named = next((pairs[name] for name in (naming.output_tensor, naming.embedding_tensor) if name in pairs), None)
-    if named is not None and base.config.get("tie_word_embeddings", False):
+    if named is not None and base.config.flag("tie_word_embeddings", False):
         raise TensorError(
             f"the adapter changes {named.module}, but in the base the embedding is the output too (tie_word_embeddings), "
             f"for which llama.cpp takes no adapter: {MERGE}"

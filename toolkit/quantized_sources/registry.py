@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.checkpoint.checkpoint import Checkpoint
-from toolkit.checkpoint.model_config import whole_numbers
+from toolkit.checkpoint.config_spelling import whole_numbers
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError
 from toolkit.json_files import read_json_object

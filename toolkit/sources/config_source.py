@@ -15,7 +15,8 @@ from toolkit.architectures.parts.common_metadata import architecture_metadata
 from toolkit.architectures.parts.dimensions import dimension
 from toolkit.architectures.parts.rope import check_rope_type, without_dynamic_scaling
 from toolkit.architectures.parts.shortfalls import shortfalls
-from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise
+from toolkit.checkpoint.config_spelling import normalise
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import CheckpointError, InputError, TensorError
 from toolkit.gguf.format import QUANTIZATION_VERSION, string, uint32
 from toolkit.gguf.ggml_types import BF16, TensorType
@@ -75,13 +76,8 @@ def source_from_config(path: Path) -> ModelSource:
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; give a config.json, or a folder that holds one")
     config = normalise(read_json_object(file))
-    with naming_bad_values(config):
-        return _described(file, config)
-
-
-def _described(file: Path, config: ModelConfig) -> ModelSource:
     architecture, notes = find_architecture(config)
-    config = config.with_defaults(architecture.defaults)
+    config = architecture.fill_in(config)
     config, rope_warnings = without_dynamic_scaling(config, architecture.rope_types)
     check_rope_type(config, architecture.rope_types)
     architecture.check(config)

@@ -15,7 +15,8 @@ from toolkit.architectures.parts.prediction import STORED, prediction_layers, pr
 from toolkit.architectures.parts.rope import check_rope_type, without_dynamic_scaling
 from toolkit.architectures.parts.shortfalls import shortfalls
 from toolkit.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
-from toolkit.checkpoint.model_config import ModelConfig, naming_bad_values, normalise, text_part
+from toolkit.checkpoint.config_spelling import normalise, text_part
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.checkpoint.tensor import CheckpointTensor
 from toolkit.errors import CheckpointError, TensorError
 from toolkit.gguf.format import QUANTIZATION_VERSION, uint32
@@ -61,20 +62,18 @@ def source_from_checkpoint(
     """
     stored = unwrapped(open_checkpoint(directory))
     config = normalise(stored.config)
-    with naming_bad_values(config):
-        architecture, notes = find_architecture(config)
-        checkpoint, quantization_warnings = decode_checkpoint(stored)
-        reconciled = _reconciled(checkpoint, architecture, config.with_defaults(architecture.defaults))
+    architecture, notes = find_architecture(config)
+    checkpoint, quantization_warnings = decode_checkpoint(stored)
+    reconciled = _reconciled(checkpoint, architecture, architecture.fill_in(config))
     rows, styles = reconciled.config.integer("vocab_size"), architecture.vocabularies
     tokenizer = read_tokenizer(TokenizerRequest(directory, _raw_text_config(checkpoint), rows, styles, pre))
     role = role_of(directory, architecture, tokenizer.metadata)
     architecture = role.architecture
-    with naming_bad_values(config):
-        architecture, norm_warnings = with_norms_as(norms, architecture, reconciled.config, reconciled.tensors)
-        matching = match_tensors(architecture, reconciled.config, reconciled.tensors)
-        tensors = (*_generated(architecture, reconciled.config), *matching.tensors)
-        own = architecture_metadata(architecture, reconciled.config)
-        traits = model_traits(architecture, reconciled.config)
+    architecture, norm_warnings = with_norms_as(norms, architecture, reconciled.config, reconciled.tensors)
+    matching = match_tensors(architecture, reconciled.config, reconciled.tensors)
+    tensors = (*_generated(architecture, reconciled.config), *matching.tensors)
+    own = architecture_metadata(architecture, reconciled.config)
+    traits = model_traits(architecture, reconciled.config)
     count = count_parameters([(tensor.name, tensor.shape) for tensor in tensors])
     general = general_metadata(directory.resolve(), architecture.name, count, overrides)
     own |= {"general.quantization_version": uint32(QUANTIZATION_VERSION)}
@@ -179,7 +178,7 @@ def _one_output(
 ) -> tuple[dict[str, CheckpointTensor], tuple[str, ...]]:
     """Leave out an lm_head that tied embeddings replace, as transformers does when it loads such a checkpoint."""
     output, embedding = naming.output_tensor, naming.embedding_tensor
-    if not config.get("tie_word_embeddings", False) or output not in tensors or embedding not in tensors:
+    if not config.flag("tie_word_embeddings", False) or output not in tensors or embedding not in tensors:
         return tensors, ()
     without_output = {name: tensor for name, tensor in tensors.items() if name != output}
     if _equal(tensors[output], tensors[embedding]):
@@ -207,7 +206,7 @@ def _equal(first: CheckpointTensor, second: CheckpointTensor) -> bool:
 
 def _refuse_lost(checkpoint: Checkpoint, architecture: Architecture, config: ModelConfig) -> None:
     """Refuse a tensor that the index promises and no shard holds, unless it would be left out anyway."""
-    tied = config.get("tie_word_embeddings", False)
+    tied = config.flag("tie_word_embeddings", False)
     lost = [
         name
         for name in checkpoint.lost

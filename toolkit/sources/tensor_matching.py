@@ -130,7 +130,7 @@ def _ranges(layers: set[int]) -> str:
 
 def _missing(name: str, rule: TensorRule, config: ModelConfig) -> str:
     if rule.target == "output.weight":
-        tied = config.get("tie_word_embeddings", False)
+        tied = config.flag("tie_word_embeddings", False)
         return f"{name} is missing though tie_word_embeddings is {str(tied).lower()} in config.json"
     because = f", which {rule.required} in config.json asks for" if isinstance(rule.required, str) else ""
     return f"{name} is missing{because}; the architecture requires it"

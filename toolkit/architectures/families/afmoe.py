@@ -45,9 +45,9 @@ def _metadata(config: ModelConfig) -> Metadata:
         | {
             "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
             "expert_shared_count": uint32(config.integer("n_shared_experts")),
-            "expert_weights_norm": boolean(bool(config["route_norm"])),
+            "expert_weights_norm": boolean(config.flag("route_norm")),
             "expert_weights_scale": float32(config.number("route_scale")),
-            "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+            "leading_dense_block_count": uint32(config.integer("first_k_dense_replace", least=0)),
         }
     )
 
@@ -58,7 +58,7 @@ AFMOE = replace(
     hf_classes=("AfmoeForCausalLM",),
     model_types=("afmoe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + MLP_NORMS + dense_first(MIXTURE),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "head_dim": 128,
         "max_position_embeddings": 16384,

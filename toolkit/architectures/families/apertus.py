@@ -12,6 +12,7 @@ from toolkit.architectures.parts.llama_block import (
     HEAD_NORMS,
     PLAIN_MLP,
     PROJECTIONS,
+    llama_metadata,
 )
 
 NORMS = (
@@ -26,7 +27,8 @@ APERTUS = replace(
     hf_classes=("ApertusForCausalLM",),
     model_types=("apertus",),
     tensors=AROUND_THE_BLOCKS + NORMS + PROJECTIONS + ATTENTION_BIAS + HEAD_NORMS + PLAIN_MLP,
-    defaults=DEFAULTS
+    metadata=llama_metadata,
+    class_defaults=DEFAULTS
     | {"hidden_act": "xielu", "max_position_embeddings": 65536, "rms_norm_eps": 1e-5, "rope_theta": 12000000.0},
     check=all_of(activation("xielu"), setting("qk_norm", True), setting("post_norm", False)),
     scalars={f"model.layers.{{layer}}.mlp.act_fn.{name}": f"xielu.{name}" for name in NUMBERS},

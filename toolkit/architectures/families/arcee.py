@@ -19,7 +19,8 @@ ARCEE = replace(
     hf_classes=("ArceeForCausalLM",),
     model_types=("arcee",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + PLAIN_MLP + biases(PLAIN_MLP, "mlp_bias"),
-    defaults=LLAMA.defaults | {"hidden_act": "relu2", "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+    class_defaults=LLAMA.class_defaults
+    | {"hidden_act": "relu2", "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
     check=relu_squared,
 )
 

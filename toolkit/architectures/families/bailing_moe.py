@@ -53,12 +53,12 @@ ATTENTION = (
 def _metadata(config: ModelConfig) -> Metadata:
     return {
         "rope.dimension_count": uint32(head_dim(config)),
-        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "leading_dense_block_count": uint32(config.integer("first_k_dense_replace", least=0)),
         "vocab_size": uint32(config.integer("vocab_size")),
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
         "expert_weights_scale": float32(1.0),
         "expert_shared_count": uint32(config.integer("n_shared_experts")),
-        "expert_weights_norm": boolean(config["norm_topk_prob"]),
+        "expert_weights_norm": boolean(config.flag("norm_topk_prob")),
     }
 
 
@@ -68,7 +68,7 @@ BAILING_MOE = replace(
     hf_classes=("BailingMoeForCausalLM",),
     model_types=("bailing_moe",),
     tensors=AROUND_THE_BLOCKS + NORMS + ATTENTION + dense_first(MIXTURE),
-    defaults=DEFAULTS,
+    class_defaults=DEFAULTS,
     metadata=_metadata,
     generated_tensors=no_generated_tensors,
     check=all_of(silu, setting("norm_head", False)),

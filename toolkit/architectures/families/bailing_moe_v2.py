@@ -26,19 +26,18 @@ MIXTURE = (
 
 
 def _shared_width(config: ModelConfig) -> int:
-    width = config.integer("moe_intermediate_size") * config.integer("n_shared_experts")
-    return int(config.get("moe_shared_expert_intermediate_size", width))
+    return config.integer("moe_intermediate_size") * config.integer("n_shared_experts")
 
 
 def _metadata(config: ModelConfig) -> Metadata:
     return rotary_metadata(config) | {
-        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "leading_dense_block_count": uint32(config.integer("first_k_dense_replace", least=0)),
         "vocab_size": uint32(config.integer("vocab_size")),
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
         "expert_shared_feed_forward_length": uint32(config.integer("shared_ff")),
         "expert_weights_scale": float32(config.number("routed_scaling_factor")),
         "expert_shared_count": uint32(config.integer("n_shared_experts")),
-        "expert_weights_norm": boolean(config["norm_topk_prob"]),
+        "expert_weights_norm": boolean(config.flag("norm_topk_prob")),
         "nextn_predict_layers": uint32(0),
     }
 
@@ -49,7 +48,9 @@ BAILING_MOE_V2 = replace(
     hf_classes=("BailingMoeV2ForCausalLM",),
     model_types=("bailing_moe_v2",),
     tensors=AROUND_THE_BLOCKS + NORMS + ATTENTION + dense_first(MIXTURE),
-    defaults=DEFAULTS | {"partial_rotary_factor": 0.5, "norm_topk_prob": True, "shared_ff": _shared_width},
+    class_defaults=DEFAULTS | {"partial_rotary_factor": 0.5, "norm_topk_prob": True},
+    aliases={"shared_ff": "moe_shared_expert_intermediate_size"},
+    derived=BAILING_MOE.derived | {"shared_ff": _shared_width},
     metadata=_metadata,
     check=all_of(
         silu, setting("use_qk_norm", True), setting("use_qkv_bias", False), setting("num_nextn_predict_layers", 0)

@@ -54,7 +54,7 @@ BERT = Architecture(
     hf_classes=("BertModel", "BertForMaskedLM"),
     model_types=("bert",),
     tensors=EMBEDDINGS + EMBEDDING_NORM + biases(EMBEDDING_NORM) + BLOCK + biases(BLOCK),
-    defaults={
+    class_defaults={
         "hidden_act": "gelu",
         "max_position_embeddings": 512,
         "type_vocab_size": 2,

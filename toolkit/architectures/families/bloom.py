@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from toolkit.architectures.parts.base import Architecture, Naming, biases, block, rule
+from toolkit.architectures.parts.base import Architecture, Naming, biases, block, rule, same_as
 from toolkit.architectures.parts.checks import setting
-from toolkit.architectures.parts.llama_block import OUTPUT
+from toolkit.architectures.parts.llama_block import DERIVED, OUTPUT
 from toolkit.architectures.parts.transforms import heads_apart
 
 _h = partial(block, within="h")
@@ -24,12 +24,14 @@ BLOOM = Architecture(
     hf_classes=("BloomForCausalLM", "BloomModel"),
     model_types=("bloom",),
     tensors=(rule("model.word_embeddings", "token_embd", "vocab", "embd"), OUTPUT, *WEIGHTS, *biases(WEIGHTS)),
-    defaults={
-        "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
-        "num_key_value_heads": lambda config: config["num_attention_heads"],
-        "max_position_embeddings": lambda config: config["hidden_size"],
+    class_defaults={
         "layer_norm_eps": 1e-5,
         "tie_word_embeddings": True,
+    },
+    derived=DERIVED
+    | {
+        "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
+        "max_position_embeddings": same_as("hidden_size"),
     },
     unwritten=frozenset({"rope"}),
     norm="layer_norm_eps",

@@ -8,6 +8,7 @@ from toolkit.architectures.parts.llama_block import (
     ATTN_NORM,
     COMPUTED_BUFFERS,
     DEFAULTS,
+    DERIVED,
     GATED_MLP,
     OUTPUT_NORM,
     PROJECTIONS,
@@ -33,8 +34,8 @@ def scaling_metadata(config: ModelConfig) -> Metadata:
 
 def _metadata(config: ModelConfig) -> Metadata:
     # model_max_length is what the model was trained for; max_position_embeddings bounds transformers' buffers
-    context = config.get("model_max_length", config["max_position_embeddings"])
-    return scaling_metadata(config) | {"context_length": uint32(int(context))}
+    context = config.integer("model_max_length", config.integer("max_position_embeddings"))
+    return scaling_metadata(config) | {"context_length": uint32(context)}
 
 
 COHERE = Architecture(
@@ -42,7 +43,7 @@ COHERE = Architecture(
     hf_classes=("CohereForCausalLM",),
     model_types=("cohere",),
     tensors=PARALLEL_BLOCK + HEAD_NORMS,
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "max_position_embeddings": 8192,
         "layer_norm_eps": 1e-5,
@@ -50,6 +51,7 @@ COHERE = Architecture(
         "tie_word_embeddings": True,
         "use_qk_norm": False,
     },
+    derived=DERIVED,
     metadata=_metadata,
     norm="layer_norm_eps",
     check=all_of(silu, tied),

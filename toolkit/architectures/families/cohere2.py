@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.cohere import COHERE, PARALLEL_BLOCK, scaling_metadata
-from toolkit.architectures.parts.llama_block import computed_head_dim
+from toolkit.architectures.parts.llama_block import DERIVED, computed_head_dim
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.architectures.parts.windows import window_every
 from toolkit.checkpoint.model_config import ModelConfig
@@ -25,11 +25,11 @@ COHERE2 = replace(
     hf_classes=("Cohere2ForCausalLM",),
     model_types=("cohere2",),
     tensors=PARALLEL_BLOCK,
-    defaults=COHERE.defaults
+    class_defaults=COHERE.class_defaults
     | {
-        "head_dim": computed_head_dim,
         "sliding_window": 4096,
     },
+    derived=DERIVED | {"head_dim": computed_head_dim},
     metadata=_metadata,
 )
 

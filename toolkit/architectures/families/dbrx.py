@@ -6,7 +6,7 @@ from toolkit.architectures.parts.base import Architecture, Naming, bare_block, b
 from toolkit.architectures.parts.llama_block import OUTPUT
 from toolkit.architectures.parts.row_sources import Reshaped
 from toolkit.architectures.parts.transforms import compose, transpose
-from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32
 from toolkit.gguf.rows import RowSource
 
@@ -34,10 +34,6 @@ TENSORS = (
 )
 
 
-def _nested(group: str, key: str) -> Default:
-    return lambda config: config[group].get(key)
-
-
 def _metadata(config: ModelConfig) -> Metadata:
     return {"attention.clamp_kqv": float32(config.number("clip_qkv"))}
 
@@ -47,16 +43,18 @@ DBRX = Architecture(
     hf_classes=("DbrxForCausalLM",),
     model_types=("dbrx",),
     tensors=TENSORS,
-    defaults={
-        "intermediate_size": _nested("ffn_config", "ffn_hidden_size"),
-        "num_local_experts": _nested("ffn_config", "moe_num_experts"),
-        "num_experts_per_tok": _nested("ffn_config", "moe_top_k"),
-        "num_key_value_heads": _nested("attn_config", "kv_n_heads"),
-        "rope_theta": _nested("attn_config", "rope_theta"),
-        "clip_qkv": _nested("attn_config", "clip_qkv"),
+    class_defaults={
         "max_position_embeddings": 2048,
         "layer_norm_eps": 1e-5,
         "tie_word_embeddings": False,
+    },
+    aliases={
+        "intermediate_size": "ffn_config.ffn_hidden_size",
+        "num_local_experts": "ffn_config.moe_num_experts",
+        "num_experts_per_tok": "ffn_config.moe_top_k",
+        "num_key_value_heads": "attn_config.kv_n_heads",
+        "rope_theta": "attn_config.rope_theta",
+        "clip_qkv": "attn_config.clip_qkv",
     },
     metadata=_metadata,
     norm="layer_norm_eps",

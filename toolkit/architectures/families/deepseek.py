@@ -16,7 +16,7 @@ def _metadata(config: ModelConfig) -> Metadata:
     return {
         "rope.dimension_count": uint32(head_dim(config)),
         "rope.scaling.type": string("none"),
-        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "leading_dense_block_count": uint32(config.integer("first_k_dense_replace", least=0)),
         "vocab_size": uint32(config.integer("vocab_size")),
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
         "expert_weights_scale": float32(1.0),
@@ -30,7 +30,7 @@ DEEPSEEK = replace(
     hf_classes=("DeepseekForCausalLM",),
     model_types=("deepseek",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION) + dense_first(MIXTURE),
-    defaults=DEFAULTS | {"first_k_dense_replace": 0},
+    class_defaults=DEFAULTS | {"first_k_dense_replace": 0},
     metadata=_metadata,
     generated_tensors=no_generated_tensors,
     check=all_of(

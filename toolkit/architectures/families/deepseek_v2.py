@@ -15,12 +15,12 @@ from toolkit.gguf.format import Metadata, boolean, float32, uint32
 def experts_metadata(config: ModelConfig) -> Metadata:
     """Return the keys of DeepSeek's mixtures."""
     metadata: Metadata = {
-        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "leading_dense_block_count": uint32(config.integer("first_k_dense_replace", least=0)),
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
-        "expert_shared_count": uint32(int(config.get("n_shared_experts", 0))),
+        "expert_shared_count": uint32(config.integer("n_shared_experts", 0, least=0)),
         "expert_weights_scale": float32(config.number("routed_scaling_factor")),
     }
-    return metadata | ({"expert_weights_norm": boolean(True)} if config.get("norm_topk_prob") else {})
+    return metadata | ({"expert_weights_norm": boolean(True)} if config.flag("norm_topk_prob", False) else {})
 
 
 def deepseek_metadata(config: ModelConfig) -> Metadata:
@@ -29,7 +29,7 @@ def deepseek_metadata(config: ModelConfig) -> Metadata:
 
 
 def _corrects_choice(config: ModelConfig) -> bool:
-    return bool(config.get("topk_method") == "noaux_tc")
+    return config.text("topk_method", "") == "noaux_tc"
 
 
 _MIXTURE = tuple(
@@ -42,7 +42,7 @@ DEEPSEEK2 = replace(
     hf_classes=("DeepseekV2ForCausalLM",),
     model_types=("deepseek_v2",),
     tensors=AROUND_THE_BLOCKS + NORMS + MLA + dense_first(_MIXTURE),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "first_k_dense_replace": 0,
         "norm_topk_prob": False,

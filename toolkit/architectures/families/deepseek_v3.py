@@ -8,7 +8,7 @@ DEEPSEEK3 = replace(
     DEEPSEEK2,
     hf_classes=("DeepseekV3ForCausalLM", "KimiK2ForCausalLM"),
     model_types=("deepseek_v3", "kimi_k2"),
-    defaults=DEEPSEEK2.defaults
+    class_defaults=DEEPSEEK2.class_defaults
     | {
         "max_position_embeddings": 4096,
         "first_k_dense_replace": 3,

@@ -23,7 +23,8 @@ DISTILBERT = replace(
     hf_classes=("DistilBertModel", "DistilBertForMaskedLM"),
     model_types=("distilbert",),
     tensors=without(EMBEDDINGS, "token_type") + EMBEDDING_NORM + biases(EMBEDDING_NORM) + BLOCK + biases(BLOCK),
-    defaults={**BERT.defaults, "hidden_act": lambda config: config.get("activation", "gelu"), "type_vocab_size": 1},
+    class_defaults={**BERT.class_defaults, "type_vocab_size": 1},
+    aliases={"hidden_act": "activation"},
     naming=Naming(embedding="embeddings.word_embeddings", blocks="transformer.layer"),
     dropped=BERT.dropped | {r"(model\.)?vocab_.*": "the head that training used, which embeddings do not pass"},
 )

@@ -13,7 +13,7 @@ DOTS1 = replace(
     hf_classes=("Dots1ForCausalLM",),
     model_types=("dots1",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + dense_first(CORRECTED_MIXTURE),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "moe_intermediate_size": 1408,
         "n_group": 1,

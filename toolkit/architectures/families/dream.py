@@ -8,9 +8,10 @@ from toolkit.gguf.format import Metadata, boolean, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    mask = config.get("mask_token_id")
-    named: Metadata = {} if mask is None else {"tokenizer.ggml.mask_token_id": uint32(int(mask))}
-    return named | {"attention.causal": boolean(False)}
+    metadata: Metadata = {"attention.causal": boolean(False)}
+    if config.has("mask_token_id"):
+        metadata["tokenizer.ggml.mask_token_id"] = uint32(config.integer("mask_token_id", least=0))
+    return metadata
 
 
 DREAM = replace(

@@ -17,14 +17,17 @@ MIXTURE = (*ROUTER, CORRECTION_BIAS, *experts(), *shared_expert("mlp.shared_expe
 
 
 def _has_experts(config: ModelConfig, layer: int) -> bool:
-    return layer >= int(config["moe_layer_start_index"]) and (layer + 1) % config.integer("moe_layer_interval") == 0
+    return (
+        layer >= config.integer("moe_layer_start_index", least=0)
+        and (layer + 1) % config.integer("moe_layer_interval") == 0
+    )
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    width, shared = config.integer("moe_intermediate_size"), int(config["moe_num_shared_experts"])
+    width, shared = config.integer("moe_intermediate_size"), config.integer("moe_num_shared_experts", least=0)
     metadata: Metadata = {
         "interleave_moe_layer_step": uint32(config.integer("moe_layer_interval")),
-        "leading_dense_block_count": uint32(int(config["moe_layer_start_index"])),
+        "leading_dense_block_count": uint32(config.integer("moe_layer_start_index", least=0)),
         "expert_feed_forward_length": uint32(width),
         "expert_shared_count": uint32(shared),
     }
@@ -40,7 +43,7 @@ ERNIE4_5_MOE = replace(
     + ATTENTION
     + in_layers(GATED_MLP, other_than(_has_experts))
     + in_layers(MIXTURE, _has_experts),
-    defaults=ERNIE_DEFAULTS
+    class_defaults=ERNIE_DEFAULTS
     | {
         "num_key_value_heads": 4,
         "num_local_experts": 64,

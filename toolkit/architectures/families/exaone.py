@@ -29,7 +29,7 @@ EXAONE = replace(
         _h("mlp.c_fc_1", "ffn_up", "ff", "embd"),
         _h("mlp.c_proj", "ffn_down", "embd", "ff"),
     ),
-    defaults=DEFAULTS | {"layer_norm_eps": 1e-5, "rms_norm_eps": 1e-5},
+    class_defaults=DEFAULTS | {"layer_norm_eps": 1e-5, "rms_norm_eps": 1e-5},
     metadata=rotary_metadata,
     vocabularies=("sentencepiece", "bpe"),
     naming=Naming(embedding="wte", blocks="h"),

@@ -27,7 +27,7 @@ EXAONE4 = replace(
     hf_classes=("Exaone4ForCausalLM",),
     model_types=("exaone4",),
     tensors=AROUND_THE_BLOCKS + PROJECTIONS + HEAD_NORMS + POST_NORMS + GATED_MLP,
-    defaults=DEFAULTS | {"num_key_value_heads": 32, "rms_norm_eps": 1e-5},
+    class_defaults=DEFAULTS | {"num_key_value_heads": 32, "rms_norm_eps": 1e-5},
     metadata=exaone_metadata,
 )
 

@@ -24,7 +24,7 @@ def groups_apart(source: RowSource, config: ModelConfig) -> RowSource:
 
 
 def _groups(config: ModelConfig) -> int:
-    old_multi_query = config.get("multi_query", True) and not config.get("new_decoder_architecture", False)
+    old_multi_query = config.flag("multi_query", True) and not config.flag("new_decoder_architecture", False)
     return 1 if old_multi_query else config.integer("num_attention_heads")
 
 
@@ -44,8 +44,8 @@ MATRICES = (
 
 
 def _two_norms(config: ModelConfig, _layer: int) -> bool:
-    default = 2 if config.get("new_decoder_architecture", False) else 1
-    return bool(config.get("num_ln_in_parallel_attn", default) == 2)
+    default = 2 if config.flag("new_decoder_architecture", False) else 1
+    return config.integer("num_ln_in_parallel_attn", default) == 2
 
 
 NORMS = (
@@ -65,14 +65,17 @@ FALCON = Architecture(
         *NORMS,
         *MATRICES,
     ),
-    defaults={
-        "intermediate_size": lambda config: config.get("ffn_hidden_size", 4 * config.integer("hidden_size")),
+    class_defaults={
         "num_attention_heads": 71,
-        "num_key_value_heads": _groups,
         "max_position_embeddings": 2048,
         "layer_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": True,
+    },
+    aliases={"intermediate_size": "ffn_hidden_size"},
+    derived={
+        "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
+        "num_key_value_heads": _groups,
     },
     metadata=_metadata,
     unwritten=frozenset({"rope", "attention.key_length", "attention.value_length"}),

@@ -8,6 +8,7 @@ from toolkit.architectures.parts.checks import silu
 from toolkit.architectures.parts.llama_block import (
     ATTN_NORM,
     DEFAULTS,
+    DERIVED,
     OUTPUT,
     PROJECTIONS,
     TOKEN_EMBD,
@@ -15,7 +16,13 @@ from toolkit.architectures.parts.llama_block import (
     gated_mlp,
 )
 from toolkit.architectures.parts.row_sources import Joined
-from toolkit.architectures.parts.state_space import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
+from toolkit.architectures.parts.state_space import (
+    HYBRID_ALIASES,
+    HYBRID_DEFAULTS,
+    gated_norm,
+    heads_metadata,
+    heads_of_states,
+)
 from toolkit.architectures.parts.transforms import row_range, scaled
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
@@ -28,7 +35,8 @@ def times(*keys: str) -> Transform:
     def transform(source: RowSource, config: ModelConfig) -> RowSource:
         for key in keys:
             name, _, index = key.rstrip("]").partition("[")
-            source = scaled(source, config[name][int(index)] if index else config.number(name))
+            factor = config.number_list(name, length=2)[int(index)] if index else config.number(name)
+            source = scaled(source, factor)
         return source
 
     return transform
@@ -40,7 +48,7 @@ def scaled_inputs(source: RowSource, config: ModelConfig) -> RowSource:
     lengths = (inner, inner, state, state, config.integer("ssm_rank"))
     whole = scaled(source, config.number("ssm_in_multiplier"))
     parts, first = [], 0
-    for length, factor in zip(lengths, config["ssm_multipliers"], strict=True):
+    for length, factor in zip(lengths, config.number_list("ssm_multipliers", length=5), strict=True):
         parts.append(scaled(row_range(whole, first, first + length), factor))
         first += length
     return Joined(tuple(parts), source.shape)
@@ -89,15 +97,14 @@ FALCON_H1 = replace(
     hf_classes=("FalconH1ForCausalLM",),
     model_types=("falcon_h1",),
     tensors=tuple(_multiplied(one) for one in TENSORS),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | HYBRID_DEFAULTS
     | {
         "num_key_value_heads": 8,
-        "head_dim": computed_head_dim,
         "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-5,
         "rope_theta": 100000.0,
-        "ssm_inner": lambda config: config.get("mamba_d_ssm", 1024),
+        "mamba_d_ssm": 1024,
         "mamba_rms_norm": False,
         "embedding_multiplier": 1.0,
         "lm_head_multiplier": 1.0,
@@ -109,6 +116,8 @@ FALCON_H1 = replace(
         "mlp_multipliers": [1.0, 1.0],
         "ssm_multipliers": [1.0] * 5,
     },
+    aliases=HYBRID_ALIASES | {"ssm_inner": "mamba_d_ssm"},
+    derived=DERIVED | {"head_dim": computed_head_dim},
     metadata=_metadata,
     check=silu,
     rope_types=("default",),

@@ -10,7 +10,7 @@ GEMMA = Architecture(
     hf_classes=("GemmaForCausalLM",),
     model_types=("gemma",),
     tensors=transformed((TOKEN_EMBD, OUTPUT_NORM, *ATTENTION, *GATED_MLP), plus_one, "norm"),
-    defaults={
+    class_defaults={
         "intermediate_size": 24576,
         "num_attention_heads": 16,
         "num_key_value_heads": 16,

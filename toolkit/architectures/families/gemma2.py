@@ -24,7 +24,7 @@ GEMMA2 = replace(
     hf_classes=("Gemma2ForCausalLM",),
     model_types=("gemma2",),
     tensors=transformed(GEMMA_BLOCK, plus_one, "norm"),
-    defaults=GEMMA.defaults
+    class_defaults=GEMMA.class_defaults
     | {
         "intermediate_size": 9216,
         "num_attention_heads": 8,

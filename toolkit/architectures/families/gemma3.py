@@ -16,7 +16,7 @@ from toolkit.gguf.format import Metadata, float32
 def _metadata(config: ModelConfig) -> Metadata:
     # Its graph runs without a window where the file has none.
     metadata = window_every(config, 6) if any(windowed_layers(config, 6)) else no_metadata(config)
-    if config.get("final_logit_softcapping") is not None:
+    if config.has("final_logit_softcapping"):
         metadata["final_logit_softcapping"] = float32(config.number("final_logit_softcapping"))
     return metadata
 
@@ -27,7 +27,7 @@ GEMMA3 = replace(
     hf_classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
     model_types=("gemma3_text", "gemma3"),
     tensors=transformed(GEMMA_BLOCK + HEAD_NORMS, plus_one, "norm"),
-    defaults=GEMMA.defaults
+    class_defaults=GEMMA.class_defaults
     | {
         "intermediate_size": 9216,
         "num_attention_heads": 8,

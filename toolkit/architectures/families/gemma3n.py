@@ -24,6 +24,7 @@ from toolkit.architectures.parts.llama_block import (
 )
 from toolkit.architectures.parts.windows import window_metadata
 from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.errors import ConfigError
 from toolkit.gguf.format import Metadata, ValueType, array, float32, uint32
 
 
@@ -49,14 +50,20 @@ BYPASS = (
 )
 
 
-def _width(config: ModelConfig) -> int:
-    widths = config["intermediate_size"]
-    return int(widths[0] if isinstance(widths, list) else widths)
+def _widths(config: ModelConfig) -> list[int]:
+    """Return the width of every layer's MLP, which a config says for each or for all."""
+    n_layer = config.integer("num_hidden_layers")
+    if not isinstance(config.get("intermediate_size"), list):
+        return [config.integer("intermediate_size")] * n_layer
+    widths = config.integer_list("intermediate_size")
+    if len(widths) != n_layer:
+        raise ConfigError(f"config.json: intermediate_size has {len(widths)} widths for {n_layer} layers")
+    return widths
 
 
 def _sparsity(share: float) -> float:
     """Return how many standard deviations above the mean a value must lie to be kept, rounded as torch's float32 icdf is."""
-    if share <= 0:
+    if not 0 < share < 1:
         return float("-inf")
     twice = float(numpy.float32(2) * numpy.float32(share) - numpy.float32(1))
     inverse_erf = numpy.float32(NormalDist().inv_cdf((twice + 1) / 2) / math.sqrt(2))
@@ -64,17 +71,15 @@ def _sparsity(share: float) -> float:
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    n_layer, width = config.integer("num_hidden_layers"), config["intermediate_size"]
-    widths = width if isinstance(width, list) else [width] * n_layer
     return window_metadata(config) | {
-        "feed_forward_length": array(ValueType.INT32, widths),
+        "feed_forward_length": array(ValueType.INT32, _widths(config)),
         "final_logit_softcapping": float32(config.number("final_logit_softcapping")),
-        "altup.active_idx": uint32(int(config["altup_active_idx"])),
+        "altup.active_idx": uint32(config.integer("altup_active_idx", least=0)),
         "altup.num_inputs": uint32(config.integer("altup_num_inputs")),
         "embedding_length_per_layer_input": uint32(config.integer("hidden_size_per_layer_input")),
-        "attention.shared_kv_layers": uint32(int(config["num_kv_shared_layers"])),
+        "attention.shared_kv_layers": uint32(config.integer("num_kv_shared_layers", least=0)),
         "activation_sparsity_scale": array(
-            ValueType.FLOAT32, (_sparsity(share) for share in config["activation_sparsity_pattern"])
+            ValueType.FLOAT32, (_sparsity(share) for share in config.number_list("activation_sparsity_pattern"))
         ),
     }
 
@@ -100,9 +105,8 @@ GEMMA3N = replace(
         *PER_LAYER_INPUT,
         *gated_mlp("mlp", ff="mlp_width"),
     ),
-    defaults=GEMMA.defaults
+    class_defaults=GEMMA.class_defaults
     | {
-        "mlp_width": _width,
         "intermediate_size": 16384,
         "num_attention_heads": 8,
         "num_key_value_heads": 2,
@@ -118,6 +122,9 @@ GEMMA3N = replace(
         "altup_num_inputs": 4,
         "num_kv_shared_layers": 15,
         "laurel_rank": 64,
+    },
+    derived={
+        "mlp_width": lambda config: _widths(config)[0],
         "activation_sparsity_pattern": lambda config: [
             0.95 if layer < 10 else 0.0 for layer in range(config.integer("num_hidden_layers"))
         ],

@@ -9,7 +9,15 @@ import numpy
 from numpy.typing import NDArray
 
 from toolkit.architectures.families.gemma3 import GEMMA3
-from toolkit.architectures.parts.base import bare_block, block, in_layers, needed_in_layers, other_than, resized
+from toolkit.architectures.parts.base import (
+    bare_block,
+    block,
+    in_layers,
+    needed_in_layers,
+    other_than,
+    resized,
+    same_as,
+)
 from toolkit.architectures.parts.checks import all_of, gelu, tied
 from toolkit.architectures.parts.gemma_layers import PER_LAYER_EMBEDDING, PER_LAYER_INPUT, SANDWICH_NORMS, has_keys
 from toolkit.architectures.parts.hybrids import layer_type
@@ -45,12 +53,12 @@ def _is_windowed(config: ModelConfig, layer: int) -> bool:
 
 
 def _is_wide(config: ModelConfig, layer: int) -> bool:
-    return bool(config.get("use_double_wide_mlp", False)) and not has_keys(config, layer)
+    return config.flag("use_double_wide_mlp", False) and not has_keys(config, layer)
 
 
 def _has_values(config: ModelConfig, layer: int) -> bool:
     """Tell whether a layer has values that are not its keys."""
-    return has_keys(config, layer) and (_is_windowed(config, layer) or not config.get("attention_k_eq_v", False))
+    return has_keys(config, layer) and (_is_windowed(config, layer) or not config.flag("attention_k_eq_v", False))
 
 
 ATTENTION = (Q, O, Q_NORM, *needed_in_layers((K, K_NORM), has_keys), *needed_in_layers((V,), _has_values))
@@ -73,15 +81,15 @@ MIXTURE = tuple(
 def _metadata(config: ModelConfig) -> Metadata:
     metadata: Metadata = window_metadata(config) | {
         "final_logit_softcapping": float32(config.number("final_logit_softcapping")),
-        "embedding_length_per_layer_input": uint32(int(config["hidden_size_per_layer_input"])),
-        "attention.shared_kv_layers": uint32(int(config["num_kv_shared_layers"])),
+        "embedding_length_per_layer_input": uint32(config.integer("hidden_size_per_layer_input", least=0)),
+        "attention.shared_kv_layers": uint32(config.integer("num_kv_shared_layers", least=0)),
     }
     for suffix, key in (("", "global_head_dim"), ("_swa", "head_dim")):
         length = uint32(config.integer(key))
         metadata[f"attention.key_length{suffix}"] = length
         metadata[f"attention.value_length{suffix}"] = length
         metadata[f"rope.dimension_count{suffix}"] = length
-    if config.get("moe_intermediate_size") is not None:
+    if config.has("moe_intermediate_size"):
         metadata["expert_feed_forward_length"] = uint32(config.integer("moe_intermediate_size"))
     return metadata | _per_layer_metadata(config)
 
@@ -95,7 +103,7 @@ def _per_layer_metadata(config: ModelConfig) -> Metadata:
         metadata["attention.head_count_kv"] = array(
             ValueType.INT32, (heads[_is_windowed(config, layer)] for layer in layers)
         )
-    if config.get("use_double_wide_mlp", False):
+    if config.flag("use_double_wide_mlp", False):
         width = config.integer("intermediate_size")
         metadata["feed_forward_length"] = array(
             ValueType.INT32, (width * (1 + _is_wide(config, layer)) for layer in layers)
@@ -106,7 +114,7 @@ def _per_layer_metadata(config: ModelConfig) -> Metadata:
 def rope_factors(config: ModelConfig) -> dict[str, NDArray[numpy.float32]]:
     """Return the rope_freqs tensor of proportional rope: the first frequencies of a global head as they are, the rest 0."""
     large = config.integer("global_head_dim")
-    turned = int(large * global_rope(config).get("partial_rotary_factor", 1.0) / 2)
+    turned = int(large * global_rope(config).number("partial_rotary_factor", 1.0) / 2)
     factors = numpy.full(large // 2, _NEVER_TURNED, dtype=numpy.float32)
     factors[:turned] = 1.0
     return {"rope_freqs.weight": factors}
@@ -130,13 +138,15 @@ GEMMA4 = replace(
         *MIXTURE,
         *PER_LAYER,
     ),
-    defaults=GEMMA3.defaults
+    class_defaults=GEMMA3.class_defaults
     | {
-        "num_global_key_value_heads": lambda config: config["num_key_value_heads"],
         "hidden_size_per_layer_input": 0,
-        "vocab_size_per_layer_input": lambda config: config["vocab_size"],
         "num_kv_shared_layers": 0,
         "enable_moe_block": False,
+    },
+    derived={
+        "num_global_key_value_heads": same_as("num_key_value_heads"),
+        "vocab_size_per_layer_input": same_as("vocab_size"),
     },
     metadata=_metadata,
     generated_tensors=rope_factors,

@@ -21,7 +21,7 @@ def _check_heads(config: ModelConfig) -> None:
     computed = computed_head_dim(config)
     if config.integer("head_dim") != computed:
         raise ConfigError(
-            f"config.json: head_dim is {config['head_dim']}, but llama.cpp runs this architecture with "
+            f"config.json: head_dim is {config.integer('head_dim')}, but llama.cpp runs this architecture with "
             f"hidden_size / num_attention_heads = {computed} only"
         )
 

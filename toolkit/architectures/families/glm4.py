@@ -21,7 +21,7 @@ GLM4 = replace(
     hf_classes=("Glm4ForCausalLM",),
     model_types=("glm4",),
     tensors=AROUND_THE_BLOCKS + SANDWICH_NORMS + PROJECTIONS + biases(QKV, "attention_bias") + FUSED_MLP,
-    defaults=GLM_DEFAULTS
+    class_defaults=GLM_DEFAULTS
     | {"num_key_value_heads": 2, "head_dim": 128, "rms_norm_eps": 1.5625e-07, "attention_bias": True},
     metadata=rotary_metadata,
     generated_tensors=no_generated_tensors,

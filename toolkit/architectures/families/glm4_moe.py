@@ -28,7 +28,7 @@ GLM4_MOE = replace(
     + tuple(replace(one, required="use_qk_norm") for one in HEAD_NORMS)
     + dense_first(CORRECTED_MIXTURE)
     + in_layers(NEXT_TOKENS, predicts),
-    defaults=GLM_DEFAULTS
+    class_defaults=GLM_DEFAULTS
     | {
         "num_key_value_heads": 8,
         "rms_norm_eps": 1e-5,

@@ -17,7 +17,7 @@ from toolkit.gguf.rows import RowSource
 
 def halves_apart(source: RowSource, config: ModelConfig) -> RowSource:
     """Order the rotated rows of every head from neighbours to halves, if rope has sections: that of them rotates halves."""
-    if "mrope_section" not in global_rope(config):
+    if not global_rope(config).has("mrope_section"):
         return source
     length = head_dim(config)
     turned = rotary_dimensions(config, length)

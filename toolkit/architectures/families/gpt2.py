@@ -35,14 +35,14 @@ GPT2 = Architecture(
     hf_classes=("GPT2LMHeadModel",),
     model_types=("gpt2",),
     tensors=(*EMBEDDINGS, OUTPUT, *NORMS, *biases(NORMS), *CONV1D, *_conv1d_biases(CONV1D)),
-    defaults={
-        "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
+    class_defaults={
         "num_attention_heads": 12,
         "max_position_embeddings": 1024,
         "layer_norm_eps": 1e-5,
         "hidden_act": "gelu_new",
         "tie_word_embeddings": True,
     },
+    derived={"intermediate_size": lambda config: 4 * config.integer("hidden_size")},
     unwritten=frozenset({"rope", "attention.head_count_kv"}),
     norm="layer_norm_eps",
     check=gelu,

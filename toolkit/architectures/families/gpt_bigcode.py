@@ -22,7 +22,7 @@ STARCODER = replace(
     hf_classes=("GPTBigCodeForCausalLM",),
     model_types=("gpt_bigcode",),
     tensors=(*EMBEDDINGS, OUTPUT, *NORMS, *biases(NORMS), *LINEAR, *biases(LINEAR)),
-    defaults=GPT2.defaults | {"hidden_act": "gelu_pytorch_tanh", "num_key_value_heads": 1},
+    class_defaults=GPT2.class_defaults | {"hidden_act": "gelu_pytorch_tanh", "num_key_value_heads": 1},
     unwritten=frozenset({"rope"}),
     check=all_of(gelu, setting("multi_query", True)),
 )

@@ -27,7 +27,7 @@ GPT_NEOX = Architecture(
         *WEIGHTS,
         *biases(WEIGHTS),
     ),
-    defaults={
+    class_defaults={
         "intermediate_size": 24576,
         "num_attention_heads": 64,
         "max_position_embeddings": 2048,

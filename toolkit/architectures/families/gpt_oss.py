@@ -71,7 +71,7 @@ GPT_OSS = Architecture(
     + BLOCKS
     + PLAIN
     + EXPERT_BIASES,
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "num_key_value_heads": 8,
         "head_dim": 64,

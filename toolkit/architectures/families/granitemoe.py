@@ -28,7 +28,7 @@ SHARED_MLP: Rules = tuple(
 
 def granitemoe_metadata(config: ModelConfig) -> Metadata:
     """Return Granite's keys, and the width of the shared expert if there is one."""
-    shared = int(config.get(_SHARED, 0))
+    shared = config.integer(_SHARED, 0, least=0)
     metadata = GRANITE.metadata(config)
     return metadata | {"expert_shared_feed_forward_length": uint32(shared)} if shared else metadata
 
@@ -39,7 +39,7 @@ GRANITEMOE = replace(
     hf_classes=("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),
     model_types=("granitemoe", "granitemoeshared"),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + EXPERTS + SHARED_MLP,
-    defaults=GRANITE.defaults | {"num_local_experts": 8, "num_experts_per_tok": 2},
+    class_defaults=GRANITE.class_defaults | {"num_local_experts": 8, "num_experts_per_tok": 2},
     metadata=granitemoe_metadata,
 )
 

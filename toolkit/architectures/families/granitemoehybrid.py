@@ -16,7 +16,13 @@ from toolkit.architectures.parts.llama_block import (
     PROJECTIONS,
     with_rope_order,
 )
-from toolkit.architectures.parts.state_space import HYBRID_DEFAULTS, gated_norm, heads_metadata, heads_of_states
+from toolkit.architectures.parts.state_space import (
+    HYBRID_ALIASES,
+    HYBRID_DEFAULTS,
+    gated_norm,
+    heads_metadata,
+    heads_of_states,
+)
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, boolean, uint32
 
@@ -26,7 +32,7 @@ def _attends(config: ModelConfig, layer: int) -> bool:
 
 
 def _has_experts(config: ModelConfig, _layer: int) -> bool:
-    return bool(config.get("num_local_experts", 0))
+    return config.integer("num_local_experts", 0, least=0) > 0
 
 
 # without experts the shared MLP is the only one
@@ -56,10 +62,10 @@ def _metadata_with_rope(config: ModelConfig) -> Metadata:
 
 
 def _without_states(config: ModelConfig) -> Architecture | None:
-    types = config.get("layer_types", [])
+    types = config.text_list("layer_types", [])
     if not types or any(kind != "attention" for kind in types):
         return None
-    return ATTENTION_AND_EXPERTS if config.get("num_experts_per_tok", 0) else ATTENTION_ONLY
+    return ATTENTION_AND_EXPERTS if config.integer("num_experts_per_tok", 0, least=0) else ATTENTION_ONLY
 
 
 GRANITEMOEHYBRID = replace(
@@ -73,12 +79,15 @@ GRANITEMOEHYBRID = replace(
     + in_layers(heads_of_states("mamba") + gated_norm("mamba"), other_than(_attends))
     + in_layers(EXPERTS + SHARED_MLP, _has_experts)
     + in_layers(_ONLY_MLP, other_than(_has_experts)),
-    defaults=GRANITEMOE.defaults
+    class_defaults=GRANITEMOE.class_defaults
     | HYBRID_DEFAULTS
     | {
         "shared_intermediate_size": 1024,
-        "ssm_inner": lambda config: config.get("mamba_expand", 2) * config.integer("hidden_size"),
+        "mamba_expand": 2,
     },
+    aliases=HYBRID_ALIASES,
+    derived=GRANITEMOE.derived
+    | {"ssm_inner": lambda config: config.integer("mamba_expand") * config.integer("hidden_size")},
     metadata=_metadata,
     check=all_of(silu, setting("position_embedding_type", "nope")),
     variant=_without_states,

@@ -25,15 +25,15 @@ HEAD_NORMS = (
 def stretched_rope(config: ModelConfig) -> Metadata:
     """Return the base of NTK scaling, base * alpha^(d / (d - 2)), and the context that it was made for."""
     rope, length = global_rope(config), head_dim(config)
-    if rope["rope_type"] not in STRETCHED:
+    if rope.text("rope_type") not in STRETCHED:
         return {}
-    alpha = float(rope.get("alpha", 50))
+    alpha = rope.number("alpha", 50.0)
     metadata: Metadata = {
         "rope.freq_base": float32(rope_theta(config) * alpha ** (length / (length - 2))),
         "rope.scaling.type": string("none"),
         "rope.scaling.factor": float32(1),
     }
-    if rope["rope_type"] == "dynamic":
+    if rope.text("rope_type") == "dynamic":
         metadata["rope.scaling.original_context_length"] = uint32(DYNAMIC_CONTEXT)
         metadata["context_length"] = uint32(DYNAMIC_CONTEXT)
     return metadata
@@ -41,7 +41,7 @@ def stretched_rope(config: ModelConfig) -> Metadata:
 
 def _check(config: ModelConfig) -> None:
     silu(config)
-    dynamic = global_rope(config)["rope_type"] == "dynamic"
+    dynamic = global_rope(config).text("rope_type") == "dynamic"
     context = config.integer("max_position_embeddings")
     if dynamic and (rope_theta(config) != 10000.0 or context not in _KNOWN_CONTEXTS):
         raise ConfigError(
@@ -56,7 +56,7 @@ HUNYUAN = replace(
     hf_classes=("HunYuanDenseV1ForCausalLM",),
     model_types=("hunyuan_v1_dense",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + GATED_MLP,
-    defaults=DEFAULTS | {"rms_norm_eps": 1e-5},
+    class_defaults=DEFAULTS | {"rms_norm_eps": 1e-5},
     metadata=stretched_rope,
     check=_check,
     rope_types=("default", *STRETCHED),

@@ -11,16 +11,16 @@ from toolkit.gguf.format import Metadata, ValueType, array, float32, string, uin
 
 def _metadata(config: ModelConfig) -> Metadata:
     rope, context = global_rope(config), uint32(config.integer("max_position_embeddings"))
-    sections = rope.get("xdrope_section", rope.get("mrope_section"))
+    sections = next((key for key in ("xdrope_section", "mrope_section") if rope.has(key)), None)
     if sections is None:
         return {}
     return {
         "rope.freq_base": float32(rope_theta(config)),
-        "rope.scaling.alpha": float32(float(rope["alpha"])),
+        "rope.scaling.alpha": float32(rope.number("alpha")),
         "rope.scaling.type": string("none"),
-        "rope.scaling.factor": float32(float(rope.get("factor", 1))),
+        "rope.scaling.factor": float32(rope.number("factor", 1.0)),
         "rope.scaling.original_context_length": context,
-        "rope.dimension_sections": array(ValueType.INT32, sections),
+        "rope.dimension_sections": array(ValueType.INT32, rope.integer_list(sections)),
     }
 
 

@@ -11,6 +11,7 @@ from toolkit.architectures.parts.llama_block import (
     GATED_MLP,
     QKV,
     O,
+    llama_metadata,
     with_rope_order,
 )
 
@@ -21,7 +22,8 @@ INTERNLM3 = replace(
     hf_classes=("InternLM3ForCausalLM",),
     model_types=("internlm3",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + BIASES) + GATED_MLP,
-    defaults=DEFAULTS | {"max_position_embeddings": 32768, "qkv_bias": False, "bias": False},
+    metadata=llama_metadata,
+    class_defaults=DEFAULTS | {"max_position_embeddings": 32768, "qkv_bias": False, "bias": False},
     generated_tensors=no_generated_tensors,
     rope_types=("default", "linear", "yarn"),
     vocabularies=("sentencepiece",),

@@ -31,7 +31,7 @@ MIXTURE = (
 
 
 def _every(config: ModelConfig, layer: int, kind: str) -> bool:
-    offset, period = int(config[f"{kind}_layer_offset"]), config.integer(f"{kind}_layer_period")
+    offset, period = config.integer(f"{kind}_layer_offset", least=0), config.integer(f"{kind}_layer_period")
     return layer >= offset and (layer - offset) % period == 0
 
 
@@ -59,7 +59,7 @@ JAMBA = Architecture(
     + in_layers(STATES, other_than(_attends))
     + in_layers(gated_mlp("feed_forward"), other_than(_has_experts))
     + in_layers(MIXTURE, _has_experts),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "num_key_value_heads": 8,
         "max_position_embeddings": 262144,
@@ -69,9 +69,13 @@ JAMBA = Architecture(
         "attn_layer_period": 8,
         "expert_layer_offset": 1,
         "expert_layer_period": 2,
-        "ssm_conv": lambda config: config.get("mamba_d_conv", 4),
-        "ssm_inner": lambda config: config.get("mamba_expand", 2) * config.integer("hidden_size"),
-        "ssm_state": lambda config: config.get("mamba_d_state", 16),
+        "mamba_d_conv": 4,
+        "mamba_d_state": 16,
+        "mamba_expand": 2,
+    },
+    aliases={"ssm_conv": "mamba_d_conv", "ssm_state": "mamba_d_state"},
+    derived={
+        "ssm_inner": lambda config: config.integer("mamba_expand") * config.integer("hidden_size"),
         "ssm_rank": lambda config: time_step_rank(config, "mamba_dt_rank"),
     },
     metadata=_metadata,

@@ -29,7 +29,7 @@ JINA_BERT = replace(
     + GATED
     + MLP
     + biases(MLP),
-    defaults={**BERT.defaults, "position_embedding_type": "alibi"},
+    class_defaults={**BERT.class_defaults, "position_embedding_type": "alibi"},
     check=all_of(
         activation("gelu"), setting("position_embedding_type", "alibi"), setting("feed_forward_type", "geglu")
     ),

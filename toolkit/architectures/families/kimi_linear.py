@@ -11,7 +11,7 @@ from toolkit.architectures.parts.latent_attention import MLA, latent_metadata
 from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, DEFAULTS, NORMS
 from toolkit.architectures.parts.row_sources import Reshaped
 from toolkit.architectures.parts.transforms import negative_exponential
-from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, uint32
 from toolkit.gguf.rows import RowSource
 
@@ -49,12 +49,8 @@ MIXTURE = (
 )
 
 
-def _inner(key: str) -> Default:
-    return lambda config: config["linear_attn_config"][key]
-
-
 def _is_full(config: ModelConfig, layer: int) -> bool:
-    return layer + 1 in config["linear_attn_config"]["full_attn_layers"]
+    return layer + 1 in config.section("linear_attn_config").integer_list("full_attn_layers")
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -69,7 +65,7 @@ def _metadata(config: ModelConfig) -> Metadata:
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
         "expert_shared_count": uint32(config.integer("n_shared_experts")),
         "expert_weights_scale": float32(config.number("routed_scaling_factor")),
-        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "leading_dense_block_count": uint32(config.integer("first_k_dense_replace", least=0)),
     }
 
 
@@ -83,13 +79,15 @@ KIMI_LINEAR = replace(
     + in_layers(MLA, _is_full)
     + in_layers(DELTA, other_than(_is_full))
     + dense_first(MIXTURE),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
-        "kda_heads": _inner("num_heads"),
-        "kda_head": _inner("head_dim"),
-        "kda_conv": _inner("short_conv_kernel_size"),
         "first_k_dense_replace": 1,
         "n_shared_experts": 1,
+    },
+    aliases={
+        "kda_heads": "linear_attn_config.num_heads",
+        "kda_head": "linear_attn_config.head_dim",
+        "kda_conv": "linear_attn_config.short_conv_kernel_size",
     },
     metadata=_metadata,
     unwritten=frozenset(),

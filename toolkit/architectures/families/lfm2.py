@@ -44,20 +44,19 @@ def hybrid_metadata(config: ModelConfig) -> Metadata:
 
 
 def _layer_types(config: ModelConfig) -> list[str] | None:
-    attending = config.values.get("full_attn_idxs")
-    if attending is None:
+    if not config.has("full_attn_idxs"):
         return None
+    attending = config.integer_list("full_attn_idxs")
     return ["full_attention" if layer in attending else "conv" for layer in range(config.integer("num_hidden_layers"))]
 
 
 def _mlp_width(config: ModelConfig) -> int:
     """Return the width that the class computes: two thirds, times a factor, rounded up to a multiple."""
-    width = int(config.get("block_ff_dim", config["intermediate_size"]))
-    if not config["block_auto_adjust_ff_dim"]:
+    width = config.integer("block_ff_dim", config.integer("intermediate_size"))
+    if not config.flag("block_auto_adjust_ff_dim"):
         return width
-    width = int(2 * width / 3)
-    multiplier, multiple = config.get("block_ffn_dim_multiplier"), config.integer("block_multiple_of")
-    width = width if multiplier is None else int(multiplier * width)
+    multiple = config.integer("block_multiple_of")
+    width = int(config.number("block_ffn_dim_multiplier") * int(2 * width / 3))
     return multiple * -(-width // multiple)
 
 
@@ -74,10 +73,8 @@ LFM2 = Architecture(
     + in_layers(CONVOLUTION, other_than(has_attention))
     + in_layers(ATTENTION, has_attention)
     + MLP,
-    defaults={
+    class_defaults={
         "intermediate_size": 12288,
-        "mlp_width": _mlp_width,
-        "layer_types": _layer_types,
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
         "max_position_embeddings": 128000,
@@ -89,6 +86,7 @@ LFM2 = Architecture(
         "block_ffn_dim_multiplier": 1.0,
         "tie_word_embeddings": True,
     },
+    derived={"mlp_width": _mlp_width, "layer_types": _layer_types},
     metadata=_metadata,
     rope_types=("default",),
 )

@@ -25,13 +25,13 @@ MIXTURE = (
 
 
 def _is_dense(config: ModelConfig, layer: int) -> bool:
-    return layer < int(config["num_dense_layers"])
+    return layer < config.integer("num_dense_layers", least=0)
 
 
 def _metadata(config: ModelConfig) -> Metadata:
     return hybrid_metadata(config) | {
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
-        "leading_dense_block_count": uint32(int(config["num_dense_layers"])),
+        "leading_dense_block_count": uint32(config.integer("num_dense_layers", least=0)),
         "expert_gating_func": SIGMOID,
     }
 
@@ -47,7 +47,8 @@ LFM2_MOE = replace(
     + in_layers(ATTENTION, has_attention)
     + in_layers(MLP, _is_dense)
     + in_layers(MIXTURE, other_than(_is_dense)),
-    defaults=LFM2.defaults | {"mlp_width": lambda config: config.integer("intermediate_size"), "use_expert_bias": True},
+    class_defaults=LFM2.class_defaults | {"use_expert_bias": True},
+    aliases={"mlp_width": "intermediate_size"},
     metadata=_metadata,
 )
 

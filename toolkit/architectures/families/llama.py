@@ -10,9 +10,10 @@ from toolkit.architectures.parts.llama_block import (
     ATTENTION_BIAS,
     COMPUTED_BUFFERS,
     DEFAULTS,
+    DERIVED,
     GATED_MLP,
     MLP_BIAS,
-    computed_head_dim,
+    head_lengths,
     llama_metadata,
     rope_factors,
     with_rope_order,
@@ -23,8 +24,9 @@ LLAMA = Architecture(
     hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"),
     model_types=("llama",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + GATED_MLP + MLP_BIAS,
-    defaults=DEFAULTS | {"head_dim": computed_head_dim},
-    metadata=llama_metadata,
+    class_defaults=DEFAULTS,
+    derived=DERIVED,
+    metadata=lambda config: llama_metadata(config) | head_lengths(config),
     generated_tensors=rope_factors,
     check=silu,
     rope_types=("default", "linear", "yarn", "llama3"),
@@ -37,7 +39,7 @@ LLAMA_EMBED = replace(
     name="llama-embed",
     hf_classes=("LlamaBidirectionalModel",),
     model_types=("llama_bidirec",),
-    defaults=DEFAULTS,
+    metadata=llama_metadata,
     pools=True,
 )
 """NVIDIA's embedders made of Llama: every token sees every other."""
@@ -49,7 +51,7 @@ VLLAMA3 = replace(
     LLAMA,
     hf_classes=("VLlama3ForCausalLM",),
     model_types=(),
-    defaults=LLAMA.defaults | {"num_attention_heads": 32},
+    class_defaults=LLAMA.class_defaults | {"num_attention_heads": 32},
 )
 """The text model of SmolVLM and Idefics 3, whose configs may not say how many heads it has."""
 

@@ -28,7 +28,7 @@ def _metadata(config: ModelConfig) -> Metadata:
         "interleave_moe_layer_step": uint32(config.integer("interleave_moe_layer_step")),
         "expert_feed_forward_length": uint32(config.integer("intermediate_size")),
     }
-    types = config.get("layer_types", [])
+    types = config.text_list("layer_types", [])
     everywhere = bool(types) and all(kind == "full_attention" for kind in types)
     return metadata | ({"attention.sliding_window": uint32(0)} if everywhere else {})
 
@@ -42,7 +42,7 @@ LLAMA4 = replace(
     + ATTENTION
     + in_layers(gated_mlp("feed_forward", ff=_DENSE_FF), other_than(_has_experts))
     + in_layers(MIXTURE, _has_experts),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "num_key_value_heads": 8,
         "head_dim": 128,

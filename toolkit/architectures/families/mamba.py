@@ -25,14 +25,17 @@ MAMBA = Architecture(
     hf_classes=("MambaForCausalLM",),
     model_types=("mamba",),
     tensors=(*AROUND_THE_STATES, block("norm", "attn_norm", "embd"), *state_space("mixer")),
-    defaults={
-        "ssm_conv": lambda config: config.get("conv_kernel", 4),
-        "ssm_inner": lambda config: config.get("intermediate_size", 2 * config.integer("hidden_size")),
-        "ssm_state": lambda config: config.get("state_size", 16),
-        "ssm_rank": lambda config: time_step_rank(config, "time_step_rank"),
+    class_defaults={
+        "conv_kernel": 4,
+        "state_size": 16,
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "tie_word_embeddings": True,
+    },
+    aliases={"ssm_conv": "conv_kernel", "ssm_inner": "intermediate_size", "ssm_state": "state_size"},
+    derived={
+        "ssm_inner": lambda config: 2 * config.integer("hidden_size"),
+        "ssm_rank": lambda config: time_step_rank(config, "time_step_rank"),
     },
     metadata=_metadata,
     unwritten=NO_ATTENTION,
@@ -49,7 +52,7 @@ FALCON_MAMBA = replace(
     MAMBA,
     hf_classes=("FalconMambaForCausalLM",),
     model_types=("falcon_mamba",),
-    defaults={**MAMBA.defaults, "tie_word_embeddings": False},
+    class_defaults={**MAMBA.class_defaults, "tie_word_embeddings": False},
     metadata=_falcon_metadata,
 )
 """Falcon Mamba: norms without weights on the time step and on both ends of the state."""

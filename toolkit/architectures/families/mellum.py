@@ -12,7 +12,7 @@ from toolkit.gguf.format import Metadata
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    windows = window_metadata if config.get("use_sliding_window", True) else no_metadata
+    windows = window_metadata if config.flag("use_sliding_window", True) else no_metadata
     return expert_widths(config) | windows(config)
 
 

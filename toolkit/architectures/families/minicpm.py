@@ -16,7 +16,7 @@ def _metadata(config: ModelConfig) -> Metadata:
     return {
         "embedding_scale": float32(config.number("scale_emb")),
         "residual_scale": float32(depth),
-        "logit_scale": float32(config.integer("hidden_size") / config.number("dim_model_base")),
+        "logit_scale": float32(config.integer("hidden_size") / config.positive_number("dim_model_base")),
     }
 
 
@@ -26,7 +26,7 @@ MINICPM = replace(
     hf_classes=("MiniCPMForCausalLM",),
     model_types=("minicpm",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION) + GATED_MLP,
-    defaults=DEFAULTS | {"tie_word_embeddings": True},
+    class_defaults=DEFAULTS | {"tie_word_embeddings": True},
     metadata=_metadata,
     generated_tensors=lambda config: longrope_factors(config, head_dim(config)),
     rope_types=("default", "linear", *LONGROPE),

@@ -27,7 +27,7 @@ MINIMAX_M2 = replace(
     + WIDE_NORMS
     + MIXTRAL_MIXTURE
     + correction_bias("block_sparse_moe.e_score_correction_bias"),
-    defaults=DEFAULTS,
+    class_defaults=DEFAULTS,
     metadata=_metadata,
     check=silu,
 )

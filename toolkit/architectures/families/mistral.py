@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from toolkit.architectures.families.llama import LLAMA
-from toolkit.architectures.parts.llama_block import DEFAULTS
+from toolkit.architectures.parts.llama_block import DEFAULTS, llama_metadata
 
 MISTRAL = replace(
     LLAMA,
     hf_classes=("MistralForCausalLM",),
     model_types=("mistral",),
-    defaults=DEFAULTS | {"num_key_value_heads": 8, "max_position_embeddings": 131072},
+    class_defaults=DEFAULTS | {"num_key_value_heads": 8, "max_position_embeddings": 131072},
+    metadata=llama_metadata,
 )
 
 ARCHITECTURES = (MISTRAL,)

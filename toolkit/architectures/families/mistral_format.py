@@ -27,7 +27,7 @@ MISTRAL_FORMAT = replace(
     hf_classes=(CLASS,),
     model_types=(),
     tensors=TENSORS,
-    defaults=MISTRAL.defaults | {"num_key_value_heads": DEFAULTS["num_key_value_heads"]},
+    class_defaults=DEFAULTS | {"max_position_embeddings": 131072},
     rope_types=("default",),
     naming=Naming(embedding="tok_embeddings", output="output"),
 )

@@ -11,7 +11,7 @@ MIXTRAL = replace(
     hf_classes=("MixtralForCausalLM",),
     model_types=("mixtral",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION) + MIXTRAL_MIXTURE,
-    defaults=MISTRAL.defaults
+    class_defaults=MISTRAL.class_defaults
     | {"rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_local_experts": 8, "num_experts_per_tok": 2},
 )
 

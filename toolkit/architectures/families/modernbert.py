@@ -21,8 +21,10 @@ POOLING_TYPES = {"mean": 1, "cls": 2}
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    pooling = config.get("classifier_pooling")
-    classifier: Metadata = {} if pooling is None else {"classifier.pooling_type": uint32(POOLING_TYPES[pooling])}
+    classifier: Metadata = {}
+    if config.has("classifier_pooling"):
+        pooling = config.choice("classifier_pooling", POOLING_TYPES)
+        classifier = {"classifier.pooling_type": uint32(POOLING_TYPES[pooling])}
     return classifier | {
         "attention.layer_norm_rms_epsilon": float32(config.number("layer_norm_eps")),
         "attention.causal": boolean(False),
@@ -30,7 +32,7 @@ def _metadata(config: ModelConfig) -> Metadata:
         "attention.sliding_window_pattern": uint32(config.integer("global_attn_every_n_layers")),
         "rope.scaling.type": string("none"),
         "vocab_size": uint32(config.integer("vocab_size")),
-        "hidden_activation": string(config["hidden_act"]),
+        "hidden_activation": string(config.text("hidden_act")),
     }
 
 
@@ -45,7 +47,7 @@ MODERN_BERT = Architecture(
         *ATTENTION_NORM,
         *BLOCK,
     ),
-    defaults={
+    class_defaults={
         "intermediate_size": 1152,
         "num_attention_heads": 12,
         "max_position_embeddings": 8192,

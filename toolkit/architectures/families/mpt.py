@@ -22,14 +22,20 @@ TENSORS = (
 )
 
 
+def _kv_heads(config: ModelConfig) -> int:
+    """Return the number of K and V heads, where 0 and none mean as many as of Q."""
+    stated = config.section("attn_config").integer("kv_n_heads", 0, least=0)
+    return stated or config.integer("num_attention_heads")
+
+
 def _metadata(config: ModelConfig) -> Metadata:
-    attention = config["attn_config"]
-    bias = float(attention.get("alibi_bias_max", 8)) if attention.get("alibi") else 0.0
+    attention = config.section("attn_config")
+    bias = attention.number("alibi_bias_max", 8.0) if attention.flag("alibi", False) else 0.0
     metadata: Metadata = {"attention.max_alibi_bias": float32(bias)}
-    if attention.get("clip_qkv") is not None:
-        metadata["attention.clamp_kqv"] = float32(attention["clip_qkv"])
+    if attention.has("clip_qkv"):
+        metadata["attention.clamp_kqv"] = float32(attention.number("clip_qkv"))
     if attention.get("kv_n_heads"):
-        metadata["attention.head_count_kv"] = uint32(attention["kv_n_heads"])
+        metadata["attention.head_count_kv"] = uint32(_kv_heads(config))
     return metadata
 
 
@@ -38,13 +44,14 @@ MPT = Architecture(
     hf_classes=("MPTForCausalLM", "MptForCausalLM"),
     model_types=("mpt",),
     tensors=TENSORS,
-    defaults={
-        "intermediate_size": lambda config: config.get("expansion_ratio", 4) * config.integer("hidden_size"),
-        "num_key_value_heads": lambda config: (
-            config["attn_config"].get("kv_n_heads") or config.integer("num_attention_heads")
-        ),
+    class_defaults={
+        "expansion_ratio": 4,
         "layer_norm_eps": 1e-5,
         "tie_word_embeddings": True,
+    },
+    derived={
+        "intermediate_size": lambda config: config.integer("expansion_ratio") * config.integer("hidden_size"),
+        "num_key_value_heads": _kv_heads,
     },
     metadata=_metadata,
     unwritten=frozenset({"rope", "attention.head_count_kv"}),

@@ -11,7 +11,7 @@ from toolkit.gguf.format import Metadata, boolean, uint32
 def _metadata(config: ModelConfig) -> Metadata:
     return llama_metadata(config) | {
         "num_loops": uint32(config.integer("num_loops")),
-        "skip_loop_final_norm": boolean(bool(config["skip_loop_final_norm"])),
+        "skip_loop_final_norm": boolean(config.flag("skip_loop_final_norm")),
     }
 
 
@@ -20,7 +20,7 @@ NANBEIGE = replace(
     name="nanbeige",
     hf_classes=("NanbeigeForCausalLM",),
     model_types=("nanbeige",),
-    defaults=DEFAULTS | {"num_loops": 1, "skip_loop_final_norm": False},
+    class_defaults=DEFAULTS | {"num_loops": 1, "skip_loop_final_norm": False},
     metadata=_metadata,
 )
 

@@ -10,6 +10,7 @@ from toolkit.architectures.parts.llama_block import (
     ATTENTION,
     ATTENTION_BIAS,
     DEFAULTS,
+    DERIVED,
     NORMS,
     OUTPUT_NORM,
     PLAIN_MLP,
@@ -27,10 +28,10 @@ def _metadata(config: ModelConfig) -> Metadata:
         "attention.layer_norm_epsilon": float32(config.number("rms_norm_eps")),
         "rope.scaling.type": string("none"),
     }
-    factor = config.get("factor", global_rope(config).get("factor"))
-    if factor is None:
+    scaling = config if config.has("factor") else global_rope(config)
+    if not scaling.has("factor"):
         return metadata
-    return metadata | {"rope.scaling.type": string("linear"), "rope.scaling.factor": float32(factor)}
+    return metadata | {"rope.scaling.type": string("linear"), "rope.scaling.factor": float32(scaling.number("factor"))}
 
 
 NEMOTRON = replace(
@@ -42,14 +43,14 @@ NEMOTRON = replace(
     + biases((OUTPUT_NORM, *NORMS))
     + ATTENTION_BIAS
     + biases(PLAIN_MLP, "mlp_bias"),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "hidden_act": "relu2",
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
         "partial_rotary_factor": 0.5,
-        "head_dim": computed_head_dim,
     },
+    derived=DERIVED | {"head_dim": computed_head_dim},
     metadata=_metadata,
     generated_tensors=no_generated_tensors,
     check=relu_squared,

@@ -10,9 +10,10 @@ from toolkit.architectures.parts.checks import all_of, setting
 from toolkit.architectures.parts.dimensions import head_dim
 from toolkit.architectures.parts.experts import correction_bias
 from toolkit.architectures.parts.hybrids import UNBOUNDED_CONTEXT, per_layer
-from toolkit.architectures.parts.llama_block import with_rope_order
+from toolkit.architectures.parts.llama_block import DERIVED, with_rope_order
 from toolkit.architectures.parts.state_space import AROUND_THE_STATES, gated_norm, heads_metadata, heads_of_states
 from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.errors import ConfigError
 from toolkit.gguf.format import Metadata, boolean, float32, uint32
 
 STATES, ATTENTION, MLP, EXPERTS = "M", "*", "-", "E"
@@ -43,8 +44,22 @@ MIXTURE = (
 )
 
 
+def _letters(config: ModelConfig) -> str:
+    """Return the pattern.
+
+    Raises ConfigError if it is not as long as there are layers.
+    """
+    pattern = config.text("hybrid_override_pattern")
+    if len(pattern) != config.integer("num_hidden_layers"):
+        raise ConfigError(
+            f"config.json: hybrid_override_pattern names {len(pattern)} layers, but there are "
+            f"{config.integer('num_hidden_layers')}"
+        )
+    return pattern
+
+
 def _is(letter: str) -> LayerChoice:
-    return lambda config, layer: bool(config["hybrid_override_pattern"][layer] == letter)
+    return lambda config, layer: _letters(config)[layer] == letter
 
 
 COMMON = (
@@ -56,12 +71,13 @@ COMMON = (
 
 
 def _pattern(config: ModelConfig) -> str | None:
-    types = config.values.get("layers_block_type")
-    return None if types is None else "".join(_LETTERS.get(kind, "?") for kind in types)
+    if not config.has("layers_block_type"):
+        return None
+    return "".join(_LETTERS.get(kind, "?") for kind in config.text_list("layers_block_type"))
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    pattern = config["hybrid_override_pattern"]
+    pattern = _letters(config)
     head = uint32(head_dim(config))
     return heads_metadata(config) | {
         "vocab_size": uint32(config.integer("vocab_size")),
@@ -83,13 +99,13 @@ def _mixture_metadata(config: ModelConfig) -> Metadata:
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
         "expert_shared_feed_forward_length": uint32(config.integer(_SHARED)),
         "expert_shared_count": uint32(config.integer("n_shared_experts")),
-        "expert_weights_norm": boolean(bool(config["norm_topk_prob"])),
+        "expert_weights_norm": boolean(config.flag("norm_topk_prob")),
         "expert_weights_scale": float32(config.number("routed_scaling_factor")),
     }
 
 
 def _with_experts(config: ModelConfig) -> Architecture | None:
-    return None if config.get("num_experts_per_tok") is None else NEMOTRON_H_MOE
+    return None if not config.has("num_experts_per_tok") else NEMOTRON_H_MOE
 
 
 NEMOTRON_H = Architecture(
@@ -97,21 +113,25 @@ NEMOTRON_H = Architecture(
     hf_classes=("NemotronHForCausalLM",),
     model_types=("nemotron_h",),
     tensors=COMMON + in_layers(MATRICES, _is(MLP)),
-    defaults={
-        "hybrid_override_pattern": _pattern,
-        "num_hidden_layers": lambda config: len(config["hybrid_override_pattern"]),
-        "ff": lambda config: config["intermediate_size"],
-        "head_dim": lambda config: config.get("attention_head_dim"),
-        "num_key_value_heads": lambda config: config["num_attention_heads"],
+    class_defaults={
         "max_position_embeddings": UNBOUNDED_CONTEXT,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
-        "ssm_rank": lambda config: config["mamba_num_heads"],
+    },
+    aliases={
+        "ff": "intermediate_size",
+        "head_dim": "attention_head_dim",
+        "ssm_rank": "mamba_num_heads",
+        "ssm_groups": "n_groups",
+        "ssm_state": "ssm_state_size",
+        "ssm_conv": "conv_kernel",
+    },
+    derived=DERIVED
+    | {
+        "hybrid_override_pattern": _pattern,
+        "num_hidden_layers": lambda config: len(config.text("hybrid_override_pattern")),
         "ssm_inner": lambda config: config.integer("mamba_num_heads") * config.integer("mamba_head_dim"),
-        "ssm_groups": lambda config: config["n_groups"],
-        "ssm_state": lambda config: config["ssm_state_size"],
-        "ssm_conv": lambda config: config["conv_kernel"],
     },
     metadata=_metadata,
     check=all_of(setting("mlp_hidden_act", "relu2"), setting("mamba_hidden_act", "silu")),
@@ -124,7 +144,7 @@ NEMOTRON_H_MOE = replace(
     NEMOTRON_H,
     name="nemotron_h_moe",
     tensors=COMMON + in_layers(MIXTURE, _is(EXPERTS)),
-    defaults={**NEMOTRON_H.defaults, "ff": lambda config: config["moe_intermediate_size"]},
+    aliases={**NEMOTRON_H.aliases, "ff": "moe_intermediate_size"},
     metadata=_mixture_metadata,
     check=all_of(NEMOTRON_H.check, setting("moe_latent_size")),
     variant=no_variant,

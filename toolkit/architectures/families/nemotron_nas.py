@@ -4,9 +4,7 @@ A layer has as many K and V heads and as wide an MLP as its entry in `block_conf
 matrix, or missing, as may its MLP. So the rules are made for a config.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.base import Architecture, Rules, Transform, block, no_variant, resized
@@ -36,30 +34,32 @@ _MULTIPLE = 256
 _LINEAR = (block("self_attn.linear_attn", "attn_output", "embd", "embd"),)
 
 
-def _kv_heads(layer: Mapping[str, Any], config: ModelConfig) -> int:
-    group = layer["attention"].get("n_heads_in_group")
-    return 0 if group is None else config.integer("num_attention_heads") // int(group)
+def _kv_heads(layer: ModelConfig, config: ModelConfig) -> int:
+    attention = layer.section("attention")
+    if not attention.has("n_heads_in_group"):
+        return 0
+    return config.integer("num_attention_heads") // attention.integer("n_heads_in_group")
 
 
-def _heads(layer: Mapping[str, Any], config: ModelConfig) -> int:
-    attends = layer["attention"].get("n_heads_in_group") is not None or layer["attention"].get("replace_with_linear")
+def _heads(layer: ModelConfig, config: ModelConfig) -> int:
+    attention = layer.section("attention")
+    attends = attention.has("n_heads_in_group") or attention.flag("replace_with_linear", False)
     return config.integer("num_attention_heads") if attends else 0
 
 
-def _width(layer: Mapping[str, Any], config: ModelConfig) -> int:
-    multiplier = layer["ffn"].get("ffn_mult")
-    width = 0 if multiplier is None else int(2 * multiplier * config.integer("hidden_size") / 3)
+def _width(layer: ModelConfig, config: ModelConfig) -> int:
+    width = int(2 * layer.section("ffn").number("ffn_mult", 0.0) * config.integer("hidden_size") / 3)
     return -(-width // _MULTIPLE) * _MULTIPLE
 
 
-def _layers(config: ModelConfig) -> list[Mapping[str, Any]]:
+def _layers(config: ModelConfig) -> list[ModelConfig]:
     """Return the description of every layer.
 
     Raises ConfigError if it is not complete.
     """
-    described: list[Mapping[str, Any]] = config["block_configs"]
+    described = config.section_list("block_configs")
     if len(described) != config.integer("num_hidden_layers") or not all(
-        isinstance(layer.get(part), dict) for layer in described for part in ("attention", "ffn")
+        layer.has(part) for layer in described for part in ("attention", "ffn")
     ):
         raise ConfigError("config.json: block_configs does not describe attention and ffn of every layer")
     return described
@@ -77,7 +77,7 @@ def _metadata(config: ModelConfig) -> Metadata:
     }
 
 
-def _layer_rules(number: int, layer: Mapping[str, Any], config: ModelConfig) -> Rules:
+def _layer_rules(number: int, layer: ModelConfig, config: ModelConfig) -> Rules:
     kv_heads, width = _kv_heads(layer, config), _width(layer, config)
     k_rope: Transform = lambda source, _config: interleaved(source, kv_heads)  # noqa: E731
     attention = (replace(Q, transform=Q_ROPE), replace(K, transform=k_rope), V, O) if kv_heads else ()
@@ -99,9 +99,9 @@ def _layer_rules(number: int, layer: Mapping[str, Any], config: ModelConfig) -> 
 
 
 def _searched(config: ModelConfig) -> Architecture | None:
-    if config.get("block_configs") is None:
+    if not config.has("block_configs"):
         return None
-    full = config.with_defaults(DECI.defaults)
+    full = DECI.fill_in(config)
     rules = tuple(one for number, layer in enumerate(_layers(full)) for one in _layer_rules(number, layer, full))
     return replace(DECI, tensors=AROUND_THE_BLOCKS + rules, metadata=_metadata, check=silu, variant=no_variant)
 
@@ -116,7 +116,7 @@ DECI = replace(
     hf_classes=("DeciLMForCausalLM",),
     model_types=("nemotron-nas",),
     tensors=AROUND_THE_BLOCKS,
-    defaults=DEFAULTS,
+    class_defaults=DEFAULTS,
     unwritten=frozenset({"rope", "feed_forward_length", "attention.head_count", "attention.head_count_kv"}),
     check=_refuse,
     rope_types=("default", "llama3"),

@@ -45,10 +45,10 @@ def check_positions(config: ModelConfig) -> None:
 
     Raises ConfigError.
     """
-    positions, trained = config.integer("max_position_embeddings"), config.get("max_trained_positions", 2048)
+    positions, trained = config.integer("max_position_embeddings"), config.integer("max_trained_positions", 2048)
     if positions not in TRAINED_POSITIONS or trained != TRAINED_POSITIONS[8192]:
         raise ConfigError(
-            f"config.json: n_positions {positions} with max_trained_positions {trained!r}; known are 8192 (v1, v1.5) and "
+            f"config.json: n_positions {positions} with max_trained_positions {trained}; known are 8192 (v1, v1.5) and "
             "2048 (v2), trained for 2048"
         )
 

@@ -16,7 +16,7 @@ from toolkit.gguf.format import Metadata, float32
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    return {} if config.get("clip_qkv") is None else {"attention.clamp_kqv": float32(config.number("clip_qkv"))}
+    return {} if not config.has("clip_qkv") else {"attention.clamp_kqv": float32(config.number("clip_qkv"))}
 
 
 OLMO = replace(
@@ -25,7 +25,7 @@ OLMO = replace(
     hf_classes=("OlmoForCausalLM",),
     model_types=("olmo",),
     tensors=(TOKEN_EMBD, OUTPUT, *with_rope_order(PROJECTIONS), *GATED_MLP),
-    defaults=DEFAULTS | {"layer_norm_eps": 1e-5},
+    class_defaults=DEFAULTS | {"layer_norm_eps": 1e-5},
     metadata=_metadata,
     norm="layer_norm_eps",
     rope_types=("default", "linear", "yarn"),

@@ -9,7 +9,7 @@ OLMO3 = replace(
     OLMO2,
     hf_classes=("Olmo3ForCausalLM",),
     model_types=("olmo3",),
-    defaults=OLMO2.defaults | {"sliding_window": 4096},
+    class_defaults=OLMO2.class_defaults | {"sliding_window": 4096},
     metadata=window_metadata,
 )
 

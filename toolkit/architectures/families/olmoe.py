@@ -13,7 +13,7 @@ OLMOE = replace(
     hf_classes=("OlmoeForCausalLM",),
     model_types=("olmoe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + WIDE_NORMS + ROUTER + experts(ff="ff"),
-    defaults=OLMO2.defaults
+    class_defaults=OLMO2.class_defaults
     | {
         "intermediate_size": 2048,
         "max_position_embeddings": 4096,

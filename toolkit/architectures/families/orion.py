@@ -18,7 +18,7 @@ from toolkit.gguf.format import Metadata, string, uint32
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    context = config.get("max_sequence_length") or config.integer("max_position_embeddings")
+    context = config.integer("max_sequence_length", config.integer("max_position_embeddings"))
     return {"context_length": uint32(context), "tensor_data_layout": string("Meta AI original pth")}
 
 
@@ -28,7 +28,8 @@ ORION = replace(
     hf_classes=("OrionForCausalLM",),
     model_types=("orion",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + biases((OUTPUT_NORM, *NORMS)) + GATED_MLP,
-    defaults=DEFAULTS | {"layer_norm_eps": lambda config: config["rms_norm_eps"]},
+    class_defaults=DEFAULTS,
+    aliases={"layer_norm_eps": "rms_norm_eps"},
     metadata=_metadata,
     unwritten=frozenset({"rope"}),
     norm="layer_norm_eps",

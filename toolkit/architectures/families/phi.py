@@ -2,7 +2,7 @@
 
 from toolkit.architectures.parts.base import Architecture, biases, block, rule
 from toolkit.architectures.parts.checks import all_of, gelu, setting
-from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS, QKV, TOKEN_EMBD
+from toolkit.architectures.parts.llama_block import COMPUTED_BUFFERS, DERIVED, QKV, TOKEN_EMBD
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.gguf.format import boolean
 
@@ -22,9 +22,7 @@ PHI2 = Architecture(
     hf_classes=("PhiForCausalLM",),
     model_types=("phi",),
     tensors=(TOKEN_EMBD, *WEIGHTS, *biases(WEIGHTS)),
-    defaults={
-        "intermediate_size": lambda config: 4 * config.integer("hidden_size"),
-        "num_key_value_heads": lambda config: config["num_attention_heads"],
+    class_defaults={
         "hidden_act": "gelu_new",
         "max_position_embeddings": 2048,
         "layer_norm_eps": 1e-5,
@@ -32,6 +30,7 @@ PHI2 = Architecture(
         "partial_rotary_factor": 0.5,
         "tie_word_embeddings": False,
     },
+    derived=DERIVED | {"intermediate_size": lambda config: 4 * config.integer("hidden_size")},
     metadata=lambda config: rotary_metadata(config) | {"tokenizer.ggml.add_bos_token": boolean(False)},
     unwritten=frozenset({"rope"}),
     norm="layer_norm_eps",

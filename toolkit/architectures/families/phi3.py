@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from toolkit.architectures.parts.base import Architecture, block
 from toolkit.architectures.parts.checks import silu
 from toolkit.architectures.parts.dimensions import head_dim
-from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, FUSED_MLP, NORMS
+from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, COMPUTED_BUFFERS, DERIVED, FUSED_MLP, NORMS
 from toolkit.architectures.parts.rope import LONGROPE, global_rope, longrope_factors, rotary_dimensions, rotary_metadata
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, uint32
@@ -23,10 +23,10 @@ def longrope_metadata(config: ModelConfig) -> Metadata:
     """Return the context before scaling, and the factor that scaling puts on attention."""
     rope = global_rope(config)
     context = config.integer("max_position_embeddings")
-    original = int(rope.get("original_max_position_embeddings", context))
+    original = rope.integer("original_max_position_embeddings", context, least=2)
     metadata: Metadata = {"rope.scaling.original_context_length": uint32(original)}
-    if rope.get("long_factor"):
-        metadata["rope.scaling.attn_factor"] = float32(_attention_factor(str(rope["rope_type"]), context, original))
+    if rope.has("long_factor"):
+        metadata["rope.scaling.attn_factor"] = float32(_attention_factor(rope.text("rope_type"), context, original))
     return metadata
 
 
@@ -41,7 +41,7 @@ def _attention_factor(scaling: str, context: int, original: int) -> float:
 
 def window_metadata(config: ModelConfig) -> Metadata:
     """Return Phi's window, 0 where there is none."""
-    return {"attention.sliding_window": uint32(int(config.get("sliding_window", 0)))}
+    return {"attention.sliding_window": uint32(config.integer("sliding_window", 0, least=0))}
 
 
 def rope_factors(config: ModelConfig) -> dict[str, NDArray[numpy.float32]]:
@@ -59,15 +59,15 @@ PHI3 = Architecture(
     hf_classes=("Phi3ForCausalLM", "Phi4ForCausalLMV"),
     model_types=("phi3",),
     tensors=AROUND_THE_BLOCKS + NORMS + FUSED_ATTENTION + FUSED_MLP,
-    defaults={
+    class_defaults={
         "intermediate_size": 8192,
-        "num_key_value_heads": lambda config: config["num_attention_heads"],
         "hidden_act": "silu",
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
     },
+    derived=DERIVED,
     metadata=phi3_metadata,
     unwritten=frozenset({"rope.scaling.type"}),
     generated_tensors=rope_factors,

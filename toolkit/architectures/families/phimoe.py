@@ -19,7 +19,7 @@ PHIMOE = replace(
     + PROJECTIONS
     + biases(PROJECTIONS, "attention_bias")
     + MIXTRAL_MIXTURE,
-    defaults=PHI3.defaults
+    class_defaults=PHI3.class_defaults
     | {
         "intermediate_size": 6400,
         "num_key_value_heads": 8,

@@ -29,14 +29,14 @@ QWEN = replace(
         _h("mlp.w1", "ffn_up", "one_half", "embd"),
         _h("mlp.c_proj", "ffn_down", "embd", "one_half"),
     ),
-    defaults={
+    class_defaults={
         "intermediate_size": 22016,
-        "one_half": lambda config: config.integer("intermediate_size") // 2,
         "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
     },
+    derived={"one_half": lambda config: config.integer("intermediate_size") // 2},
     metadata=no_metadata,
     unwritten=frozenset({"attention.head_count_kv"}),
     generated_tensors=no_generated_tensors,

@@ -13,7 +13,7 @@ QWEN2 = replace(
     hf_classes=("Qwen2ForCausalLM", "Qwen2Model", "DotsOCRForCausalLM"),
     model_types=("qwen2",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + QKV_BIAS + GATED_MLP,
-    defaults={
+    class_defaults={
         "num_key_value_heads": 32,
         "hidden_act": "silu",
         "max_position_embeddings": 32768,

@@ -19,7 +19,7 @@ QWEN2_MOE = replace(
     hf_classes=("Qwen2MoeForCausalLM",),
     model_types=("qwen2_moe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + QKV_BIAS + ROUTER + experts() + GATED_SHARED_EXPERT,
-    defaults=QWEN2.defaults
+    class_defaults=QWEN2.class_defaults
     | {
         "intermediate_size": 5632,
         "num_key_value_heads": 16,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from toolkit.architectures.families.qwen2 import QWEN2
 from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION, ATTENTION_BIAS, GATED_MLP, HEAD_NORMS
 
-DEFAULTS = QWEN2.defaults | {"attention_bias": False}
+DEFAULTS = QWEN2.class_defaults | {"attention_bias": False}
 
 QWEN3 = replace(
     QWEN2,
@@ -13,7 +13,7 @@ QWEN3 = replace(
     hf_classes=("Qwen3ForCausalLM", "Qwen3Model"),
     model_types=("qwen3",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + GATED_MLP,
-    defaults=DEFAULTS | {"head_dim": 128},
+    class_defaults=DEFAULTS | {"head_dim": 128},
 )
 
 STEP3_VL = replace(

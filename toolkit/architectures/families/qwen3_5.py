@@ -15,12 +15,14 @@ from toolkit.architectures.parts.linear_attention import (
     BLOCK_NORMS,
     GATED_ATTENTION,
     LINEAR_DEFAULTS,
+    LINEAR_DERIVED,
     PREDICTION,
     QKV,
     STATES,
     VALUES,
     head_as_block,
     is_linear,
+    linear_heads,
     linear_metadata,
 )
 from toolkit.architectures.parts.llama_block import GATED_MLP
@@ -37,7 +39,7 @@ DEFAULT_SECTIONS = (11, 11, 10, 0)
 
 def _in_turn(config: ModelConfig, length: int) -> Indices:
     """Return the order that takes the first value head of every key head, then the second, and so on."""
-    key_heads, value_heads = config.integer("linear_num_key_heads"), config.integer("linear_num_value_heads")
+    key_heads, value_heads = linear_heads(config)
     grouped = numpy.arange(value_heads * length).reshape(key_heads, value_heads // key_heads, length)
     return grouped.transpose(1, 0, 2).reshape(-1)
 
@@ -82,7 +84,7 @@ SEPARATE_STATES = (
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    sections = (*global_rope(config).get("mrope_section", DEFAULT_SECTIONS), 0, 0, 0, 0)[:4]
+    sections = (*global_rope(config).integer_list("mrope_section", [*DEFAULT_SECTIONS]), 0, 0, 0, 0)[:4]
     return linear_metadata(config) | {"rope.dimension_sections": array(ValueType.INT32, sections)}
 
 
@@ -97,7 +99,8 @@ QWEN3_5 = replace(
     + in_layers(SEPARATE_STATES, is_linear)
     + GATED_MLP
     + in_layers(PREDICTION, predicts),
-    defaults=QWEN3.defaults | LINEAR_DEFAULTS | {"head_dim": 256},
+    class_defaults=QWEN3.class_defaults | LINEAR_DEFAULTS | {"head_dim": 256},
+    derived=QWEN3.derived | LINEAR_DERIVED,
     metadata=_metadata,
     block_count=blocks,
     naming=Naming(multi_token_prediction=True),

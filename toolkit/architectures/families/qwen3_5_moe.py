@@ -11,8 +11,9 @@ from toolkit.gguf.format import Metadata, uint32
 
 def _metadata(config: ModelConfig) -> Metadata:
     metadata = QWEN3_5.metadata(config) | expert_widths(config)
-    dense = config.get("intermediate_size")
-    return metadata if dense is None else metadata | {"feed_forward_length": uint32(dense)}
+    if not config.has("intermediate_size"):
+        return metadata
+    return metadata | {"feed_forward_length": uint32(config.integer("intermediate_size"))}
 
 
 QWEN3_5_MOE = replace(

@@ -13,7 +13,7 @@ QWEN3_MOE = replace(
     hf_classes=("Qwen3MoeForCausalLM",),
     model_types=("qwen3_moe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + ROUTER + experts(),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "intermediate_size": 6144,
         "num_key_value_heads": 4,

@@ -11,11 +11,13 @@ from toolkit.architectures.parts.linear_attention import (
     GATED_ATTENTION,
     KEYS,
     LINEAR_DEFAULTS,
+    LINEAR_DERIVED,
     PREDICTION,
     STATES,
     VALUES,
     head_as_block,
     is_linear,
+    linear_heads,
     linear_metadata,
 )
 from toolkit.architectures.parts.prediction import blocks, predicts
@@ -29,8 +31,8 @@ _FUSED = f"2*{KEYS}+2*{VALUES}"
 
 def _order(config: ModelConfig) -> tuple[Indices, int]:
     """Return the order that takes Q, K, V and the gate apart, which lie together for every key head; and where the gate begins."""
-    key_heads, key = config.integer("linear_num_key_heads"), config.integer("linear_key_head_dim")
-    values = config.integer("linear_num_value_heads") * config.integer("linear_value_head_dim")
+    (key_heads, value_heads), key = linear_heads(config), config.integer("linear_key_head_dim")
+    values = value_heads * config.integer("linear_value_head_dim")
     order = ungrouped(key_heads, (key, key, values // key_heads, values // key_heads))
     return order, len(order) - values
 
@@ -67,7 +69,7 @@ QWEN3_NEXT = replace(
     + experts()
     + GATED_SHARED_EXPERT
     + in_layers(PREDICTION, predicts),
-    defaults=QWEN3_MOE.defaults
+    class_defaults=QWEN3_MOE.class_defaults
     | LINEAR_DEFAULTS
     | {
         "intermediate_size": 5632,
@@ -78,6 +80,7 @@ QWEN3_NEXT = replace(
         "moe_intermediate_size": 512,
         "shared_expert_intermediate_size": 512,
     },
+    derived=QWEN3_MOE.derived | LINEAR_DERIVED,
     metadata=lambda config: expert_widths(config) | linear_metadata(config),
     block_count=blocks,
     naming=Naming(multi_token_prediction=True),

@@ -8,17 +8,15 @@ from toolkit.architectures.parts.classifiers import with_classes
 from toolkit.architectures.parts.transforms import row_range
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
-from toolkit.gguf.format import Metadata, shortened, uint32
+from toolkit.gguf.format import Metadata, uint32
 from toolkit.gguf.rows import RowSource
 
 
 def _offset(config: ModelConfig) -> int:
     """Return the number of positions before the first of a text: transformers counts from the padding's id on."""
-    padding, positions = config.get("pad_token_id", -1), config.integer("max_position_embeddings")
-    if not isinstance(padding, int) or not -1 <= padding < positions - 1:
-        raise ConfigError(
-            f"config.json: pad_token_id is {shortened(padding)}, but positions are numbered from there on"
-        )
+    padding, positions = config.integer("pad_token_id", -1, least=-1), config.integer("max_position_embeddings")
+    if padding >= positions - 1:
+        raise ConfigError(f"config.json: pad_token_id is {padding}, but positions are numbered from there on")
     return 1 + padding
 
 
@@ -42,7 +40,7 @@ ROBERTA = replace(
     hf_classes=("RobertaModel", "RobertaForMaskedLM"),
     model_types=("roberta",),
     tensors=transformed(BERT.tensors, _used_positions, "position_embeddings"),
-    defaults={**BERT.defaults, "pad_token_id": 1},
+    class_defaults={**BERT.class_defaults, "pad_token_id": 1},
     metadata=_metadata,
     vocabularies=("bpe",),
 )

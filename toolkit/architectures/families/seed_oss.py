@@ -26,7 +26,7 @@ SEED_OSS = replace(
     + biases((O,), "attention_out_bias")
     + GATED_MLP
     + MLP_BIAS,
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {"num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 524288, "attention_bias": True},
     check=silu,
 )

@@ -20,11 +20,11 @@ MIXTURE = (
 
 
 def _has_windows(config: ModelConfig) -> bool:
-    return any(config.get("sliding_window_layout", []))
+    return any(config.flag_list("sliding_window_layout", []))
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    softmax = config.get("moe_primary_router_apply_softmax", False)
+    softmax = config.flag("moe_primary_router_apply_softmax", False)
     metadata: Metadata = {
         "expert_feed_forward_length": uint32(config.integer("intermediate_size")),
         "expert_gating_func": gating_function("softmax" if softmax else "sigmoid"),
@@ -53,11 +53,11 @@ SMALLTHINKER = replace(
     hf_classes=("SmallThinkerForCausalLM",),
     model_types=("smallthinker",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + MIXTURE,
-    defaults=DEFAULTS
-    | {
-        "intermediate_size": lambda config: config["moe_ffn_hidden_size"],
-        "num_local_experts": lambda config: config["moe_num_primary_experts"],
-        "num_experts_per_tok": lambda config: config["moe_num_active_primary_experts"],
+    class_defaults=DEFAULTS,
+    aliases={
+        "intermediate_size": "moe_ffn_hidden_size",
+        "num_local_experts": "moe_num_primary_experts",
+        "num_experts_per_tok": "moe_num_active_primary_experts",
     },
     metadata=_metadata,
     check=_check_layouts,

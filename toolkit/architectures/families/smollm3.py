@@ -4,14 +4,15 @@ from dataclasses import replace
 
 from toolkit.architectures.families.llama import LLAMA
 from toolkit.architectures.parts.checks import check_rope_pattern
-from toolkit.architectures.parts.llama_block import DEFAULTS
+from toolkit.architectures.parts.llama_block import DEFAULTS, llama_metadata
 
 SMOLLM3 = replace(
     LLAMA,
     name="smollm3",
     hf_classes=("SmolLM3ForCausalLM",),
     model_types=("smollm3",),
-    defaults=DEFAULTS
+    metadata=llama_metadata,
+    class_defaults=DEFAULTS
     | {
         "num_key_value_heads": 4,
         "max_position_embeddings": 32768,

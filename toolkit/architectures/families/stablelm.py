@@ -18,7 +18,7 @@ STABLELM = Architecture(
     hf_classes=("StableLmForCausalLM", "StableLMEpochForCausalLM"),
     model_types=("stablelm", "stablelm_epoch"),
     tensors=AROUND_THE_BLOCKS + ATTENTION + biases((OUTPUT_NORM, *NORMS)) + biases(QKV, "use_qkv_bias") + GATED_MLP,
-    defaults={
+    class_defaults={
         "intermediate_size": 6912,
         "num_attention_heads": 32,
         "num_key_value_heads": 32,

@@ -23,7 +23,7 @@ STARCODER2 = Architecture(
     + PROJECTIONS
     + MLP
     + biases(PROJECTIONS + MLP, "use_bias"),
-    defaults=DEFAULTS
+    class_defaults=DEFAULTS
     | {
         "num_key_value_heads": 2,
         "hidden_act": "gelu_pytorch_tanh",

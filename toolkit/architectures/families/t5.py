@@ -3,7 +3,16 @@
 from dataclasses import replace
 from functools import partial
 
-from toolkit.architectures.parts.base import Architecture, Naming, Rules, TensorRule, hidden_layers, in_layers, rule
+from toolkit.architectures.parts.base import (
+    Architecture,
+    Naming,
+    Rules,
+    TensorRule,
+    hidden_layers,
+    in_layers,
+    rule,
+    same_as,
+)
 from toolkit.architectures.parts.checks import all_of, setting
 from toolkit.architectures.parts.llama_block import OUTPUT
 from toolkit.checkpoint.model_config import ModelConfig
@@ -37,7 +46,7 @@ def _mlp(part: partial[TensorRule], number: int) -> Rules:
 
 
 def _is_gated(config: ModelConfig) -> bool:
-    return str(config["feed_forward_proj"]).startswith("gated-")
+    return config.text("feed_forward_proj").startswith("gated-")
 
 
 def _positions(part: partial[TensorRule]) -> Rules:
@@ -52,7 +61,7 @@ def _positions(part: partial[TensorRule]) -> Rules:
 
 
 def _own_positions(config: ModelConfig) -> bool:
-    return str(config.get("model_type")) == "umt5"
+    return config.text("model_type", "") == "umt5"
 
 
 def _side(side: str, short: str, count_key: str) -> Rules:
@@ -75,7 +84,7 @@ def _side(side: str, short: str, count_key: str) -> Rules:
 def _metadata(config: ModelConfig) -> Metadata:
     return _encoder_metadata(config) | {
         "decoder_block_count": uint32(config.integer("num_decoder_layers")),
-        "decoder_start_token_id": uint32(int(config["decoder_start_token_id"])),
+        "decoder_start_token_id": uint32(config.integer("decoder_start_token_id", least=0)),
     }
 
 
@@ -83,7 +92,7 @@ def _encoder_metadata(config: ModelConfig) -> Metadata:
     head, epsilon = uint32(config.integer("d_kv")), float32(config.number("layer_norm_eps"))
     return {
         "block_count": uint32(config.integer("num_hidden_layers")),
-        "context_length": uint32(int(config.get("n_positions", CONTEXT_LENGTH))),
+        "context_length": uint32(config.integer("n_positions", CONTEXT_LENGTH, least=0)),
         "attention.key_length": head,
         "attention.value_length": head,
         "attention.layer_norm_rms_epsilon": epsilon,
@@ -112,10 +121,7 @@ T5 = Architecture(
     ),
     model_types=("t5", "mt5", "umt5"),
     tensors=(SHARED, DECODER_OUTPUT, *ENCODER, *DECODER),
-    defaults={
-        "intermediate_size": lambda config: config.integer("d_ff"),
-        "num_attention_heads": lambda config: config.integer("num_heads"),
-        "num_decoder_layers": lambda config: config.integer("num_hidden_layers"),
+    class_defaults={
         "decoder_start_token_id": 0,
         "relative_attention_num_buckets": 32,
         "relative_attention_max_distance": 128,
@@ -123,6 +129,8 @@ T5 = Architecture(
         "feed_forward_proj": "relu",
         "tie_word_embeddings": True,
     },
+    aliases={"intermediate_size": "d_ff", "num_attention_heads": "num_heads"},
+    derived={"num_decoder_layers": same_as("num_hidden_layers")},
     metadata=_metadata,
     unwritten=frozenset({"rope", "attention.head_count_kv", "context_length"}),
     norm="layer_norm_eps",

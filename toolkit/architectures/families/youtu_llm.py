@@ -26,7 +26,7 @@ YOUTU = replace(
     hf_classes=("YoutuForCausalLM",),
     model_types=("youtu_llm",),
     tensors=AROUND_THE_BLOCKS + NORMS + MLA + GATED_MLP,
-    defaults=DEFAULTS,
+    class_defaults=DEFAULTS,
     metadata=_metadata,
     vocabularies=("bpe",),
 )

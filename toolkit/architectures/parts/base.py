@@ -6,11 +6,12 @@ becomes, the shape that the config implies, and the transform between them, if a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.checkpoint.model_config import Derived, ModelConfig
 from toolkit.gguf.format import Metadata
 from toolkit.gguf.rows import RowSource
 
@@ -94,7 +95,7 @@ def biases(rules: Rules, required: Presence = True) -> Rules:
 
 def in_layers(rules: Rules, layers: LayerChoice) -> Rules:
     """Return the same rules for a choice of the blocks, or of those that they were for."""
-    return tuple(replace(one, layers=_both(one.layers, layers)) for one in rules)
+    return tuple(replace(rule, layers=_both(rule.layers, layers)) for rule in rules)
 
 
 def _both(first: LayerChoice | None, second: LayerChoice) -> LayerChoice:
@@ -108,30 +109,30 @@ def other_than(layers: LayerChoice) -> LayerChoice:
 
 def needed_in_layers(rules: Rules, layers: LayerChoice) -> Rules:
     """Return rules that a choice of the blocks must have; what the others store of it goes along."""
-    optional = tuple(replace(one, required=False) for one in rules)
+    optional = tuple(replace(rule, required=False) for rule in rules)
     return in_layers(rules, layers) + in_layers(optional, other_than(layers))
 
 
 def without(rules: Rules, *sources: str) -> Rules:
     """Return the rules whose source contains none of these texts."""
-    return tuple(one for one in rules if not any(text in one.source for text in sources))
+    return tuple(rule for rule in rules if not any(text in rule.source for text in sources))
 
 
 def transformed(rules: Rules, transform: Transform, *sources: str) -> Rules:
     """Return the rules with `transform` where the source contains one of these texts."""
     return tuple(
-        replace(one, transform=transform) if any(text in one.source for text in sources) else one for one in rules
+        replace(rule, transform=transform) if any(text in rule.source for text in sources) else rule for rule in rules
     )
 
 
 def retargeted(rules: Rules, targets: Mapping[str, str]) -> Rules:
     """Return the rules under other GGUF names: old -> new, without the block's prefix and the suffix."""
-    return tuple(replace(one, target=_retarget(one.target, targets)) for one in rules)
+    return tuple(replace(rule, target=_retarget(rule.target, targets)) for rule in rules)
 
 
 def resized(rules: Rules, sizes: Mapping[str, str]) -> Rules:
     """Return the rules with other lengths: a term of `dimensions` -> the one that takes its place."""
-    return tuple(replace(one, shape=tuple(sizes.get(name, name) for name in one.shape)) for one in rules)
+    return tuple(replace(rule, shape=tuple(sizes.get(name, name) for name in rule.shape)) for rule in rules)
 
 
 def _retarget(target: str, targets: Mapping[str, str]) -> str:
@@ -184,6 +185,11 @@ def hidden_layers(config: ModelConfig) -> int:
     return config.integer("num_hidden_layers")
 
 
+def same_as(key: str) -> Derived:
+    """Return the rule for a value that is that of another key."""
+    return lambda config: config[key]
+
+
 def no_variant(_config: ModelConfig) -> "Architecture | None":
     """Return nothing: a class that llama.cpp always runs with the same graph."""
     return None
@@ -199,8 +205,12 @@ class Architecture:
     """class names in `architectures` of config.json"""
     model_types: tuple[str, ...]
     tensors: Rules
-    defaults: dict[str, Default]
+    class_defaults: dict[str, Any] = field(default_factory=dict)
     """what the transformers class fills in where config.json is silent"""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """key -> how the configs of this family alone spell it; `group.key` lies in an object"""
+    derived: dict[str, Derived] = field(default_factory=dict)
+    """key -> what follows from other values where nothing else says it"""
     metadata: Callable[[ModelConfig], Metadata] = no_metadata
     """keys beside and above the common ones, without the architecture's name before them"""
     unwritten: frozenset[str] = frozenset()
@@ -225,3 +235,7 @@ class Architecture:
     """whether the files of sentence-transformers beside it say how its embeddings are pooled"""
     dropped: dict[str, str] = field(default_factory=dict)
     """regular expression of tensor names that are left out -> why"""
+
+    def fill_in(self, config: ModelConfig) -> ModelConfig:
+        """Return the config with all that the family fills in."""
+        return config.filled_in(self.class_defaults, self.aliases, self.derived)

@@ -36,7 +36,8 @@ def with_classes(architecture: Architecture, hf_class: str, head: Rules) -> Arch
         hf_classes=(hf_class,),
         model_types=(),
         tensors=architecture.tensors + head,
-        defaults={**architecture.defaults, "num_labels": 2, "classes": lambda config: len(class_labels(config))},
+        class_defaults={**architecture.class_defaults, "num_labels": 2},
+        derived={**architecture.derived, "classes": lambda config: len(class_labels(config))},
         metadata=lambda config: architecture.metadata(config) | classifier_metadata(config),
         dropped=dropped,
     )

@@ -52,7 +52,7 @@ def _common(architecture: Architecture, config: ModelConfig) -> Metadata:
     metadata |= {
         name: uint32(config.integer(key) if config[key] else 0)
         for name, key in _OPTIONAL.items()
-        if name not in left_out and config.get(key) is not None
+        if name not in left_out and config.has(key)
     }
     return metadata | _epsilon(architecture, config) | _gating(architecture, config)
 
@@ -63,10 +63,9 @@ def _epsilon(architecture: Architecture, config: ModelConfig) -> Metadata:
 
 
 def _gating(architecture: Architecture, config: ModelConfig) -> Metadata:
-    function = config.get("scoring_func")
-    if function is None or "expert_gating_func" in architecture.unwritten:
+    if not config.has("scoring_func") or "expert_gating_func" in architecture.unwritten:
         return {}
-    return {"expert_gating_func": gating_function(function)}
+    return {"expert_gating_func": gating_function(config.text("scoring_func"))}
 
 
 def gating_function(function: str) -> MetadataValue:
@@ -81,4 +80,6 @@ def gating_function(function: str) -> MetadataValue:
 
 def deepstack_metadata(config: ModelConfig) -> Metadata:
     """Return the number of layers that take image features."""
-    return {"n_deepstack_layers": uint32(len(config.get("vision_config", {}).get("deepstack_visual_indexes", ())))}
+    return {
+        "n_deepstack_layers": uint32(len(config.section("vision_config").integer_list("deepstack_visual_indexes", [])))
+    }

@@ -80,7 +80,7 @@ CORRECTED_MIXTURE = ROUTER + correction_bias("mlp.gate.e_score_correction_bias")
 
 
 def _leading_dense(config: ModelConfig, layer: int) -> bool:
-    return layer < int(config.get("first_k_dense_replace", 0))
+    return layer < config.integer("first_k_dense_replace", 0, least=0)
 
 
 def dense_first(mixture: Rules) -> Rules:
@@ -91,11 +91,11 @@ def dense_first(mixture: Rules) -> Rules:
 def deepseek_router_metadata(config: ModelConfig) -> Metadata:
     """Return the keys of mixtures as DeepSeek's configs describe them."""
     return {
-        "leading_dense_block_count": uint32(int(config["first_k_dense_replace"])),
+        "leading_dense_block_count": uint32(config.integer("first_k_dense_replace", least=0)),
         "expert_feed_forward_length": uint32(config.integer("moe_intermediate_size")),
         "expert_shared_count": uint32(config.integer("n_shared_experts")),
         "expert_weights_scale": float32(config.number("routed_scaling_factor")),
-        "expert_weights_norm": boolean(bool(config["norm_topk_prob"])),
+        "expert_weights_norm": boolean(config.flag("norm_topk_prob")),
     }
 
 
@@ -110,6 +110,6 @@ EVERY_LAYER_HAS_EXPERTS = all_of(setting("decoder_sparse_step", 1), setting("mlp
 def expert_widths(config: ModelConfig) -> Metadata:
     """Return the widths of the experts, and of one that every token passes."""
     metadata: Metadata = {"expert_feed_forward_length": uint32(config.integer("moe_intermediate_size"))}
-    if config.get("shared_expert_intermediate_size") is not None:
+    if config.has("shared_expert_intermediate_size"):
         metadata["expert_shared_feed_forward_length"] = uint32(config.integer("shared_expert_intermediate_size"))
     return metadata

@@ -50,4 +50,4 @@ PER_LAYER_INPUT = (
 
 def has_keys(config: ModelConfig, layer: int) -> bool:
     """Tell whether a layer has keys and values of its own; the last ones use those of a layer before."""
-    return layer < config.integer("num_hidden_layers") - int(config["num_kv_shared_layers"])
+    return layer < config.integer("num_hidden_layers") - config.integer("num_kv_shared_layers", least=0)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.errors import ConfigError
 from toolkit.gguf.format import MetadataValue, ValueType, array
 
 UNBOUNDED_CONTEXT = 1 << 20
@@ -10,8 +11,14 @@ UNBOUNDED_CONTEXT = 1 << 20
 
 
 def layer_type(config: ModelConfig, layer: int) -> str:
-    """Return the kind of a layer as `layer_types` names it."""
-    return str(config["layer_types"][layer])
+    """Return the kind of a layer as `layer_types` names it.
+
+    Raises ConfigError if it names fewer layers than there are.
+    """
+    types = config.text_list("layer_types")
+    if layer >= len(types):
+        raise ConfigError(f"config.json: layer_types names {len(types)} layers, but there is a layer {layer}")
+    return types[layer]
 
 
 def per_layer(value: int, has_it: Iterable[bool]) -> MetadataValue:

@@ -30,7 +30,7 @@ def values_of_heads(source: RowSource, config: ModelConfig) -> RowSource:
 
 
 def _compressed_q(config: ModelConfig) -> bool:
-    return config.get("q_lora_rank") is not None
+    return config.has("q_lora_rank")
 
 
 def _full_q(config: ModelConfig) -> bool:
@@ -75,5 +75,7 @@ def latent_metadata(config: ModelConfig) -> Metadata:
 
 def yarn_metadata(config: ModelConfig) -> Metadata:
     """Return yarn's scale of attention."""
-    scale = global_rope(config).get("mscale_all_dim")
-    return {} if scale is None else {"rope.scaling.yarn_log_multiplier": float32(0.1 * scale)}
+    rope = global_rope(config)
+    if not rope.has("mscale_all_dim"):
+        return {}
+    return {"rope.scaling.yarn_log_multiplier": float32(0.1 * rope.number("mscale_all_dim"))}

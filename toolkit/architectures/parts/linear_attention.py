@@ -8,7 +8,8 @@ from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, HEAD_NORM
 from toolkit.architectures.parts.prediction import SHARING_NEXT_TOKENS, blocks, prediction_layers
 from toolkit.architectures.parts.rope import rotary_metadata
 from toolkit.architectures.parts.transforms import negative_exponential, plus_one, squeeze
-from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.checkpoint.model_config import Derived, ModelConfig
+from toolkit.errors import ConfigError
 from toolkit.gguf.format import Metadata, ValueType, array, uint32
 
 KEYS, VALUES = "linear_num_key_heads*linear_key_head_dim", "linear_num_value_heads*linear_value_head_dim"
@@ -53,8 +54,21 @@ def head_as_block(name: str, config: ModelConfig) -> str:
 
 def is_linear(config: ModelConfig, layer: int) -> bool:
     """Tell whether a layer's attention is linear; that of layers which predict further tokens is full."""
-    types = config["layer_types"]
+    types = config.text_list("layer_types")
     return layer < len(types) and types[layer] == "linear_attention"
+
+
+def linear_heads(config: ModelConfig) -> tuple[int, int]:
+    """Return the numbers of key and of value heads.
+
+    Raises ConfigError if the value heads cannot be shared out among the key heads.
+    """
+    keys, values = config.integer("linear_num_key_heads"), config.integer("linear_num_value_heads")
+    if values % keys:
+        raise ConfigError(
+            f"config.json: linear_num_value_heads is {values}, expected a multiple of linear_num_key_heads, which is {keys}"
+        )
+    return keys, values
 
 
 def _layer_types(config: ModelConfig) -> list[str]:
@@ -63,10 +77,9 @@ def _layer_types(config: ModelConfig) -> list[str]:
     return ["linear_attention" if (layer + 1) % interval else "full_attention" for layer in range(n_layer)]
 
 
-LINEAR_DEFAULTS: dict[str, Default] = {
+LINEAR_DEFAULTS = {
     "partial_rotary_factor": 0.25,
     "full_attention_interval": 4,
-    "layer_types": _layer_types,
     "linear_conv_kernel_dim": 4,
     "linear_key_head_dim": 128,
     "linear_value_head_dim": 128,
@@ -74,6 +87,7 @@ LINEAR_DEFAULTS: dict[str, Default] = {
     "linear_num_value_heads": 32,
 }
 """what both classes of Qwen fill in"""
+LINEAR_DERIVED: dict[str, Derived] = {"layer_types": _layer_types}
 
 
 def linear_metadata(config: ModelConfig) -> Metadata:

@@ -1,15 +1,16 @@
 """Llama's block, which most families share: a name for every tensor, groups of them, and what most classes fill in."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
-from toolkit.architectures.parts.base import Rules, biases, block, rule
+from toolkit.architectures.parts.base import Rules, biases, block, rule, same_as
 from toolkit.architectures.parts.dimensions import head_dim
 from toolkit.architectures.parts.rope import llama3_frequency_factors
 from toolkit.architectures.parts.transforms import interleave_rope
-from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.checkpoint.model_config import Derived, ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 
 Q_ROPE, K_ROPE = interleave_rope("num_attention_heads"), interleave_rope("num_key_value_heads")
@@ -17,7 +18,7 @@ Q_ROPE, K_ROPE = interleave_rope("num_attention_heads"), interleave_rope("num_ke
 
 def untied(config: ModelConfig) -> bool:
     """Tell whether the output has a matrix of its own."""
-    return not config.get("tie_word_embeddings", False)
+    return not config.flag("tie_word_embeddings", False)
 
 
 TOKEN_EMBD = rule("model.embed_tokens", "token_embd", "vocab", "embd")
@@ -90,6 +91,12 @@ COMPUTED_BUFFERS = {
 }
 
 
+def head_lengths(config: ModelConfig) -> Metadata:
+    """Return the lengths of heads, which llama.cpp's converter writes where a class fills in `head_dim`."""
+    length = uint32(head_dim(config))
+    return {"attention.key_length": length, "attention.value_length": length}
+
+
 def llama_metadata(config: ModelConfig) -> Metadata:
     """Return the keys that Llama's family adds to the common ones."""
     return {
@@ -109,8 +116,7 @@ def computed_head_dim(config: ModelConfig) -> int:
     return config.integer("hidden_size") // config.integer("num_attention_heads")
 
 
-DEFAULTS: dict[str, Default] = {
-    "num_key_value_heads": lambda config: config["num_attention_heads"],
+DEFAULTS: dict[str, Any] = {
     "hidden_act": "silu",
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
@@ -120,3 +126,4 @@ DEFAULTS: dict[str, Default] = {
     "mlp_bias": False,
 }
 """what most classes fill in; a family says where it differs"""
+DERIVED: dict[str, Derived] = {"num_key_value_heads": same_as("num_attention_heads")}

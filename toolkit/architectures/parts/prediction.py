@@ -27,8 +27,8 @@ SHARING_NEXT_TOKENS = tuple(
 
 def prediction_layers(config: ModelConfig) -> int:
     """Return the number of layers that predict further tokens: those stored, else those that the config promises."""
-    promised = config.get("num_nextn_predict_layers", config.get("mtp_num_hidden_layers", 0))
-    return int(config.get(STORED, promised))
+    promised = config.integer("mtp_num_hidden_layers", 0, least=0)
+    return config.integer(STORED, config.integer("num_nextn_predict_layers", promised, least=0), least=0)
 
 
 def blocks(config: ModelConfig) -> int:

@@ -1,8 +1,7 @@
 """Rope scaling: what llama.cpp reads from metadata, and the frequency factors that it reads from a tensor."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy
 from numpy.typing import NDArray
@@ -39,7 +38,7 @@ def rope_metadata(config: ModelConfig, architecture: str) -> Metadata:
     local = _local_theta(config)
     if local is not None:
         metadata[f"{prefix}.freq_base_swa"] = float32(local)
-    sections = global_rope(config).get("mrope_section")
+    sections = global_rope(config).integer_list("mrope_section", [])
     if sections:
         metadata[f"{prefix}.dimension_sections"] = array(ValueType.INT32, [*sections, 0, 0, 0, 0][:4])
     return metadata
@@ -47,38 +46,47 @@ def rope_metadata(config: ModelConfig, architecture: str) -> Metadata:
 
 def _scaling(config: ModelConfig) -> Metadata:
     rope = global_rope(config)
-    scaling = rope["rope_type"]
+    scaling = rope.text("rope_type")
     if scaling in LONGROPE:
         return {"type": string("longrope")}
     if scaling not in ("linear", "yarn"):
         return {}
-    metadata: Metadata = {"type": string(scaling), "factor": float32(_number(rope, "factor"))}
+    metadata: Metadata = {"type": string(scaling), "factor": float32(rope.number("factor"))}
     if scaling == "yarn":
-        original = _number(rope, "original_max_position_embeddings", config.get("max_position_embeddings"))
-        metadata["original_context_length"] = uint32(int(original))
+        key = "original_max_position_embeddings"
+        original = rope.integer(key) if rope.has(key) else config.integer("max_position_embeddings")
+        metadata["original_context_length"] = uint32(original)
         for key, name in _YARN_EXTRAS.items():
-            if key in rope:
-                metadata.setdefault(name, float32(_number(rope, key)))
+            if rope.has(key):
+                metadata.setdefault(name, float32(rope.number(key)))
     return metadata
 
 
-def global_rope(config: ModelConfig) -> Mapping[str, Any]:
+def rope_of(config: ModelConfig) -> ModelConfig:
+    """Return the rope parameters, those of all layers and in them those of some."""
+    return replace(config.section("rope"), within=" of the rope scaling")
+
+
+def global_rope(config: ModelConfig) -> ModelConfig:
     """Return the rope parameters of layers with full attention, where those of windowed layers may differ."""
-    rope: Mapping[str, Any] = config["rope"]
-    full = rope.get("full_attention")
-    return {"rope_type": "default", **rope, **full} if isinstance(full, dict) else rope
+    rope = rope_of(config)
+    if not rope.has("full_attention"):
+        return rope
+    return rope.with_values(**rope.section("full_attention").values)
 
 
 def _local_theta(config: ModelConfig) -> float | None:
-    local = config["rope"].get("sliding_attention")
-    if isinstance(local, dict) and "rope_theta" in local:
-        return _number(local, "rope_theta")
-    return None if config.get("rope_local_base_freq") is None else config.number("rope_local_base_freq")
+    local = rope_of(config).section("sliding_attention")
+    if local.has("rope_theta"):
+        return local.number("rope_theta")
+    return config.number("rope_local_base_freq") if config.has("rope_local_base_freq") else None
 
 
 def rotary_dimensions(config: ModelConfig, head_length: int) -> int:
     """Return how many elements of a head are rotated; the rest stay as they are."""
-    factor = global_rope(config).get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    factor = global_rope(config).number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0))
+    if not 0 <= factor <= 1:
+        raise ConfigError(f"config.json: partial_rotary_factor is {factor:g}, expected a number from 0 to 1")
     return int(head_length * factor)
 
 
@@ -94,11 +102,11 @@ def without_dynamic_scaling(config: ModelConfig, supported: tuple[str, ...]) -> 
     `original_max_position_embeddings`, or `max_position_embeddings` where that is absent). Architectures that name
     `dynamic` themselves, and scaling by `alpha`, which is always on, stay as they are.
     """
-    rope: Mapping[str, Any] = config["rope"]
-    if rope["rope_type"] != "dynamic" or "dynamic" in supported or "alpha" in rope:
+    rope = rope_of(config)
+    if rope.text("rope_type") != "dynamic" or "dynamic" in supported or rope.has("alpha"):
         return config, ()
-    trained = rope.get("original_max_position_embeddings", config.integer("max_position_embeddings"))
-    plain = {key: value for key, value in rope.items() if key != "factor"} | {"rope_type": "default"}
+    trained = rope.integer("original_max_position_embeddings", config.integer("max_position_embeddings"))
+    plain = {key: value for key, value in rope.values.items() if key != "factor"} | {"rope_type": "default"}
     warning = (
         f"config.json scales rope dynamically beyond {trained} tokens, which llama.cpp does not do; "
         f"the file gets a context of {trained}, up to which the model is the same"
@@ -113,11 +121,11 @@ def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
 
     Raises ConfigError.
     """
-    nested = next((key for key, value in config["rope"].items() if isinstance(value, dict)), None)
+    nested = next((key for key, value in rope_of(config).values.items() if isinstance(value, dict)), None)
     if nested is not None and "local" not in supported:
         raise ConfigError(f"config.json: rope parameters of their own for {nested!r} are not supported here")
     rope = global_rope(config)
-    scaling = rope["rope_type"]
+    scaling = rope.text("rope_type")
     factor = rope.get("factor", 1)
     if scaling == "default" and factor != 1:
         raise ConfigError(
@@ -132,11 +140,10 @@ def check_rope_type(config: ModelConfig, supported: tuple[str, ...]) -> None:
 def rope_theta(config: ModelConfig) -> float:
     """Return the base of the rope frequencies: the config's, else the class default."""
     rope = global_rope(config)
-    theta = rope.get("rope_theta")
-    if isinstance(theta, list):
+    if isinstance(rope.get("rope_theta"), list):
         model = config.get("model_type", "this model")
         raise ConfigError(f"config.json: per-layer rope_theta is not supported for {model}")
-    base = config.number("rope_theta") if theta is None else _number(rope, "rope_theta")
+    base = rope.number("rope_theta") if rope.has("rope_theta") else config.number("rope_theta")
     if base <= 0:
         raise ConfigError(f"config.json: rope_theta is {base:g}, expected a number above 0")
     return base
@@ -150,7 +157,7 @@ def llama3_frequency_factors(config: ModelConfig, dimensions: int) -> NDArray[nu
     converter does).
     """
     rope = global_rope(config)
-    if str(rope["rope_type"]).lower() != "llama3":
+    if rope.text("rope_type").lower() != "llama3":
         return None
     factor, low, high, original = _llama3_parameters(rope)
     exponents = numpy.arange(0, dimensions, 2, dtype=numpy.float32) / numpy.float32(dimensions)
@@ -166,8 +173,8 @@ def llama3_frequency_factors(config: ModelConfig, dimensions: int) -> NDArray[nu
     return factors.astype(numpy.float32)
 
 
-def _llama3_parameters(rope: Mapping[str, Any]) -> tuple[float, ...]:
-    factor, low, high, original = (_number(rope, key, default) for key, default in _LLAMA3_DEFAULTS.items())
+def _llama3_parameters(rope: ModelConfig) -> tuple[float, ...]:
+    factor, low, high, original = (rope.number(key, default) for key, default in _LLAMA3_DEFAULTS.items())
     if not (factor > 0 and 0 < low < high):
         raise ConfigError(
             f"config.json: llama3 rope scaling needs a positive factor and low_freq_factor < high_freq_factor, "
@@ -176,30 +183,22 @@ def _llama3_parameters(rope: Mapping[str, Any]) -> tuple[float, ...]:
     return factor, low, high, original
 
 
-def _number(rope: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    value = rope.get(key, default)
-    if not is_number(value):
-        raise ConfigError(f"config.json: {key} of the rope scaling is {value!r}, expected a number")
-    return float(value)
-
-
 def longrope_factors(config: ModelConfig, dimensions: int) -> dict[str, NDArray[numpy.float32]]:
     """Return the tensors of factors for contexts beyond and within the original one, each float32 [dimensions / 2].
 
     Raises ConfigError if one is missing where rope is scaled so, or not as long as half the rotated elements.
     """
     rope = global_rope(config)
-    if rope["rope_type"] not in LONGROPE and not rope.get("long_factor"):
+    if rope.text("rope_type") not in LONGROPE and not rope.has("long_factor"):
         return {}
-    tensors = {}
-    for name in ("long", "short"):
-        factors = rope.get(f"{name}_factor")
-        if not isinstance(factors, list) or len(factors) != dimensions // 2:
-            raise ConfigError(f"config.json: {name}_factor must list {dimensions // 2} numbers")
-        tensors[f"rope_factors_{name}.weight"] = numpy.asarray(factors, dtype=numpy.float32)
-    return tensors
+    return {
+        f"rope_factors_{name}.weight": numpy.asarray(
+            rope.number_list(f"{name}_factor", length=dimensions // 2), dtype=numpy.float32
+        )
+        for name in ("long", "short")
+    }
 
 
 def residual_metadata(config: ModelConfig) -> Metadata:
     """Return what is rotated, and whether attention and MLP stand side by side."""
-    return rotary_metadata(config) | {"use_parallel_residual": boolean(config["use_parallel_residual"])}
+    return rotary_metadata(config) | {"use_parallel_residual": boolean(config.flag("use_parallel_residual"))}

@@ -34,11 +34,11 @@ def _lost_window(config: ModelConfig, written: Collection[str]) -> Iterator[str]
 
 
 def _has_windowed_layer(config: ModelConfig) -> bool:
-    types = config.get("layer_types")
+    types = config.text_list("layer_types", [])
     if types:
         return "sliding_attention" in types
     if "use_sliding_window" in config.values or "max_window_layers" in config.values:
         # Qwen's classes use no window unless told so, and then from a layer on.
         first, n_layer = config.get("max_window_layers", 28), config.integer("num_hidden_layers")
-        return bool(config.get("use_sliding_window", False)) and not (isinstance(first, int) and first >= n_layer)
+        return config.flag("use_sliding_window", False) and not (isinstance(first, int) and first >= n_layer)
     return True

@@ -7,7 +7,7 @@ from toolkit.architectures.parts.hybrids import UNBOUNDED_CONTEXT
 from toolkit.architectures.parts.llama_block import OUTPUT
 from toolkit.architectures.parts.row_sources import Reshaped
 from toolkit.architectures.parts.transforms import column, compose, negative_exponential, squeeze
-from toolkit.checkpoint.model_config import Default, ModelConfig
+from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, uint32
 from toolkit.gguf.rows import RowSource
 
@@ -102,10 +102,11 @@ def heads_metadata(config: ModelConfig) -> Metadata:
     return state_space_metadata(config) | {"ssm.group_count": uint32(config.integer("ssm_groups"))}
 
 
-HYBRID_DEFAULTS: dict[str, Default] = {
-    "ssm_rank": lambda config: config.get("mamba_n_heads", 128),
-    "ssm_groups": lambda config: config.get("mamba_n_groups", 1),
-    "ssm_state": lambda config: config.get("mamba_d_state", 256),
-    "ssm_conv": lambda config: config.get("mamba_d_conv", 4),
+HYBRID_ALIASES = {
+    "ssm_rank": "mamba_n_heads",
+    "ssm_groups": "mamba_n_groups",
+    "ssm_state": "mamba_d_state",
+    "ssm_conv": "mamba_d_conv",
 }
 """the lengths of the mixer as models that also attend spell them"""
+HYBRID_DEFAULTS = {"mamba_n_heads": 128, "mamba_n_groups": 1, "mamba_d_state": 256, "mamba_d_conv": 4}

@@ -8,7 +8,7 @@ from toolkit.gguf.format import Metadata, ValueType, array, uint32
 
 def window_metadata(config: ModelConfig) -> Metadata:
     """Return the window and which layers have it; nothing where no layer has one."""
-    if config.get("sliding_window") is None or not any(layers := windowed_layers(config)):
+    if not config.has("sliding_window") or not any(layers := windowed_layers(config)):
         return no_metadata(config)
     return _window(config) | _pattern(layers)
 
@@ -38,7 +38,7 @@ def windowed_layers(config: ModelConfig, period: int = 4) -> list[bool]:
     Raises ConfigError for a pattern that is neither.
     """
     n_layer = config.integer("num_hidden_layers")
-    types = config.get("layer_types")
+    types = config.text_list("layer_types", [])
     if types:
         return [kind == "sliding_attention" for kind in types]
     pattern = config.get("sliding_window_pattern", config.get("global_attn_every_n_layers", period))
