@@ -71,7 +71,8 @@ def _document(architecture: Architecture) -> dict[str, Any]:
         "rope_types": list(architecture.rope_types),
         "epsilon": architecture.norm,
         "unwritten_keys": sorted(architecture.unwritten),
-        "defaults": {key: None if callable(value) else value for key, value in architecture.defaults.items()},
+        "defaults": {**dict.fromkeys(architecture.derived), **architecture.class_defaults},
+        "aliases": dict(architecture.aliases),
         "left_out": dict(architecture.dropped),
         "tensors": [
             {
@@ -95,9 +96,11 @@ def _texts(architecture: Architecture) -> Iterator[tuple[str, str]]:
     yield "epsilon of norms", architecture.norm
     if architecture.unwritten:
         yield "keys not written", ", ".join(sorted(architecture.unwritten))
-    derived = sorted(key for key, value in architecture.defaults.items() if callable(value))
-    given = (f"{key} {value}" for key, value in sorted(architecture.defaults.items()) if not callable(value))
+    given = (f"{key} {value}" for key, value in sorted(architecture.class_defaults.items()))
+    derived = sorted(architecture.derived.keys() - architecture.class_defaults.keys())
     yield "defaults", ", ".join((*given, *(f"{key} (derived)" for key in derived))) or "none"
+    if architecture.aliases:
+        yield "spelled as", ", ".join(f"{key}: {alias}" for key, alias in sorted(architecture.aliases.items()))
     for pattern, reason in architecture.dropped.items():
         yield "left out", f"{pattern}: {reason}"
 
