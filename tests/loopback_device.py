@@ -22,11 +22,11 @@ _EVALUATE = """
 import json, os, sys
 from pathlib import Path
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.devices import add_rpc_devices
 endpoint, model, layers, tokens = sys.argv[1:]
 device = add_rpc_devices(endpoint)[0]
-settings = RuntimeSettings(n_gpu_layers=int(layers), devices=(device.pointer,), n_threads=1)
+settings = RunSettings(n_gpu_layers=int(layers), device_pointers=(device.pointer,), n_threads=1)
 with LlamaRuntime(Path(model), settings) as runtime:
     print(json.dumps(runtime.evaluate(json.loads(tokens), slice(None)).tolist()))
 """

@@ -6,8 +6,8 @@ from twins import changed_case, convert_edited, gguf_of
 from toolkit.architectures.parts.windows import window_every, windowed_layers
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.sources.hf_source import source_from_checkpoint
 
 PATTERN = "attention.sliding_window_pattern"
@@ -52,7 +52,7 @@ def test_llama_cpp_reads_the_layers_of_a_pattern_that_is_not_its_own(case, tmp_p
             checkpoint.config |= {"layer_types": kinds, "sliding_window": 8}
 
         file = convert_edited(changed_case(case, tmp_path / str(number), exchange))
-        with LlamaRuntime(file, RuntimeSettings(n_ctx=64, n_batch=64)) as model:
+        with LlamaRuntime(file, RunSettings(n_ctx=64, n_batch=64)) as model:
             logits.append(model.evaluate(list(range(5, 45))))
     assert abs(logits[0] - logits[1]).max() > 1e-3
 

@@ -10,7 +10,7 @@ from tiny_model import TinyShape, write_tiny_model
 from toolkit.comparison import quality
 from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, measure_quality
 from toolkit.errors import QualityError, TextError
-from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.llama.run_settings import RunSettings
 from toolkit.measures.evaluation_text import EvaluationText
 from toolkit.reporter import LoggingReporter
 
@@ -19,8 +19,10 @@ REQUEST = TextRequest("general", TEXT, 32, 12)
 
 
 def loadable(path: Path) -> Loadable:
-    def settings(n_ctx: int, together: int) -> RuntimeSettings:
-        return RuntimeSettings(n_ctx * together, 32, 32, n_threads=1, n_parallel=together, devices=())
+    def settings(n_ctx: int, together: int) -> RunSettings:
+        return RunSettings(
+            n_ctx=n_ctx * together, n_batch=32, n_ubatch=32, n_threads=1, n_parallel=together, device_pointers=()
+        )
 
     return Loadable(path.stem, lambda: path, settings)
 

@@ -15,7 +15,7 @@ from toolkit.demo import demo_checkpoint
 from toolkit.gguf.ggml_types import TYPES
 from toolkit.importance.matrix import Imatrix, read_imatrix, read_sums
 from toolkit.importance.sums import write_imatrix as write_sums
-from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.llama.run_settings import RunSettings
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.imatrix_collection import Calibration, collect_imatrix
 from toolkit.model_source import ModelSource
@@ -98,7 +98,9 @@ def test_files_with_an_importance_matrix_equal_those_of_llama_quantize(case, pro
 def test_a_matrix_of_ours_quantizes_as_that_of_llama_imatrix_does(profile, unquantized, tmp_path):
     checkpoint, gguf_file = unquantized(DEMO)
     ours, theirs = tmp_path / "ours.imatrix", read_sums(GOLDEN / "demo.imatrix").entries
-    collected = collect_imatrix(gguf_file, Calibration(read_text(FIXED_TEXT), 64), RuntimeSettings(64, 64, 64))
+    collected = collect_imatrix(
+        gguf_file, Calibration(read_text(FIXED_TEXT), 64), RunSettings(n_ctx=64, n_batch=64, n_ubatch=64)
+    )
     write_sums(collected, ours)
     meaning = {name: numpy.ascontiguousarray(entry.means.reshape(-1)) for name, entry in theirs.items()}
     llama_quantize(gguf_file, tmp_path / "expected.gguf", load_profile(profile).file_type, meaning)

@@ -20,8 +20,8 @@ from toolkit.gguf.merge import plan_merge, write_merged
 from toolkit.gguf.output_file import WorkFile
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.shard_names import shard_path
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.quant_profile import load_profile
 from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.verification.file_check import check_loads
@@ -69,7 +69,7 @@ def test_llama_cpp_computes_with_any_part_or_their_folder_what_it_does_with_the_
     parts = write_split(plan, tmp_path / "parts", ShardLimit(max_tensors=8))
     logits = []
     for path in (tmp_path / "whole.gguf", *parts, tmp_path / "parts"):
-        with LlamaRuntime(path, RuntimeSettings(n_ctx=32, n_threads=1)) as runtime:
+        with LlamaRuntime(path, RunSettings(n_ctx=32, n_threads=1)) as runtime:
             logits.append(runtime.evaluate([1, *range(260, 276)], slice(None)).copy())
     assert all(numpy.array_equal(logits[0], others) for others in logits[1:])
 

@@ -14,8 +14,8 @@ from tool_prints import is_close
 
 from toolkit.conversion.convert import write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.generation import Generation, Sampling
 from toolkit.measures.perplexity import measure_perplexity
@@ -52,7 +52,7 @@ def models(checkpoint, tmp_path_factory):
 def perplexities(models):
     found = {}
     for profile, path in models.items():
-        with LlamaRuntime(path, RuntimeSettings(n_ctx=128)) as runtime:
+        with LlamaRuntime(path, RunSettings(n_ctx=128)) as runtime:
             found[profile] = measure_perplexity(runtime, runtime.tokenize(read_text().text), 128, 2).perplexity
     return found
 
@@ -77,14 +77,14 @@ def test_the_q4_k_m_file_equals_that_of_llama_quantize(models, tmp_path):
 
 @pytest.mark.parametrize("profile", ["bf16", "q4_k_m"])
 def test_it_knows_the_capital_of_france(profile, models):
-    with LlamaRuntime(models[profile], RuntimeSettings(n_ctx=64)) as runtime:
+    with LlamaRuntime(models[profile], RunSettings(n_ctx=64)) as runtime:
         prompt = runtime.tokenize("The capital of France is")
         assert "Paris" in "".join(Generation(runtime, prompt, Sampling(n_tokens=8)))
 
 
 def test_it_answers_in_its_chat_format_and_stops(models):
     prompt = "<|im_start|>user\nWhat is the capital of Italy?<|im_end|>\n<|im_start|>assistant\n"
-    with LlamaRuntime(models["bf16"], RuntimeSettings(n_ctx=128)) as runtime:
+    with LlamaRuntime(models["bf16"], RunSettings(n_ctx=128)) as runtime:
         tokens = runtime.tokenize(prompt, parse_special=True)
         answer = "".join(Generation(runtime, tokens, Sampling(n_tokens=48)))
     assert "Rome" in answer
@@ -96,7 +96,7 @@ def test_the_perplexity_is_that_of_llama_perplexity(profile, models, tool_print)
     made_here = llama_tool("perplexity", models[profile], FIXED_TEXT, "-c", 32, "--chunks", 4)
     [expected] = re.findall(r"PPL = ([\d.]+)", made_here)
     # llama-perplexity makes room for as many chunks as fill its batch, however few there are.
-    settings = RuntimeSettings(2048, 2048, 512, n_threads=1, n_parallel=2048 // 32)
+    settings = RunSettings(n_ctx=2048, n_batch=2048, n_ubatch=512, n_threads=1, n_parallel=2048 // 32)
     with LlamaRuntime(models[profile], settings) as runtime:
         found = measure_perplexity(runtime, runtime.tokenize(read_text(FIXED_TEXT).text), 32, 4)
     assert is_close(found.perplexity, expected, nat=found.perplexity)

@@ -112,7 +112,7 @@ def test_models_are_loaded_with_extra_buffers_only_where_these_compute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: Trial, used: bool
 ) -> None:
     plant(tmp_path, trial, monkeypatch)
-    assert ModelParameters(LoadSettings(512), None).structure.use_extra_bufts is used
+    assert ModelParameters(LoadSettings(n_ctx=512), None).structure.use_extra_bufts is used
 
 
 def test_the_refusal_says_the_cause_and_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

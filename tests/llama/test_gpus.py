@@ -79,7 +79,9 @@ class HalfAndHalf:
 def test_one_pool_has_to_do_for_both(one_pool, ram, fits):
     model = model_from_source(source_from_checkpoint(demo_checkpoint()), ("q8_0",))
     budgets = Budgets((64 * MIB,), ram * MIB, one_pool=one_pool)
-    request = PlanningRequest(budgets, LoadSettings(512), Bandwidths((1e11,), 1e10), (("f16", "f16"),), explicit=True)
+    request = PlanningRequest(
+        budgets, LoadSettings(n_ctx=512), Bandwidths((1e11,), 1e10), (("f16", "f16"),), explicit=True
+    )
     with Planner(model, request, HalfAndHalf()) as planner:
         if fits:
             assert planner.choices()[0].fits_whole

@@ -12,8 +12,8 @@ from toolkit.llama.batch import most_outputs
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.log import llama_log
 from toolkit.llama.native import llama_cpp
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.perplexity import cut_windows
 from toolkit.memory.estimate import estimate
 from toolkit.memory.loaded_model import LoadedModel
@@ -29,7 +29,7 @@ N_PARALLEL = 200
 def test_the_buffer_of_logits_begins_as_llama_cpp_says(case, kit_checkpoint, tmp_path):
     planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), ("f16",)).make("f16")
     path = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf").path
-    settings = LoadSettings(256 * N_PARALLEL, n_parallel=N_PARALLEL, kv_unified=True, device="cpu")
+    settings = LoadSettings(n_ctx=256 * N_PARALLEL, n_parallel=N_PARALLEL, kv_unified=True, device="cpu")
     with LoadedModel(path, settings) as model:
         [host] = model.footprint(settings).devices
         lines = llama_log().lines()
@@ -57,7 +57,7 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [(64, 1, 64, 31), (256, 1, 64, 64), (64, 4, 64, 64), (24, 5, 64, 55), (16, 3, 48, 21), (100, 2, 64, 64)],
 )
 def test_windows_take_the_logits_that_were_counted_before(wide_model, n_ctx, n_parallel, batch, outputs):
-    settings = RuntimeSettings(n_ctx * n_parallel, batch, batch, n_threads=1, n_parallel=n_parallel)
+    settings = RunSettings(n_ctx=n_ctx * n_parallel, n_batch=batch, n_ubatch=batch, n_threads=1, n_parallel=n_parallel)
     scored = range(n_ctx // 2, n_ctx - 1)
     counted = most_outputs(scored, n_parallel, batch, batch)
     with LlamaRuntime(wide_model, settings) as runtime:
@@ -82,7 +82,7 @@ def test_two_windows_at_the_end_may_fill_a_batch_better_than_three_before() -> N
 
 
 def test_a_prompt_and_its_answer_take_the_logits_of_one_token(wide_model):
-    with LlamaRuntime(wide_model, RuntimeSettings(64, 64, 64, n_threads=1)) as runtime:
+    with LlamaRuntime(wide_model, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64, n_threads=1)) as runtime:
         runtime.evaluate([5] * 30)
         runtime.feed([5] * 5)
         runtime.feed([5])
@@ -96,11 +96,11 @@ def test_a_prompt_and_its_answer_take_the_logits_of_one_token(wide_model):
 
 
 def test_what_is_announced_counts_from_the_beginning_and_in_estimates_too(wide_model):
-    settings = RuntimeSettings(64, 64, 64, n_threads=1, n_outputs=50)
+    settings = RunSettings(n_ctx=64, n_batch=64, n_ubatch=64, n_threads=1, n_outputs=50)
     with LlamaRuntime(wide_model, settings) as runtime:
         n_vocab = runtime.n_vocab
         assert [device.outputs_bytes for device in runtime.footprint().devices] == [50 * n_vocab * 4]
-    found = estimate(wide_model, LoadSettings(64, n_outputs=50, n_parallel=2))
+    found = estimate(wide_model, LoadSettings(n_ctx=64, n_outputs=50, n_parallel=2))
     assert sum(device.outputs_bytes for device in found.devices) == 50 * n_vocab * 4
-    found = estimate(wide_model, LoadSettings(64, n_parallel=2))
+    found = estimate(wide_model, LoadSettings(n_ctx=64, n_parallel=2))
     assert sum(device.outputs_bytes for device in found.devices) == 2 * n_vocab * 4

@@ -5,10 +5,10 @@ import pytest
 from toolkit.errors import InputError
 from toolkit.gguf.reader import read_gguf
 from toolkit.llama.model_limits import GIVES_EMBEDDINGS, NEEDS_ENCODER, why_no_next_token
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 
-SETTINGS = RuntimeSettings(n_ctx=64, n_batch=64, n_ubatch=64)
+SETTINGS = RunSettings(n_ctx=64, n_batch=64, n_ubatch=64)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_commands_that_measure_end_with_one_line(converted, kit_checkpoint, run_
 
 
 def test_more_tokens_than_learnt_positions_are_not_evaluated(converted):
-    with LlamaRuntime(converted("gpt2", "bf16"), RuntimeSettings(512, n_threads=1)) as runtime:
+    with LlamaRuntime(converted("gpt2", "bf16"), RunSettings(n_ctx=512, n_threads=1)) as runtime:
         assert runtime.n_ctx == 256, "llama.cpp's context has room for more"
         runtime.feed([5] * 256)
         with pytest.raises(InputError, match="257 tokens do not fit in a context of 256"):
@@ -51,7 +51,7 @@ def test_more_tokens_than_learnt_positions_are_not_evaluated(converted):
 
 
 def test_rotated_positions_have_no_such_end(converted):
-    with LlamaRuntime(converted("llama2", "bf16"), RuntimeSettings(512, n_threads=1)) as runtime:
+    with LlamaRuntime(converted("llama2", "bf16"), RunSettings(n_ctx=512, n_threads=1)) as runtime:
         assert (runtime.n_ctx_train, runtime.n_ctx) == (256, 512)
         runtime.feed([5] * 512)
 

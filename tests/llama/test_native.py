@@ -42,10 +42,10 @@ import sys
 from pathlib import Path
 from toolkit.errors import GgufError
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.llama.run_settings import RunSettings
 for _ in range(2):
     try:
-        LlamaRuntime(Path(sys.argv[1]), RuntimeSettings())
+        LlamaRuntime(Path(sys.argv[1]), RunSettings())
     except GgufError as error:
         print(error)
     import llama_cpp

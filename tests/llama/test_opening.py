@@ -16,8 +16,8 @@ from toolkit.llama import opening
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.opening import Opening, check_opens, death_of, files_opened_by, telling_line
 from toolkit.llama.opening_child import check_types
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.llama.vocabulary import LlamaVocabulary
 
 TOKENS = "tokenizer.ggml.tokens"
@@ -69,7 +69,7 @@ def sample(request, converted, tmp_path):
 def test_a_file_that_llama_cpp_dies_of_is_refused_with_what_it_says(sample):
     found, path = sample
     with pytest.raises(GgufError) as caught:
-        LlamaRuntime(path, RuntimeSettings(64, 64, 64))
+        LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64))
     assert str(caught.value).startswith(f"{path}: ")
     assert found.says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -110,14 +110,14 @@ def test_an_answer_is_kept_for_the_file_the_settings_and_no_longer(tmp_path, mon
 
     with files_opened_by(ask):
         for _ in range(2):
-            check_opens(path, LoadSettings(64))
+            check_opens(path, LoadSettings(n_ctx=64))
             opening._STATE.known.clear()
         assert asked == [64]
-        check_opens(path, LoadSettings(128))
-        check_opens(path.rename(tmp_path / "other.gguf"), LoadSettings(128, n_gpu_layers=3))
+        check_opens(path, LoadSettings(n_ctx=128))
+        check_opens(path.rename(tmp_path / "other.gguf"), LoadSettings(n_ctx=128, n_gpu_layers=3))
         assert asked == [64, 128]
         write_tiny_model(tmp_path / "other.gguf", TinyShape(n_layer=1))
-        check_opens(tmp_path / "other.gguf", LoadSettings(128))
+        check_opens(tmp_path / "other.gguf", LoadSettings(n_ctx=128))
         assert asked == [64, 128, 128]
 
 
@@ -128,7 +128,7 @@ def test_whoever_loads_asks(tmp_path):
         asked.append(settings.n_ctx)
         raise GgufError(f"{path}: died")
 
-    for load in (lambda: LlamaRuntime(path, RuntimeSettings(96)), lambda: LlamaVocabulary(path)):
+    for load in (lambda: LlamaRuntime(path, RunSettings(n_ctx=96)), lambda: LlamaVocabulary(path)):
         with files_opened_by(ask), pytest.raises(GgufError, match="died"):
             load()
     assert asked == [96, 64]
@@ -179,7 +179,7 @@ def test_a_number_that_no_norm_can_be_computed_with_is_refused(key, value, tmp_p
         write_tiny_model(tmp_path / "m.gguf"), tmp_path / "bad.gguf", {key: MetadataValue(ValueType.FLOAT32, value)}
     )
     with pytest.raises(GgufError, match=r"epsilon is .*no norm"):
-        LlamaRuntime(path, RuntimeSettings(64, 64, 64))
+        LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_type_that_llama_cpp_cannot_compute_with_is_refused(name, type_name, t
 def test_a_sentencepiece_name_on_a_byte_level_vocabulary_is_refused(converted, tmp_path):
     path = altered(converted("gpt2", "bf16"), tmp_path / "bad.gguf", {"tokenizer.ggml.model": string("llama")})
     with pytest.raises(GgufError, match="unordered_map::at"):
-        LlamaRuntime(path, RuntimeSettings(64, 64, 64))
+        LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64))
 
 
 def test_a_vocabulary_without_a_model_is_opened(tmp_path):
@@ -205,14 +205,14 @@ def test_a_vocabulary_without_a_model_is_opened(tmp_path):
     with LlamaVocabulary(path) as vocabulary:
         assert vocabulary.detokenize(vocabulary.tokenize("the art")) == "the art"
     with pytest.raises(GgufError):
-        LlamaRuntime(path, RuntimeSettings(64, 64, 64))
+        LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64))
 
 
 def test_a_file_without_a_vocabulary_runs_and_splits_no_text(tmp_path):
     path = altered(
         write_tiny_model(tmp_path / "m.gguf"), tmp_path / "bare.gguf", {"tokenizer.ggml.model": string("none")}
     )
-    with LlamaRuntime(path, RuntimeSettings(64, 64, 64, n_threads=1)) as runtime:
+    with LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64, n_threads=1)) as runtime:
         assert runtime.evaluate([1, 2, 3]).shape == (1, runtime.n_vocab)
         with pytest.raises(InputError, match="no vocabulary"):
             runtime.tokenize("a")

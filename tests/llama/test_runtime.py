@@ -11,8 +11,8 @@ from tiny_model import TinyShape, vocabulary, write_tiny_model
 from toolkit.errors import DoesNotFitError, GgufError, InputError
 from toolkit.llama.log import LogRing, llama_log
 from toolkit.llama.parameters import refusal_of
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 
 SENTENCE = "the art of war and an inner sea"
 
@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runtime(model: Path) -> Iterator[LlamaRuntime]:
-    with LlamaRuntime(model, RuntimeSettings(n_ctx=256, n_batch=8, n_ubatch=8, n_threads=1)) as loaded:
+    with LlamaRuntime(model, RunSettings(n_ctx=256, n_batch=8, n_ubatch=8, n_threads=1)) as loaded:
         yield loaded
 
 
@@ -79,13 +79,13 @@ def test_logits_do_not_depend_on_the_batch(model: Path, runtime: LlamaRuntime) -
     tokens = runtime.tokenize(SENTENCE)
     runtime.clear()
     by_eight = runtime.evaluate(tokens, slice(None))
-    with LlamaRuntime(model, RuntimeSettings(n_ctx=256, n_threads=1)) as whole:
+    with LlamaRuntime(model, RunSettings(n_ctx=256, n_threads=1)) as whole:
         numpy.testing.assert_allclose(whole.evaluate(tokens, slice(None)), by_eight, rtol=1e-3, atol=1e-3)
 
 
 def test_a_batch_is_no_longer_than_the_context_that_was_asked_for(model: Path) -> None:
     # llama.cpp rounds the context up to 256 tokens, and a batch of more than 64 would end the process.
-    with LlamaRuntime(model, RuntimeSettings(n_ctx=64, n_threads=1)) as loaded:
+    with LlamaRuntime(model, RunSettings(n_ctx=64, n_threads=1)) as loaded:
         assert loaded.n_ctx == 256
         assert len(loaded.evaluate([1] * 200, slice(None))) == 200
 
@@ -98,13 +98,13 @@ def test_batches_name_the_index_of_their_first_logits(runtime: LlamaRuntime) -> 
 
 def test_chunks_side_by_side_have_the_logits_of_each_alone(model: Path) -> None:
     chunks = [[1, *range(10, 40)], [1, *range(50, 80)]]
-    with LlamaRuntime(model, RuntimeSettings(64, 16, 16, n_threads=1, n_parallel=2)) as both:
+    with LlamaRuntime(model, RunSettings(n_ctx=64, n_batch=16, n_ubatch=16, n_threads=1, n_parallel=2)) as both:
         found = [(index, start, rows.copy()) for index, start, rows in both.evaluate_chunks(chunks, slice(20, 30))]
         assert both.n_parallel == 2
     assert [(index, start, len(rows)) for index, start, rows in found] == [
         (0, 20, 4), (1, 20, 4), (0, 24, 6), (1, 24, 6),
     ]  # fmt: skip
-    with LlamaRuntime(model, RuntimeSettings(64, n_threads=1)) as alone:
+    with LlamaRuntime(model, RunSettings(n_ctx=64, n_threads=1)) as alone:
         for index, chunk in enumerate(chunks):
             alone.clear()
             expected = alone.evaluate(chunk, slice(20, 30))
@@ -196,7 +196,7 @@ def test_a_log_without_errors_gives_no_reason() -> None:
 @pytest.mark.parametrize("kept", [0, 1 << 20] * 2)
 def test_a_file_that_is_cut_off_while_it_runs_is_an_error_and_no_signal(kept: int, tmp_path: Path) -> None:
     path = convert_demo(tmp_path, "bf16")
-    with LlamaRuntime(path, RuntimeSettings(64, 64, 64, n_threads=2)) as runtime:
+    with LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64, n_threads=2)) as runtime:
         runtime.feed([5] * 20)
         os.truncate(path, kept)
         with pytest.raises(InputError, match=r"demo-bf16\.gguf was cut off while it was read"):
@@ -205,7 +205,7 @@ def test_a_file_that_is_cut_off_while_it_runs_is_an_error_and_no_signal(kept: in
 
 def test_a_file_that_is_written_to_while_it_runs_is_an_error(tmp_path: Path) -> None:
     path = convert_demo(tmp_path, "bf16")
-    with LlamaRuntime(path, RuntimeSettings(64, 64, 64, n_threads=2)) as runtime:
+    with LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64, n_threads=2)) as runtime:
         os.utime(path, ns=(0, 0))
         with pytest.raises(InputError, match=r"demo-bf16\.gguf was modified while it was read"):
             runtime.feed([5])
@@ -218,6 +218,6 @@ def test_what_a_template_wrote_begins_with_one_beginning(runtime: LlamaRuntime) 
 
 
 def test_a_recurrent_state_does_not_go_back(converted: Callable[[str, str], Path]) -> None:
-    with LlamaRuntime(converted("mamba2", "bf16"), RuntimeSettings(n_ctx=32, n_threads=1)) as loaded:
+    with LlamaRuntime(converted("mamba2", "bf16"), RunSettings(n_ctx=32, n_threads=1)) as loaded:
         loaded.feed([1, 2, 3, 4])
         assert not loaded.rewind(2)

@@ -16,8 +16,8 @@ from twins import convert_edited
 from toolkit.conversion.convert import write_gguf
 from toolkit.errors import CheckpointError, ConfigError, TensorError
 from toolkit.gguf.reader import read_gguf
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.lora import plan_adapter, read_adapter
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lora.json").read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def test_every_key_and_tensor_equals_the_reference(case, tmp_path):
 
 def logits(model, adapter=None):
     """Return the logits of the kit's tokens, with an adapter if there is one."""
-    with LlamaRuntime(model, RuntimeSettings(n_ctx=64, n_threads=1)) as runtime:
+    with LlamaRuntime(model, RunSettings(n_ctx=64, n_threads=1)) as runtime:
         if adapter is not None:
             library = runtime._library
             loaded = library.llama_adapter_lora_init(runtime._model, str(adapter).encode())

@@ -11,8 +11,8 @@ from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import InputError, QualityError
 from toolkit.llama.evaluation import Logits
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.chunks import cut_chunks
 from toolkit.measures.divergence import (
     LiveBase,
@@ -27,7 +27,7 @@ from toolkit.measures.logits_file import SaveAs, logits_writer, measure_and_save
 from toolkit.measures.perplexity import measure_perplexity
 
 TEXT = "the art of war and an inner sea. " * 30
-SETTINGS = RuntimeSettings(n_ctx=32, n_batch=24, n_ubatch=24, n_threads=1)
+SETTINGS = RunSettings(n_ctx=32, n_batch=24, n_ubatch=24, n_threads=1)
 
 
 @pytest.fixture(scope="module")

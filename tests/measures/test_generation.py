@@ -4,8 +4,8 @@ import pytest
 from tiny_model import write_tiny_model
 
 from toolkit.errors import InputError
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.chat_rendering import TemplateRenderer
 from toolkit.measures.generation import Generation, GenerationStats, Sampling, chat_prompt
 
@@ -17,7 +17,7 @@ PLAIN = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assist
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory):
     path = write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
-    with LlamaRuntime(path, RuntimeSettings(n_ctx=256, n_threads=1)) as loaded:
+    with LlamaRuntime(path, RunSettings(n_ctx=256, n_threads=1)) as loaded:
         yield loaded
 
 

@@ -17,8 +17,8 @@ from toolkit.errors import EnvironmentFaultError, QualityError, TextError
 from toolkit.importance.matrix import read_sums
 from toolkit.importance.sums import TensorSums
 from toolkit.llama.ggml_tensor import tensor_at
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import EvaluationText, read_text
 from toolkit.measures.imatrix_collection import (
     Calibration,
@@ -31,7 +31,7 @@ from toolkit.measures.imatrix_collection import (
 )
 
 CHUNK = 64
-SETTINGS = RuntimeSettings(n_ctx=CHUNK, n_batch=CHUNK, n_ubatch=CHUNK, n_threads=1)
+SETTINGS = RunSettings(n_ctx=CHUNK, n_batch=CHUNK, n_ubatch=CHUNK, n_threads=1)
 CALIBRATION = Calibration(read_text(FIXED_TEXT), CHUNK)
 # In a process of its own, because a device that was added stays.
 COLLECT_ON = """
@@ -40,11 +40,11 @@ from pathlib import Path
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.imatrix_collection import Calibration, collect_imatrix
 from toolkit.importance.sums import write_imatrix
-from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.devices import add_rpc_devices
 endpoint, model, text, output = sys.argv[1:]
 device = add_rpc_devices(endpoint)[0]
-settings = RuntimeSettings(64, 64, 64, n_gpu_layers=2, n_threads=1, devices=(device.pointer,))
+settings = RunSettings(n_ctx=64, n_batch=64, n_ubatch=64, n_gpu_layers=2, n_threads=1, device_pointers=(device.pointer,))
 write_imatrix(collect_imatrix(Path(model), Calibration(read_text(Path(text)), 64), settings), Path(output))
 """
 
@@ -255,6 +255,6 @@ def test_the_product_with_the_vocabulary_is_left_out_from_the_second_batch_on(tm
 def test_batches_of_fewer_than_16_tokens_are_left_out_as_llama_imatrix_leaves_them(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.gguf")
     for chunk, seen in ((15, False), (16, True)):
-        settings = RuntimeSettings(n_ctx=chunk, n_batch=chunk, n_ubatch=chunk, n_threads=1)
+        settings = RunSettings(n_ctx=chunk, n_batch=chunk, n_ubatch=chunk, n_threads=1)
         short = dataclasses.replace(CALIBRATION, n_ctx_seq=chunk, max_chunks=1)
         assert bool(collect_imatrix(path, short, settings).entries) is seen

@@ -10,8 +10,8 @@ from tiny_model import write_tiny_model
 from tool_prints import ROUNDING
 
 from toolkit.errors import InputError
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.chunks import Chunks, cut_chunks
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.logits_file import (
@@ -31,7 +31,7 @@ TEXT = "the art of war and an inner sea. " * 10
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRuntime]:
     path = write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
-    with LlamaRuntime(path, RuntimeSettings(n_ctx=32, n_batch=32, n_ubatch=32, n_threads=1)) as loaded:
+    with LlamaRuntime(path, RunSettings(n_ctx=32, n_batch=32, n_ubatch=32, n_threads=1)) as loaded:
         yield loaded
 
 
@@ -93,7 +93,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_file_of_llama_perplexity_is_read(demo: Path) -> None:
     theirs = read_logits(GOLDEN / "demo.logits")
-    with LlamaRuntime(demo, RuntimeSettings(n_ctx=16, n_batch=16, n_ubatch=16, n_threads=1)) as runtime:
+    with LlamaRuntime(demo, RunSettings(n_ctx=16, n_batch=16, n_ubatch=16, n_threads=1)) as runtime:
         chunks = cut_chunks(runtime.tokenize(read_text(FIXED_TEXT).text), 16, 2)
         n_vocab = runtime.n_vocab
     assert (list(theirs.chunks.tokens), theirs.chunks.n_ctx_seq, theirs.chunks.count) == (chunks.tokens[:32], 16, 2)
@@ -107,7 +107,7 @@ def test_a_file_of_llama_perplexity_is_read(demo: Path) -> None:
 
 def test_ours_is_the_file_that_llama_perplexity_writes_here(demo: Path, tmp_path: Path) -> None:
     llama_tool("perplexity", demo, FIXED_TEXT, "-c", 64, "--logits", tmp_path / "theirs")
-    settings = RuntimeSettings(n_ctx=2048, n_batch=2048, n_ubatch=512, n_threads=1, n_parallel=32)
+    settings = RunSettings(n_ctx=2048, n_batch=2048, n_ubatch=512, n_threads=1, n_parallel=32)
     with LlamaRuntime(demo, settings) as runtime:
         measure_and_save(
             runtime, cut_chunks(runtime.tokenize(read_text(FIXED_TEXT).text), 64), SaveAs(tmp_path / "ours")

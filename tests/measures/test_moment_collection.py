@@ -9,14 +9,14 @@ from tiny_model import TinyShape, write_tiny_model
 from tiny_moe import N_EXPERTS, write_tiny_moe
 
 from toolkit.errors import InputError
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import read_text
 from toolkit.measures.imatrix_collection import Calibration, collect_imatrix
 from toolkit.measures.moment_collection import HELD_OUT_EVERY, MomentCollector, start_moments
 
 CHUNK = 64
-SETTINGS = RuntimeSettings(n_ctx=CHUNK, n_batch=CHUNK, n_ubatch=CHUNK, n_threads=1)
+SETTINGS = RunSettings(n_ctx=CHUNK, n_batch=CHUNK, n_ubatch=CHUNK, n_threads=1)
 CALIBRATION = Calibration(read_text(FIXED_TEXT), CHUNK)
 
 

@@ -12,8 +12,8 @@ import numpy
 import pytest
 from demo_model import convert_demo
 
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.chunks import cut_chunks
 from toolkit.measures.divergence import LiveBase, measure_divergences
 from toolkit.measures.divergence_statistics import ChunkScores
@@ -98,7 +98,7 @@ def test_the_simulation_notices_who_is_wrong_too_often(monkeypatch: pytest.Monke
 def real_chunks(tmp_path_factory: pytest.TempPathFactory) -> list[ModelScores]:
     """Give the scores of the demo model in 4 and in 3 bits on chunks of Python's own text."""
     folder = tmp_path_factory.mktemp("demo")
-    settings = RuntimeSettings(n_ctx=8 * 32, n_batch=256, n_ubatch=256, n_threads=1, n_parallel=8)
+    settings = RunSettings(n_ctx=8 * 32, n_batch=256, n_ubatch=256, n_threads=1, n_parallel=8)
     with ExitStack() as stack:
         four, three, base = (
             stack.enter_context(LlamaRuntime(convert_demo(folder, profile), settings))

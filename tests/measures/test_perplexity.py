@@ -9,8 +9,8 @@ from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import QualityError
 from toolkit.llama.evaluation import Logits
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.chunks import chunks_together, cut_chunks
 from toolkit.measures.perplexity import measure_chunks, measure_perplexity
 
@@ -44,7 +44,7 @@ class UniformRuntime:
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRuntime]:
     path = write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
-    with LlamaRuntime(path, RuntimeSettings(n_ctx=64, n_batch=24, n_ubatch=24, n_threads=1)) as loaded:
+    with LlamaRuntime(path, RunSettings(n_ctx=64, n_batch=24, n_ubatch=24, n_threads=1)) as loaded:
         yield loaded
 
 
@@ -94,7 +94,7 @@ def test_chunks_side_by_side_are_scored_like_one_after_the_other(tmp_path: Path)
     path = write_tiny_model(tmp_path / "tiny.gguf")
     results = []
     for n_parallel in (1, 3):
-        settings = RuntimeSettings(32 * n_parallel, 96, 96, n_threads=1, n_parallel=n_parallel)
+        settings = RunSettings(n_ctx=32 * n_parallel, n_batch=96, n_ubatch=96, n_threads=1, n_parallel=n_parallel)
         with LlamaRuntime(path, settings) as loaded:
             results.append(measure_perplexity(loaded, loaded.tokenize(TEXT), 32, 8))
     alone, together = results
@@ -131,7 +131,7 @@ def test_progress_is_reported_after_every_chunk_and_chunks_can_be_limited() -> N
 def test_a_model_with_a_nan_stops_at_the_first_chunk(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "nan.gguf", TinyShape(), bad_tensor="output_norm.weight")
     with (
-        LlamaRuntime(path, RuntimeSettings(n_ctx=64)) as broken,
+        LlamaRuntime(path, RunSettings(n_ctx=64)) as broken,
         pytest.raises(QualityError, match=r"chunk 1 of 5 \(tokens 0 to 31\): the model's logits are not finite"),
     ):
         measure_perplexity(broken, [5] * 160, 32)
@@ -143,7 +143,7 @@ def test_a_nan_in_a_later_chunk_is_named(tmp_path: Path) -> None:
     tokens = [5] * 160
     tokens[70] = 0
     with (
-        LlamaRuntime(path, RuntimeSettings(n_ctx=64)) as broken,
+        LlamaRuntime(path, RunSettings(n_ctx=64)) as broken,
         pytest.raises(QualityError, match=r"chunk 3 of 5 \(tokens 64 to 95\)") as caught,
     ):
         measure_perplexity(broken, tokens, 32)

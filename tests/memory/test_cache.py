@@ -9,7 +9,9 @@ from toolkit.machine.disk_cache import cache_folder
 from toolkit.memory.cache import CachedProbe, MemoryCache
 from toolkit.memory.skeleton import Skeleton
 
-SETTINGS = LoadSettings(512, 3, device="simulated", tensor_overrides=(TensorOverride("exps"),), tensor_split=(1.0, 2.0))
+SETTINGS = LoadSettings(
+    n_ctx=512, n_gpu_layers=3, device="simulated", tensor_overrides=(TensorOverride("exps"),), tensor_split=(1.0, 2.0)
+)
 FOOTPRINT = by_device(
     [BufferBytes("RPC0[x]", "RPC0", False, 1, 2, 3), BufferBytes("CPU", "CPU", True, 4, 5, 6)], "it", ("RPC0",)
 )

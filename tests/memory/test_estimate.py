@@ -38,7 +38,7 @@ def sums(footprint, kind):
 @pytest.mark.parametrize("case", [case for case in CASES if case not in UNLOADABLE])
 def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_property):
     path = skeleton(case).path
-    settings = LoadSettings(4096, 999, device="simulated")
+    settings = LoadSettings(n_ctx=4096, n_gpu_layers=999, device="simulated")
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     errors = {
         kind: (sums(guessed, f"{kind}_bytes") - sums(told, f"{kind}_bytes")) / max(1, sums(told, f"{kind}_bytes"))
@@ -55,7 +55,7 @@ def test_the_estimate_is_held_against_llama_cpp(case, skeleton, probe, record_pr
 @pytest.mark.parametrize("layers", [0, 1, 2, 999])
 def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_once_more(skeleton, probe, layers, case):
     path = skeleton(case).path
-    settings = LoadSettings(512, layers, device="simulated")
+    settings = LoadSettings(n_ctx=512, n_gpu_layers=layers, device="simulated")
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     for on_host in (False, True):
         weights = [
@@ -68,7 +68,7 @@ def test_an_embedding_that_is_the_output_too_lies_on_the_gpu_once_more(skeleton,
 def test_weights_lie_where_llama_cpp_puts_them(skeleton, probe, layers):
     path = skeleton("qwen3_moe").path
     overrides = (TensorOverride(r"blk\.0\.ffn_(up|down|gate)_exps"),)
-    settings = LoadSettings(512, layers, device="simulated", tensor_overrides=overrides)
+    settings = LoadSettings(n_ctx=512, n_gpu_layers=layers, device="simulated", tensor_overrides=overrides)
     told, guessed = probe.predict(path, settings), estimate(path, settings)
     weights = [sum(each.weights_bytes for each in one.devices if not each.on_host) for one in (told, guessed)]
     assert weights[0] == pytest.approx(weights[1], abs=1024)
@@ -76,7 +76,7 @@ def test_weights_lie_where_llama_cpp_puts_them(skeleton, probe, layers):
 
 def test_without_llama_cpp_every_answer_is_an_estimate(skeleton):
     memory_source = EstimatingProbe(None)
-    assert memory_source.ask(skeleton("llama3"), LoadSettings(512, 3)).answered_by == ESTIMATE
+    assert memory_source.ask(skeleton("llama3"), LoadSettings(n_ctx=512, n_gpu_layers=3)).answered_by == ESTIMATE
     assert memory_source.reason == "llama-cpp-python is not installed"
 
 
@@ -88,18 +88,18 @@ def test_only_faults_of_the_machine_are_estimated_around(skeleton):
         return EstimatingProbe(ask)
 
     memory_source = raising(EnvironmentFaultError("it does not tell"))
-    assert memory_source.ask(skeleton("llama3"), LoadSettings(512, 3)).answered_by == ESTIMATE
+    assert memory_source.ask(skeleton("llama3"), LoadSettings(n_ctx=512, n_gpu_layers=3)).answered_by == ESTIMATE
     assert memory_source.reason == "it does not tell"
     with pytest.raises(EnvironmentFaultError):
-        memory_source.ask(skeleton("llama3"), LoadSettings(512, 3, device="gpu"))
+        memory_source.ask(skeleton("llama3"), LoadSettings(n_ctx=512, n_gpu_layers=3, device="gpu"))
     with pytest.raises(GgufError):
-        raising(GgufError("damaged")).ask(skeleton("llama3"), LoadSettings(512, 3))
+        raising(GgufError("damaged")).ask(skeleton("llama3"), LoadSettings(n_ctx=512, n_gpu_layers=3))
 
 
 def test_the_layers_of_several_gpus_add_up(skeleton):
     path = skeleton("llama3").path
     one, two = (
-        estimate(path, LoadSettings(512, 999, n_devices=count, tensor_split=split))
+        estimate(path, LoadSettings(n_ctx=512, n_gpu_layers=999, n_devices=count, tensor_split=split))
         for count, split in ((1, ()), (2, (1.0, 2.0)))
     )
     assert sums(one, "weights_bytes") == sums(two, "weights_bytes")
@@ -109,7 +109,7 @@ def test_the_layers_of_several_gpus_add_up(skeleton):
 def test_a_config_alone_can_be_estimated(kit_checkpoint, tmp_path):
     planned = model_from_source(source_from_config(kit_checkpoint("llama3")), ("q8_0",)).make("q8_0")
     path = write_skeleton(planned.metadata, planned.tensors, tmp_path / "s.gguf").path
-    assert estimate(path, LoadSettings(512, 999)).gpu_bytes > 0
+    assert estimate(path, LoadSettings(n_ctx=512, n_gpu_layers=999)).gpu_bytes > 0
 
 
 def cached(path, **settings):

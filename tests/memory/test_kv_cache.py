@@ -88,7 +88,9 @@ def memory_probe() -> Iterator[MemoryProbe]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_bytes_are_those_that_llama_cpp_takes(case: str, memory_probe: MemoryProbe, tmp_path: Path) -> None:
-    footprint = memory_probe.predict(write_skeleton(case, tmp_path / "model.gguf"), LoadSettings(N_CTX, device="cpu"))
+    footprint = memory_probe.predict(
+        write_skeleton(case, tmp_path / "model.gguf"), LoadSettings(n_ctx=N_CTX, device="cpu")
+    )
     cache = kv_cache(ModelKeys(metadata_of(case)))
     assert cache is not None
     expected = N_CTX * (cache.bytes_per_token + cache.window_bytes_per_token) + cache.recurrent_bytes

@@ -63,7 +63,10 @@ def excess(read, told):
 
 def grid(n_layer):
     every = product((0, n_layer // 2, n_layer + 1), (512, 4096), ("f16", "q8_0"))
-    return [LoadSettings(n_ctx, layers, kv_types=KvTypes(kv, kv), device="simulated") for layers, n_ctx, kv in every]
+    return [
+        LoadSettings(n_ctx=n_ctx, n_gpu_layers=layers, kv_types=KvTypes(kv, kv), device="simulated")
+        for layers, n_ctx, kv in every
+    ]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -90,7 +93,7 @@ def test_a_tied_embedding_on_the_cpu_may_be_counted_as_repacked_and_on_a_gpu_is_
     path, planned = skeleton("gemma3", "q4_k_m")
     embedding = planned.model_tensors.n_bytes["token_embd.weight"]
     for layers in (0, 3, 7):
-        settings = LoadSettings(512, layers, device="simulated")
+        settings = LoadSettings(n_ctx=512, n_gpu_layers=layers, device="simulated")
         found = excess(log.predict(path, settings), account.predict(path, settings))
         assert found["CPU"][0] == (embedding if layers == 0 else 0)
         assert all(weights == 0 for device, (weights, *_) in found.items() if device != "CPU")
@@ -145,7 +148,7 @@ class Shaped:
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 5])
 def test_layers_with_more_heads_have_more_of_the_cache(layers, account, log, tmp_path):
-    path, settings = openelm(tmp_path / "model.gguf"), LoadSettings(4096, layers, device="simulated")
+    path, settings = openelm(tmp_path / "model.gguf"), LoadSettings(n_ctx=4096, n_gpu_layers=layers, device="simulated")
     told = account.predict(path, settings)
     cached = sum(device.kv_cache_bytes for device in told.devices if not device.on_host)
     assert cached == sum((1, 1, 2, 4)[5 - layers :]) * 2 * 32 * 2 * 4096
@@ -156,12 +159,12 @@ def test_layers_with_more_heads_have_more_of_the_cache(layers, account, log, tmp
 
 def test_a_real_load_is_read_like_a_simulated_one(converted, log):
     file = converted("llama3", "q8_0")
-    settings = LoadSettings(512, 2, device="simulated")
+    settings = LoadSettings(n_ctx=512, n_gpu_layers=2, device="simulated")
     assert log.measure(file, settings) == log.predict(file, settings)
 
 
 def test_what_is_held_and_run_is_read_too(converted, account, log):
-    file, settings = converted("llama3", "q8_0"), LoadSettings(512, 2, device="simulated")
+    file, settings = converted("llama3", "q8_0"), LoadSettings(n_ctx=512, n_gpu_layers=2, device="simulated")
     read = log.hold(file, settings)
     found = excess(read, account.hold(file, settings))
     assert log.pid != account.pid

@@ -58,18 +58,21 @@ def difference(one: Footprint, other: Footprint) -> int:
 def plain_settings(n_layer: int) -> list[LoadSettings]:
     """Offload, context and KV type in every combination; those of one offload in a row, so that they share a load."""
     every = product((0, n_layer // 2, n_layer + 1), CONTEXTS, ("f16", "q8_0"))
-    return [LoadSettings(n_ctx, layers, kv_types=KvTypes(kv, kv), device="simulated") for layers, n_ctx, kv in every]
+    return [
+        LoadSettings(n_ctx=n_ctx, n_gpu_layers=layers, kv_types=KvTypes(kv, kv), device="simulated")
+        for layers, n_ctx, kv in every
+    ]
 
 
 def special_settings(n_layer: int) -> list[LoadSettings]:
     """What else a plan can set."""
     whole = {"n_gpu_layers": n_layer + 1, "device": "simulated"}
     return [
-        LoadSettings(2048, n_parallel=4, **whole),
-        LoadSettings(2048, n_parallel=4, kv_unified=True, **whole),
-        LoadSettings(2048, swa_full=True, flash_attention="off", **whole),
-        LoadSettings(1024, kv_types=KvTypes("q8_0", "q4_0"), n_ubatch=128, **whole),
-        LoadSettings(512, tensor_overrides=(TensorOverride(r"blk\.0\.ffn_"),), **whole),
+        LoadSettings(n_ctx=2048, n_parallel=4, **whole),
+        LoadSettings(n_ctx=2048, n_parallel=4, kv_unified=True, **whole),
+        LoadSettings(n_ctx=2048, swa_full=True, flash_attention="off", **whole),
+        LoadSettings(n_ctx=1024, kv_types=KvTypes("q8_0", "q4_0"), n_ubatch=128, **whole),
+        LoadSettings(n_ctx=512, tensor_overrides=(TensorOverride(r"blk\.0\.ffn_"),), **whole),
     ]
 
 
@@ -125,22 +128,26 @@ def test_a_model_of_a_billion_weights_is_predicted_to_the_byte(largest_differenc
 def divided_settings(n_layer: int) -> list[LoadSettings]:
     """Several devices, whole and all but the output; and one device with a block, a part of one or two on the CPU."""
     found = [
-        LoadSettings(1024, layers, device="simulated", n_devices=len(split), tensor_split=split)
+        LoadSettings(n_ctx=1024, n_gpu_layers=layers, device="simulated", n_devices=len(split), tensor_split=split)
         for layers in (n_layer + 1, n_layer)
         for split in ((1.0, 1.0), (1.0, float(n_layer)), (float(n_layer), 1.0), (1.0, 1.0, 1.0))
     ]
     patterns = (r"blk\.0\.", r"blk\.1\.", rf"blk\.{n_layer - 1}\.", r"blk\.0\.attn_", r"ffn_down", r"blk\.(0|1)\.ffn_")
     found += [
-        LoadSettings(512, layers, device="simulated", tensor_overrides=(TensorOverride(pattern),))
+        LoadSettings(n_ctx=512, n_gpu_layers=layers, device="simulated", tensor_overrides=(TensorOverride(pattern),))
         for layers in (n_layer + 1, n_layer)
         for pattern in patterns
     ]
     both = (TensorOverride(r"blk\.1\."),)
     return [
         *found,
-        LoadSettings(1024, n_layer + 1, n_ubatch=128, device="simulated", n_devices=2, tensor_split=(1.0, 2.0)),
-        LoadSettings(1024, n_layer + 1, n_parallel=2, device="simulated", n_devices=2, tensor_split=(1.0, 2.0)),
-        LoadSettings(1024, n_layer + 1, device="simulated", n_devices=2, tensor_overrides=both),
+        LoadSettings(
+            n_ctx=1024, n_gpu_layers=n_layer + 1, n_ubatch=128, device="simulated", n_devices=2, tensor_split=(1.0, 2.0)
+        ),
+        LoadSettings(
+            n_ctx=1024, n_gpu_layers=n_layer + 1, n_parallel=2, device="simulated", n_devices=2, tensor_split=(1.0, 2.0)
+        ),
+        LoadSettings(n_ctx=1024, n_gpu_layers=n_layer + 1, device="simulated", n_devices=2, tensor_overrides=both),
     ]
 
 
@@ -166,7 +173,7 @@ def test_a_config_alone_predicts_what_the_checkpoint_does(kit_checkpoint, probe,
     for index, source in enumerate(sources):
         planned = model_from_source(source, ("q4_k_m",)).make("q4_k_m")
         skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / f"{index}.gguf")
-        footprints.append(probe.predict(skeleton.path, LoadSettings(512, 99, device="simulated")))
+        footprints.append(probe.predict(skeleton.path, LoadSettings(n_ctx=512, n_gpu_layers=99, device="simulated")))
     assert difference(*footprints) == 0
 
 
@@ -175,7 +182,9 @@ def test_the_bytes_that_a_placement_moves_to_the_gpu_are_those_of_its_tensors(ca
     planned = model_from_source(source_from_checkpoint(kit_checkpoint(case)), (PROFILE,)).make(PROFILE)
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
     for placement in placements(planned.model_tensors)[1:]:
-        settings = LoadSettings(512, placement.n_gpu_layers, device="simulated", tensor_overrides=placement.overrides)
+        settings = LoadSettings(
+            n_ctx=512, n_gpu_layers=placement.n_gpu_layers, device="simulated", tensor_overrides=placement.overrides
+        )
         footprint = probe.predict(skeleton.path, settings)
         on_gpu = sum(device.weights_bytes for device in footprint.devices if not device.on_host)
         assert on_gpu == pytest.approx(sum(planned.model_tensors.layer_bytes(placement)), abs=1024), placement
@@ -185,6 +194,6 @@ def test_a_gguf_file_is_planned_without_its_vocabulary_to_the_same_bytes(convert
     file = converted("llama3", PROFILE)
     planned = model_from_gguf(file).make("")
     skeleton = write_skeleton(planned.metadata, planned.tensors, tmp_path / "skeleton.gguf")
-    settings = LoadSettings(512, 2, device="simulated")
+    settings = LoadSettings(n_ctx=512, n_gpu_layers=2, device="simulated")
     assert (planned.profile, planned.file_bytes) == ("Q8_0", file.stat().st_size)
     assert by_buffer(probe.predict(skeleton.path, settings)) == by_buffer(probe.predict(file, settings))

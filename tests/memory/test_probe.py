@@ -28,7 +28,9 @@ def memory_probe() -> Iterator[MemoryProbe]:
 def test_predicted_memory_is_that_of_a_real_load_to_the_byte(
     model: Path, memory_probe: MemoryProbe, n_gpu_layers: int, kv_type: str
 ) -> None:
-    settings = LoadSettings(512, n_gpu_layers, kv_types=KvTypes(kv_type, kv_type), device="simulated")
+    settings = LoadSettings(
+        n_ctx=512, n_gpu_layers=n_gpu_layers, kv_types=KvTypes(kv_type, kv_type), device="simulated"
+    )
     predicted = memory_probe.predict(model, settings)
     assert predicted == memory_probe.measure(model, settings)
     assert (predicted.gpu_bytes > 0) == (n_gpu_layers > 0)
@@ -37,7 +39,7 @@ def test_predicted_memory_is_that_of_a_real_load_to_the_byte(
 
 def test_every_layer_brings_its_kv_cache_to_the_device(model: Path, memory_probe: MemoryProbe) -> None:
     def kv_bytes(n_gpu_layers: int) -> dict[bool, int]:
-        footprint = memory_probe.predict(model, LoadSettings(1024, n_gpu_layers, device="simulated"))
+        footprint = memory_probe.predict(model, LoadSettings(n_ctx=1024, n_gpu_layers=n_gpu_layers, device="simulated"))
         return {device.on_host: device.kv_cache_bytes for device in footprint.devices}
 
     a_layer = 1024 * 2 * 128 * 2
@@ -46,8 +48,10 @@ def test_every_layer_brings_its_kv_cache_to_the_device(model: Path, memory_probe
 
 
 def test_a_q8_0_cache_takes_34_bytes_for_32_values(model: Path, memory_probe: MemoryProbe) -> None:
-    wide = memory_probe.predict(model, LoadSettings(512, 9, device="simulated"))
-    narrow = memory_probe.predict(model, LoadSettings(512, 9, kv_types=KvTypes("q8_0", "q8_0"), device="simulated"))
+    wide = memory_probe.predict(model, LoadSettings(n_ctx=512, n_gpu_layers=9, device="simulated"))
+    narrow = memory_probe.predict(
+        model, LoadSettings(n_ctx=512, n_gpu_layers=9, kv_types=KvTypes("q8_0", "q8_0"), device="simulated")
+    )
     wide_bytes, narrow_bytes = (sum(device.kv_cache_bytes for device in each.devices) for each in (wide, narrow))
     assert narrow_bytes * 64 == wide_bytes * 34
 
@@ -60,17 +64,17 @@ def test_a_sparse_file_without_its_weights_answers_like_the_real_one(
     with skeleton.open("wb") as file:
         file.write(model.read_bytes()[:header_bytes])
         file.truncate(model.stat().st_size)
-    settings = LoadSettings(512, 3, device="simulated")
+    settings = LoadSettings(n_ctx=512, n_gpu_layers=3, device="simulated")
     assert memory_probe.predict(skeleton, settings) == memory_probe.predict(model, settings)
 
 
 def memory_probe_weights(memory_probe: MemoryProbe, model: Path) -> int:
-    footprint = memory_probe.predict(model, LoadSettings(512, device="cpu"))
+    footprint = memory_probe.predict(model, LoadSettings(n_ctx=512, device="cpu"))
     return sum(device.weights_bytes for device in footprint.devices)
 
 
 def test_the_cpu_alone_has_no_gpu_bytes(model: Path, memory_probe: MemoryProbe) -> None:
-    footprint = memory_probe.predict(model, LoadSettings(512, 99, device="cpu"))
+    footprint = memory_probe.predict(model, LoadSettings(n_ctx=512, n_gpu_layers=99, device="cpu"))
     assert footprint.gpu_bytes == 0
     assert footprint.host_bytes > model.stat().st_size
     assert footprint.answered_by == "CPU"
@@ -79,7 +83,7 @@ def test_the_cpu_alone_has_no_gpu_bytes(model: Path, memory_probe: MemoryProbe) 
 def test_a_refused_file_costs_no_more_than_its_answer(model: Path, memory_probe: MemoryProbe, tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF" + bytes(60))
-    settings = LoadSettings(512, device="simulated")
+    settings = LoadSettings(n_ctx=512, device="simulated")
     before = memory_probe.predict(model, settings)
     with pytest.raises(GgufError, match=r"bad\.gguf: llama\.cpp refuses"):
         memory_probe.predict(bad, settings)
@@ -89,7 +93,7 @@ def test_a_refused_file_costs_no_more_than_its_answer(model: Path, memory_probe:
 def test_a_crash_costs_one_answer_and_says_what_was_last_heard(
     model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    settings = LoadSettings(512, device="cpu")
+    settings = LoadSettings(n_ctx=512, device="cpu")
     with MemoryProbe() as crashing:
         (tmp_path / "sitecustomize.py").write_text("import sys; print('out of luck', file=sys.stderr); sys.exit(7)")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -107,13 +111,13 @@ def test_a_child_that_hangs_is_given_up(model: Path, monkeypatch: pytest.MonkeyP
         MemoryProbe(timeout_seconds=0.2) as hanging,
         pytest.raises(EnvironmentFaultError, match=r"no answer in 0\.2 s"),
     ):
-        hanging.predict(model, LoadSettings(512, device="cpu"))
+        hanging.predict(model, LoadSettings(n_ctx=512, device="cpu"))
 
 
 def test_asking_for_a_gpu_that_is_not_there_says_so(model: Path, memory_probe: MemoryProbe) -> None:
     from toolkit.llama.ggml_devices import offload_devices
 
-    settings = LoadSettings(512, device="gpu")
+    settings = LoadSettings(n_ctx=512, device="gpu")
     if offload_devices():
         assert memory_probe.predict(model, settings) == memory_probe.measure(model, settings)
         return

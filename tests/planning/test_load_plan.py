@@ -1,15 +1,15 @@
 """How a file is loaded for what is free: planned, checked once more just before, and compared with what was taken."""
 
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from tiny_model import TinyShape, write_tiny_model
 
 from toolkit.errors import DoesNotFitError
 from toolkit.llama.load_settings import KvTypes, LoadSettings, TensorOverride
+from toolkit.llama.run_settings import run_settings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.memory.cache import CachedProbe, MemoryCache
 from toolkit.memory.probe import MemoryProbe
 from toolkit.planning.budgets import Budgets
@@ -24,7 +24,7 @@ from toolkit.planning.load_plan import (
 
 MIB, GIB = 1 << 20, 1 << 30
 LAYERS = 5
-SETTINGS = LoadSettings(256, n_batch=256, n_ubatch=256, device="simulated")
+SETTINGS = LoadSettings(n_ctx=256, n_batch=256, n_ubatch=256, device="simulated")
 ROOMY = Budgets((64 * MIB,), GIB)
 
 
@@ -145,7 +145,7 @@ def test_a_gpu_whose_memory_is_the_hosts_counts_once(model, memory_source):
 def test_a_load_takes_what_was_predicted_mapped_or_not(model, memory_source, use_mmap):
     request = LoadRequest(model, replace(SETTINGS, device="cpu", kv_types=KvTypes("q8_0")), use_mmap=use_mmap)
     plan = plan_load(request, Budgets((), GIB), memory_source)
-    with LlamaRuntime(model, runtime_settings(plan.settings, 1, use_mmap=use_mmap)) as runtime:
+    with LlamaRuntime(model, run_settings(plan.settings, 1, use_mmap=use_mmap)) as runtime:
         (held,) = predicted_and_allocated(plan, runtime.footprint())
     assert held.predicted_bytes == held.allocated_bytes == held.weights_bytes + held.kv_cache_bytes + held.compute_bytes
     assert (held.mapped_bytes > 0) == use_mmap
@@ -154,16 +154,13 @@ def test_a_load_takes_what_was_predicted_mapped_or_not(model, memory_source, use
 
 def test_a_run_has_every_setting_of_its_plan():
     settings = LoadSettings(
-        512, n_parallel=4, kv_unified=True, swa_full=True, kv_types=KvTypes("q8_0"), flash_attention="on", device="cpu",
+        n_ctx=512, n_parallel=4, kv_unified=True, swa_full=True, kv_types=KvTypes("q8_0"), flash_attention="on", device="cpu",
         tensor_overrides=(TensorOverride("ffn"),), tensor_split=(1.0, 2.0), n_gpu_layers=3,
     )  # fmt: skip
-    run = runtime_settings(settings, 2)
-    for name in (
-        "n_ctx", "n_batch", "n_ubatch", "n_gpu_layers", "kv_types", "flash_attention", "n_parallel",
-        "kv_unified", "swa_full", "tensor_overrides", "tensor_split",
-    ):  # fmt: skip
-        assert getattr(run, name) == getattr(settings, name)
-    assert (run.devices, run.n_threads) == ((), 2)
+    run = run_settings(settings, 2)
+    for field in fields(LoadSettings):
+        assert getattr(run, field.name) == getattr(settings, field.name)
+    assert (run.device_pointers, run.n_threads) == ((), 2)
 
 
 def test_a_limit_on_ram_is_no_more_than_there_is():

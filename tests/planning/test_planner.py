@@ -37,7 +37,7 @@ class MadeUp:
 
 def planner(vram, n_ctx=512, ram=RAM, profiles=LADDER, memory_source=None, margin=0, **request):
     bandwidths = Bandwidths((400e9,), 40e9)
-    asked = PlanningRequest(Budgets((vram,), ram, margin), LoadSettings(n_ctx), bandwidths, **request)
+    asked = PlanningRequest(Budgets((vram,), ram, margin), LoadSettings(n_ctx=n_ctx), bandwidths, **request)
     return Planner(model_from_source(SOURCE, profiles), asked, memory_source or MadeUp())
 
 
@@ -177,7 +177,7 @@ def test_the_longest_context_is_no_longer_than_what_is_asked_for():
 
 
 def test_a_quantized_v_cache_without_flash_attention_is_refused_with_both_ways_out():
-    off = LoadSettings(512, flash_attention="off")
+    off = LoadSettings(n_ctx=512, flash_attention="off")
     request = PlanningRequest(Budgets((MIB,), RAM), off, Bandwidths((1.0,), 1.0), (KvTypes("f16", "q8_0"),))
     with pytest.raises(InputError, match=r"q8_0 V cache needs flash attention.*--flash-attention auto, or --kv f16"):
         Planner(model_from_source(SOURCE, LADDER), request, MadeUp())
@@ -203,7 +203,9 @@ def test_speed_prefers_the_smaller_file_whole():
 def test_several_gpus_are_filled_one_after_the_other():
     model = model_from_source(SOURCE, ("q4_k_m",))
     devices = MadeUpDevices(model.make("q4_k_m").model_tensors, n_devices=2, compute_bytes=COMPUTE)
-    request = PlanningRequest(Budgets((2 * MIB, 3 * MIB), RAM), LoadSettings(512, n_devices=2), Bandwidths((1e9,), 1e8))
+    request = PlanningRequest(
+        Budgets((2 * MIB, 3 * MIB), RAM), LoadSettings(n_ctx=512, n_devices=2), Bandwidths((1e9,), 1e8)
+    )
     with Planner(model, request, devices) as one:
         choice = one.choice("q4_k_m", KvTypes("f16", "f16"))
     assert sum(choice.placement.tensor_split) == choice.settings.n_gpu_layers

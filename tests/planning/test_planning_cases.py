@@ -77,7 +77,9 @@ def kv_bytes(probe, tmp_path):
 
     def ask(config, n_ctx, **options):
         key = json.dumps(config) if isinstance(config, dict) else config
-        footprint = probe.ask(skeleton_of(key), LoadSettings(n_ctx, 999, device="simulated", **options))
+        footprint = probe.ask(
+            skeleton_of(key), LoadSettings(n_ctx=n_ctx, n_gpu_layers=999, device="simulated", **options)
+        )
         return sum(device.kv_cache_bytes for device in footprint.devices)
 
     return ask
@@ -147,7 +149,7 @@ def planner_for(config, vram, n_ctx, probe, tmp_path, kv_types=PLAIN, **options)
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config))
     model = model_from_source(source_from_config(file), ("q4_k_m",))
-    asked = LoadSettings(n_ctx, device="simulated", n_batch=4096, **options)
+    asked = LoadSettings(n_ctx=n_ctx, device="simulated", n_batch=4096, **options)
     request = PlanningRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), kv_types, explicit=True)
     return Planner(model, request, probe)
 
@@ -242,7 +244,7 @@ def test_a_context_is_named_as_the_lever_where_the_cache_decides(probe, tmp_path
 
 
 def planned(model, vram, probe, n_ctx=512, **options):
-    asked = LoadSettings(n_ctx, device="simulated", **options)
+    asked = LoadSettings(n_ctx=n_ctx, device="simulated", **options)
     request = PlanningRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), PLAIN, explicit=True)
     with Planner(model, request, probe) as planner:
         return planner.choices()[0]
@@ -260,7 +262,7 @@ def four_gib(tmp_path_factory):
 
 @pytest.mark.parametrize("n_gpu_layers", [7, 15])
 def test_what_is_mapped_can_be_dropped_and_what_is_not_has_to_be_held(probe, four_gib, n_gpu_layers):
-    request = LoadRequest(four_gib, LoadSettings(512, device="simulated"), n_gpu_layers)
+    request = LoadRequest(four_gib, LoadSettings(n_ctx=512, device="simulated"), n_gpu_layers)
     tight = Budgets((64 * GIB,), 2 * GIB)
     plan = plan_load(request, tight, probe)
     mapped = sum(device.mappable_bytes for device in plan.choice.footprint.devices)
@@ -368,7 +370,7 @@ def real(kit_checkpoint, converted, probe):
 @given(case=st.sampled_from(SPLIT), share=st.floats(0, 1.2))
 def test_what_was_planned_never_allocates_more_than_its_budget_and_one_more_layer_would(real, probe, case, share):
     model, taken = real(case)
-    asked = LoadSettings(512, device="simulated")
+    asked = LoadSettings(n_ctx=512, device="simulated")
     tensors = model.make("q8_0").model_tensors
     steps = placements(tensors)
     vram = round(share * taken(settled_settings(asked, steps[-1]))) + 1

@@ -160,7 +160,7 @@ def test_a_file_that_is_a_few_bytes_too_large_lacks_those_bytes(kit_checkpoint, 
     with MemoryProbe(timeout_seconds=120) as probe:
 
         def ask(placement):
-            settings = LoadSettings(512, placement.n_gpu_layers, device="simulated")
+            settings = LoadSettings(n_ctx=512, n_gpu_layers=placement.n_gpu_layers, device="simulated")
             return probe.predict(skeleton.path, settings)
 
         whole = ask(Placement(planned.model_tensors.n_layer + 1))

@@ -12,8 +12,8 @@ import numpy
 from toolkit.comparison.losses import loss_of
 from toolkit.comparison.rows import Quality, TextKey
 from toolkit.errors import InputError
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.chunks import Chunks, chunks_together, cut_chunks
 from toolkit.measures.divergence import BaseLogits, LiveBase, SavedBase, check_vocabularies, measure_divergence
 from toolkit.measures.divergence_statistics import Divergence, Doubles, Estimate, TokenScores
@@ -42,7 +42,7 @@ class Loadable:
 
     name: str
     path: Callable[[], Path]
-    settings: Callable[[int, int], RuntimeSettings]
+    settings: Callable[[int, int], RunSettings]
     """for so many tokens in a sequence, and so many sequences side by side"""
 
     def opened(self, request: TextRequest) -> LlamaRuntime:

@@ -15,8 +15,8 @@ from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.bad_weights import find_bad_weights, suspicion
 from toolkit.llama.devices import supports_offload
 from toolkit.llama.load_settings import F16_KV, KvTypes, LoadSettings
+from toolkit.llama.run_settings import RunSettings, run_settings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings, runtime_settings
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.planning.planner import Planner
@@ -124,8 +124,8 @@ class _Run:
         return settings if on_gpu else settings.on_cpu()
 
     def _loadable(self, contestant: Contestant, choice: PlannedChoice, path: Callable[[], Path]) -> Loadable:
-        def settings(n_ctx: int, together: int) -> RuntimeSettings:
-            return runtime_settings(self._settings(choice, n_ctx, together), self._job.threads)
+        def settings(n_ctx: int, together: int) -> RunSettings:
+            return run_settings(self._settings(choice, n_ctx, together), self._job.threads)
 
         return Loadable(contestant.name, path, settings)
 

@@ -9,8 +9,8 @@ from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, quality
 from toolkit.comparison.rows import Quality
 from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.evaluation_text import EvaluationText
 from toolkit.measures.verdict import UseVerdict, judge_use
 from toolkit.measures.verdict_rules import GENERAL, Level, UseCase
@@ -119,6 +119,6 @@ class QualityMeter:
         return self._file
 
 
-def _on_the_cpu(n_ctx: int, together: int) -> RuntimeSettings:
+def _on_the_cpu(n_ctx: int, together: int) -> RunSettings:
     batch = min(CHUNK, n_ctx * together)
-    return RuntimeSettings(n_ctx * together, batch, batch, n_parallel=together, devices=())
+    return RunSettings(n_ctx=n_ctx * together, n_batch=batch, n_ubatch=batch, n_parallel=together, device_pointers=())

@@ -16,8 +16,8 @@ from toolkit.gguf.scratch import ScratchFolder
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.model_limits import why_no_next_token
+from toolkit.llama.run_settings import run_settings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.llama.vocabulary import LlamaVocabulary
 from toolkit.measures.token_rate import RateSettings, TokenRate, measure_rates
 from toolkit.memory.plannable import PlannableModel
@@ -211,7 +211,7 @@ class _Trials:
 
     def _as_planned(self, choice: PlannedChoice, output: Path, file: Path, meter: QualityMeter) -> Trial:
         self._reporter.note(f"loading and measuring {output.name}")
-        with LlamaRuntime(file, runtime_settings(choice.settings)) as runtime:
+        with LlamaRuntime(file, run_settings(choice.settings)) as runtime:
             allocated = runtime.footprint_if_known()
             self._check(choice, allocated)
             return Trial(choice, output, file, allocated, *self._measure(runtime, meter), measured_as_planned=True)
@@ -220,7 +220,7 @@ class _Trials:
         allocated = self._devices.allocate(file, choice.settings) if self._devices.allocate is not None else None
         self._check(choice, allocated)
         self._reporter.note(f"measuring {output.name}")
-        with LlamaRuntime(file, runtime_settings(choice.settings.on_cpu())) as runtime:
+        with LlamaRuntime(file, run_settings(choice.settings.on_cpu())) as runtime:
             return Trial(choice, output, file, allocated, *self._measure(runtime, meter), measured_as_planned=False)
 
     def _check(self, choice: PlannedChoice, allocated: Footprint | None) -> None:

@@ -55,11 +55,11 @@ class KvTypes:
 F16_KV = KvTypes()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadSettings:
     """What the memory depends on; `device` says whom to ask: `auto` is a GPU if there is one, else a simulated device."""
 
-    n_ctx: int
+    n_ctx: int = 512
     """tokens of all sequences together"""
     n_gpu_layers: int = 0
     n_batch: int = 512
@@ -102,6 +102,20 @@ class LoadSettings:
     def on_cpu(self) -> Self:
         """Return the settings with everything on the CPU of this machine."""
         return replace(self.undivided(), device="cpu", rpc=())
+
+    def context_on_cpu(self) -> "LoadSettings":
+        """Return the settings of the context alone, with the whole model on the CPU of this machine."""
+        return LoadSettings(
+            n_ctx=self.n_ctx,
+            n_batch=self.n_batch,
+            n_ubatch=self.n_ubatch,
+            kv_types=self.kv_types,
+            flash_attention=self.flash_attention,
+            device="cpu",
+            n_parallel=self.n_parallel,
+            kv_unified=self.kv_unified,
+            swa_full=self.swa_full,
+        )
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:

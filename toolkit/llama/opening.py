@@ -13,10 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolkit import errors
 from toolkit.errors import CrashError, EnvironmentFaultError, GgufError, ToolkitError
@@ -25,9 +25,6 @@ from toolkit.llama.load_settings import LoadSettings
 from toolkit.llama.offload_build import llama_build
 from toolkit.machine.disk_cache import DiskCache, cache_folder
 from toolkit.machine.host import child_environment
-
-if TYPE_CHECKING:
-    from toolkit.llama.runtime_settings import RuntimeSettings
 
 SMALL = LoadSettings(n_ctx=64, n_batch=64, n_ubatch=64, device="cpu")
 """for whom a context is of no importance"""
@@ -67,7 +64,7 @@ class _State:
 _STATE = _State()
 
 
-def check_opens(path: Path, settings: "LoadSettings | RuntimeSettings" = SMALL) -> Opening:
+def check_opens(path: Path, settings: LoadSettings = SMALL) -> Opening:
     """Return what a child process, now or earlier, found that opened the whole file and made a context of these settings.
 
     Raises GgufError if llama.cpp refuses the file or dies of it, CrashError if the child was ended by something else, and
@@ -75,7 +72,7 @@ def check_opens(path: Path, settings: "LoadSettings | RuntimeSettings" = SMALL) 
     """
     if _STATE.expendable:
         return Opening(can_be_mapped=True)
-    asked = _on_the_cpu(settings)
+    asked = settings.context_on_cpu()
     key = [_FORMAT, [_identity(file) for file in files_to_load(path)], asdict(asked), llama_build()]
     name = json.dumps(key)
     if name not in _STATE.known:
@@ -159,22 +156,6 @@ def error_from(answer: dict[str, Any]) -> ToolkitError:
     """Return the error that a child answered with."""
     kind: type[ToolkitError] = getattr(errors, answer["kind"], EnvironmentFaultError)
     return kind(answer["error"])
-
-
-def _on_the_cpu(settings: "LoadSettings | RuntimeSettings") -> LoadSettings:
-    if isinstance(settings, LoadSettings):
-        return replace(settings.on_cpu(), n_devices=1)
-    return LoadSettings(
-        settings.n_ctx,
-        n_batch=settings.n_batch,
-        n_ubatch=settings.n_ubatch,
-        kv_types=settings.kv_types,
-        flash_attention=settings.flash_attention,
-        device="cpu",
-        n_parallel=settings.n_parallel,
-        kv_unified=settings.kv_unified,
-        swa_full=settings.swa_full,
-    )
 
 
 def _identity(file: Path) -> tuple[int, int, str]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolkit.errors import DoesNotFitError, GgufError, ToolkitError
 from toolkit.gguf.ggml_types import tensor_type
@@ -13,13 +13,9 @@ from toolkit.gguf.reader import file_to_load
 from toolkit.llama.callbacks import Callback, native_code
 from toolkit.llama.cpu_trial import cpu_trial
 from toolkit.llama.ggml_devices import buffer_type_pointer, start_backends
-from toolkit.llama.load_settings import TensorOverride
+from toolkit.llama.load_settings import LoadSettings, TensorOverride
 from toolkit.llama.log import llama_log
 from toolkit.llama.native import llama_cpp
-
-if TYPE_CHECKING:
-    from toolkit.llama.load_settings import LoadSettings
-    from toolkit.llama.runtime_settings import RuntimeSettings
 
 LOAD_INTO_BUFFERS, MAP_FILE = 0, 1
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -35,7 +31,7 @@ class _OverrideEntry(ctypes.Structure):
 class ModelParameters:
     """`llama_model_params`, and what they point to: llama.cpp borrows it for as long as the model lives."""
 
-    def __init__(self, settings: "LoadSettings | RuntimeSettings", devices: Sequence[int] | None) -> None:
+    def __init__(self, settings: LoadSettings, devices: Sequence[int] | None) -> None:
         """Fill the structure; `devices` are ggml_backend_dev_t pointers, None for all there are."""
         self._borrowed: list[Any] = []
         self.structure = llama_cpp().llama_model_default_params()
@@ -55,7 +51,7 @@ class ModelParameters:
         return ctypes.cast(array, ctypes.c_void_p)
 
 
-def context_parameters(settings: "LoadSettings | RuntimeSettings") -> Any:
+def context_parameters(settings: LoadSettings) -> Any:
     """Return `llama_context_params`."""
     parameters = llama_cpp().llama_context_default_params()
     parameters.n_ctx, parameters.n_seq_max = settings.n_ctx, settings.n_parallel

@@ -36,7 +36,7 @@ from toolkit.llama.parameters import (
     load_model,
     refusal_of,
 )
-from toolkit.llama.runtime_settings import RuntimeSettings
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.vocabulary import detokenize, piece, tokenize
 from toolkit.machine.host import physical_cores
 from toolkit.machine.mapped_files import WatchedFile, as_now, check_unchanged
@@ -47,13 +47,13 @@ LAST = slice(-1, None)
 class LlamaRuntime:
     """A model in llama.cpp; use it in a `with` statement, which frees it."""
 
-    def __init__(self, path: Path, settings: RuntimeSettings | None = None) -> None:
+    def __init__(self, path: Path, settings: RunSettings | None = None) -> None:
         """Load the model.
 
         Raises GgufError if llama.cpp refuses the file, DoesNotFitError if memory does not suffice.
         """
         self.path = file_to_load(path)
-        self.settings = settings or RuntimeSettings()
+        self.settings = settings or RunSettings()
         self._library = llama_cpp()
         self._model: Any = None
         self._vocab: Any = None
@@ -72,7 +72,7 @@ class LlamaRuntime:
 
     def _open(self) -> None:
         library = self._library
-        self._parameters = ModelParameters(self.settings, self.settings.devices)
+        self._parameters = ModelParameters(self.settings, self.settings.device_pointers)
         self._files = as_now(files_to_load(self.path))
         opening = check_opens(self.path, self.settings)
         if self.settings.use_mmap:

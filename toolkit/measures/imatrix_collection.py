@@ -16,8 +16,8 @@ from toolkit.gguf.format import OUTPUT
 from toolkit.gguf.ggml_types import F32
 from toolkit.importance.sums import ImatrixSums, TensorSums
 from toolkit.llama.ggml_tensor import GgmlTensor, operation_number, read_values, tensor_at
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.chunks import cut_chunks, evaluate_group
 from toolkit.measures.evaluation_text import EvaluationText, tokens_of
 from toolkit.reporter import SILENT_TASK, Task
@@ -153,7 +153,7 @@ class Calibration:
 
 
 def collect_imatrix(
-    path: Path, calibration: Calibration, settings: RuntimeSettings, task: Task = SILENT_TASK
+    path: Path, calibration: Calibration, settings: RunSettings, task: Task = SILENT_TASK
 ) -> ImatrixSums:
     """Return the importance matrix of a model for a text; the task shows the chunks done.
 

@@ -67,13 +67,13 @@ class _Models:
     def hold(self, path: Path, settings: LoadSettings) -> Footprint:
         """Load a model and evaluate a batch, so that all is there that running takes; return what it takes."""
         # Imported here, because questions do not need it and it would make the first of them wait.
+        from toolkit.llama.run_settings import run_settings
         from toolkit.llama.runtime import LlamaRuntime
-        from toolkit.llama.runtime_settings import runtime_settings
 
         self.release()
         from_log = self._from_log or not tells_memory()
         simulated = self._without_weights(path, settings).footprint(settings) if from_log else None
-        self._held = LlamaRuntime(path, runtime_settings(settings, use_mmap=False))
+        self._held = LlamaRuntime(path, run_settings(settings, use_mmap=False))
         self._held.feed([0] * settings.n_ubatch)
         devices, answered_by = choose_devices(settings)
         asked = tuple(device.name for device in devices)

@@ -53,7 +53,7 @@ def calibrate(known: KnownOverheads, nvml: Any = None, device: AskedDevice = "gp
     with ScratchFolder() as folder:
         path = folder / "demo.gguf"
         write_gguf(plan_conversion(source_from_checkpoint(demo_checkpoint()), load_profile(PROFILE)), path)
-        settings = LoadSettings(512, ALL_LAYERS, device=device, n_devices=len(gpus))
+        settings = LoadSettings(n_ctx=512, n_gpu_layers=ALL_LAYERS, device=device, n_devices=len(gpus))
         found = tuple(observation.overhead for observation in observe(path, settings, nvml))
     for overhead in found:
         known.put(overhead)

@@ -13,8 +13,8 @@ from toolkit.llama.devices import choose_devices
 from toolkit.llama.footprint import Footprint
 from toolkit.llama.ggml_devices import GgmlDevice, offload_devices
 from toolkit.llama.load_settings import FlashAttention, KvTypes, LoadSettings, TensorOverride
+from toolkit.llama.run_settings import run_settings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import runtime_settings
 from toolkit.planning.load_plan import (
     BudgetLimits,
     LoadedBytes,
@@ -67,7 +67,7 @@ class HowToLoad:
     scored: range = range(-1, 0)
     """positions of a sequence whose logits are wanted"""
     on_tensor: Any = None
-    """called for every node of a graph; see `RuntimeSettings`"""
+    """called for every node of a graph; see `RunSettings`"""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def load_file(
     plan = _plan(path, how, n_ctx_seq, reporter, beside)
     warn_of_idle_gpu(plan.choice, reporter)
     _warn_of_paging(plan, reporter)
-    settings = runtime_settings(plan.settings, how.threads, use_mmap=plan.request.use_mmap)
+    settings = run_settings(plan.settings, how.threads, use_mmap=plan.request.use_mmap)
     with LlamaRuntime(path, replace(settings, on_tensor=how.on_tensor)) as runtime:
         if n_ctx_seq > runtime.n_ctx_train:
             reporter.warn(
@@ -160,7 +160,7 @@ def _request(
     n_ctx = n_ctx_seq * how.n_parallel
     batch = min(_BATCH, n_ctx)
     settings = LoadSettings(
-        n_ctx,
+        n_ctx=n_ctx,
         n_batch=batch,
         n_ubatch=batch,
         kv_types=KvTypes.parse(how.kv),

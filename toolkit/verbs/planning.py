@@ -49,7 +49,7 @@ class PlanningFields(DeviceFields):
     def load_settings(self, device: AskedDevice, n_devices: int, rpc: tuple[str, ...]) -> LoadSettings:
         """Return how a file would be loaded, as far as that is not planned."""
         return LoadSettings(
-            self.context,
+            n_ctx=self.context,
             n_batch=DEFAULT_UBATCH,
             n_ubatch=DEFAULT_UBATCH,
             flash_attention=self.flash_attention,
@@ -158,7 +158,7 @@ def _free_now(gpus: tuple[Gpu, ...], endpoints: tuple[str, ...], reporter: Repor
 def _free_on(endpoints: tuple[str, ...]) -> tuple[int, ...]:
     """Return what every device of the servers has free; a server has one for each GPU of its machine."""
     with MemoryProbe() as probe:
-        return probe.free_bytes(LoadSettings(1, device="cpu", rpc=endpoints))
+        return probe.free_bytes(LoadSettings(n_ctx=1, device="cpu", rpc=endpoints))
 
 
 def _who_holds(gpu: Gpu) -> str:

@@ -6,8 +6,8 @@ from toolkit.errors import EnvironmentFaultError, ToolkitError
 from toolkit.gguf.reader import GgufFile
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.model_limits import why_no_next_token
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.verification.check import Check, Outcome, judged, unknown
 from toolkit.verification.file_check import refusal
 
@@ -32,7 +32,7 @@ def check_first_logits(file: GgufFile) -> Check:
     if why_not:
         return unknown(LOGITS, _SENSIBLE, why_not)
     try:
-        with LlamaRuntime(file.path, RuntimeSettings(n_ctx=64, n_batch=64, n_ubatch=64)) as runtime:
+        with LlamaRuntime(file.path, RunSettings(n_ctx=64, n_batch=64, n_ubatch=64)) as runtime:
             tokens = runtime.tokenize(_TEXT)[:_TOKENS]
             logits = runtime.evaluate(tokens, slice(None))
     except ToolkitError as error:
