@@ -18,7 +18,7 @@ from toolkit.measures.evaluation_text import read_text
 from toolkit.fitting.trials import Devices, FitJob, MeasureOptions, find_fit
 from toolkit.fitting.quality import QualityOptions
 from toolkit.sources.hf_source import source_from_checkpoint
-from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.load_settings import F16_KV, LoadSettings
 from toolkit.memory.loaded_model import OwnProcess
 from toolkit.planning.request import PlanningRequest
 from toolkit.memory.plannable import model_from_source
@@ -30,8 +30,8 @@ from toolkit.reporter import LoggingReporter
 endpoint, checkpoint, output, text, planned, later = sys.argv[1:]
 source = source_from_checkpoint(Path(checkpoint))
 budgets = Budgets((int(planned),), 1 << 40)
-settings = LoadSettings(128, device="cpu", rpc=(endpoint,))
-request = PlanningRequest(budgets, settings, Bandwidths((), 1e10), (("f16", "f16"),))
+settings = LoadSettings(n_ctx=128, device="cpu", rpc=(endpoint,))
+request = PlanningRequest(budgets, settings, Bandwidths((), 1e10), (F16_KV,))
 measure = MeasureOptions(QualityOptions(read_text(Path(text)), max_chunks=2, max_increase=9), RateSettings(8, 2, 1))
 job = FitJob(source, model_from_source(source, ("q8_0",)), request, measure)
 devices = Devices(OwnProcess(), lambda: replace(budgets, vram_bytes=(int(later),)))

@@ -9,7 +9,7 @@ from toolkit.demo import demo_checkpoint
 from toolkit.errors import DoesNotFitError
 from toolkit.llama.footprint import DeviceBytes, Footprint
 from toolkit.llama.gpus import ReportedDevice, as_gpu, find_gpus
-from toolkit.llama.load_settings import LoadSettings
+from toolkit.llama.load_settings import F16_KV, LoadSettings
 from toolkit.llama.offload_build import OffloadBuild
 from toolkit.machine.gpus import Gpu
 from toolkit.machine.host import Ram
@@ -79,9 +79,7 @@ class HalfAndHalf:
 def test_one_pool_has_to_do_for_both(one_pool, ram, fits):
     model = model_from_source(source_from_checkpoint(demo_checkpoint()), ("q8_0",))
     budgets = Budgets((64 * MIB,), ram * MIB, one_pool=one_pool)
-    request = PlanningRequest(
-        budgets, LoadSettings(n_ctx=512), Bandwidths((1e11,), 1e10), (("f16", "f16"),), explicit=True
-    )
+    request = PlanningRequest(budgets, LoadSettings(n_ctx=512), Bandwidths((1e11,), 1e10), (F16_KV,), explicit=True)
     with Planner(model, request, HalfAndHalf()) as planner:
         if fits:
             assert planner.choices()[0].fits_whole
