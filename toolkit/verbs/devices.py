@@ -37,7 +37,7 @@ class DeviceFields:
     """budget of RAM; None is what is available"""
     margin: Size | None = None
     """memory to leave free on each GPU; None is the default or what was measured"""
-    rpc: tuple[str, ...] = ()
+    rpc: Sequence[str] = ()
     """llama.cpp RPC servers, HOST:PORT"""
     rpc_required: bool = False
     """stop if a server does not answer, instead of going on without it"""

@@ -36,7 +36,7 @@ class PlacementFields(DeviceFields):
     """The fields of every request that loads a model, however many ways of loading it compares."""
 
     flash_attention: FlashAttention = "auto"
-    override_tensor: tuple[str, ...] = ()
+    override_tensor: Sequence[str] = ()
     """PATTERN=BUFFER pairs: where tensors lie"""
     use_mmap: bool = True
     """map the file instead of reading it into memory"""
