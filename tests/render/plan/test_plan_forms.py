@@ -1,10 +1,12 @@
 """A plan in every form: as JSON, as a table for people, and for other programs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 import toolkit
+from toolkit.cli.plan import command
 from toolkit.render.plan import launch_block, launch_warnings, plan_document, table
 from toolkit.render.plan.launch import FORMATS
 
@@ -50,3 +52,15 @@ def test_of_a_split_the_table_names_the_blocks_and_what_would_help(split):
 def test_every_format_names_the_file_and_says_what_it_cannot(format_, whole, tiny):
     assert tiny in launch_block(whole, format_)
     assert launch_warnings(whole, format_) == []
+
+
+def test_the_command_offers_every_format():
+    (option,) = (parameter for parameter in command.params if parameter.name == "format_")
+    assert list(option.type.choices) == ["table", "json", *FORMATS]
+
+
+def test_what_a_format_cannot_say_of_a_plan_is_a_warning(whole):
+    first, *others = whole.choices
+    served = replace(first, settings=replace(first.settings, rpc=("10.0.0.2:50052",)))
+    result = replace(whole, choices=(served, *others))
+    assert [bool(launch_warnings(result, name)) for name in FORMATS] == [False, False, False, True, True]

@@ -1,7 +1,7 @@
 """A plan in every form: a table, JSON, and what other programs read of its best choice (`launch`)."""
 
+from toolkit.render.plan import launch
 from toolkit.render.plan.document import choice_document, plan_document
-from toolkit.render.plan.launch import WITHOUT_OVERRIDES, launch_text, uses_overrides
 from toolkit.render.plan.table import table, where_it_lies
 from toolkit.verbs.plan import PlanResult
 
@@ -22,13 +22,9 @@ def launch_block(result: PlanResult, format_: str) -> str:
 
     Raises InputError for a name of a file that the format cannot hold.
     """
-    return launch_text(result.launch(result.choices[0]), format_)
+    return launch.launch_text(result.launch(result.choices[0]), format_)
 
 
 def launch_warnings(result: PlanResult, format_: str) -> list[str]:
     """Return what the format cannot say of the first choice."""
-    if format_ not in WITHOUT_OVERRIDES or not uses_overrides(result.launch(result.choices[0])):
-        return []
-    return [
-        f"{format_} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"
-    ]
+    return launch.launch_warnings(result.launch(result.choices[0]), format_)

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 
 from toolkit.errors import InputError
 from toolkit.gguf.ggml_types import tensor_type
@@ -63,7 +64,7 @@ def llama_server_command(plan: LaunchPlan) -> str:
 def llama_arguments(plan: LaunchPlan) -> str:
     """Return a Python expression that loads the file with llama-cpp-python.
 
-    It has no arguments for tensor overrides, several sequences and RPC servers; see `WITHOUT_OVERRIDES`.
+    It has no arguments for tensor overrides, several sequences and RPC servers; see `uses_overrides`.
     """
     arguments = [f"model_path={str(plan.path)!r}", f"n_ctx={plan.n_ctx}", f"n_gpu_layers={plan.n_gpu_layers}"]
     if plan.quantized_kv:
@@ -125,37 +126,52 @@ def ollama_modelfile(plan: LaunchPlan) -> str:
     return "\n".join(lines)
 
 
-FORMATS: dict[str, Callable[[LaunchPlan], str]] = {
-    "shell": shell_variables,
-    "llama-server": llama_server_command,
-    "preset": server_preset,
-    "ollama": ollama_modelfile,
-    "python": llama_arguments,
+@dataclass(frozen=True)
+class LaunchFormat:
+    """A form in which another program reads a plan."""
+
+    write: Callable[[LaunchPlan], str]
+    _: KW_ONLY
+    takes_overrides: bool = True
+    """whether it can say which tensors stay on the CPU, and which servers take part"""
+    misread: re.Pattern[str] | None = None
+    """what the name of a file must not have because the format, which has no quotes, reads it otherwise"""
+    has_escapes: bool = False
+    """whether a name may have control characters"""
+
+
+FORMATS = {
+    "shell": LaunchFormat(shell_variables),
+    "llama-server": LaunchFormat(llama_server_command),
+    # Source: `parse_ini_from_file()` in common/preset.cpp of llama.cpp (commit 0c1e570).
+    "preset": LaunchFormat(server_preset, misread=re.compile(r"[;#]|^\s|\s$")),
+    # Source: `ParseFile()` in parser/parser.go of Ollama, which takes a leading quote off.
+    "ollama": LaunchFormat(ollama_modelfile, takes_overrides=False, misread=re.compile(r"^[\s\"]|\s$")),
+    "python": LaunchFormat(llama_arguments, takes_overrides=False, has_escapes=True),
 }
-WITHOUT_OVERRIDES = ("ollama", "python")
-"""formats that cannot say which tensors stay on the CPU, nor which servers take part"""
-_ENDS_A_VALUE = {"preset": re.compile(r"[;#]|^\s|\s$"), "ollama": re.compile(r"^[\s\"]|\s$")}
-"""What a value must not have because the format reads it otherwise. Sources: `parse_ini_from_file()` in common/preset.cpp of
-llama.cpp (commit 0c1e570), which knows no quotes, and `ParseFile()` in parser/parser.go of Ollama, which takes a leading one off."""
 
 
-def launch_text(plan: LaunchPlan, format_: str) -> str:
+def launch_text(plan: LaunchPlan, name: str) -> str:
     """Return a plan in one of the FORMATS.
 
     Raises InputError where the name of a file would be read as something else, or as more than a name.
     """
-    for path in (plan.path, plan.mmproj, plan.draft):
-        name, ends = str(path), _ENDS_A_VALUE.get(format_)
-        if path is None:
-            continue
-        # A Python string has escapes for all that a name may have.
-        if format_ != "python" and steers(name):
-            raise InputError(
-                f"the name of {name} has control characters, which no {format_} line takes; rename the file"
-            )
-        if ends is not None and ends.search(name):
-            raise InputError(f"{format_} cannot say the name of {name!r}, for it has no quotes; rename the file")
-    return FORMATS[format_](plan)
+    format_ = FORMATS[name]
+    for file in filter(None, (plan.path, plan.mmproj, plan.draft)):
+        if steers(str(file)) and not format_.has_escapes:
+            raise InputError(f"the name of {file} has control characters, which no {name} line takes; rename the file")
+        if format_.misread is not None and format_.misread.search(str(file)):
+            raise InputError(f"{name} cannot say the name of {str(file)!r}, for it has no quotes; rename the file")
+    return format_.write(plan)
+
+
+def launch_warnings(plan: LaunchPlan, name: str) -> list[str]:
+    """Return what the format cannot say of a plan."""
+    if FORMATS[name].takes_overrides or not uses_overrides(plan):
+        return []
+    return [
+        f"{name} cannot be told which experts stay on the CPU or which servers take part; use llama-server for this plan"
+    ]
 
 
 def _override_text(overrides: tuple[TensorOverride, ...]) -> str:
