@@ -82,6 +82,12 @@ def test_a_value_of_any_kind_is_refused_in_words_or_read(case, tmp_path):
         ("phi3", {"original_max_position_embeddings": 1}, "scaling is 1, expected a whole number from 2 on"),
         ("qwen3_5", {"linear_num_value_heads": 3}, "is 3, expected a multiple of linear_num_key_heads, which is 2"),
         ("glm4", {"partial_rotary_factor": 1.5}, "partial_rotary_factor is 1.5, expected a number from 0 to 1"),
+        (
+            "gemma3n",
+            {"activation_sparsity_pattern": [1.0, 0.0]},
+            "activation_sparsity_pattern has 1, expected numbers below 1",
+        ),
+        ("mpt", {"attn_config": None}, "config.json has no attn_config"),
         ("lfm2", {"layer_types": ["conv"]}, "layer_types names 1 layers, but there is a layer 1"),
     ],
 )

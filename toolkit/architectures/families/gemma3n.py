@@ -63,7 +63,9 @@ def _widths(config: ModelConfig) -> list[int]:
 
 def _sparsity(share: float) -> float:
     """Return how many standard deviations above the mean a value must lie to be kept, rounded as torch's float32 icdf is."""
-    if not 0 < share < 1:
+    if share >= 1:
+        raise ConfigError(f"config.json: activation_sparsity_pattern has {share:g}, expected numbers below 1")
+    if share <= 0:
         return float("-inf")
     twice = float(numpy.float32(2) * numpy.float32(share) - numpy.float32(1))
     inverse_erf = numpy.float32(NormalDist().inv_cdf((twice + 1) / 2) / math.sqrt(2))

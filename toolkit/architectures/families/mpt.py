@@ -6,6 +6,7 @@ from toolkit.architectures.parts.base import Architecture, Naming, block, rule
 from toolkit.architectures.parts.checks import setting
 from toolkit.architectures.parts.llama_block import OUTPUT
 from toolkit.checkpoint.model_config import ModelConfig
+from toolkit.errors import ConfigError
 from toolkit.gguf.format import Metadata, float32, uint32
 
 _b = partial(block, within="blocks")
@@ -22,14 +23,24 @@ TENSORS = (
 )
 
 
+def _attention(config: ModelConfig) -> ModelConfig:
+    """Return the settings of attention, which have no defaults here.
+
+    Raises ConfigError if there are none.
+    """
+    if not config.has("attn_config"):
+        raise ConfigError("config.json has no attn_config, and there is no default for it")
+    return config.section("attn_config")
+
+
 def _kv_heads(config: ModelConfig) -> int:
     """Return the number of K and V heads, where 0 and none mean as many as of Q."""
-    stated = config.section("attn_config").integer("kv_n_heads", 0, least=0)
+    stated = _attention(config).integer("kv_n_heads", 0, least=0)
     return stated or config.integer("num_attention_heads")
 
 
 def _metadata(config: ModelConfig) -> Metadata:
-    attention = config.section("attn_config")
+    attention = _attention(config)
     bias = attention.number("alibi_bias_max", 8.0) if attention.flag("alibi", False) else 0.0
     metadata: Metadata = {"attention.max_alibi_bias": float32(bias)}
     if attention.has("clip_qkv"):

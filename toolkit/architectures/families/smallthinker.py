@@ -26,6 +26,7 @@ def _has_windows(config: ModelConfig) -> bool:
 def _metadata(config: ModelConfig) -> Metadata:
     softmax = config.flag("moe_primary_router_apply_softmax", False)
     metadata: Metadata = {
+        "expert_used_count": uint32(config.integer("num_experts_per_tok")),
         "expert_feed_forward_length": uint32(config.integer("intermediate_size")),
         "expert_gating_func": gating_function("softmax" if softmax else "sigmoid"),
     }
