@@ -48,14 +48,14 @@ class MadeUpDevices:
 
 def placement_of(settings: LoadSettings) -> Placement:
     """Return the placement that settings were made of."""
-    n_cpu_moe, border = 0, []
+    n_cpu_moe, cpu_experts = 0, []
     for override in settings.tensor_overrides:
         if "(" in override.pattern.split(r"\.ffn")[0]:
             n_cpu_moe = override.pattern.count("|", 0, override.pattern.index(")")) + 1
         else:
-            border.append(override.pattern.replace("\\", ""))
+            cpu_experts.append(override.pattern.replace("\\", ""))
     split = tuple(int(count) for count in settings.tensor_split)
-    return Placement(settings.n_gpu_layers, n_cpu_moe, tuple(border), split)
+    return Placement(settings.n_gpu_layers, n_cpu_moe, tuple(cpu_experts), split)
 
 
 def dense(layer_bytes: list[int], output_bytes: int = 0, embedding_bytes: int = 0) -> ModelTensors:

@@ -23,7 +23,7 @@ from toolkit.memory.plannable import model_from_gguf, model_from_source
 from toolkit.memory.probe import MemoryProbe
 from toolkit.memory.skeleton import write_skeleton
 from toolkit.planning.budgets import Budgets
-from toolkit.planning.choice import settled_settings, state_bytes
+from toolkit.planning.choice import placed_settings, state_bytes
 from toolkit.planning.load_plan import LoadRequest, plan_load
 from toolkit.planning.planner import Planner
 from toolkit.planning.request import PlanningRequest
@@ -373,15 +373,15 @@ def test_what_was_planned_never_allocates_more_than_its_budget_and_one_more_laye
     asked = LoadSettings(n_ctx=512, device="simulated")
     tensors = model.make("q8_0").model_tensors
     steps = placements(tensors)
-    vram = round(share * taken(settled_settings(asked, steps[-1]))) + 1
+    vram = round(share * taken(placed_settings(asked, steps[-1]))) + 1
     request = PlanningRequest(Budgets((vram,), 256 * GIB), asked, Bandwidths((400e9,), 40e9), PLAIN, explicit=True)
     with Planner(model, request, probe) as planner:
         try:
             choice = planner.choices()[0]
         except DoesNotFitError:
-            assert taken(settled_settings(asked, steps[0])) > vram
+            assert taken(placed_settings(asked, steps[0])) > vram
             return
     assert taken(choice.settings) == choice.footprint.gpu_bytes <= vram
     if not choice.fits_whole:
         one_more = steps[steps.index(choice.placement) + 1]
-        assert taken(settled_settings(asked, one_more)) > vram
+        assert taken(placed_settings(asked, one_more)) > vram

@@ -26,7 +26,7 @@ class Placement:
     """blocks, counted from the last, and the output as one more"""
     n_cpu_moe: int = 0
     """blocks, counted from the first, whose experts stay on the CPU"""
-    border: tuple[str, ...] = ()
+    cpu_expert_tensors: tuple[str, ...] = ()
     """expert tensors of the next block that stay there too"""
     tensor_split: tuple[int, ...] = ()
     """how many of the layers go to each GPU"""
@@ -38,7 +38,7 @@ class Placement:
         if self.n_cpu_moe:
             blocks = "|".join(str(block) for block in range(self.n_cpu_moe))
             found.append(TensorOverride(rf"blk\.({blocks})\.{EXPERTS}"))
-        found += [TensorOverride(re.escape(name)) for name in self.border]
+        found += [TensorOverride(re.escape(name)) for name in self.cpu_expert_tensors]
         return tuple(found)
 
 
@@ -83,7 +83,7 @@ class ModelTensors:
         """Return the layer (0 for the first block) of every tensor that lies on a GPU; the output's is n_layer."""
         first = self.n_layer + 1 - placement.n_gpu_layers
         kept = {name for block, names in self._expert_names.items() if block < placement.n_cpu_moe for name in names}
-        kept.update(placement.border)
+        kept.update(placement.cpu_expert_tensors)
         return {
             name: layer
             for name, layer in self.layers.items()
@@ -107,7 +107,7 @@ class ModelTensors:
         for block, n_bytes in self._expert_bytes.items():
             if first <= block < placement.n_cpu_moe:
                 sizes[block - first] -= n_bytes
-        for name in placement.border:
+        for name in placement.cpu_expert_tensors:
             layer = self.layers[name]
             if layer is not None and layer >= first:
                 sizes[layer - first] -= self.n_bytes[name]
@@ -147,7 +147,7 @@ def placements(tensors: ModelTensors) -> list[Placement]:
         below = [other for other in tensors.experts if other < block]
         n_cpu_moe = max(below) + 1 if below else 0
         whole = Placement(tensors.n_layer + 1, n_cpu_moe)
-        steps += [replace(whole, border=names[moved:]) for moved in range(1, len(names))] + [whole]
+        steps += [replace(whole, cpu_expert_tensors=names[moved:]) for moved in range(1, len(names))] + [whole]
     return steps
 
 

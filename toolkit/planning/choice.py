@@ -59,7 +59,7 @@ def state_bytes(choice: PlannedChoice) -> dict[str, int]:
     return found
 
 
-def settled_settings(settings: LoadSettings, placement: Placement) -> LoadSettings:
+def placed_settings(settings: LoadSettings, placement: Placement) -> LoadSettings:
     """Return the settings with a placement in them; overrides given by hand come first, for the first match wins."""
     return replace(
         settings,

@@ -56,7 +56,7 @@ def launch_plan(choice: PlannedChoice, path: Path) -> LaunchPlan:
         placement.n_gpu_layers,
         settings.kv_types,
         placement.n_cpu_moe,
-        Placement(0, border=placement.border).overrides,
+        Placement(0, cpu_expert_tensors=placement.cpu_expert_tensors).overrides,
         placement.tensor_split,
         settings.n_parallel,
         settings.kv_unified,

@@ -15,7 +15,7 @@ from toolkit.llama.opening import check_opens
 from toolkit.memory.placement import Placement
 from toolkit.memory.plannable import PlannableModel, PlannedFile
 from toolkit.memory.skeleton import Skeleton, write_skeleton
-from toolkit.planning.choice import PlannedChoice, ranked, settled_settings
+from toolkit.planning.choice import PlannedChoice, placed_settings, ranked
 from toolkit.planning.ranking import FOUR_BITS, SPLIT_PROFILE, Prefer
 from toolkit.planning.request import MAX_CONTEXT, MemorySource, PlanningRequest, check_context, check_settings
 from toolkit.planning.split_search import FoundSplit, SplitSearch
@@ -215,19 +215,19 @@ class Planner:
             return self._unfit(file, settings, found)
         moved = moved_bytes(file.model_tensors, file.experts, found.placement, found.footprint)
         rate = tokens_per_second(moved, self._request.bandwidths, file.model_tensors.n_layer)
-        settled = settled_settings(settings, found.placement)
-        return PlannedChoice(file, settled, found.placement, found.footprint, True, found.fits_whole, rate)
+        placed = placed_settings(settings, found.placement)
+        return PlannedChoice(file, placed, found.placement, found.footprint, True, found.fits_whole, rate)
 
     def _unfit(self, file: PlannedFile, settings: LoadSettings, found: FoundSplit) -> PlannedChoice:
         budgets = self._request.budgets
         missing = sum(budgets.excess(found.footprint)) + budgets.ram_excess(found.footprint)
-        settled = settled_settings(settings, found.placement)
-        return PlannedChoice(file, settled, found.placement, found.footprint, False, found.fits_whole, 0.0, missing)
+        placed = placed_settings(settings, found.placement)
+        return PlannedChoice(file, placed, found.placement, found.footprint, False, found.fits_whole, 0.0, missing)
 
     def _ask(self, file: PlannedFile, settings: LoadSettings, placement: Placement) -> Footprint:
         skeleton = self._skeleton(file)
         try:
-            return self._memory_source.ask(skeleton, settled_settings(settings, placement))
+            return self._memory_source.ask(skeleton, placed_settings(settings, placement))
         except GgufError as error:
             # A skeleton is ours, and gone when this is read.
             reason = str(error).replace(str(skeleton.path), str(self._model.path or self._model.name))

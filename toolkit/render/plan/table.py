@@ -53,7 +53,7 @@ def where_it_lies(choice: PlannedChoice) -> str:
     if not placement.n_gpu_layers:
         return "on the CPU alone" + (": not one layer fits the GPU" if choice.first_layer_lacks_bytes else "")
     experts = f", experts of {_blocks(0, placement.n_cpu_moe - 1)} on the CPU" if placement.n_cpu_moe else ""
-    experts += f" and {len(placement.border)} of the next block's" if placement.border else ""
+    experts += f" and {len(placement.cpu_expert_tensors)} of the next block's" if placement.cpu_expert_tensors else ""
     if placement.n_gpu_layers == total:
         return f"all {total} layers (blocks and output) on the GPU{experts}"
     first = total - placement.n_gpu_layers
