@@ -105,4 +105,4 @@ def test_a_row_that_the_disk_changed_gives_no_file(plan, tmp_path):
 def test_without_a_source_it_says_what_is_missing_and_what_to_do_instead():
     done = CliRunner().invoke(command, ["m.gguf"])
     assert done.exit_code == 2
-    assert "name that with --source SRC; what a file holds by itself shows gguf-toolkit inspect m.gguf" in done.stderr
+    assert "name that with --source SRC; to see what the file holds, use gguf-toolkit inspect m.gguf" in done.stderr

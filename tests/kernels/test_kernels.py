@@ -151,7 +151,7 @@ def _no_kernels(monkeypatch):
 @pytest.mark.usefixtures("_no_kernels")
 def test_a_kernel_is_loaded_where_there_is_enough_to_do_for_it():
     counts = {"Q3_K": MANY, "Q4_K": (1 << 27) - 1, "Q6_K": 1 << 27, "IQ4_NL": (1 << 24) - 1, "IQ4_XS": 1 << 24}
-    quantizer.speed_up({tensor_type(name): count for name, count in counts.items()})
+    quantizer.load_compiled_kernels({tensor_type(name): count for name, count in counts.items()})
     assert [type_.name for type_ in quantizer._kernels] == ["Q6_K", "IQ4_XS"]
 
 
@@ -163,7 +163,7 @@ def test_a_kernel_that_does_not_give_ggmls_bytes_is_not_used(monkeypatch, type_)
         return quantized
 
     monkeypatch.setattr(quantizer, "load_kernel", lambda _type: differs)
-    quantizer.speed_up({type_: MANY})
+    quantizer.load_compiled_kernels({type_: MANY})
     assert quantizer._kernels == {type_: None}
     expected = quantizer._through_ggml(ROWS["with zeros"], type_, None)
     numpy.testing.assert_array_equal(quantizer.from_float32(ROWS["with zeros"], type_), expected)

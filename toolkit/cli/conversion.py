@@ -30,7 +30,7 @@ CONVERSION_OPTIONS = (
         type=click.Choice(["ggml", "calibrated"]),
         default="ggml",
         show_default=True,
-        help="ggml: llama.cpp's own bytes. calibrated: the same types, with less error on text like that of --moments.",
+        help="ggml: the same bytes as llama.cpp. calibrated: the same types with less error on text like that of --moments.",
     ),
     click.option(
         "--moments", type=INPUT, help="Second moments for --rounding calibrated, from `imatrix GGUF --moments`."
@@ -40,15 +40,19 @@ CONVERSION_OPTIONS = (
         "tensor_types",
         multiple=True,
         metavar="PATTERN=TYPE",
-        help="Type for tensors that match; repeatable.",
+        help="Type for tensors whose name matches a regular expression; repeatable.",
     ),
     click.option("--split-max-size", type=SIZE, help="Write several files, none larger than this, e.g. 4G."),
-    click.option("--split-max-tensors", type=click.IntRange(min=1), help="Write several files of so many tensors."),
+    click.option(
+        "--split-max-tensors", type=click.IntRange(min=1), help="Write several files, none with more tensors than this."
+    ),
     click.option("--dry-run", is_flag=True, help="Print types, sizes and bits per weight; write nothing."),
     force_option,
-    click.option("--allow-nan", is_flag=True, help="Go on although weights are NaN or infinite."),
+    click.option("--allow-nan", is_flag=True, help="Convert weights that are NaN or infinite as well."),
     threads_option,
-    click.option("--verbose", "-v", is_flag=True, help="Say what was left out and ignored."),
+    click.option(
+        "--verbose", "-v", is_flag=True, help="Also print what was left out or ignored, and every tensor that is kept."
+    ),
     json_option,
 )
 """The fields of `ConversionFields`, `--verbose` and `--json`."""

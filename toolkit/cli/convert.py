@@ -25,14 +25,14 @@ CONVERTER_OPTIONS: tuple[Option[Any], ...] = (
         "--converter",
         type=INPUT_FILE,
         metavar="PATH",
-        help="Checkout of llama.cpp whose own converter is run first: for architectures that are not known here.",
+        help="Checkout of llama.cpp whose own converter is run first, for architectures that are not supported here.",
     ),
     click.option(
         "--converter-python",
         type=INPUT_NAME,
         default=sys.executable,
         show_default="this one",
-        help="Interpreter for --converter, with torch and what else that needs.",
+        help="Python interpreter for --converter, with torch and its other requirements.",
     ),
 )
 
@@ -53,7 +53,7 @@ CONVERTER_OPTIONS: tuple[Option[Any], ...] = (
     "--dense-modules",
     "--sentence-transformers-dense-modules",
     is_flag=True,
-    help="Of an embedder, include the layers after pooling (EmbeddingGemma).",
+    help="Include the layers after pooling of an embedder (EmbeddingGemma).",
 )
 @norms_option
 @with_options(*CONVERTER_OPTIONS)
@@ -62,9 +62,8 @@ CONVERTER_OPTIONS: tuple[Option[Any], ...] = (
 def command(source: str, output: Path | None, verbose: bool, as_json: bool, **options: Any) -> None:
     """Convert the checkpoint SRC to the GGUF file OUT in one pass.
 
-    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Without OUT the file is called after the
-    model, size and profile, in the current folder. No intermediate file is written, and no tensor is ever held whole in
-    memory.
+    SRC is a directory, a model on the hub (org/name[@revision]), or `demo`. Without OUT, the file is named after the
+    model, size and profile, in the current folder. No intermediate file is written, and no tensor is held whole in memory.
     """
     from toolkit.verbs.convert import ConvertRequest, convert
 

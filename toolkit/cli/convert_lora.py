@@ -22,7 +22,7 @@ Examples:
 @click.argument("source", metavar="ADAPTER", type=SOURCE)
 @click.argument("output", metavar="[OUT]", required=False, type=OUTPUT)
 @click.option(
-    "--base", metavar="SRC", type=SOURCE, help="The model that it was trained on; default: the one that it names."
+    "--base", metavar="SRC", type=SOURCE, help="Model that the adapter was trained on; default: the one that it names."
 )
 @click.option(
     "--type",
@@ -35,15 +35,15 @@ Examples:
 @click.option(
     "--leave-out-whole-weights",
     is_flag=True,
-    help="Go on without the whole weights (norms, a saved lm_head) that it has beside its matrices.",
+    help="Leave out the whole weights (norms, a saved lm_head) that the adapter has beside its matrices.",
 )
 @force_option
 @local_files_option
 @json_option
 def command(source: str, output: Path | None, as_json: bool, **options: Any) -> None:
-    """Convert ADAPTER, an adapter of PEFT or MLX (a directory, or a repository on the hub), for llama.cpp's --lora.
+    """Convert ADAPTER (of PEFT or MLX: a directory, or a repository on the hub) to a GGUF file for llama.cpp's --lora.
 
-    Of the base (a directory, a config.json, or a model on the hub) only the config is needed.
+    Only the config of the base is needed (a directory, a config.json, or a model on the hub).
     """
     from toolkit.render.conversion import lora_document, lora_lines
     from toolkit.verbs.convert_lora import ConvertLoraRequest, convert_lora

@@ -22,9 +22,9 @@ Example:
 @force_option
 @json_option
 def command(source: Path, output: Path | None, force: bool, as_json: bool) -> None:
-    """Join the split model that PART.gguf is any file of, byte for byte what it was cut from; the parts stay.
+    """Join the files of a split model, of which PART.gguf is any, into the file that they were cut from; the parts stay.
 
-    Without OUT.gguf the file is called after the parts, in the current folder.
+    Without OUT.gguf, the file is named after the parts, in the current folder.
     """
     from toolkit.render.conversion import merge_document, merge_lines
     from toolkit.verbs.merge import MergeRequest, merge

@@ -23,7 +23,8 @@ norms_option: Option[Any] = click.option(
     type=click.Choice(["checked", "plain", "shifted"]),
     default="checked",
     show_default=True,
-    help="Whether norms that llama.cpp wants with 1 added have it already (shifted: exports of MLX) or not (plain).",
+    help="Whether 1 was added already to norms that llama.cpp wants so (shifted: exports of MLX) or not (plain); "
+    "checked: the values decide.",
 )
 imatrix_option: Option[Any] = click.option("--imatrix", type=INPUT, help="Importance matrix (GGUF or legacy .dat).")
 flash_attention_option: Option[Any] = click.option(

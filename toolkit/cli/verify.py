@@ -25,7 +25,7 @@ Examples:
 @click.option("--source", metavar="SRC", type=SOURCE, help="Directory, model on the hub, `demo`, or GGUF file.")
 @click.option("--full", is_flag=True, help="Compare all rows of every tensor instead of a sample.")
 @click.option(
-    "--no-run", "run", flag_value=False, default=True, help="Do not load the whole model for its first logits."
+    "--no-run", "run", flag_value=False, default=True, help="Do not load the whole model to look at its first logits."
 )
 @chat_template_option("that the file was given in place of its source's")
 @pre_option
@@ -33,9 +33,9 @@ Examples:
 @local_files_option
 @json_option
 def command(gguf: Path, source: str | None, as_json: bool, **options: Any) -> None:
-    """Check OUT.gguf against its source, wherever it was made: one line a check.
+    """Check OUT.gguf against its source, whichever program made it, and print a line for each check.
 
-    Tensors, shapes and weights, the keys of the architecture, vocabulary, token ids of a sample in many scripts (through
+    Compared are tensors, shapes and weights, the keys of the architecture, vocabulary, token ids of a sample in many scripts (through
     the source's own tokenizer library and through llama.cpp), special tokens, chat templates rendered from both, and the
     first logits. Exit code 1 if a check fails; UNKNOWN is one that could not be made.
     """
@@ -44,7 +44,7 @@ def command(gguf: Path, source: str | None, as_json: bool, **options: Any) -> No
 
     if source is None:
         raise click.UsageError(
-            "a file is checked against what it was made of: name that with --source SRC; what a file holds by itself shows "
+            "a file is checked against what it was made of: name that with --source SRC; to see what the file holds, use "
             f"gguf-toolkit inspect {gguf}"
         )
     result = verify(VerifyRequest(gguf, source=source, **options), CONSOLE)

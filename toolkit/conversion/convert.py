@@ -107,7 +107,7 @@ class _Part:
 def _write_parts(parts: Sequence[_Part], files: Files, options: ConversionOptions) -> None:
     tensors = [tensor for part in parts for tensor in part.tensors]
     quantizer.prepare({tensor.type for tensor in tensors})
-    quantizer.speed_up(_to_quantize(tensors))
+    quantizer.load_compiled_kernels(_to_quantize(tensors))
     calibrated = any(tensor.rounding is not None for tensor in tensors)
     with one_blas_thread() if calibrated else nullcontext():
         _write_tensors(parts, files, options)

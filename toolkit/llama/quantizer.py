@@ -124,11 +124,11 @@ def prepare(types: set[TensorType]) -> None:
         native.base().ggml_quantize_init(type_.ggml_id)
 
 
-def speed_up(n_weights: Mapping[TensorType, int]) -> None:
-    """Use our own kernels for types of which so many weights are to be quantized that loading them is worth it.
+def load_compiled_kernels(n_weights: Mapping[TensorType, int]) -> None:
+    """Use compiled kernels in place of ggml's for types of which enough weights are quantized to be worth loading them.
 
-    They give the same bytes; a kernel that does not for a sample of rows, with this build of ggml, is not used. Once and
-    before threads start.
+    They give the same bytes: a kernel that does not, for a sample of rows with this build of ggml, is not used. Call it
+    once, before threads start.
     """
     for type_, count in n_weights.items():
         if type_ not in _kernels and worth_loading(type_, count):

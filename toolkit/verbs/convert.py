@@ -37,7 +37,7 @@ class ConvertRequest(ConversionFields):
     dense_modules: bool = False
     """include the layers after pooling of an embedder"""
     norms: Literal["checked", "plain", "shifted"] = "checked"
-    """whether norms that llama.cpp wants with 1 added have it already"""
+    """whether 1 was added already to norms that llama.cpp wants so (`shifted`) or not (`plain`); `checked`: the values decide"""
     local_files_only: bool = False
     """for a model on the hub, use the copy in the cache"""
     converter: PathName | None = None
