@@ -39,7 +39,6 @@ ROOMS = (
     ("verification",),
     ("lora",),
     ("comparison",),
-    ("report",),
     ("fitting",),
     ("verbs",),
     ("render",),
@@ -84,7 +83,7 @@ OWNERS = {
     "sentencepiece": ("toolkit.tokenizer",),
     "tokenizers": ("toolkit.tokenizer", "toolkit.measures.evaluation_text"),
     "numba": ("toolkit.kernels.compiling",),
-    "jinja2": ("toolkit.measures.template_child",),
+    "jinja2": ("toolkit.measures.template_child", "toolkit.render.templates"),
 }
 """Who may import a library: a module or all below it. llama_cpp comes by name, through `llama.native.llama_cpp()` only."""
 

@@ -29,6 +29,12 @@ def test_every_profile_and_the_demo_are_inside(unpacked):
     assert (unpacked / "toolkit" / "data" / "demo" / "model.safetensors").stat().st_size > 10_000_000
 
 
+def test_the_templates_and_the_style_sheet_of_the_page_are_inside(unpacked):
+    folder = Path("toolkit") / "render" / "comparison" / "templates"
+    shipped = {path.name for path in (unpacked / folder).iterdir()}
+    assert shipped == {path.name for path in (ROOT / folder).iterdir()} > {"page.html.j2", "picture.svg.j2", "page.css"}
+
+
 def test_an_unpacked_wheel_plans_a_conversion_away_from_the_checkout(unpacked, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(unpacked)}
     command = [

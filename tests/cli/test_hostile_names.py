@@ -20,7 +20,8 @@ from toolkit.cli.output import echo_answer
 from toolkit.gguf.format import ValueType, array, string
 from toolkit.gguf.reader import read_gguf
 from toolkit.importance.sums import ImatrixSums, TensorSums, write_imatrix
-from toolkit.report import csv_text, markdown_text, page_html
+from toolkit.render.comparison import csv_text, markdown_text
+from toolkit.render.comparison.page import page_html
 from toolkit.visible_text import steers
 
 HOSTILE = "x\x1b[2J\nPASS\r\u202e\x9b1m\x7fy"

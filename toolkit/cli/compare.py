@@ -103,11 +103,10 @@ def command(  # the files to write, beside the request
     that is stopped goes on where it was. KIND is one of chat, general, code, reasoning, long, language: a verdict for a use
     rests on text of its kind, and is unknown without. The exit code is that of the first file that failed, else 0.
     """
-    from toolkit.render.compare import comparison_lines
-    from toolkit.report import comparison_document, csv_text, markdown_text, page_html
+    from toolkit.render.comparison import comparison_document, comparison_lines, csv_text, markdown_text
     from toolkit.verbs.compare import CompareRequest, compare
 
-    outputs = ((report, page_html), (markdown, markdown_text), (csv_file, csv_text))
+    outputs = ((report, _page), (markdown, markdown_text), (csv_file, csv_text))
     for path, _ in outputs:
         refuse_existing(path, force=force)
     words = shlex.join(["gguf-toolkit", *sys.argv[1:]])
@@ -117,6 +116,13 @@ def command(  # the files to write, beside the request
             _save(path, text, result.comparison, force=force)
     show("compare", comparison_document(result.comparison) if as_json else comparison_lines(result.comparison))
     return result.exit_code
+
+
+def _page(comparison: "Comparison") -> str:
+    # Only here is a template engine loaded.
+    from toolkit.render.comparison.page import page_html
+
+    return page_html(comparison)
 
 
 def _save(path: Path, text: "Callable[[Comparison], str]", comparison: "Comparison", *, force: bool) -> None:

@@ -10,7 +10,7 @@ from toolkit.planning.choice import PlannedChoice, devices_with_budgets
 from toolkit.render.plan import choice_document, where_it_lies
 from toolkit.render.plan.launch import llama_arguments, llama_server_command, uses_overrides
 from toolkit.render.tables import table_lines
-from toolkit.report import verdict_document
+from toolkit.render.verdicts import verdict_document
 from toolkit.units import format_count, format_duration, format_size
 
 

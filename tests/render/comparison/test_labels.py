@@ -1,4 +1,5 @@
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -6,10 +7,16 @@ from hypothesis import strategies as st
 from made_up_comparison import comparison, ladder, row
 
 from toolkit.comparison.ranking import advise
-from toolkit.report.labels import Box, Marker, place_labels
-from toolkit.report.scatter import NARROW, WIDE, Canvas, points_of, scatter
+from toolkit.render.comparison.labels import Box, Marker, place_labels
+from toolkit.render.comparison.page import PACKAGE
+from toolkit.render.comparison.picture import NARROW, WIDE, Canvas, draw, points_of
+from toolkit.render.templates import rendered
 
 FRAME = Box(0, 0, 800, 400)
+
+
+def scatter(*drawn: Any) -> str:
+    return rendered(PACKAGE, "picture.svg.j2", picture=draw(*drawn))
 
 
 def test_a_name_stands_to_the_right_where_there_is_room_and_to_the_left_at_the_edge() -> None:

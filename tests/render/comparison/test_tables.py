@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from made_up_comparison import KEY, comparison, ladder, loss, quality, row
 
-from toolkit.report import comparison_document, csv_text, markdown_text
+from toolkit.render.comparison import comparison_document, csv_text, markdown_text
 
 
 def test_the_document_has_the_keys_that_scripts_rely_on() -> None:

@@ -8,10 +8,17 @@ from itertools import pairwise, product
 import pytest
 from made_up_comparison import base_row, comparison, ladder, loss, quality, row
 
-from toolkit.report import page_html
-from toolkit.report.style import DARK, LIGHT, READ, READ_ON
-from toolkit.report.words import rates_words
+from toolkit.render.comparison.cells import rates_sentence
+from toolkit.render.comparison.page import page_html, style_sheet
 
+READ_ON = ("ground", "surface")
+"""what text lies on"""
+READ = ("ink", "quiet", "accent", "good", "noticeable", "bad")
+"""colours of text"""
+LIGHT, DARK = (
+    dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", palette))
+    for palette in re.findall(r":root \{(.*?)\}", style_sheet(), re.DOTALL)[:2]
+)
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 NASTY = '<script>alert("x")</script>&"\''
 
@@ -178,7 +185,7 @@ def test_text_can_be_read_and_bars_told_apart(palette: dict[str, str]) -> None:
 
 
 def test_both_palettes_have_the_same_names() -> None:
-    assert LIGHT.keys() == DARK.keys()
+    assert LIGHT.keys() == DARK.keys() >= {*READ, *READ_ON, "bar-1", "bar-2", "bar-3", "track"}
 
 
 def test_a_verdict_that_more_text_could_change_has_a_question_mark_that_is_explained() -> None:
@@ -195,4 +202,4 @@ def test_a_verdict_that_more_text_could_change_has_a_question_mark_that_is_expla
 @pytest.mark.parametrize(("repetitions", "said"), [(1, "once after a warm-up"), (3, "means of 3 repetitions after")])
 def test_one_repetition_is_not_spoken_of_in_the_plural(repetitions: int, said: str) -> None:
     made = comparison()
-    assert said in rates_words(replace(made.method, repetitions=repetitions))
+    assert said in rates_sentence(replace(made.method, repetitions=repetitions))

@@ -8,13 +8,13 @@ from itertools import pairwise
 from toolkit.comparison.losses import DEVIATIONS
 from toolkit.comparison.ranking import pareto_rows
 from toolkit.comparison.rows import Comparison, Row
-from toolkit.report.labels import Box, Marker, place_labels
-from toolkit.report.markup import Html, element, joined
+from toolkit.render.comparison.labels import Box, Marker, place_labels
 from toolkit.units import GIB, KIB, MIB
 
 _LETTER = 0.62
 """Width of a letter by the size of its font: a little more than most are."""
-_ROOM = 0.12
+_PADDING = 0.12
+"""of the range of sizes, left and right"""
 _STEP = 6.0
 
 
@@ -25,7 +25,7 @@ class Canvas:
     width: float
     height: float
     font: float
-    class_: str
+    name: str
 
     @property
     def frame(self) -> Box:
@@ -52,6 +52,56 @@ class Point:
     error: float
     on_front: bool
     is_advised: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line, in pixels."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, and which of its ends lies at x."""
+
+    text: str
+    x: float
+    y: float
+    anchor: str
+    css_class: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point with the interval of its divergence."""
+
+    x: float
+    y: float
+    error: Line
+    css_class: str
+    is_advised: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All that `picture.svg.j2` draws."""
+
+    canvas: Canvas
+    title: str
+    description: str
+    grid: Sequence[Line]
+    axis_texts: Sequence[Text]
+    limit_lines: Sequence[Line]
+    limit_texts: Sequence[Text]
+    front: str
+    """corners of the line through the files that no other beats"""
+    marks: Sequence[Mark]
+    leaders: Sequence[Line]
+    names: Sequence[Text]
 
 
 @dataclass(frozen=True)
@@ -87,76 +137,78 @@ def points_of(comparison: Comparison, advised: Row | None) -> list[Point]:
     ]
 
 
-def scatter(points: Sequence[Point], limits: Sequence[tuple[str, float]], canvas: Canvas, cost: str) -> Html:
-    """Return the picture of points as SVG; `limits` are thresholds of the divergence with their names, `cost` what x is."""
+def draw(points: Sequence[Point], limits: Sequence[tuple[str, float]], canvas: Canvas, cost: str) -> Picture:
+    """Return where everything lies; `limits` are thresholds of the divergence with their names, `cost` what x is."""
     axes = _axes(points, limits, canvas)
     shown = [(name, value) for name, value in limits if axes.log_range[0] <= math.log10(value) <= axes.log_range[1]]
-    lines, taken = _limit_lines(shown, axes, canvas)
-    return element(
-        "svg",
-        element("title", f"{cost} against mean KL divergence"),
-        element("desc", _described(points)),
-        _grid(axes, canvas, cost),
-        lines,
-        _front(points, axes),
-        *(_drawn(point, axes) for point in points),
-        _names(points, axes, canvas, taken),
-        viewBox=f"0 0 {canvas.width:g} {canvas.height:g}",
-        class_=canvas.class_,
-        role="img",
-        font_size=canvas.font,
+    grid, axis_texts = _grid(axes, canvas, cost)
+    limit_lines, limit_texts, taken = _limits(shown, axes, canvas)
+    leaders, names = _names(points, axes, canvas, taken)
+    return Picture(
+        canvas=canvas,
+        title=f"{cost} against mean KL divergence",
+        description=_described(points),
+        grid=grid,
+        axis_texts=axis_texts,
+        limit_lines=limit_lines,
+        limit_texts=limit_texts,
+        front=" ".join(f"{x:.1f},{y:.1f}" for x, y in _corners(points, axes)),
+        marks=[_mark(point, axes) for point in points],
+        leaders=leaders,
+        names=names,
     )
 
 
 def _axes(points: Sequence[Point], limits: Sequence[tuple[str, float]], canvas: Canvas) -> _Axes:
     sizes = [point.cost_bytes for point in points]
-    room = _ROOM * (max(sizes) - min(sizes)) or 0.1 * max(sizes)
+    padding = _PADDING * (max(sizes) - min(sizes)) or 0.1 * max(sizes)
     logs = [math.log10(point.divergence) for point in points]
     # A threshold just beyond the points belongs in the picture; one far away would only squeeze them.
     near = [math.log10(value) for _, value in limits if min(logs) - 0.5 <= math.log10(value) <= max(logs) + 0.5]
     low, high = min(logs + near), max(logs + near)
     margin = max(0.15, 0.08 * (high - low))
-    return _Axes(canvas.frame, (max(0.0, min(sizes) - room), max(sizes) + 1.6 * room), (low - margin, high + margin))
+    return _Axes(
+        canvas.frame, (max(0.0, min(sizes) - padding), max(sizes) + 1.6 * padding), (low - margin, high + margin)
+    )
 
 
-def _grid(axes: _Axes, canvas: Canvas, cost: str) -> Html:
-    frame, parts = axes.frame, []
+def _grid(axes: _Axes, canvas: Canvas, cost: str) -> tuple[list[Line], list[Text]]:
+    frame = axes.frame
+    lines, texts = [], []
     for value in _log_ticks(axes.log_range):
         y = axes.y(value)
-        parts.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y))
-        parts.append(_text(f"{value:g}", frame.left - 8, y + canvas.font * 0.35, "end"))
+        lines.append(Line(frame.left, y, frame.right, y))
+        texts.append(Text(f"{value:g}", frame.left - 8, y + canvas.font * 0.35, "end"))
     unit, name = _unit(axes.bytes_range[1])
     for value in _ticks(axes.bytes_range[0] / unit, axes.bytes_range[1] / unit, 4 if canvas.width < 500 else 8):
-        parts.append(_text(f"{value:g}", axes.x(value * unit), frame.bottom + 1.5 * canvas.font, "middle"))
-    parts.append(element("line", x1=frame.left, x2=frame.right, y1=frame.bottom, y2=frame.bottom))
-    parts.append(_text(f"{cost}, {name}", frame.right, canvas.height - 0.5 * canvas.font, "end"))
-    return element("g", *parts, class_="axis")
+        texts.append(Text(f"{value:g}", axes.x(value * unit), frame.bottom + 1.5 * canvas.font, "middle"))
+    lines.append(Line(frame.left, frame.bottom, frame.right, frame.bottom))
+    texts.append(Text(f"{cost}, {name}", frame.right, canvas.height - 0.5 * canvas.font, "end"))
+    return lines, texts
 
 
-def _limit_lines(limits: Sequence[tuple[str, float]], axes: _Axes, canvas: Canvas) -> tuple[Html, list[Box]]:
-    frame, parts, taken = axes.frame, [], []
+def _limits(
+    limits: Sequence[tuple[str, float]], axes: _Axes, canvas: Canvas
+) -> tuple[list[Line], list[Text], list[Box]]:
+    frame = axes.frame
+    lines, texts, taken = [], [], []
     for name, value in limits:
         y, width = axes.y(value), _width(name, canvas.font)
-        parts.append(element("line", x1=frame.left, x2=frame.right, y1=y, y2=y))
-        parts.append(_text(name, frame.right, y - 0.4 * canvas.font, "end"))
+        lines.append(Line(frame.left, y, frame.right, y))
+        texts.append(Text(name, frame.right, y - 0.4 * canvas.font, "end"))
         taken.append(Box(frame.right - width, y - 1.4 * canvas.font, frame.right, y))
-    return element("g", *parts, class_="limit"), taken
-
-
-def _front(points: Sequence[Point], axes: _Axes) -> Html:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in _corners(points, axes))
-    return element("polyline", points=path, class_="front")
+    return lines, texts, taken
 
 
 def _along_the_front(points: Sequence[Point], axes: _Axes) -> list[Box]:
     """Return small boxes on the line, which names keep off as well."""
-    found = []
+    boxes = []
     for (x1, y1), (x2, y2) in pairwise(_corners(points, axes)):
         steps = max(1, int(math.hypot(x2 - x1, y2 - y1) / _STEP))
         for step in range(steps):
             x, y = x1 + (x2 - x1) * step / steps, y1 + (y2 - y1) * step / steps
-            found.append(Box(x - 2, y - 2, x + 2, y + 2))
-    return found
+            boxes.append(Box(x - 2, y - 2, x + 2, y + 2))
+    return boxes
 
 
 def _corners(points: Sequence[Point], axes: _Axes) -> list[tuple[float, float]]:
@@ -164,62 +216,49 @@ def _corners(points: Sequence[Point], axes: _Axes) -> list[tuple[float, float]]:
     return [(axes.x(n_bytes), axes.y(divergence)) for n_bytes, divergence in on_front]
 
 
-def _drawn(point: Point, axes: _Axes) -> Html:
+def _mark(point: Point, axes: _Axes) -> Mark:
     x, y = axes.x(point.cost_bytes), axes.y(point.divergence)
     radius = DEVIATIONS * point.error
-    ends = axes.y(point.divergence + radius), axes.y(max(point.divergence - radius, point.divergence / 10))
-    parts = [element("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_="error")]
-    if point.is_advised:
-        parts.append(element("circle", cx=x, cy=y, r=9.0, class_="ring"))
-    parts.append(element("circle", cx=x, cy=y, r=5.0, class_="point on" if point.on_front else "point"))
-    return joined(parts)
+    above, below = axes.y(point.divergence + radius), axes.y(max(point.divergence - radius, point.divergence / 10))
+    css_class = "point on" if point.on_front else "point"
+    return Mark(x, y, Line(x, above, x, below), css_class, point.is_advised)
 
 
-def _names(points: Sequence[Point], axes: _Axes, canvas: Canvas, taken: Sequence[Box]) -> Html:
+def _names(points: Sequence[Point], axes: _Axes, canvas: Canvas, taken: Sequence[Box]) -> tuple[list[Line], list[Text]]:
     markers = [
         Marker(
-            axes.x(one.cost_bytes),
-            axes.y(one.divergence),
-            _width(canvas.shortened(one.label), canvas.font),
+            axes.x(point.cost_bytes),
+            axes.y(point.divergence),
+            _width(canvas.shortened(point.label), canvas.font),
             1.3 * canvas.font,
         )
-        for one in points
+        for point in points
     ]
     frame = Box(axes.frame.left, axes.frame.top - canvas.font, axes.frame.right, axes.frame.bottom)
     boxes = place_labels(markers, frame, [*taken, *_along_the_front(points, axes)])
-    parts = []
-    for point, marker, box in zip(points, markers, boxes, strict=True):
-        parts += _leader(marker, box)
-        # The width is a guess: anchored at the end that is nearer, the name keeps its distance from the point.
-        anchor, x = ("start", box.left) if box.left >= marker.x else ("end", box.right)
-        if box.left < marker.x < box.right:
-            anchor, x = "middle", (box.left + box.right) / 2
-        parts.append(
-            _text(
-                canvas.shortened(point.label),
-                x,
-                box.bottom - 0.3 * canvas.font,
-                anchor,
-                "chosen" if point.is_advised else None,
-            )
-        )
-    return element("g", *parts, class_="names")
+    leaders = [line for marker, box in zip(markers, boxes, strict=True) if (line := _leader(marker, box)) is not None]
+    names = [_name(*of_one, canvas) for of_one in zip(points, markers, boxes, strict=True)]
+    return leaders, names
 
 
-def _leader(marker: Marker, box: Box) -> list[Html]:
+def _name(point: Point, marker: Marker, box: Box, canvas: Canvas) -> Text:
+    # The width is a guess: anchored at the end that is nearer, the name keeps its distance from the point.
+    anchor, x = ("start", box.left) if box.left >= marker.x else ("end", box.right)
+    if box.left < marker.x < box.right:
+        anchor, x = "middle", (box.left + box.right) / 2
+    css_class = "chosen" if point.is_advised else ""
+    return Text(canvas.shortened(point.label), x, box.bottom - 0.3 * canvas.font, anchor, css_class)
+
+
+def _leader(marker: Marker, box: Box) -> Line | None:
+    """Return a line from a point to a name that is not close by."""
     x = min(max(marker.x, box.left), box.right)
     y = min(max(marker.y, box.top), box.bottom)
-    if math.hypot(x - marker.x, y - marker.y) < 16:
-        return []
-    return [element("line", x1=marker.x, y1=marker.y, x2=x, y2=y, class_="leader")]
+    return None if math.hypot(x - marker.x, y - marker.y) < 16 else Line(marker.x, marker.y, x, y)
 
 
-def _text(words: str, x: float, y: float, anchor: str, class_: str | None = None) -> Html:
-    return element("text", words, x=x, y=y, text_anchor=anchor, class_=class_)
-
-
-def _width(words: str, font: float) -> float:
-    return _LETTER * font * len(words)
+def _width(text: str, font: float) -> float:
+    return _LETTER * font * len(text)
 
 
 def _unit(n_bytes: float) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import pytest
 from browser import Browser, open_browser
 from made_up_comparison import GIB, comparison, ladder, memory, row
 
-from toolkit.report import page_html
+from toolkit.render.comparison.page import page_html
 
 # Overlaps of the texts in a picture, in pixels; a hidden picture has no boxes.
 OVERLAPS = """

@@ -39,12 +39,17 @@ class Marker:
 
 def place_labels(markers: Sequence[Marker], frame: Box, taken: Sequence[Box] = ()) -> list[Box]:
     """Return a box for the name of each marker: the nearest free place around it, or the one that hides least."""
-    points = [Box(one.x - _GAP / 1.6, one.y - _GAP / 1.6, one.x + _GAP / 1.6, one.y + _GAP / 1.6) for one in markers]
+    points = [_around(marker) for marker in markers]
     placed: list[Box] = []
     for marker in markers:
         obstacles = [*points, *taken, *placed]
         placed.append(min(_places(marker), key=lambda box: _cost(box, frame, obstacles)))
     return placed
+
+
+def _around(marker: Marker) -> Box:
+    radius = _GAP / 1.6
+    return Box(marker.x - radius, marker.y - radius, marker.x + radius, marker.y + radius)
 
 
 def _cost(box: Box, frame: Box, obstacles: Sequence[Box]) -> float:
