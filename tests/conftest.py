@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from checkpoints import write_checkpoint
 from tiny_model import write_tiny_model
+from json_documents import check_document, check_printed
 from tool_prints import prints_of, this_build
 
 import toolkit
@@ -141,6 +142,24 @@ def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "toolkit", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=120, **options)  # type: ignore[call-overload]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=120, **options)  # type: ignore[call-overload]
+        check_printed(done.stdout)
+        return done  # type: ignore[no-any-return]
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _documents_keep_their_schema() -> Iterator[None]:
+    """Hold every document that a command prints in this process against its schema."""
+    from toolkit.cli import common
+
+    print_document = common.echo_document
+
+    def checked(document: dict[str, object]) -> None:
+        check_document(document)
+        print_document(document)
+
+    common.echo_document = checked
+    yield
+    common.echo_document = print_document

@@ -28,7 +28,7 @@ def test_a_text_narrows_the_list_to_what_contains_it():
 
 def test_the_json_document_says_the_same():
     document = json.loads(run("--json"))
-    assert document["schema"] == "gguf-toolkit/architectures/1"
+    assert document["schema"] == "gguf-toolkit/architectures/2"
     mixtral = next(one for one in document["architectures"] if "MixtralForCausalLM" in one["classes"])
     assert (mixtral["name"], mixtral["model_types"]) == ("llama", ["mixtral"])
     assert (mixtral["family"], mixtral["status"]) == ("mixtral", "compared")

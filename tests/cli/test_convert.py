@@ -18,7 +18,7 @@ def test_json_is_one_document_with_the_keys_that_scripts_rely_on(kit_checkpoint,
     done = run_command("convert", kit_checkpoint("llama3"), output, "-p", "q4_k_m", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["schema"] == "gguf-toolkit/convert/1"
+    assert document["schema"] == "gguf-toolkit/convert/2"
     assert document["toolkit_version"] == __version__
     assert document["llama_cpp_python_version"].startswith("0.")
     assert document["output"] == str(output)

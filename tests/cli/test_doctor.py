@@ -26,7 +26,7 @@ def test_one_document_says_what_the_machine_has():
     result = doctor("--json")
     found = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert found["schema"] == "gguf-toolkit/doctor/1"
+    assert found["schema"] == "gguf-toolkit/doctor/2"
     assert found["threads"] >= 1
     assert found["ram"]["total_bytes"] >= found["ram"]["available_bytes"] > 0
     assert found["ram"]["origin"]

@@ -79,7 +79,7 @@ def test_tensors_are_listed_when_asked_for(model: Path) -> None:
 
 def test_a_script_reads_one_document(model: Path) -> None:
     found = document(model)
-    assert found["schema"] == "gguf-toolkit/inspect/1"
+    assert found["schema"] == "gguf-toolkit/inspect/2"
     assert found["paths"] == [str(model)]
     assert found["file_bytes"] == model.stat().st_size
     assert found["n_head_kv"] == {"least": 2, "most": 2}

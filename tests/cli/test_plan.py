@@ -48,7 +48,7 @@ def file(converted):
 
 def test_the_document_has_the_keys_that_scripts_rely_on():
     found = document("demo", "--vram", "16MiB", "--ctx", "512")
-    assert found["schema"] == "gguf-toolkit/plan/1"
+    assert found["schema"] == "gguf-toolkit/plan/2"
     assert len(found["choices"]) == 3
     for choice in found["choices"]:
         assert choice.keys() >= CHOICE_KEYS

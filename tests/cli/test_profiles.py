@@ -28,7 +28,7 @@ def test_list_names_every_profile_from_small_to_large() -> None:
 
 def test_list_is_one_json_document() -> None:
     document = json.loads(run("list", "--json").stdout)
-    assert document["schema"] == "gguf-toolkit/profiles/1"
+    assert document["schema"] == "gguf-toolkit/profiles/2"
     by_name = {profile["name"]: profile for profile in document["profiles"]}
     assert by_name["Q8_0"]["bits_per_weight"] == pytest.approx(8.5, abs=0.01)
     assert by_name["IQ1_S"]["needs_imatrix"] is True

@@ -24,7 +24,7 @@ def test_json_is_one_document_with_the_keys_of_convert(converted, run_command, t
     done = run_command("quantize", converted("llama3", "f16"), output, "-p", "q6_k", "-t", "1", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["schema"] == "gguf-toolkit/convert/1"
+    assert document["schema"] == "gguf-toolkit/convert/2"
     assert (document["output"], document["file_bytes"]) == (str(output), output.stat().st_size)
     stored = read_gguf(output).tensors
     assert [(tensor["name"], tensor["type"]) for tensor in document["tensors"]] == [

@@ -37,6 +37,7 @@ COMMANDS = {
     "bench": "Measure tokens per second, and the memory that is taken.",
     "inspect": "Show what a GGUF file or a checkpoint holds.",
     "architectures": "List the architectures that convert.",
+    "schema": "Print the JSON Schema of what a command prints with --json.",
     "doctor": "Show what this machine can do, and what is missing.",
 }
 

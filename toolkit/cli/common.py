@@ -1,14 +1,12 @@
 """What every command shares: parameter types, the JSON envelope, and where messages go."""
 
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from toolkit import __version__
 from toolkit.cli.output import echo, echo_json, tell
 from toolkit.errors import InputError
 from toolkit.units import parse_count, parse_size
@@ -40,18 +38,17 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(function)
 
 
-def emit_json(schema: str, document: dict[str, Any]) -> None:
-    """Print a document with the keys that every document carries; NaN and infinities become null."""
-    from toolkit.machine.host import installed_version
+def emit_json(name: str, content: dict[str, Any]) -> None:
+    """Print a document with the keys that every document carries."""
+    from toolkit.render.documents import whole_document
 
-    envelope = {
-        "schema": f"gguf-toolkit/{schema}/1",
-        "toolkit_version": __version__,
-        "llama_cpp_python_version": installed_version("llama-cpp-python"),
-    }
-    whole = _finite(envelope | document)
-    text = json.dumps(whole, ensure_ascii=False, indent=2)
-    echo_json(text if _stdout_can_say(text) else json.dumps(whole, indent=2))
+    echo_document(whole_document(name, content))
+
+
+def echo_document(document: dict[str, Any]) -> None:
+    """Print JSON, with escapes where stdout's encoding lacks a letter."""
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    echo_json(text if _stdout_can_say(text) else json.dumps(document, indent=2))
 
 
 def _stdout_can_say(text: str) -> bool:
@@ -79,13 +76,3 @@ def note(message: str) -> None:
 def warn(message: str) -> None:
     """Warn the user on stderr."""
     tell(f"warning: {message}")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -55,10 +55,15 @@ def contents_document(contents: ImatrixContents) -> dict[str, Any]:
     return {
         "imatrix": str(contents.file),
         **_summary(contents.sums),
-        "layers": [asdict(layer) for layer in contents.layers],
+        "layers": [_layer(layer) for layer in contents.layers],
         "tensors": _tensors(contents.sums),
         "coverage": None if contents.coverage is None else list(contents.coverage),
     }
+
+
+def _layer(layer: LayerImportance) -> dict[str, Any]:
+    document = asdict(layer)
+    return document | {"n_tensors": document.pop("tensors")}
 
 
 def _summary_line(sums: ImatrixSums) -> str:
