@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_checkpoint
-from tiny_model import write_tiny_model
 from json_documents import check_document, check_printed
+from tiny_model import write_tiny_model
 from tool_prints import prints_of, this_build
 
 import toolkit
