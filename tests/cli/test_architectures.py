@@ -3,7 +3,7 @@ import json
 from click.testing import CliRunner
 
 from toolkit.architectures import known_architectures
-from toolkit.architectures.evidence import REFUSED
+from toolkit.architectures.refused import REFUSED
 from toolkit.cli import cli
 from toolkit.render.architectures import architecture_document, architecture_lines
 from toolkit.verbs.show_architecture import ShowArchitectureResult

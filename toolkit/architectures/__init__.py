@@ -5,8 +5,8 @@ from functools import cache
 from importlib import import_module
 
 from toolkit.architectures import families
-from toolkit.architectures.evidence import REFUSED
 from toolkit.architectures.parts.base import Architecture
+from toolkit.architectures.refused import REFUSED
 from toolkit.architectures.registry import FAMILIES, file_of
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from toolkit.architectures import architecture_families
-from toolkit.architectures.evidence import COMPARED, REFUSED
+from toolkit.architectures.refused import REFUSED
 from toolkit.reporter import Reporter
 from toolkit.verbs.verb import verb
 
@@ -58,7 +58,7 @@ def list_architectures(request: ListArchitecturesRequest, _reporter: Reporter) -
             architecture.hf_classes,
             architecture.model_types,
             tuple(name for name in architecture.rope_types if name != "local"),
-            bool(COMPARED.intersection(architecture.hf_classes)),
+            architecture.is_compared,
         )
         for family, members in architecture_families().items()
         for architecture in members

@@ -56,6 +56,7 @@ AFMOE = replace(
     LLAMA,
     name="afmoe",
     hf_classes=("AfmoeForCausalLM",),
+    compared=frozenset({"AfmoeForCausalLM"}),
     model_types=("afmoe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + MLP_NORMS + dense_first(MIXTURE),
     class_defaults=DEFAULTS

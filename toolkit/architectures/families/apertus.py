@@ -25,6 +25,7 @@ APERTUS = replace(
     LLAMA,
     name="apertus",
     hf_classes=("ApertusForCausalLM",),
+    compared=frozenset({"ApertusForCausalLM"}),
     model_types=("apertus",),
     tensors=AROUND_THE_BLOCKS + NORMS + PROJECTIONS + ATTENTION_BIAS + HEAD_NORMS + PLAIN_MLP,
     metadata=llama_metadata,

@@ -17,6 +17,7 @@ ARCEE = replace(
     LLAMA,
     name="arcee",
     hf_classes=("ArceeForCausalLM",),
+    compared=frozenset({"ArceeForCausalLM"}),
     model_types=("arcee",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + PLAIN_MLP + biases(PLAIN_MLP, "mlp_bias"),
     class_defaults=LLAMA.class_defaults

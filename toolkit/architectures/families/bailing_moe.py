@@ -66,6 +66,7 @@ BAILING_MOE = replace(
     LLAMA,
     name="bailingmoe",
     hf_classes=("BailingMoeForCausalLM",),
+    compared=frozenset({"BailingMoeForCausalLM"}),
     model_types=("bailing_moe",),
     tensors=AROUND_THE_BLOCKS + NORMS + ATTENTION + dense_first(MIXTURE),
     class_defaults=DEFAULTS,

@@ -46,6 +46,7 @@ BAILING_MOE_V2 = replace(
     BAILING_MOE,
     name="bailingmoe2",
     hf_classes=("BailingMoeV2ForCausalLM",),
+    compared=frozenset({"BailingMoeV2ForCausalLM"}),
     model_types=("bailing_moe_v2",),
     tensors=AROUND_THE_BLOCKS + NORMS + ATTENTION + dense_first(MIXTURE),
     class_defaults=DEFAULTS | {"partial_rotary_factor": 0.5, "norm_topk_prob": True},

@@ -52,6 +52,7 @@ def plain_norm_name(name: str, _config: ModelConfig) -> str:
 BERT = Architecture(
     name="bert",
     hf_classes=("BertModel", "BertForMaskedLM"),
+    compared=frozenset({"BertModel"}),
     model_types=("bert",),
     tensors=EMBEDDINGS + EMBEDDING_NORM + biases(EMBEDDING_NORM) + BLOCK + biases(BLOCK),
     class_defaults={

@@ -22,6 +22,7 @@ WEIGHTS = (
 BLOOM = Architecture(
     name="bloom",
     hf_classes=("BloomForCausalLM", "BloomModel"),
+    compared=frozenset({"BloomForCausalLM"}),
     model_types=("bloom",),
     tensors=(rule("model.word_embeddings", "token_embd", "vocab", "embd"), OUTPUT, *WEIGHTS, *biases(WEIGHTS)),
     class_defaults={

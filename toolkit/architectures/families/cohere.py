@@ -41,6 +41,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 COHERE = Architecture(
     name="command-r",
     hf_classes=("CohereForCausalLM",),
+    compared=frozenset({"CohereForCausalLM"}),
     model_types=("cohere",),
     tensors=PARALLEL_BLOCK + HEAD_NORMS,
     class_defaults=DEFAULTS

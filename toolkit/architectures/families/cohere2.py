@@ -23,6 +23,7 @@ COHERE2 = replace(
     COHERE,
     name="cohere2",
     hf_classes=("Cohere2ForCausalLM",),
+    compared=frozenset({"Cohere2ForCausalLM"}),
     model_types=("cohere2",),
     tensors=PARALLEL_BLOCK,
     class_defaults=COHERE.class_defaults

@@ -41,6 +41,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 DBRX = Architecture(
     name="dbrx",
     hf_classes=("DbrxForCausalLM",),
+    compared=frozenset({"DbrxForCausalLM"}),
     model_types=("dbrx",),
     tensors=TENSORS,
     class_defaults={

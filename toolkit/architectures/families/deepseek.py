@@ -28,6 +28,7 @@ DEEPSEEK = replace(
     LLAMA,
     name="deepseek",
     hf_classes=("DeepseekForCausalLM",),
+    compared=frozenset({"DeepseekForCausalLM"}),
     model_types=("deepseek",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION) + dense_first(MIXTURE),
     class_defaults=DEFAULTS | {"first_k_dense_replace": 0},

@@ -40,6 +40,7 @@ DEEPSEEK2 = replace(
     LLAMA,
     name="deepseek2",
     hf_classes=("DeepseekV2ForCausalLM",),
+    compared=frozenset({"DeepseekV2ForCausalLM"}),
     model_types=("deepseek_v2",),
     tensors=AROUND_THE_BLOCKS + NORMS + MLA + dense_first(_MIXTURE),
     class_defaults=DEFAULTS

@@ -7,6 +7,7 @@ from toolkit.architectures.families.deepseek_v2 import DEEPSEEK2
 DEEPSEEK3 = replace(
     DEEPSEEK2,
     hf_classes=("DeepseekV3ForCausalLM", "KimiK2ForCausalLM"),
+    compared=frozenset({"DeepseekV3ForCausalLM"}),
     model_types=("deepseek_v3", "kimi_k2"),
     class_defaults=DEEPSEEK2.class_defaults
     | {

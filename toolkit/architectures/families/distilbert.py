@@ -21,6 +21,7 @@ BLOCK = (
 DISTILBERT = replace(
     BERT,
     hf_classes=("DistilBertModel", "DistilBertForMaskedLM"),
+    compared=frozenset({"DistilBertModel"}),
     model_types=("distilbert",),
     tensors=without(EMBEDDINGS, "token_type") + EMBEDDING_NORM + biases(EMBEDDING_NORM) + BLOCK + biases(BLOCK),
     class_defaults={**BERT.class_defaults, "type_vocab_size": 1},

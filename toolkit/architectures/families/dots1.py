@@ -11,6 +11,7 @@ DOTS1 = replace(
     QWEN2,
     name="dots1",
     hf_classes=("Dots1ForCausalLM",),
+    compared=frozenset({"Dots1ForCausalLM"}),
     model_types=("dots1",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + dense_first(CORRECTED_MIXTURE),
     class_defaults=DEFAULTS

@@ -18,6 +18,7 @@ DREAM = replace(
     QWEN2,
     name="dream",
     hf_classes=("DreamModel",),
+    compared=frozenset({"DreamModel"}),
     model_types=("Dream",),
     metadata=_metadata,
 )

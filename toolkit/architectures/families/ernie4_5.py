@@ -17,6 +17,7 @@ ERNIE4_5 = replace(
     LLAMA,
     name="ernie4_5",
     hf_classes=("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"),
+    compared=frozenset({"Ernie4_5ForCausalLM"}),
     model_types=("ernie4_5",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + biases(PROJECTIONS, "use_bias") + GATED_MLP,
     class_defaults=ERNIE_DEFAULTS | {"head_dim": 128, "num_key_value_heads": 2},
@@ -29,6 +30,7 @@ PADDLEOCR = replace(
     ERNIE4_5,
     name="paddleocr",
     hf_classes=("PaddleOCRVLForConditionalGeneration",),
+    compared=frozenset({"PaddleOCRVLForConditionalGeneration"}),
     model_types=("paddleocr_vl",),
     rope_types=("default", "mrope"),
 )

@@ -38,6 +38,7 @@ ERNIE4_5_MOE = replace(
     ERNIE4_5,
     name="ernie4_5-moe",
     hf_classes=("Ernie4_5_MoeForCausalLM",),
+    compared=frozenset({"Ernie4_5_MoeForCausalLM"}),
     model_types=("ernie4_5_moe",),
     tensors=AROUND_THE_BLOCKS
     + ATTENTION

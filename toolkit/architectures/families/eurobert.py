@@ -18,6 +18,7 @@ EUROBERT = replace(
     LLAMA,
     name="eurobert",
     hf_classes=("EuroBertModel", "EuroBertForMaskedLM"),
+    compared=frozenset({"EuroBertModel"}),
     model_types=("eurobert",),
     tensors=(TOKEN_EMBD, OUTPUT_NORM, *ATTENTION, *GATED_MLP),
     class_defaults=DEFAULTS | {"rms_norm_eps": 1e-5, "rope_theta": 250000.0, "max_position_embeddings": 8192},

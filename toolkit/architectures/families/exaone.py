@@ -14,6 +14,7 @@ EXAONE = replace(
     LLAMA,
     name="exaone",
     hf_classes=("ExaoneForCausalLM",),
+    compared=frozenset({"ExaoneForCausalLM"}),
     model_types=("exaone",),
     tensors=(
         rule("model.wte", "token_embd", "vocab", "embd"),

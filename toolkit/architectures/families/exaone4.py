@@ -25,6 +25,7 @@ EXAONE4 = replace(
     LLAMA,
     name="exaone4",
     hf_classes=("Exaone4ForCausalLM",),
+    compared=frozenset({"Exaone4ForCausalLM"}),
     model_types=("exaone4",),
     tensors=AROUND_THE_BLOCKS + PROJECTIONS + HEAD_NORMS + POST_NORMS + GATED_MLP,
     class_defaults=DEFAULTS | {"num_key_value_heads": 32, "rms_norm_eps": 1e-5},

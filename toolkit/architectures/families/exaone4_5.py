@@ -19,6 +19,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 EXAONE4_5 = replace(
     EXAONE4,
     hf_classes=("Exaone4_5_ForConditionalGeneration",),
+    compared=frozenset({"Exaone4_5_ForConditionalGeneration"}),
     model_types=("exaone4_5", "exaone4_5_text"),
     tensors=EXAONE4.tensors + in_layers(SHARING_NEXT_TOKENS, predicts),
     metadata=_metadata,

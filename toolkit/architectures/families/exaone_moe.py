@@ -28,6 +28,7 @@ EXAONE_MOE = replace(
     EXAONE4,
     name="exaone-moe",
     hf_classes=("ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM"),
+    compared=frozenset({"ExaoneMoEForCausalLM"}),
     model_types=("exaone_moe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + HEAD_NORMS + dense_first(CORRECTED_MIXTURE),
     metadata=_metadata,

@@ -56,6 +56,7 @@ NORMS = (
 FALCON = Architecture(
     name="falcon",
     hf_classes=("FalconForCausalLM", "RWForCausalLM"),
+    compared=frozenset({"FalconForCausalLM"}),
     model_types=("falcon", "RefinedWeb", "RefinedWebModel"),
     tensors=(
         rule("model.word_embeddings", "token_embd", "vocab", "embd"),

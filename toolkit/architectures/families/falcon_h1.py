@@ -95,6 +95,7 @@ FALCON_H1 = replace(
     LLAMA,
     name="falcon-h1",
     hf_classes=("FalconH1ForCausalLM",),
+    compared=frozenset({"FalconH1ForCausalLM"}),
     model_types=("falcon_h1",),
     tensors=tuple(_multiplied(one) for one in TENSORS),
     class_defaults=DEFAULTS

@@ -8,6 +8,7 @@ from toolkit.architectures.parts.transforms import plus_one
 GEMMA = Architecture(
     name="gemma",
     hf_classes=("GemmaForCausalLM",),
+    compared=frozenset({"GemmaForCausalLM"}),
     model_types=("gemma",),
     tensors=transformed((TOKEN_EMBD, OUTPUT_NORM, *ATTENTION, *GATED_MLP), plus_one, "norm"),
     class_defaults={

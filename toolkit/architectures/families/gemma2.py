@@ -22,6 +22,7 @@ GEMMA2 = replace(
     GEMMA,
     name="gemma2",
     hf_classes=("Gemma2ForCausalLM",),
+    compared=frozenset({"Gemma2ForCausalLM"}),
     model_types=("gemma2",),
     tensors=transformed(GEMMA_BLOCK, plus_one, "norm"),
     class_defaults=GEMMA.class_defaults

@@ -25,6 +25,7 @@ GEMMA3 = replace(
     GEMMA,
     name="gemma3",
     hf_classes=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+    compared=frozenset({"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"}),
     model_types=("gemma3_text", "gemma3"),
     tensors=transformed(GEMMA_BLOCK + HEAD_NORMS, plus_one, "norm"),
     class_defaults=GEMMA.class_defaults
@@ -43,7 +44,14 @@ GEMMA3 = replace(
     rope_types=("default", "linear", "local"),
 )
 
-GEMMA_EMBEDDING = replace(GEMMA3, name="gemma-embedding", hf_classes=("Gemma3TextModel",), model_types=(), pools=True)
+GEMMA_EMBEDDING = replace(
+    GEMMA3,
+    name="gemma-embedding",
+    hf_classes=("Gemma3TextModel",),
+    compared=frozenset({"Gemma3TextModel"}),
+    model_types=(),
+    pools=True,
+)
 """EmbeddingGemma: the same weights, every token sees every other (or a window to both sides)."""
 
 ARCHITECTURES = (GEMMA3, GEMMA_EMBEDDING)

@@ -90,6 +90,7 @@ GEMMA3N = replace(
     GEMMA,
     name="gemma3n",
     hf_classes=("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration"),
+    compared=frozenset({"Gemma3nForCausalLM"}),
     model_types=("gemma3n_text", "gemma3n"),
     tensors=(
         TOKEN_EMBD,

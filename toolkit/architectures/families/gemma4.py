@@ -124,6 +124,7 @@ GEMMA4 = replace(
     GEMMA3,
     name="gemma4",
     hf_classes=("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
+    compared=frozenset({"Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"}),
     model_types=("gemma4_text", "gemma4"),
     tensors=(
         TOKEN_EMBD,
@@ -156,7 +157,10 @@ GEMMA4 = replace(
 )
 
 GEMMA4_UNIFIED = replace(
-    GEMMA4, hf_classes=("Gemma4UnifiedForConditionalGeneration",), model_types=("gemma4_unified", "gemma4_unified_text")
+    GEMMA4,
+    hf_classes=("Gemma4UnifiedForConditionalGeneration",),
+    compared=frozenset({"Gemma4UnifiedForConditionalGeneration"}),
+    model_types=("gemma4_unified", "gemma4_unified_text"),
 )
 
 ARCHITECTURES = (GEMMA4, GEMMA4_UNIFIED)

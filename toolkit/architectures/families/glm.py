@@ -30,6 +30,7 @@ GLM = replace(
     GLM4,
     name="chatglm",
     hf_classes=("GlmForCausalLM",),
+    compared=frozenset({"GlmForCausalLM"}),
     model_types=("glm",),
     tensors=AROUND_THE_BLOCKS + NORMS + PROJECTIONS + biases(QKV, "attention_bias") + FUSED_MLP,
     unwritten=frozenset({"attention.key_length", "attention.value_length"}),

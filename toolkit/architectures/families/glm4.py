@@ -19,6 +19,7 @@ GLM4 = replace(
     LLAMA,
     name="glm4",
     hf_classes=("Glm4ForCausalLM",),
+    compared=frozenset({"Glm4ForCausalLM"}),
     model_types=("glm4",),
     tensors=AROUND_THE_BLOCKS + SANDWICH_NORMS + PROJECTIONS + biases(QKV, "attention_bias") + FUSED_MLP,
     class_defaults=GLM_DEFAULTS

@@ -21,6 +21,7 @@ GLM4_MOE = replace(
     GLM4,
     name="glm4moe",
     hf_classes=("Glm4MoeForCausalLM",),
+    compared=frozenset({"Glm4MoeForCausalLM"}),
     model_types=("glm4_moe",),
     tensors=AROUND_THE_BLOCKS
     + retargeted(ATTENTION, {"ffn_norm": "post_attention_norm"})
@@ -50,6 +51,7 @@ GLM4_MOE = replace(
 GLM4V_MOE = replace(
     GLM4_MOE,
     hf_classes=("Glm4vMoeForConditionalGeneration",),
+    compared=frozenset({"Glm4vMoeForConditionalGeneration"}),
     model_types=("glm4v_moe", "glm4v_moe_text"),
     rope_types=(*GLM4_MOE.rope_types, "mrope"),
 )

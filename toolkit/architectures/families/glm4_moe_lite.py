@@ -17,6 +17,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 GLM4_MOE_LITE = replace(
     DEEPSEEK2,
     hf_classes=("Glm4MoeLiteForCausalLM",),
+    compared=frozenset({"Glm4MoeLiteForCausalLM"}),
     model_types=("glm4_moe_lite",),
     tensors=DEEPSEEK2.tensors + in_layers(NEXT_TOKENS, predicts),
     metadata=_metadata,

@@ -29,6 +29,7 @@ def halves_apart(source: RowSource, config: ModelConfig) -> RowSource:
 GLM4V = replace(
     GLM4,
     hf_classes=("Glm4vForConditionalGeneration",),
+    compared=frozenset({"Glm4vForConditionalGeneration"}),
     model_types=("glm4v", "glm4v_text"),
     tensors=transformed(GLM4.tensors, halves_apart, "q_proj", "k_proj"),
     rope_types=(*GLM4.rope_types, "mrope"),
@@ -42,6 +43,7 @@ def _ocr_metadata(config: ModelConfig) -> Metadata:
 GLM_OCR = replace(
     GLM4V,
     hf_classes=("GlmOcrForConditionalGeneration",),
+    compared=frozenset({"GlmOcrForConditionalGeneration"}),
     model_types=("glm_ocr", "glm_ocr_text"),
     tensors=GLM4V.tensors + in_layers(SHARING_NEXT_TOKENS, predicts),
     metadata=_ocr_metadata,

@@ -33,6 +33,7 @@ def _conv1d_biases(rules: Rules) -> Rules:
 GPT2 = Architecture(
     name="gpt2",
     hf_classes=("GPT2LMHeadModel",),
+    compared=frozenset({"GPT2LMHeadModel"}),
     model_types=("gpt2",),
     tensors=(*EMBEDDINGS, OUTPUT, *NORMS, *biases(NORMS), *CONV1D, *_conv1d_biases(CONV1D)),
     class_defaults={

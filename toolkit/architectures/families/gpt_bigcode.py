@@ -20,6 +20,7 @@ STARCODER = replace(
     GPT2,
     name="starcoder",
     hf_classes=("GPTBigCodeForCausalLM",),
+    compared=frozenset({"GPTBigCodeForCausalLM"}),
     model_types=("gpt_bigcode",),
     tensors=(*EMBEDDINGS, OUTPUT, *NORMS, *biases(NORMS), *LINEAR, *biases(LINEAR)),
     class_defaults=GPT2.class_defaults | {"hidden_act": "gelu_pytorch_tanh", "num_key_value_heads": 1},

@@ -20,6 +20,7 @@ WEIGHTS = (
 GPT_NEOX = Architecture(
     name="gptneox",
     hf_classes=("GPTNeoXForCausalLM",),
+    compared=frozenset({"GPTNeoXForCausalLM"}),
     model_types=("gpt_neox",),
     tensors=(
         rule("model.embed_in", "token_embd", "vocab", "embd"),

@@ -60,6 +60,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 GPT_OSS = Architecture(
     name="gpt-oss",
     hf_classes=("GptOssForCausalLM",),
+    compared=frozenset({"GptOssForCausalLM"}),
     model_types=("gpt_oss",),
     tensors=AROUND_THE_BLOCKS
     + retargeted(NORMS, {"ffn_norm": "post_attention_norm"})

@@ -24,6 +24,7 @@ GRANITE = replace(
     LLAMA,
     name="granite",
     hf_classes=("GraniteForCausalLM",),
+    compared=frozenset({"GraniteForCausalLM"}),
     model_types=("granite",),
     class_defaults=DEFAULTS | dict.fromkeys(_MULTIPLIERS, 1.0),
     metadata=lambda config: llama_metadata(config) | multipliers(config),

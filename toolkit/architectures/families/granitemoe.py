@@ -37,6 +37,7 @@ GRANITEMOE = replace(
     GRANITE,
     name="granitemoe",
     hf_classes=("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),
+    compared=frozenset({"GraniteMoeForCausalLM"}),
     model_types=("granitemoe", "granitemoeshared"),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + EXPERTS + SHARED_MLP,
     class_defaults=GRANITE.class_defaults | {"num_local_experts": 8, "num_experts_per_tok": 2},

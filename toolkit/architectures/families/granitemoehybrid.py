@@ -72,6 +72,7 @@ GRANITEMOEHYBRID = replace(
     GRANITEMOE,
     name="granitehybrid",
     hf_classes=("GraniteMoeHybridForCausalLM",),
+    compared=frozenset({"GraniteMoeHybridForCausalLM"}),
     model_types=("granitemoehybrid",),
     tensors=AROUND_THE_BLOCKS
     + NORMS

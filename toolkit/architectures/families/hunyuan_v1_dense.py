@@ -54,6 +54,7 @@ HUNYUAN = replace(
     QWEN2,
     name="hunyuan-dense",
     hf_classes=("HunYuanDenseV1ForCausalLM",),
+    compared=frozenset({"HunYuanDenseV1ForCausalLM"}),
     model_types=("hunyuan_v1_dense",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + GATED_MLP,
     class_defaults=DEFAULTS | {"rms_norm_eps": 1e-5},

@@ -28,6 +28,7 @@ HUNYUAN_VL = replace(
     HUNYUAN,
     name="hunyuan_vl",
     hf_classes=("HunYuanVLForConditionalGeneration",),
+    compared=frozenset({"HunYuanVLForConditionalGeneration"}),
     model_types=("hunyuan_vl", "hunyuan_vl_text"),
     metadata=_metadata,
     check=silu,

@@ -58,6 +58,7 @@ INTERNLM2 = replace(
     LLAMA,
     name="internlm2",
     hf_classes=("InternLM2ForCausalLM",),
+    compared=frozenset({"InternLM2ForCausalLM"}),
     model_types=("internlm2",),
     tensors=TENSORS,
     class_defaults=DEFAULTS,

@@ -20,6 +20,7 @@ BIASES = biases(QKV, "qkv_bias") + biases((O,), "bias") + biases(GATED_MLP, "bia
 INTERNLM3 = replace(
     LLAMA,
     hf_classes=("InternLM3ForCausalLM",),
+    compared=frozenset({"InternLM3ForCausalLM"}),
     model_types=("internlm3",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + BIASES) + GATED_MLP,
     metadata=llama_metadata,

@@ -14,6 +14,7 @@ JAIS2 = replace(
     LLAMA,
     name="jais2",
     hf_classes=("Jais2ForCausalLM",),
+    compared=frozenset({"Jais2ForCausalLM"}),
     model_types=("jais2",),
     tensors=AROUND_THE_BLOCKS + biases((OUTPUT_NORM,)) + BIASED + biases(BIASED),
     class_defaults=DEFAULTS | {"hidden_act": "relu2", "layer_norm_eps": 1e-5, "max_position_embeddings": 8192},

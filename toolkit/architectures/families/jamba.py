@@ -52,6 +52,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 JAMBA = Architecture(
     name="jamba",
     hf_classes=("JambaForCausalLM",),
+    compared=frozenset({"JambaForCausalLM"}),
     model_types=("jamba",),
     tensors=AROUND
     + BLOCK_NORMS

@@ -20,6 +20,7 @@ JINA_BERT = replace(
     BERT,
     name="jina-bert-v2",
     hf_classes=("JinaBertModel", "JinaBertForMaskedLM"),
+    compared=frozenset({"JinaBertForMaskedLM"}),
     model_types=(),
     tensors=without(EMBEDDINGS, "position")
     + EMBEDDING_NORM

@@ -73,6 +73,7 @@ KIMI_LINEAR = replace(
     DEEPSEEK2,
     name="kimi-linear",
     hf_classes=("KimiLinearForCausalLM", "KimiLinearModel"),
+    compared=frozenset({"KimiLinearForCausalLM"}),
     model_types=("kimi_linear",),
     tensors=AROUND_THE_BLOCKS
     + NORMS

@@ -67,6 +67,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 LFM2 = Architecture(
     name="lfm2",
     hf_classes=("Lfm2ForCausalLM", "LFM2ForCausalLM"),
+    compared=frozenset({"Lfm2ForCausalLM"}),
     model_types=("lfm2",),
     tensors=AROUND
     + NORMS
@@ -94,6 +95,7 @@ LFM2 = Architecture(
 LFM2_EMBEDDING = replace(
     LFM2,
     hf_classes=("Lfm2BidirectionalModel",),
+    compared=frozenset({"Lfm2BidirectionalModel"}),
     model_types=(),
     metadata=lambda config: _metadata(config) | {"attention.causal": boolean(False)},
     pools=True,

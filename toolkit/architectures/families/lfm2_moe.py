@@ -40,6 +40,7 @@ LFM2_MOE = replace(
     LFM2,
     name="lfm2moe",
     hf_classes=("Lfm2MoeForCausalLM",),
+    compared=frozenset({"Lfm2MoeForCausalLM"}),
     model_types=("lfm2_moe",),
     tensors=AROUND
     + NORMS

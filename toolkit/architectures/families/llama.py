@@ -22,6 +22,7 @@ from toolkit.architectures.parts.llama_block import (
 LLAMA = Architecture(
     name="llama",
     hf_classes=("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel", "IQuestCoderForCausalLM"),
+    compared=frozenset({"LlamaForCausalLM"}),
     model_types=("llama",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION + ATTENTION_BIAS) + GATED_MLP + MLP_BIAS,
     class_defaults=DEFAULTS,
@@ -38,18 +39,25 @@ LLAMA_EMBED = replace(
     LLAMA,
     name="llama-embed",
     hf_classes=("LlamaBidirectionalModel",),
+    compared=frozenset({"LlamaBidirectionalModel"}),
     model_types=("llama_bidirec",),
     metadata=llama_metadata,
     pools=True,
 )
 """NVIDIA's embedders made of Llama: every token sees every other."""
 
-JANUS = replace(LLAMA, hf_classes=("JanusForConditionalGeneration",), model_types=("janus",))
+JANUS = replace(
+    LLAMA,
+    hf_classes=("JanusForConditionalGeneration",),
+    compared=frozenset({"JanusForConditionalGeneration"}),
+    model_types=("janus",),
+)
 """The text model of Janus Pro; what it draws pictures with is left out."""
 
 VLLAMA3 = replace(
     LLAMA,
     hf_classes=("VLlama3ForCausalLM",),
+    compared=frozenset({"VLlama3ForCausalLM"}),
     model_types=(),
     class_defaults=LLAMA.class_defaults | {"num_attention_heads": 32},
 )

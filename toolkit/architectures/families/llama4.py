@@ -37,6 +37,7 @@ LLAMA4 = replace(
     LLAMA,
     name="llama4",
     hf_classes=("Llama4ForCausalLM", "Llama4ForConditionalGeneration"),
+    compared=frozenset({"Llama4ForCausalLM", "Llama4ForConditionalGeneration"}),
     model_types=("llama4_text", "llama4"),
     tensors=AROUND_THE_BLOCKS
     + ATTENTION

@@ -9,6 +9,7 @@ MAINCODER = replace(
     QWEN3,
     name="maincoder",
     hf_classes=("MaincoderForCausalLM",),
+    compared=frozenset({"MaincoderForCausalLM"}),
     model_types=("maincoder",),
     metadata=rotary_metadata,
     vocabularies=("bpe",),

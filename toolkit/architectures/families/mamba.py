@@ -23,6 +23,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 MAMBA = Architecture(
     name="mamba",
     hf_classes=("MambaForCausalLM",),
+    compared=frozenset({"MambaForCausalLM"}),
     model_types=("mamba",),
     tensors=(*AROUND_THE_STATES, block("norm", "attn_norm", "embd"), *state_space("mixer")),
     class_defaults={
@@ -51,6 +52,7 @@ def _falcon_metadata(config: ModelConfig) -> Metadata:
 FALCON_MAMBA = replace(
     MAMBA,
     hf_classes=("FalconMambaForCausalLM",),
+    compared=frozenset({"FalconMambaForCausalLM"}),
     model_types=("falcon_mamba",),
     class_defaults={**MAMBA.class_defaults, "tie_word_embeddings": False},
     metadata=_falcon_metadata,

@@ -14,6 +14,7 @@ from toolkit.architectures.parts.state_space import (
 MAMBA2 = Architecture(
     name="mamba2",
     hf_classes=("Mamba2ForCausalLM",),
+    compared=frozenset({"Mamba2ForCausalLM"}),
     model_types=("mamba2",),
     tensors=(*AROUND_THE_STATES, block("norm", "attn_norm", "embd"), *heads_of_states("mixer"), *gated_norm("mixer")),
     class_defaults={

@@ -20,6 +20,7 @@ MELLUM = replace(
     QWEN3_MOE,
     name="mellum",
     hf_classes=("MellumForCausalLM",),
+    compared=frozenset({"MellumForCausalLM"}),
     model_types=("mellum",),
     metadata=_metadata,
     check=silu,

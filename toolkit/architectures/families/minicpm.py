@@ -24,6 +24,7 @@ MINICPM = replace(
     LLAMA,
     name="minicpm",
     hf_classes=("MiniCPMForCausalLM",),
+    compared=frozenset({"MiniCPMForCausalLM"}),
     model_types=("minicpm",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION) + GATED_MLP,
     class_defaults=DEFAULTS | {"tie_word_embeddings": True},

@@ -36,6 +36,7 @@ MINICPM3 = replace(
     LLAMA,
     name="minicpm3",
     hf_classes=("MiniCPM3ForCausalLM",),
+    compared=frozenset({"MiniCPM3ForCausalLM"}),
     model_types=("minicpm3",),
     tensors=(*AROUND_THE_BLOCKS, *NORMS, *COMPRESSED_Q, *LATENT, *UNPACKING, MLA_OUTPUT, *GATED_MLP),
     class_defaults=DEFAULTS,

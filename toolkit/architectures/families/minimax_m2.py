@@ -21,6 +21,7 @@ MINIMAX_M2 = replace(
     QWEN2,
     name="minimax-m2",
     hf_classes=("MiniMaxM2ForCausalLM",),
+    compared=frozenset({"MiniMaxM2ForCausalLM"}),
     model_types=("minimax_m2",),
     tensors=AROUND_THE_BLOCKS
     + ATTENTION

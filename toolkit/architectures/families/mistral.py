@@ -8,6 +8,7 @@ from toolkit.architectures.parts.llama_block import DEFAULTS, llama_metadata
 MISTRAL = replace(
     LLAMA,
     hf_classes=("MistralForCausalLM",),
+    compared=frozenset({"MistralForCausalLM"}),
     model_types=("mistral",),
     class_defaults=DEFAULTS | {"num_key_value_heads": 8, "max_position_embeddings": 131072},
     metadata=llama_metadata,

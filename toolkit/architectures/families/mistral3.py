@@ -25,6 +25,7 @@ MISTRAL3 = replace(
     MISTRAL,
     name="mistral3",
     hf_classes=("Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"),
+    compared=frozenset({"Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"}),
     model_types=("mistral3", "ministral3"),
     metadata=_metadata,
     check=all_of(silu, setting("model_type", "mistral", "ministral3", "mistral3")),

@@ -25,6 +25,7 @@ TENSORS = (
 MISTRAL_FORMAT = replace(
     MISTRAL,
     hf_classes=(CLASS,),
+    compared=frozenset({"MistralTransformer"}),
     model_types=(),
     tensors=TENSORS,
     class_defaults=DEFAULTS | {"max_position_embeddings": 131072},

@@ -9,6 +9,7 @@ from toolkit.architectures.parts.llama_block import AROUND_THE_BLOCKS, ATTENTION
 MIXTRAL = replace(
     MISTRAL,
     hf_classes=("MixtralForCausalLM",),
+    compared=frozenset({"MixtralForCausalLM"}),
     model_types=("mixtral",),
     tensors=AROUND_THE_BLOCKS + with_rope_order(ATTENTION) + MIXTRAL_MIXTURE,
     class_defaults=MISTRAL.class_defaults

@@ -39,6 +39,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 MODERN_BERT = Architecture(
     name="modern-bert",
     hf_classes=("ModernBertModel", "ModernBertForMaskedLM"),
+    compared=frozenset({"ModernBertModel"}),
     model_types=("modernbert",),
     tensors=(
         rule("model.embeddings.tok_embeddings", "token_embd", "vocab", "embd"),
@@ -80,6 +81,7 @@ MODERN_BERT_CLASSIFIER = with_classes(
     MODERN_BERT,
     "ModernBertForSequenceClassification",
     (rule("head.dense", "cls", "embd", "embd"), rule("head.norm", "cls.norm", "embd"), *CLASSES, *biases(CLASSES)),
+    compared=True,
 )
 """Rerankers such as gte-reranker-modernbert."""
 

@@ -53,6 +53,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 MPT = Architecture(
     name="mpt",
     hf_classes=("MPTForCausalLM", "MptForCausalLM"),
+    compared=frozenset({"MPTForCausalLM"}),
     model_types=("mpt",),
     tensors=TENSORS,
     class_defaults={

@@ -19,6 +19,7 @@ NANBEIGE = replace(
     LLAMA,
     name="nanbeige",
     hf_classes=("NanbeigeForCausalLM",),
+    compared=frozenset({"NanbeigeForCausalLM"}),
     model_types=("nanbeige",),
     class_defaults=DEFAULTS | {"num_loops": 1, "skip_loop_final_norm": False},
     metadata=_metadata,

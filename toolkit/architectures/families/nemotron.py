@@ -38,6 +38,7 @@ NEMOTRON = replace(
     LLAMA,
     name="nemotron",
     hf_classes=("NemotronForCausalLM",),
+    compared=frozenset({"NemotronForCausalLM"}),
     model_types=("nemotron",),
     tensors=transformed(AROUND_THE_BLOCKS + ATTENTION + PLAIN_MLP, plus_one, "norm.weight")
     + biases((OUTPUT_NORM, *NORMS))

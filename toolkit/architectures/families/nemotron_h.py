@@ -111,6 +111,7 @@ def _with_experts(config: ModelConfig) -> Architecture | None:
 NEMOTRON_H = Architecture(
     name="nemotron_h",
     hf_classes=("NemotronHForCausalLM",),
+    compared=frozenset({"NemotronHForCausalLM"}),
     model_types=("nemotron_h",),
     tensors=COMMON + in_layers(MATRICES, _is(MLP)),
     class_defaults={

@@ -114,6 +114,7 @@ DECI = replace(
     LLAMA,
     name="deci",
     hf_classes=("DeciLMForCausalLM",),
+    compared=frozenset({"DeciLMForCausalLM"}),
     model_types=("nemotron-nas",),
     tensors=AROUND_THE_BLOCKS,
     class_defaults=DEFAULTS,

@@ -94,6 +94,7 @@ NOMIC_BERT = replace(
     BERT,
     name="nomic-bert",
     hf_classes=("NomicBertModel",),
+    compared=frozenset({"NomicBertModel"}),
     model_types=("nomic_bert",),
     tensors=(
         *without(EMBEDDINGS, "position"),

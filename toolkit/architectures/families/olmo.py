@@ -23,6 +23,7 @@ OLMO = replace(
     LLAMA,
     name="olmo",
     hf_classes=("OlmoForCausalLM",),
+    compared=frozenset({"OlmoForCausalLM"}),
     model_types=("olmo",),
     tensors=(TOKEN_EMBD, OUTPUT, *with_rope_order(PROJECTIONS), *GATED_MLP),
     class_defaults=DEFAULTS | {"layer_norm_eps": 1e-5},

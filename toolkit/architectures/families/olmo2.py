@@ -18,6 +18,7 @@ OLMO2 = replace(
     LLAMA,
     name="olmo2",
     hf_classes=("Olmo2ForCausalLM",),
+    compared=frozenset({"Olmo2ForCausalLM"}),
     model_types=("olmo2",),
     tensors=AROUND_THE_BLOCKS + PROJECTIONS + ATTENTION_BIAS + WIDE_NORMS + POST_NORMS + GATED_MLP,
     class_defaults=DEFAULTS | {"rms_norm_eps": 1e-5},

@@ -8,6 +8,7 @@ from toolkit.architectures.parts.windows import window_metadata
 OLMO3 = replace(
     OLMO2,
     hf_classes=("Olmo3ForCausalLM",),
+    compared=frozenset({"Olmo3ForCausalLM"}),
     model_types=("olmo3",),
     class_defaults=OLMO2.class_defaults | {"sliding_window": 4096},
     metadata=window_metadata,

@@ -11,6 +11,7 @@ OLMOE = replace(
     OLMO2,
     name="olmoe",
     hf_classes=("OlmoeForCausalLM",),
+    compared=frozenset({"OlmoeForCausalLM"}),
     model_types=("olmoe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + WIDE_NORMS + ROUTER + experts(ff="ff"),
     class_defaults=OLMO2.class_defaults

@@ -26,6 +26,7 @@ ORION = replace(
     LLAMA,
     name="orion",
     hf_classes=("OrionForCausalLM",),
+    compared=frozenset({"OrionForCausalLM"}),
     model_types=("orion",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + biases((OUTPUT_NORM, *NORMS)) + GATED_MLP,
     class_defaults=DEFAULTS,

@@ -17,6 +17,7 @@ PANGU = replace(
     LLAMA,
     name="pangu-embedded",
     hf_classes=("PanguEmbeddedForCausalLM",),
+    compared=frozenset({"PanguEmbeddedForCausalLM"}),
     model_types=("PanguEmbedded",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + biases(PROJECTIONS, "bias") + GATED_MLP,
     class_defaults=DEFAULTS | {"bias": True},

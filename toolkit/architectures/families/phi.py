@@ -20,6 +20,7 @@ WEIGHTS = (
 PHI2 = Architecture(
     name="phi2",
     hf_classes=("PhiForCausalLM",),
+    compared=frozenset({"PhiForCausalLM"}),
     model_types=("phi",),
     tensors=(TOKEN_EMBD, *WEIGHTS, *biases(WEIGHTS)),
     class_defaults={

@@ -57,6 +57,7 @@ def phi3_metadata(config: ModelConfig) -> Metadata:
 PHI3 = Architecture(
     name="phi3",
     hf_classes=("Phi3ForCausalLM", "Phi4ForCausalLMV"),
+    compared=frozenset({"Phi3ForCausalLM", "Phi4ForCausalLMV"}),
     model_types=("phi3",),
     tensors=AROUND_THE_BLOCKS + NORMS + FUSED_ATTENTION + FUSED_MLP,
     class_defaults={

@@ -11,6 +11,7 @@ PHIMOE = replace(
     PHI3,
     name="phimoe",
     hf_classes=("PhiMoEForCausalLM", "PhimoeForCausalLM"),
+    compared=frozenset({"PhiMoEForCausalLM"}),
     model_types=("phimoe",),
     tensors=AROUND_THE_BLOCKS
     + biases((OUTPUT,), "lm_head_bias")

@@ -15,6 +15,7 @@ QWEN = replace(
     LLAMA,
     name="qwen",
     hf_classes=("QWenLMHeadModel",),
+    compared=frozenset({"QWenLMHeadModel"}),
     model_types=("qwen",),
     tensors=(
         rule("model.wte", "token_embd", "vocab", "embd"),

@@ -11,6 +11,7 @@ QWEN2 = replace(
     LLAMA,
     name="qwen2",
     hf_classes=("Qwen2ForCausalLM", "Qwen2Model", "DotsOCRForCausalLM"),
+    compared=frozenset({"Qwen2ForCausalLM", "DotsOCRForCausalLM"}),
     model_types=("qwen2",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + QKV_BIAS + GATED_MLP,
     class_defaults={

@@ -17,6 +17,7 @@ QWEN2_MOE = replace(
     QWEN2,
     name="qwen2moe",
     hf_classes=("Qwen2MoeForCausalLM",),
+    compared=frozenset({"Qwen2MoeForCausalLM"}),
     model_types=("qwen2_moe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + QKV_BIAS + ROUTER + experts() + GATED_SHARED_EXPERT,
     class_defaults=QWEN2.class_defaults

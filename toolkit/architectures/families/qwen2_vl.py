@@ -13,6 +13,7 @@ QWEN2_VL = replace(
         "Qwen2_5_VLForConditionalGeneration",
         "Qwen2_5OmniModel",
     ),
+    compared=frozenset({"Qwen2_5_VLForConditionalGeneration", "Qwen2_5OmniModel"}),
     model_types=("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_5_omni", "qwen2_5_omni_text"),
     rope_types=("default", "mrope"),
 )

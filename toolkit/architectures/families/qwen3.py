@@ -11,6 +11,7 @@ QWEN3 = replace(
     QWEN2,
     name="qwen3",
     hf_classes=("Qwen3ForCausalLM", "Qwen3Model"),
+    compared=frozenset({"Qwen3ForCausalLM"}),
     model_types=("qwen3",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + GATED_MLP,
     class_defaults=DEFAULTS | {"head_dim": 128},
@@ -19,6 +20,7 @@ QWEN3 = replace(
 STEP3_VL = replace(
     QWEN3,
     hf_classes=("StepVLForConditionalGeneration",),
+    compared=frozenset({"StepVLForConditionalGeneration"}),
     model_types=("step3_vl",),
     pools=False,
 )

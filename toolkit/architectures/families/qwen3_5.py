@@ -92,6 +92,7 @@ QWEN3_5 = replace(
     QWEN3,
     name="qwen35",
     hf_classes=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"),
+    compared=frozenset({"Qwen3_5ForCausalLM"}),
     model_types=("qwen3_5_text", "qwen3_5"),
     tensors=AROUND
     + BLOCK_NORMS
@@ -108,7 +109,11 @@ QWEN3_5 = replace(
 )
 
 MINICPM_V4_6 = replace(
-    QWEN3_5, hf_classes=("MiniCPMV4_6ForConditionalGeneration",), model_types=("minicpmv4_6",), naming=Naming()
+    QWEN3_5,
+    hf_classes=("MiniCPMV4_6ForConditionalGeneration",),
+    compared=frozenset({"MiniCPMV4_6ForConditionalGeneration"}),
+    model_types=("minicpmv4_6",),
+    naming=Naming(),
 )
 """The text model of MiniCPM-V 4.6, whose head for further tokens llama.cpp's converter leaves out."""
 

@@ -20,6 +20,7 @@ QWEN3_5_MOE = replace(
     QWEN3_5,
     name="qwen35moe",
     hf_classes=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
+    compared=frozenset({"Qwen3_5MoeForCausalLM"}),
     model_types=("qwen3_5_moe_text", "qwen3_5_moe"),
     tensors=without(QWEN3_5.tensors, "mlp.") + ROUTER + experts() + GATED_SHARED_EXPERT,
     metadata=_metadata,

@@ -11,6 +11,7 @@ QWEN3_MOE = replace(
     QWEN3,
     name="qwen3moe",
     hf_classes=("Qwen3MoeForCausalLM",),
+    compared=frozenset({"Qwen3MoeForCausalLM"}),
     model_types=("qwen3_moe",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + ATTENTION_BIAS + HEAD_NORMS + ROUTER + experts(),
     class_defaults=DEFAULTS

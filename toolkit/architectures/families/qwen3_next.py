@@ -60,6 +60,7 @@ QWEN3_NEXT = replace(
     QWEN3_MOE,
     name="qwen3next",
     hf_classes=("Qwen3NextForCausalLM",),
+    compared=frozenset({"Qwen3NextForCausalLM"}),
     model_types=("qwen3_next",),
     tensors=AROUND
     + BLOCK_NORMS

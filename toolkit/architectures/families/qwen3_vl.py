@@ -9,6 +9,7 @@ QWEN3_VL = replace(
     QWEN3,
     name="qwen3vl",
     hf_classes=("Qwen3VLForConditionalGeneration",),
+    compared=frozenset({"Qwen3VLForConditionalGeneration"}),
     model_types=("qwen3_vl", "qwen3_vl_text"),
     metadata=deepstack_metadata,
     rope_types=("default", "mrope"),

@@ -11,6 +11,7 @@ QWEN3_VL_MOE = replace(
     QWEN3_MOE,
     name="qwen3vlmoe",
     hf_classes=("Qwen3VLMoeForConditionalGeneration",),
+    compared=frozenset({"Qwen3VLMoeForConditionalGeneration"}),
     model_types=("qwen3_vl_moe", "qwen3_vl_moe_text"),
     tensors=AROUND_THE_BLOCKS
     + ATTENTION
@@ -25,6 +26,7 @@ QWEN3_VL_MOE = replace(
 QWEN3_OMNI_MOE = replace(
     QWEN3_VL_MOE,
     hf_classes=("Qwen3OmniMoeForConditionalGeneration",),
+    compared=frozenset({"Qwen3OmniMoeForConditionalGeneration"}),
     model_types=("qwen3_omni_moe", "qwen3_omni_moe_text"),
     tensors=QWEN3_MOE.tensors,
 )

@@ -38,6 +38,7 @@ CLASSIFIER = CLASSES + biases(CLASSES)
 ROBERTA = replace(
     BERT,
     hf_classes=("RobertaModel", "RobertaForMaskedLM"),
+    compared=frozenset({"RobertaModel"}),
     model_types=("roberta",),
     tensors=transformed(BERT.tensors, _used_positions, "position_embeddings"),
     class_defaults={**BERT.class_defaults, "pad_token_id": 1},
@@ -47,6 +48,7 @@ ROBERTA = replace(
 XLM_ROBERTA = replace(
     ROBERTA,
     hf_classes=("XLMRobertaModel", "XLMRobertaForMaskedLM"),
+    compared=frozenset({"XLMRobertaModel"}),
     model_types=("xlm-roberta",),
     vocabularies=("xlm_roberta",),
 )
@@ -55,5 +57,5 @@ ARCHITECTURES = (
     ROBERTA,
     with_classes(ROBERTA, "RobertaForSequenceClassification", CLASSIFIER),
     XLM_ROBERTA,
-    with_classes(XLM_ROBERTA, "XLMRobertaForSequenceClassification", CLASSIFIER),
+    with_classes(XLM_ROBERTA, "XLMRobertaForSequenceClassification", CLASSIFIER, compared=True),
 )

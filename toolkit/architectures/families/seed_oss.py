@@ -19,6 +19,7 @@ SEED_OSS = replace(
     QWEN2,
     name="seed_oss",
     hf_classes=("SeedOssForCausalLM",),
+    compared=frozenset({"SeedOssForCausalLM"}),
     model_types=("seed_oss",),
     tensors=AROUND_THE_BLOCKS
     + retargeted(ATTENTION, {"ffn_norm": "post_attention_norm"})

@@ -52,6 +52,7 @@ SMALLTHINKER = replace(
     QWEN2,
     name="smallthinker",
     hf_classes=("SmallThinkerForCausalLM",),
+    compared=frozenset({"SmallThinkerForCausalLM"}),
     model_types=("smallthinker",),
     tensors=AROUND_THE_BLOCKS + ATTENTION + MIXTURE,
     class_defaults=DEFAULTS,

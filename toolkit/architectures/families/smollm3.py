@@ -10,6 +10,7 @@ SMOLLM3 = replace(
     LLAMA,
     name="smollm3",
     hf_classes=("SmolLM3ForCausalLM",),
+    compared=frozenset({"SmolLM3ForCausalLM"}),
     model_types=("smollm3",),
     metadata=llama_metadata,
     class_defaults=DEFAULTS

@@ -16,6 +16,7 @@ from toolkit.architectures.parts.rope import residual_metadata
 STABLELM = Architecture(
     name="stablelm",
     hf_classes=("StableLmForCausalLM", "StableLMEpochForCausalLM"),
+    compared=frozenset({"StableLmForCausalLM"}),
     model_types=("stablelm", "stablelm_epoch"),
     tensors=AROUND_THE_BLOCKS + ATTENTION + biases((OUTPUT_NORM, *NORMS)) + biases(QKV, "use_qkv_bias") + GATED_MLP,
     class_defaults={

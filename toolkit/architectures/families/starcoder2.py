@@ -16,6 +16,7 @@ MLP = (block("mlp.c_fc", "ffn_up", "ff", "embd"), block("mlp.c_proj", "ffn_down"
 STARCODER2 = Architecture(
     name="starcoder2",
     hf_classes=("Starcoder2ForCausalLM",),
+    compared=frozenset({"Starcoder2ForCausalLM"}),
     model_types=("starcoder2",),
     tensors=AROUND_THE_BLOCKS
     + NORMS

@@ -119,6 +119,7 @@ T5 = Architecture(
         "UMT5ForConditionalGeneration",
         "UMT5Model",
     ),
+    compared=frozenset({"T5ForConditionalGeneration"}),
     model_types=("t5", "mt5", "umt5"),
     tensors=(SHARED, DECODER_OUTPUT, *ENCODER, *DECODER),
     class_defaults={
@@ -146,6 +147,7 @@ T5_ENCODER = replace(
     T5,
     name="t5encoder",
     hf_classes=("T5EncoderModel",),
+    compared=frozenset({"T5EncoderModel"}),
     model_types=(),
     tensors=(SHARED, *ENCODER),
     metadata=_encoder_metadata,

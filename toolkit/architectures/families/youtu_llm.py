@@ -24,6 +24,7 @@ def _metadata(config: ModelConfig) -> Metadata:
 YOUTU = replace(
     DEEPSEEK2,
     hf_classes=("YoutuForCausalLM",),
+    compared=frozenset({"YoutuForCausalLM"}),
     model_types=("youtu_llm",),
     tensors=AROUND_THE_BLOCKS + NORMS + MLA + GATED_MLP,
     class_defaults=DEFAULTS,

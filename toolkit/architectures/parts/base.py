@@ -205,6 +205,9 @@ class Architecture:
     """class names in `architectures` of config.json"""
     model_types: tuple[str, ...]
     tensors: Rules
+    compared: frozenset[str] = frozenset()
+    """those of its classes whose checkpoint was converted by llama.cpp's converter too: every key and tensor is equal, or the
+    difference is named in a test; classes of the parent, which `replace` leaves here, do not count"""
     class_defaults: dict[str, Any] = field(default_factory=dict)
     """what the transformers class fills in where config.json is silent"""
     aliases: dict[str, str] = field(default_factory=dict)
@@ -235,6 +238,11 @@ class Architecture:
     """whether the files of sentence-transformers beside it say how its embeddings are pooled"""
     dropped: dict[str, str] = field(default_factory=dict)
     """regular expression of tensor names that are left out -> why"""
+
+    @property
+    def is_compared(self) -> bool:
+        """Tell whether one of its classes was compared; where none was, the rules are those of one that was."""
+        return not self.compared.isdisjoint(self.hf_classes)
 
     def fill_in(self, config: ModelConfig) -> ModelConfig:
         """Return the config with all that the family fills in."""

@@ -27,13 +27,14 @@ def class_labels(config: ModelConfig) -> list[str]:
     return [f"LABEL_{index}" for index in range(config.integer("num_labels"))]
 
 
-def with_classes(architecture: Architecture, hf_class: str, head: Rules) -> Architecture:
+def with_classes(architecture: Architecture, hf_class: str, head: Rules, *, compared: bool = False) -> Architecture:
     """Return the architecture under a head that sorts texts into classes, such as rerankers have."""
     part_of_head = POOLER.keys() | PREDICTION_HEAD.keys()
     dropped = {pattern: why for pattern, why in architecture.dropped.items() if pattern not in part_of_head}
     return replace(
         architecture,
         hf_classes=(hf_class,),
+        compared=frozenset({hf_class} if compared else ()),
         model_types=(),
         tensors=architecture.tensors + head,
         class_defaults={**architecture.class_defaults, "num_labels": 2},

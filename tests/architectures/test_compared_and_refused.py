@@ -8,12 +8,13 @@ from compare import KIT
 from editable_checkpoint import edit_case
 
 from toolkit.architectures import find_architecture, known_architectures
-from toolkit.architectures.evidence import COMPARED, REFUSED
+from toolkit.architectures.refused import REFUSED
 from toolkit.checkpoint.checkpoint import open_checkpoint
 from toolkit.checkpoint.config_spelling import normalise
 from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.errors import ConfigError
 
+COMPARED = {name for known in known_architectures() for name in known.compared.intersection(known.hf_classes)}
 KNOWN = {name for known in known_architectures() for name in known.hf_classes}
 
 

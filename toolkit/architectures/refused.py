@@ -1,41 +1,4 @@
-"""What is known of the classes that config.json names: which were compared with llama.cpp's converter, which are refused.
-
-A class that converts and stands in neither list has the rules of one that was compared.
-"""
-
-COMPARED = frozenset({
-    "AfmoeForCausalLM", "ApertusForCausalLM", "ArceeForCausalLM", "BailingMoeForCausalLM",
-    "BailingMoeV2ForCausalLM", "BertModel", "BloomForCausalLM", "Cohere2ForCausalLM", "CohereForCausalLM",
-    "DbrxForCausalLM", "DeciLMForCausalLM", "DeepseekForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM",
-    "DistilBertModel", "Dots1ForCausalLM", "DotsOCRForCausalLM", "DreamModel", "Ernie4_5_MoeForCausalLM",
-    "Ernie4_5ForCausalLM", "EuroBertModel", "Exaone4_5_ForConditionalGeneration", "Exaone4ForCausalLM",
-    "ExaoneForCausalLM", "ExaoneMoEForCausalLM", "FalconForCausalLM", "FalconH1ForCausalLM",
-    "FalconMambaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration",
-    "Gemma3nForCausalLM", "Gemma3TextModel", "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration",
-    "Gemma4UnifiedForConditionalGeneration", "GemmaForCausalLM", "Glm4ForCausalLM", "Glm4MoeForCausalLM",
-    "Glm4MoeLiteForCausalLM", "Glm4vForConditionalGeneration", "Glm4vMoeForConditionalGeneration", "GlmForCausalLM",
-    "GlmOcrForConditionalGeneration", "GPT2LMHeadModel", "GPTBigCodeForCausalLM", "GPTNeoXForCausalLM",
-    "GptOssForCausalLM", "GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeHybridForCausalLM",
-    "HunYuanDenseV1ForCausalLM", "HunYuanVLForConditionalGeneration", "InternLM2ForCausalLM",
-    "InternLM3ForCausalLM", "Jais2ForCausalLM", "JambaForCausalLM", "JanusForConditionalGeneration",
-    "JinaBertForMaskedLM", "KimiLinearForCausalLM", "Lfm2BidirectionalModel", "Lfm2ForCausalLM",
-    "Lfm2MoeForCausalLM", "Llama4ForCausalLM", "Llama4ForConditionalGeneration", "LlamaBidirectionalModel",
-    "LlamaForCausalLM", "MaincoderForCausalLM", "Mamba2ForCausalLM", "MambaForCausalLM", "MellumForCausalLM",
-    "MiniCPM3ForCausalLM", "MiniCPMForCausalLM", "MiniCPMV4_6ForConditionalGeneration", "MiniMaxM2ForCausalLM",
-    "Ministral3ForCausalLM", "Mistral3ForConditionalGeneration", "MistralForCausalLM", "MistralTransformer",
-    "MixtralForCausalLM", "ModernBertForSequenceClassification", "ModernBertModel", "MPTForCausalLM",
-    "NanbeigeForCausalLM", "NemotronForCausalLM", "NemotronHForCausalLM", "NomicBertModel", "Olmo2ForCausalLM",
-    "Olmo3ForCausalLM", "OlmoeForCausalLM", "OlmoForCausalLM", "OrionForCausalLM",
-    "PaddleOCRVLForConditionalGeneration", "PanguEmbeddedForCausalLM", "Phi3ForCausalLM", "Phi4ForCausalLMV",
-    "PhiForCausalLM", "PhiMoEForCausalLM", "Qwen2_5_VLForConditionalGeneration", "Qwen2_5OmniModel",
-    "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen3ForCausalLM",
-    "Qwen3MoeForCausalLM", "Qwen3NextForCausalLM", "Qwen3OmniMoeForConditionalGeneration",
-    "Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration", "QWenLMHeadModel", "RobertaModel",
-    "SeedOssForCausalLM", "SmallThinkerForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM",
-    "Starcoder2ForCausalLM", "StepVLForConditionalGeneration", "T5EncoderModel", "T5ForConditionalGeneration",
-    "VLlama3ForCausalLM", "XLMRobertaForSequenceClassification", "XLMRobertaModel", "YoutuForCausalLM",
-})  # fmt: skip
-"""Of these a checkpoint was converted by both, and every key and tensor is equal (or the difference is named in a test)."""
+"""Classes of config.json that are refused, with the reason: those that no family has."""
 
 _ENCODER = "a vision or audio encoder, which llama.cpp reads from a file of its own (mmproj) that is not made here"
 _DRAFT = "a draft model, which lives off the vocabulary and embeddings of another"
@@ -86,4 +49,4 @@ _BY_REASON = {
 REFUSED = {name: reason for reason, names in _BY_REASON.items() for name in names}
 """Classes that llama.cpp's converter knows (commit 0c1e570) and that do not convert here, with the reason.
 
-Multimodal classes around a language model that converts are in neither list: what their `text_config` names decides."""
+Multimodal classes around a language model that converts are not in it: what their `text_config` names decides."""
