@@ -87,7 +87,7 @@ def test_every_command_that_loads_a_model_asks_a_child_first(converted, run_comm
         ("run", bad, "-p", "a", "-n", "1"),
         ("imatrix", bad, *QUICK, "-o", out),
         ("kld", good, "--base", bad, *QUICK),
-        ("compare", good, bad, "--vram", "0", "--ctx", "64", "--window", "64", "--chunks", "2", "--no-rates"),
+        ("compare", good, bad, "--vram", "0", "--ctx", "64", "--chunk-size", "64", "--chunks", "2", "--no-rates"),
         ("quantize", bad, out, "-p", "q8_0"),
         ("verify", bad, "--source", good),
     ]
