@@ -21,8 +21,7 @@ from toolkit.gguf.format import MAGIC, Metadata
 from toolkit.gguf.ggml_types import F32
 from toolkit.gguf.reader import read_gguf
 from toolkit.gguf.rows import StoredRows
-from toolkit.importance.missing import experts_of, filled, missing
-from toolkit.importance.sums import COUNTS, SUMS, ImatrixSums, TensorSums
+from toolkit.importance.sums import COUNTS, SUMS, ImatrixSums, TensorSums, experts_of, filled, missing
 from toolkit.quant_profile.protected import may_be_quantized
 
 Floats = NDArray[numpy.float32]

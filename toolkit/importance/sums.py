@@ -4,6 +4,7 @@ The file is llama.cpp's GGUF importance matrix. Source: `save_imatrix()` and `lo
 tools/imatrix/imatrix.cpp of llama.cpp (commit 0c1e570).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from toolkit.gguf.output_file import whole_or_absent
 
 Floats = NDArray[numpy.float32]
 SUMS, COUNTS = ".in_sum2", ".counts"
+_EXPERTS = re.compile(r"(blk\.\d+\.ffn_)(?:gate|up|down|gate_up)_exps\.weight")
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,34 @@ def _added(name: str, first: TensorSums, second: TensorSums) -> TensorSums:
             "they belong to different models"
         )
     return TensorSums(first.sums + second.sums, first.counts + second.counts)
+
+
+def missing(rows: Floats) -> NDArray[numpy.bool_]:
+    """Tell which of float32 [matrices, row length] hold nothing: all zero, or with NaN or infinity."""
+    return numpy.asarray(~(numpy.isfinite(rows).all(axis=1) & rows.any(axis=1)))
+
+
+def filled(values: Floats, n_matrices: int) -> tuple[Floats, int]:
+    """Return float32 [matrices * row length] with 1 for matrices that are missing, and how many these are.
+
+    Source of the 1: `load_imatrix` in tools/quantize/quantize.cpp of llama.cpp (commit 0c1e570), for experts without tokens.
+    """
+    rows = values.reshape(n_matrices, -1)
+    absent = missing(rows)
+    if not absent.any():
+        return values, 0
+    return numpy.where(absent[:, None], numpy.float32(1), rows).reshape(-1), int(absent.sum())
+
+
+def experts_of(name: str, sizes: Mapping[str, int]) -> int:
+    """Return how many matrices stand in an entry of that name, from the lengths of all entries; 1 if they do not say.
+
+    The router of a block has one value for each column of the matrices that its experts read with.
+    """
+    match = _EXPERTS.fullmatch(name)
+    width = sizes.get(f"{match[1]}gate_inp.weight", 0) if match else 0
+    if match is None or not width:
+        return 1
+    reading = (sizes.get(f"{match[1]}{part}_exps.weight", 0) for part in ("gate", "up", "gate_up"))
+    count = next((size // width for size in reading if size and size % width == 0), 1)
+    return count if sizes[name] % count == 0 else 1

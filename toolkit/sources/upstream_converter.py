@@ -1,4 +1,4 @@
-"""llama.cpp's own converter, run from a checkout, for architectures that are not known here.
+"""llama.cpp's own converter, run from a checkout, for architectures that are not supported here.
 
 It is another program, with an interpreter and libraries of its own; all that is taken from it is one GGUF file in bf16,
 which is checked like any other and removed at the end.
@@ -7,8 +7,8 @@ which is checked like any other and removed at the end.
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from toolkit.gguf.ggml_types import BF16
 from toolkit.gguf.output_file import check_output
 from toolkit.gguf.rows import row_count
 from toolkit.gguf.scratch import ScratchFolder
+from toolkit.model_source import ModelSource
+from toolkit.reporter import Reporter
+from toolkit.sources.gguf_source import source_from_gguf
 from toolkit.units import format_size
 
 SCRIPT = "convert_hf_to_gguf.py"
@@ -52,16 +55,28 @@ def find_converter(path: Path, python: str) -> UpstreamConverter:
     return UpstreamConverter(script, interpreter)
 
 
-@contextmanager
-def intermediate_file(
-    converter: UpstreamConverter, checkpoint: Path, folder: Path, say: Callable[[str], None] = lambda _line: None
-) -> Iterator[Path]:
-    """Run the converter and give the file that it made, below `folder`; it is removed when the block ends.
+def source_from_converter(
+    checkpoint: Path, output: Path | None, converter: UpstreamConverter, reporter: Reporter, scratch: ExitStack
+) -> ModelSource:
+    """Return the model that llama.cpp's converter makes of a checkpoint.
 
-    `say` is called with every line that the converter prints.
+    Its file lies beside `output` (a file, a folder, or None for the current folder) until `scratch` closes.
 
-    Raises OutputError if the disk has no space for the file, InputError if the converter fails.
+    Raises OutputError if the disk has no space for the file, InputError or EnvironmentFaultError if the converter fails.
     """
+    folder = Path() if output is None else output if output.is_dir() else output.parent
+    reporter.warn(
+        f"running {converter.script} with {converter.python}: a program that is not part of this toolkit, and neither are its "
+        f"libraries; it may do whatever you may. Its bf16 file is in {folder.absolute()} until the end"
+    )
+    return source_from_gguf(scratch.enter_context(_intermediate_file(converter, checkpoint, folder, reporter)))
+
+
+@contextmanager
+def _intermediate_file(
+    converter: UpstreamConverter, checkpoint: Path, folder: Path, reporter: Reporter
+) -> Iterator[Path]:
+    """Run the converter and give the file that it made, below `folder`; it is removed at the end."""
     needed = bf16_bytes(checkpoint)
     named = folder / f"{checkpoint.resolve().name}.bf16"
     check_output(named, force=True)
@@ -72,7 +87,7 @@ def intermediate_file(
             f"{format_size(free)} are free there"
         )
     with ScratchFolder(output=named) as place:
-        _run(converter, checkpoint, place, say)
+        _run(converter, checkpoint, place, reporter)
         yield _only_file(converter, place)
 
 
@@ -85,7 +100,7 @@ def bf16_bytes(checkpoint: Path) -> int:
     return sum(row_count(tensor.shape) * BF16.row_bytes(tensor.shape[-1]) for tensor in tensors if tensor.shape)
 
 
-def _run(converter: UpstreamConverter, checkpoint: Path, folder: Path, say: Callable[[str], None]) -> None:
+def _run(converter: UpstreamConverter, checkpoint: Path, folder: Path, reporter: Reporter) -> None:
     last: deque[str] = deque(maxlen=1)
     try:
         process = subprocess.Popen(
@@ -103,7 +118,7 @@ def _run(converter: UpstreamConverter, checkpoint: Path, folder: Path, say: Call
             for line in process.stdout or ():
                 if line.strip():
                     last.append(line.strip())
-                    say(line.rstrip())
+                    reporter.note(f"converter: {line.rstrip()}")
         except BaseException:
             process.kill()
             raise

@@ -12,10 +12,10 @@ from toolkit.model_source import ModelSource
 from toolkit.reporter import Reporter
 from toolkit.sources.hf_source import source_from_checkpoint
 from toolkit.sources.metadata_overrides import parse_overrides
+from toolkit.sources.upstream_converter import find_converter, source_from_converter
 from toolkit.verbs.conversion import ConversionFields, ConversionResult, convert_source
 from toolkit.verbs.devices import PathName
 from toolkit.verbs.model_names import resolve_preview, resolve_source
-from toolkit.verbs.upstream_converter import source_from_converter
 from toolkit.verbs.verb import verb
 
 
@@ -81,8 +81,8 @@ def convert(request: ConvertRequest, reporter: Reporter) -> ConvertResult:
                 norms=request.norms,
             )
         else:
-            converter = Path(request.converter), request.converter_python
-            source = source_from_converter(directory, output, *converter, reporter, scratch)
+            converter = find_converter(Path(request.converter), request.converter_python)
+            source = source_from_converter(directory, output, converter, reporter, scratch)
         result = convert_source(source, output, request, reporter)
     return ConvertResult(result.plan, result.shards, result.paths, result.written, result.seconds, source)
 

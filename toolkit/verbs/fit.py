@@ -27,12 +27,12 @@ from toolkit.planning.request import PlanningRequest
 from toolkit.quant_profile import load_profile
 from toolkit.reporter import Reporter
 from toolkit.sources.hf_source import source_from_checkpoint
+from toolkit.sources.upstream_converter import find_converter, source_from_converter
 from toolkit.verbs.chat_templates import use_chat_template
 from toolkit.verbs.conversion import output_path
 from toolkit.verbs.devices import PathName, open_memory_source
 from toolkit.verbs.model_names import read_imatrix_for, report_warnings, resolve_source
 from toolkit.verbs.planning import PlanningFields, planning_request, warn_of_long_context
-from toolkit.verbs.upstream_converter import source_from_converter
 from toolkit.verbs.verb import verb
 from toolkit.verification.file_check import check_finished
 
@@ -112,8 +112,8 @@ def _output(request: FitRequest) -> Path | None:
 def _source(request: FitRequest, reporter: Reporter, scratch: ExitStack) -> ModelSource:
     directory = resolve_source(str(request.source), reporter, scratch, local_files_only=request.local_files_only)
     if request.converter is not None:
-        converter = Path(request.converter), request.converter_python
-        return source_from_converter(directory, _output(request), *converter, reporter, scratch)
+        converter = find_converter(Path(request.converter), request.converter_python)
+        return source_from_converter(directory, _output(request), converter, reporter, scratch)
     return source_from_checkpoint(directory, request.pre, norms=request.norms)
 
 
