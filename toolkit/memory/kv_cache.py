@@ -14,6 +14,7 @@ MAX_LAYERS = 1024
 """More than any model has; a damaged count beyond it is not believed."""
 _VALUE_BYTES = 2
 _STATE_BYTES = 4
+# By the names of llama.cpp's graphs, which GGUF files bring along that no family here has made.
 _WITHOUT_CACHE = {
     "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
     "gemma-embedding", "wavtokenizer-dec", "dream", "llada", "llada-moe", "rnd1",

@@ -58,7 +58,7 @@ def _is_70b(traits: ModelTraits) -> bool:
 
 
 _LAYERS_OF_70B = {"llama": 80, "llama-embed": 80, "qwen2": 80, "deci": 80, "olmo": 80, "jais2": 68}
-"""`LLM_TYPE_70B` in src/models/*.cpp of llama.cpp."""
+"""`LLM_TYPE_70B` in src/models/*.cpp of llama.cpp, by the name of its graph: a GGUF file of any origin has that, not a family."""
 
 MODEL_SIZES: dict[str, Callable[[ModelTraits], bool]] = {"70B": _is_70b}
 

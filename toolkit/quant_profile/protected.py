@@ -2,7 +2,7 @@
 
 Two lists that overlap but differ: what llama-quantize leaves alone (`tensor_allows_quantization` in
 src/llama-quant.cpp), and what convert_hf_to_gguf always stores as F32 (`prepare_tensors` in conversion/base.py); both of
-llama.cpp, commit 0c1e570.
+llama.cpp, commit 0c1e570. Exceptions go by the names of llama.cpp's graphs, which any GGUF file has, whoever made it.
 """
 
 import re
