@@ -1,4 +1,4 @@
-"""A model as the pipeline sees it, whether it came from a Hugging Face checkpoint or from a GGUF file."""
+"""A model as a conversion sees it, whether it comes from a Hugging Face checkpoint or from a GGUF file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from toolkit.quant_profile import ModelTraits
 
 @dataclass(frozen=True)
 class KeptBlocks:
-    """A tensor in blocks of GGUF that hold the very codes of its source."""
+    """A tensor in quant blocks of GGUF that hold exactly the codes of its source."""
 
     rows: RowSource
     worst_difference: float
     """of a weight from that of the source: 0, or one rounding of a minimum to float16"""
 
 
-def no_blocks() -> KeptBlocks | None:
-    """Return nothing: a tensor that its source stores as floats, or on a grid that GGUF lacks."""
+def no_quant_blocks() -> KeptBlocks | None:
+    """Return None: the source stores the tensor as floats, or on a grid for which GGUF has no quant blocks."""
     return None
 
 
@@ -30,9 +30,9 @@ class SourceTensor:
     name: str
     source: RowSource
     packed_bytes: int | None = None
-    """what the source takes for it, where it stores codes and not floats"""
-    blocks: Callable[[], KeptBlocks | None] = no_blocks
-    """gives its codes in GGUF's blocks if GGUF has them; reads the scales, no codes"""
+    """bytes in the source, where that stores codes instead of floats"""
+    blocks: Callable[[], KeptBlocks | None] = no_quant_blocks
+    """gives its codes in GGUF's quant blocks, if GGUF has such; reads the scales, but no codes"""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,10 +42,10 @@ class SourceTensor:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Everything that a conversion needs to know of a model, with no weight read."""
+    """Everything that a conversion needs to know about a model; no weight is read for it."""
 
     name: str
-    """what output files are called after, without type and suffix"""
+    """what output files are named after, without type and suffix"""
     metadata: Metadata
     """all keys but general.file_type"""
     tensors: tuple[SourceTensor, ...]
@@ -57,17 +57,17 @@ class ModelSource:
     """method and bits, where it is quantized already: `gptq, 4 bits`"""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """what only --verbose says"""
+    """messages that only --verbose prints"""
     n_stored: int = 0
-    """tensors of the checkpoint, as it stores them; 0 where it is none"""
+    """number of tensors that the checkpoint stores; 0 for a GGUF file"""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """those that the file does not need: name -> why"""
+    """stored tensors that a GGUF file does not need: name -> why"""
     files: tuple[WatchedFile, ...] = ()
-    """those that weights are read from, as they were when their headers were read"""
+    """the files that weights are read from, as they were when their headers were read"""
 
 
 def unquantized_profile(source: ModelSource) -> str:
-    """Return the name of the profile that stores a source without losing anything, or as bf16 what is quantized."""
+    """Return the name of the profile that stores a source without loss, or at 16 bits where it is quantized."""
     # What was quantized is dequantized to F32, and F16 holds as much of it as can matter.
     types = {
         "F16" if tensor.packed_bytes is not None else tensor.source.type.name
