@@ -6,7 +6,7 @@ from dataclasses import replace
 from toolkit.comparison.rows import (
     Comparison,
     DeviceMemory,
-    Loss,
+    DivergenceFigures,
     Machine,
     Method,
     PlannedMemory,
@@ -32,10 +32,10 @@ LADDER = (
 )
 
 
-def loss(mean: float, same_top: float = 0.95, error: float = 0.01, chunks: int = 40) -> Loss:
-    """Return a loss whose chunks lie around the mean, some above and some below."""
+def divergence(mean: float, same_top: float = 0.95, error: float = 0.01, chunks: int = 40) -> DivergenceFigures:
+    """Return figures whose chunks lie around the mean, some above and some below."""
     swing = [1 + 0.05 * (-1) ** number for number in range(chunks)]
-    return Loss(
+    return DivergenceFigures(
         mean=Estimate(mean, error * mean),
         median=mean / 2,
         p99=6 * mean,
@@ -49,10 +49,10 @@ def loss(mean: float, same_top: float = 0.95, error: float = 0.01, chunks: int =
     )
 
 
-def quality(found: Loss | None, kind: str = "general", key: TextKey = KEY) -> Quality:
+def quality(figures: DivergenceFigures | None, kind: str = "general", key: TextKey = KEY) -> Quality:
     """Return what was measured on one text."""
-    perplexity = 6.23 * (found.perplexity_ratio if found is not None else 1)
-    return Quality(kind, f"{kind} text", key, 10_200, Estimate(perplexity, 0.04), found)
+    perplexity = 6.23 * (figures.perplexity_ratio if figures is not None else 1)
+    return Quality(kind, f"{kind} text", key, 10_200, Estimate(perplexity, 0.04), figures)
 
 
 def memory(n_bytes: int, layers: int = 33, *, vram: int = 8 * GIB) -> PlannedMemory:
@@ -67,7 +67,7 @@ def row(name: str, gib: float, bits: float, mean: float, same_top: float = 0.95)
     """Return a row that was measured."""
     n_bytes = round(gib * GIB)
     rates = TokenRate(2000 / gib, 12.0, 200 / gib, 0.4)
-    return Row(name, "f16", False, n_bytes, bits, memory(n_bytes), (quality(loss(mean, same_top)),), rates)
+    return Row(name, "f16", False, n_bytes, bits, memory(n_bytes), (quality(divergence(mean, same_top)),), rates)
 
 
 def base_row() -> Row:

@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from made_up_comparison import GIB, KEY, base_row, comparison, ladder, loss, memory, quality, row
+from made_up_comparison import GIB, KEY, base_row, comparison, divergence, ladder, memory, quality, row
 
 from toolkit.comparison.ranking import advise, differences, pareto_rows, why_not_ranked
 from toolkit.comparison.rows import Row
@@ -48,8 +48,8 @@ def test_rows_are_told_apart_chunk_by_chunk() -> None:
 def test_a_difference_that_no_one_would_see_is_none_and_an_uncertain_one_is_undecided() -> None:
     one, same = row("A", 5, 5, 0.03), row("B", 4.9, 5, 0.0301)
     assert [found and found.answer for found in differences([one, same])] == [None, "no"]
-    few = replace(same, qualities=(quality(loss(0.06, chunks=5), key=replace(KEY, chunks=5)),))
-    short = replace(one, qualities=(quality(loss(0.03, chunks=5), key=replace(KEY, chunks=5)),))
+    few = replace(same, qualities=(quality(divergence(0.06, chunks=5), key=replace(KEY, chunks=5)),))
+    short = replace(one, qualities=(quality(divergence(0.03, chunks=5), key=replace(KEY, chunks=5)),))
     assert [found and found.answer for found in differences([short, few])] == [None, "undecided"]
 
 
@@ -57,9 +57,9 @@ def test_eight_rows_share_the_rate_of_errors_between_seven_answers() -> None:
     rows = [row(f"Q{number}", 9 - number, 5, 0.01 * number) for number in range(1, 9)]
     found = differences(rows)[1]
     assert found is not None
-    assert rows[0].loss is not None
-    assert rows[1].loss is not None
-    chunks = zip(rows[1].loss.per_chunk, rows[0].loss.per_chunk, strict=True)
+    assert rows[0].divergence is not None
+    assert rows[1].divergence is not None
+    chunks = zip(rows[1].divergence.per_chunk, rows[0].divergence.per_chunk, strict=True)
     values = [one.divergence - other.divergence for one, other in chunks]
     assert found.by == interval(values, 0.05 / 7)
     # Student's t with 39 degrees of freedom: 2.8394 for 0.05 / 7, where 0.05 alone would have 2.0227.
@@ -68,7 +68,7 @@ def test_eight_rows_share_the_rate_of_errors_between_seven_answers() -> None:
 
 
 def test_rows_on_other_chunks_are_not_compared() -> None:
-    other = replace(row("B", 4, 5, 0.5), qualities=(quality(loss(0.5), key=replace(KEY, text_sha256="f" * 64)),))
+    other = replace(row("B", 4, 5, 0.5), qualities=(quality(divergence(0.5), key=replace(KEY, text_sha256="f" * 64)),))
     assert differences([row("A", 5, 5, 0.03), other]) == [None, None]
 
 
@@ -162,5 +162,5 @@ def test_without_a_base_there_is_perplexity_and_no_verdict() -> None:
 
 
 def test_the_base_beats_nobody_though_it_was_measured_against_itself() -> None:
-    small_base = replace(base_row(), file_bytes=GIB, qualities=(quality(loss(0.0001)),))
+    small_base = replace(base_row(), file_bytes=GIB, qualities=(quality(divergence(0.0001)),))
     assert pareto_rows(comparison([small_base, row("Q4_K_M", 4.6, 4.9, 0.03)])) == {1}

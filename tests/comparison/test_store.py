@@ -2,7 +2,7 @@ import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from made_up_comparison import loss, quality
+from made_up_comparison import divergence, quality
 from odd_values import with_value
 
 from toolkit.comparison.store import ComparisonStore, _whole
@@ -15,8 +15,8 @@ RATES = TokenRate(100.5, 1.0, 20.25, None)
 
 def test_a_measurement_comes_back_as_it_was(tmp_path: Path) -> None:
     store = ComparisonStore(tmp_path)
-    unbounded = replace(loss(0.01), p999=Interval(0.1, 0.05, math.inf))
-    for found in (quality(loss(0.01)), quality(None), quality(unbounded)):
+    unbounded = replace(divergence(0.01), p999=Interval(0.1, 0.05, math.inf))
+    for found in (quality(divergence(0.01)), quality(None), quality(unbounded)):
         store.keep_quality(found, "contents", {"n_ctx": 512})
         assert ComparisonStore(tmp_path).quality("contents", {"n_ctx": 512}) == found
     store.keep_rates(RATES, "contents")
@@ -26,7 +26,7 @@ def test_a_measurement_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_other_contents_settings_or_chunks_are_other_questions(tmp_path: Path) -> None:
     store = ComparisonStore(tmp_path)
-    store.keep_quality(quality(loss(0.01)), "contents", 512)
+    store.keep_quality(quality(divergence(0.01)), "contents", 512)
     assert store.quality("contents", 1024) is None
     assert store.quality("other", 512) is None
     assert store.rates("contents", 512) is None
@@ -42,23 +42,23 @@ def test_fresh_takes_nothing_and_keeps_what_it_measures(tmp_path: Path) -> None:
 
 def test_what_is_damaged_is_measured_again(tmp_path: Path) -> None:
     store = ComparisonStore(tmp_path)
-    store.keep_quality(quality(loss(0.01)), "contents")
+    store.keep_quality(quality(divergence(0.01)), "contents")
     [file] = (tmp_path / "comparisons").iterdir()
-    for text in ("{", "[]", '{"loss": null}', '{"loss": {"mean": 1}, "key": {}}'):
+    for text in ("{", "[]", '{"divergence": null}', '{"divergence": {"mean": 1}, "key": {}}'):
         file.write_text(text, encoding="utf-8")
         assert store.quality("contents") is None
 
 
 def test_a_kept_measurement_with_a_value_of_another_type_is_made_again_and_counted(tmp_path: Path) -> None:
     store = ComparisonStore(tmp_path)
-    good = asdict(quality(loss(0.01)))
+    good = asdict(quality(divergence(0.01)))
     for place, value in (
-        (("loss", "mean", "value"), "0.01"),
-        (("loss", "p999", "low"), None),
-        (("loss", "per_chunk"), 3),
+        (("divergence", "mean", "value"), "0.01"),
+        (("divergence", "p999", "low"), None),
+        (("divergence", "per_chunk"), 3),
         (("key", "n_ctx_seq"), 512.0),
         (("tokens",), True),
-        (("loss", "mean"), {"value": 0.01, "error": 0.01, "extra": 1}),
+        (("divergence", "mean"), {"value": 0.01, "error": 0.01, "extra": 1}),
         (("perplexity",), [1, 2]),
     ):
         store._kept.put(_whole(("quality", "contents")), with_value(good, place, value))
@@ -67,7 +67,7 @@ def test_a_kept_measurement_with_a_value_of_another_type_is_made_again_and_count
     assert store.quality("contents") is None
     assert (store.unusable, store.reused) == (8, 0)
     store._kept.put(_whole(("quality", "contents")), good)
-    assert store.quality("contents") == quality(loss(0.01))
+    assert store.quality("contents") == quality(divergence(0.01))
 
 
 def test_without_a_folder_nothing_is_kept() -> None:

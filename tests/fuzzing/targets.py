@@ -319,12 +319,12 @@ def _kept(folder: Path) -> Case:
     folder.mkdir(exist_ok=True)
     from dataclasses import asdict
 
-    from made_up_comparison import loss, quality
+    from made_up_comparison import divergence, quality
 
-    (folder / "kept.json").write_text(json.dumps(asdict(quality(loss(0.01)))), encoding="utf-8")
+    (folder / "kept.json").write_text(json.dumps(asdict(quality(divergence(0.01)))), encoding="utf-8")
 
     def read(folder: Path, random: Random) -> None:
-        from toolkit.comparison.losses import measurement_of
+        from toolkit.comparison.figures import measurement_of
         from toolkit.comparison.store import ComparisonStore
         from toolkit.machine.disk_cache import DiskCache
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy
 
-from toolkit.comparison.losses import loss_of
+from toolkit.comparison.figures import divergence_figures
 from toolkit.comparison.rows import Quality, TextKey
 from toolkit.errors import InputError
 from toolkit.llama.run_settings import RunSettings
@@ -37,7 +37,7 @@ class TextRequest:
 
 
 @dataclass(frozen=True)
-class Loadable:
+class ModelFile:
     """A file, made when it is first asked for, and how to load it with a context."""
 
     name: str
@@ -45,7 +45,7 @@ class Loadable:
     settings: Callable[[int, int], RunSettings]
     """for so many tokens in a sequence, and so many sequences side by side"""
 
-    def opened(self, request: TextRequest) -> LlamaRuntime:
+    def load(self, request: TextRequest) -> LlamaRuntime:
         """Load it for the chunks of a text, as many side by side as llama-perplexity takes."""
         together = chunks_together(request.n_ctx_seq, request.max_chunks)
         return LlamaRuntime(self.path(), self.settings(request.n_ctx_seq, together))
@@ -68,8 +68,8 @@ class BaseModel:
     Where that file would be too large the base runs in lockstep with each row instead, in bounded memory.
     """
 
-    def __init__(self, loadable: Loadable, folder: Path, reporter: Reporter = LOGGING) -> None:
-        self._loadable, self._folder, self._reporter = loadable, folder, reporter
+    def __init__(self, model_file: ModelFile, folder: Path, reporter: Reporter = LOGGING) -> None:
+        self._model_file, self._folder, self._reporter = model_file, folder, reporter
         self._evaluated: dict[TextRequest, _Evaluated] = {}
 
     def quality(self, request: TextRequest) -> Quality:
@@ -95,12 +95,12 @@ class BaseModel:
         if known.logits is not None:
             yield SavedBase(read_logits(known.logits))
             return
-        with self._loadable.opened(request) as runtime:
+        with self._model_file.load(request) as runtime:
             yield LiveBase(runtime)
 
     def _on(self, request: TextRequest) -> _Evaluated:
         if request not in self._evaluated:
-            with self._loadable.opened(request) as runtime:
+            with self._model_file.load(request) as runtime:
                 self._evaluated[request] = self._evaluate(runtime, request)
         return self._evaluated[request]
 
@@ -119,13 +119,13 @@ class BaseModel:
 
 
 def measure_quality(
-    loadable: Loadable, request: TextRequest, base: BaseModel | None = None, reporter: Reporter = LOGGING
+    model_file: ModelFile, request: TextRequest, base: BaseModel | None = None, reporter: Reporter = LOGGING
 ) -> Quality:
     """Return the perplexity of a model on a text, and how far it is from the base if there is one with its vocabulary.
 
     Raises what loading and measuring raise.
     """
-    with loadable.opened(request) as runtime, reporter.task(f"{loadable.name} on {request.text.name}") as task:
+    with model_file.load(request) as runtime, reporter.task(f"{model_file.name} on {request.text.name}") as task:
         return quality_of(runtime, request, base, task)
 
 
@@ -139,9 +139,11 @@ def quality_of(
         result = measure_perplexity(runtime, tokens, request.n_ctx_seq, request.max_chunks, task)
         return replace(_quality(request, runtime, tokens, result), not_comparable=refusal)
     with base.logits(request) as logits:
-        found, values = _diverged(runtime, logits, chunks, task)
+        diverged, values = _diverged(runtime, logits, chunks, task)
     key = _key(request, runtime.n_vocab, tokens, chunks.count)
-    return Quality(request.kind, request.text.name, key, found.tokens, found.perplexity, loss_of(found, values))
+    return Quality(
+        request.kind, request.text.name, key, diverged.tokens, diverged.perplexity, divergence_figures(diverged, values)
+    )
 
 
 def _diverged(
@@ -161,10 +163,10 @@ def _chunks(runtime: LlamaRuntime, request: TextRequest) -> tuple[list[int], Chu
     return tokens, cut_chunks(tokens, request.n_ctx_seq, request.max_chunks)
 
 
-def _quality(request: TextRequest, runtime: LlamaRuntime, tokens: Sequence[int], found: Perplexity) -> Quality:
-    key = _key(request, runtime.n_vocab, tokens, found.chunks)
-    estimate = Estimate(found.perplexity, found.standard_error)
-    return Quality(request.kind, request.text.name, key, found.tokens, estimate)
+def _quality(request: TextRequest, runtime: LlamaRuntime, tokens: Sequence[int], perplexity: Perplexity) -> Quality:
+    key = _key(request, runtime.n_vocab, tokens, perplexity.chunks)
+    estimate = Estimate(perplexity.perplexity, perplexity.standard_error)
+    return Quality(request.kind, request.text.name, key, perplexity.tokens, estimate)
 
 
 def _key(request: TextRequest, n_vocab: int, tokens: Sequence[int], chunks: int) -> TextKey:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from toolkit.comparison.losses import measurements_of
+from toolkit.comparison.figures import measurements_of
 from toolkit.comparison.rows import Comparison, Row, TextKey
 from toolkit.measures.paired import ALPHA, Interval, interval
 from toolkit.measures.verdict import UseVerdict, judge, judge_use
@@ -60,17 +60,17 @@ def _what_differs(key: TextKey, reference: TextKey) -> str:
 def pareto_rows(comparison: Comparison) -> frozenset[int]:
     """Return the numbers of the rows for which no other takes as little and diverges as little, with less of one."""
     points = {
-        number: (comparison.cost_bytes(row), row.loss.mean.value)
+        number: (comparison.cost_bytes(row), row.divergence.mean.value)
         for number, row in enumerate(comparison.rows)
-        if row.loss is not None and not row.is_base
+        if row.divergence is not None and not row.is_base
     }
     return frozenset(
-        number for number, point in points.items() if not any(_beats(one, point) for one in points.values())
+        number for number, point in points.items() if not any(_beats(other, point) for other in points.values())
     )
 
 
-def _beats(one: tuple[int, float], other: tuple[int, float]) -> bool:
-    return one != other and one[0] <= other[0] and one[1] <= other[1]
+def _beats(point: tuple[int, float], other: tuple[int, float]) -> bool:
+    return point != other and point[0] <= other[0] and point[1] <= other[1]
 
 
 def differences(rows: Sequence[Row]) -> list[Difference | None]:
@@ -79,25 +79,25 @@ def differences(rows: Sequence[Row]) -> list[Difference | None]:
     All answers together are wrong in at most ALPHA of the cases, as far as Student's t holds for the chunks.
     """
     pairs = [(above, row) for above, row in pairwise(rows) if _are_paired(above, row)]
-    found = [_difference(above, row, ALPHA / max(1, len(pairs))) for above, row in pairwise(rows)]
-    return [None, *found] if rows else []
+    changes = [_difference(above, row, ALPHA / max(1, len(pairs))) for above, row in pairwise(rows)]
+    return [None, *changes] if rows else []
 
 
 def _are_paired(above: Row, row: Row) -> bool:
-    if above.quality is None or row.quality is None or above.loss is None or row.loss is None:
+    if above.quality is None or row.quality is None or above.divergence is None or row.divergence is None:
         return False
     return not above.is_base and above.quality.key == row.quality.key
 
 
 def _difference(above: Row, row: Row, alpha: float) -> Difference | None:
-    if not _are_paired(above, row) or above.loss is None or row.loss is None:
+    if not _are_paired(above, row) or above.divergence is None or row.divergence is None:
         return None
-    chunks = zip(row.loss.per_chunk, above.loss.per_chunk, strict=True)
-    found = interval([one.divergence - other.divergence for one, other in chunks], alpha)
-    same = SAME_SHARE * max(abs(row.loss.mean.value), abs(above.loss.mean.value))
-    if -same <= found.low and found.high <= same:
-        return Difference("no", found)
-    return Difference("yes" if found.low > 0 or found.high < 0 else "undecided", found)
+    chunks = zip(row.divergence.per_chunk, above.divergence.per_chunk, strict=True)
+    by = interval([chunk.divergence - chunk_above.divergence for chunk, chunk_above in chunks], alpha)
+    same = SAME_SHARE * max(abs(row.divergence.mean.value), abs(above.divergence.mean.value))
+    if -same <= by.low and by.high <= same:
+        return Difference("no", by)
+    return Difference("yes" if by.low > 0 or by.high < 0 else "undecided", by)
 
 
 def verdicts_of(comparison: Comparison, row: Row) -> tuple[UseVerdict, ...]:
@@ -133,14 +133,16 @@ def _least_lacking(known: Sequence[_Judged]) -> str:
 
 def _choose(comparison: Comparison, pairs: Sequence[_Judged]) -> Advice:
     for level in (Level.GOOD, Level.NOTICEABLE):
-        found = [pair for pair in pairs if pair[1].level is level]
+        of_level = [pair for pair in pairs if pair[1].level is level]
         # A whole offload first, then one that is certain; then the smallest if it is good, else the closest to the base.
-        whole = [pair for pair in found if pair[0].memory is None or pair[0].memory.fits_whole] or found
+        whole = [pair for pair in of_level if pair[0].memory is None or pair[0].memory.fits_whole] or of_level
         certain = [pair for pair in whole if pair[1].is_certain] or whole
         if certain:
             row, verdict = min(certain, key=lambda pair: _price(comparison, pair[0], level))
-            words = _Words(_fits(comparison, some_split=len(whole) < len(found)), len(certain) < len(whole))
-            return Advice(row, _headline(comparison, row, verdict, words), _details(verdict))
+            distinction = _Distinction(
+                _fits(comparison, some_split=len(whole) < len(of_level)), len(certain) < len(whole)
+            )
+            return Advice(row, _headline(comparison, row, verdict, distinction), _details(verdict))
     row, verdict = min(pairs, key=lambda pair: _price(comparison, pair[0], Level.NOT_ADVISED))
     sentence = f"None of these is advised for {comparison.use.title}; {comparison.label(row)} comes closest."
     return Advice(None, sentence, _details(verdict))
@@ -153,13 +155,13 @@ def _fits(comparison: Comparison, *, some_split: bool) -> str:
 
 
 def _price(comparison: Comparison, row: Row, level: Level) -> float:
-    if level is Level.GOOD or row.loss is None:
+    if level is Level.GOOD or row.divergence is None:
         return comparison.cost_bytes(row)
-    return row.loss.mean.value
+    return row.divergence.mean.value
 
 
 @dataclass(frozen=True)
-class _Words:
+class _Distinction:
     """What sets the choice apart from others of the same level."""
 
     fits: str
@@ -167,13 +169,17 @@ class _Words:
     """while others are not"""
 
 
-def _headline(comparison: Comparison, row: Row, verdict: UseVerdict, words: _Words) -> str:
+def _headline(comparison: Comparison, row: Row, verdict: UseVerdict, distinction: _Distinction) -> str:
     use, name = comparison.use.title, comparison.label(row)
     if verdict.level is Level.GOOD:
-        fits = f"{words.fits} and " if words.fits else ""
-        return f"Take {name}: the smallest that {fits}is {'certain to be ' if words.is_certain else ''}good for {use}."
-    what = f"that {words.fits} " if words.fits else ""
-    return f"Take {name} if it must be one of these: the closest {what}to the unquantized model, with a noticeable loss for {use}."
+        fits = f"{distinction.fits} and " if distinction.fits else ""
+        certain = "certain to be " if distinction.is_certain else ""
+        return f"Take {name}: the smallest that {fits}is {certain}good for {use}."
+    what = f"that {distinction.fits} " if distinction.fits else ""
+    return (
+        f"Take {name} if it must be one of these: the closest {what}to the unquantized model, "
+        f"with a noticeable loss for {use}."
+    )
 
 
 def _details(verdict: UseVerdict) -> str:

@@ -22,7 +22,7 @@ class TextKey:
 
 
 @dataclass(frozen=True)
-class Loss:
+class DivergenceFigures:
     """How far a model is from the base on one text."""
 
     mean: Estimate
@@ -49,9 +49,9 @@ class Quality:
     key: TextKey
     tokens: int
     perplexity: Estimate
-    loss: Loss | None = None
+    divergence: DivergenceFigures | None = None
     not_comparable: str = ""
-    """why there is no loss although there is a base"""
+    """why there is no divergence although there is a base"""
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class Row:
         return self.qualities[0] if self.qualities else None
 
     @property
-    def loss(self) -> Loss | None:
+    def divergence(self) -> DivergenceFigures | None:
         """Return how far it is from the base on that text."""
-        return self.quality.loss if self.quality is not None else None
+        return self.quality.divergence if self.quality is not None else None
 
 
 @dataclass(frozen=True)

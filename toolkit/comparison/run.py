@@ -1,4 +1,4 @@
-"""Measure every contestant: plan its memory, load it once a text, keep what was measured, go on after a failure."""
+"""Measure every candidate: plan its memory, load it once a text, keep what was measured, go on after a failure."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
-from toolkit.comparison.contestants import Contestant
-from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, measure_quality
+from toolkit.comparison.candidates import Candidate
+from toolkit.comparison.quality import BaseModel, ModelFile, TextRequest, measure_quality
 from toolkit.comparison.rows import DeviceMemory, PlannedMemory, Quality, Row
 from toolkit.comparison.store import ComparisonStore
 from toolkit.errors import QualityError, ToolkitError
@@ -30,8 +30,8 @@ BATCH = 512
 class Job:
     """What is compared, on what, and for which budget."""
 
-    contestants: tuple[Contestant, ...]
-    base: Contestant | None
+    candidates: tuple[Candidate, ...]
+    base: Candidate | None
     plan: PlanningRequest
     texts: tuple[TextRequest, ...]
     rates: RateSettings | None = None
@@ -40,17 +40,17 @@ class Job:
 
 
 def measure_rows(job: Job, memory_source: MemorySource, reporter: Reporter = LOGGING) -> tuple[Row, ...]:
-    """Return a row for the base and for every contestant with every KV type: the base first, then the heaviest.
+    """Return a row for the base and for every candidate with every KV type: the base first, then the heaviest.
 
-    A contestant that fails is a row with an error, and the others go on.
+    A candidate that fails is a row with an error, and the others go on.
 
     Raises ToolkitError if the base fails, because nothing can be compared with it then.
     """
     with ExitStack() as stack:
         run = _Run(job, memory_source, reporter, stack)
         rows = run.base_rows()
-        for contestant in job.contestants:
-            rows += run.rows(contestant)
+        for candidate in job.candidates:
+            rows += run.rows(candidate)
     return tuple(sorted(rows, key=lambda row: (not row.is_base, -row.file_bytes)))
 
 
@@ -67,51 +67,51 @@ class _Run:
         base = self._job.base
         if base is None:
             return []
-        self._base_path = self._opened(base, self._stack)
+        self._base_path = self._path_of(base, self._stack)
         choice = self._planned(base, F16_KV)
-        loadable = self._loadable(base, choice, self._base_path)
-        self._base = BaseModel(loadable, self._stack.enter_context(ScratchFolder()), self._reporter)
+        model_file = self._model_file(base, choice, self._base_path)
+        self._base = BaseModel(model_file, self._stack.enter_context(ScratchFolder()), self._reporter)
         row = replace(_bare_row(base, F16_KV), is_base=True)
-        return [self._measured(row, base, choice, _Source(loadable, self._base.quality))]
+        return [self._measured(row, base, choice, _Source(model_file, self._base.quality))]
 
-    def rows(self, contestant: Contestant) -> list[Row]:
-        """Return the rows of a contestant, one a KV type; one that failed has an error."""
-        found = []
+    def rows(self, candidate: Candidate) -> list[Row]:
+        """Return the rows of a candidate, one a KV type; one that failed has an error."""
+        rows = []
         with ExitStack() as files:
-            is_base = self._job.base is not None and contestant.content == self._job.base.content
-            path = self._base_path if is_base and self._base_path is not None else self._opened(contestant, files)
+            is_base = self._job.base is not None and candidate.digest == self._job.base.digest
+            path = self._base_path if is_base and self._base_path is not None else self._path_of(candidate, files)
             for kv_types in self._job.plan.kv_types:
                 if not (is_base and kv_types == F16_KV):
-                    found.append(self._row(contestant, kv_types, path))
-            if contestant.path is not None and not contestant.path.exists():
+                    rows.append(self._row(candidate, kv_types, path))
+            if candidate.path is not None and not candidate.path.exists():
                 # It was measured in an earlier run, but is to stay.
-                self._opened(contestant, files)()
-        return found
+                self._path_of(candidate, files)()
+        return rows
 
-    def _row(self, contestant: Contestant, kv_types: KvTypes, path: Callable[[], Path]) -> Row:
-        row = _bare_row(contestant, kv_types)
+    def _row(self, candidate: Candidate, kv_types: KvTypes, path: Callable[[], Path]) -> Row:
+        row = _bare_row(candidate, kv_types)
         try:
-            choice = self._planned(contestant, kv_types)
-            loadable = self._loadable(contestant, choice, path)
-            measure = partial(measure_quality, loadable, base=self._base, reporter=self._reporter)
-            return self._measured(row, contestant, choice, _Source(loadable, measure))
+            choice = self._planned(candidate, kv_types)
+            model_file = self._model_file(candidate, choice, path)
+            measure = partial(measure_quality, model_file, base=self._base, reporter=self._reporter)
+            return self._measured(row, candidate, choice, _Source(model_file, measure))
         except ToolkitError as error:
             reason = f"{error}{suspicion(find_bad_weights(path()) if isinstance(error, QualityError) else ())}"
             self._reporter.note(f"{row.name} failed, the others go on: {reason}")
             return replace(row, error=reason, exit_code=error.exit_code)
 
-    def _opened(self, contestant: Contestant, files: ExitStack) -> Callable[[], Path]:
+    def _path_of(self, candidate: Candidate, files: ExitStack) -> Callable[[], Path]:
         @cache
         def path() -> Path:
-            if contestant.path is None or not contestant.path.exists():
-                self._reporter.note(f"converting to {contestant.name}")
-            return files.enter_context(contestant.opened())
+            if candidate.path is None or not candidate.path.exists():
+                self._reporter.note(f"converting to {candidate.name}")
+            return files.enter_context(candidate.make_file())
 
         return path
 
-    def _planned(self, contestant: Contestant, kv_types: KvTypes) -> PlannedChoice:
-        with Planner(contestant.model, self._job.plan, self._memory_source) as planner:
-            return planner.choice(contestant.model.profiles[0], kv_types)
+    def _planned(self, candidate: Candidate, kv_types: KvTypes) -> PlannedChoice:
+        with Planner(candidate.model, self._job.plan, self._memory_source) as planner:
+            return planner.choice(candidate.model.profiles[0], kv_types)
 
     def _settings(self, choice: PlannedChoice, n_ctx: int, together: int = 1) -> LoadSettings:
         """Return how a file is loaded to be measured: as planned, or on the CPU where that cannot be."""
@@ -123,50 +123,48 @@ class _Run:
         settings = replace(choice.settings, n_ctx=n_tokens, n_parallel=n_parallel, n_batch=batch, n_ubatch=batch)
         return settings if on_gpu else settings.on_cpu()
 
-    def _loadable(self, contestant: Contestant, choice: PlannedChoice, path: Callable[[], Path]) -> Loadable:
+    def _model_file(self, candidate: Candidate, choice: PlannedChoice, path: Callable[[], Path]) -> ModelFile:
         def settings(n_ctx: int, together: int) -> RunSettings:
             return run_settings(self._settings(choice, n_ctx, together), self._job.threads)
 
-        return Loadable(contestant.name, path, settings)
+        return ModelFile(candidate.name, path, settings)
 
-    def _measured(self, row: Row, contestant: Contestant, choice: PlannedChoice, source: "_Source") -> Row:
+    def _measured(self, row: Row, candidate: Candidate, choice: PlannedChoice, source: "_Source") -> Row:
         row = replace(row, memory=_memory(choice, self._job.plan))
-        qualities = [self._quality(contestant, choice, text, source.quality) for text in self._job.texts]
+        qualities = [self._quality(candidate, choice, text, source.quality) for text in self._job.texts]
         # A rate on the CPU says nothing of a file that was meant for a GPU and does not fit.
         can_be_timed = choice.fits or not _can_offload(choice)
-        rates = self._rates(contestant, choice, source, self._job.rates) if self._job.rates and can_be_timed else None
+        rates = self._rates(candidate, choice, source, self._job.rates) if self._job.rates and can_be_timed else None
         return replace(row, qualities=tuple(qualities), rates=rates)
 
     def _quality(
         self,
-        contestant: Contestant,
+        candidate: Candidate,
         choice: PlannedChoice,
         text: TextRequest,
         measure: Callable[[TextRequest], Quality],
     ) -> Quality:
-        base = self._job.base.content if self._job.base is not None else None
+        base = self._job.base.digest if self._job.base is not None else None
         settings = self._settings_key(choice, text.n_ctx_seq)
-        key = (contestant.content, base, text.text.sha256, text.n_ctx_seq, text.max_chunks, *settings)
-        found = self._job.store.quality(*key)
-        if found is not None:
-            return replace(found, kind=text.kind, text=text.text.name)
-        self._reporter.note(f"measuring {contestant.name} on {text.text.name}")
-        found = measure(text)
-        self._job.store.keep_quality(found, *key)
-        return found
+        key = (candidate.digest, base, text.text.sha256, text.n_ctx_seq, text.max_chunks, *settings)
+        quality = self._job.store.quality(*key)
+        if quality is not None:
+            return replace(quality, kind=text.kind, text=text.text.name)
+        self._reporter.note(f"measuring {candidate.name} on {text.text.name}")
+        quality = measure(text)
+        self._job.store.keep_quality(quality, *key)
+        return quality
 
-    def _rates(
-        self, contestant: Contestant, choice: PlannedChoice, source: "_Source", wanted: RateSettings
-    ) -> TokenRate:
+    def _rates(self, candidate: Candidate, choice: PlannedChoice, source: "_Source", wanted: RateSettings) -> TokenRate:
         n_ctx = max(wanted.n_prompt, wanted.n_generate) + wanted.n_depth
-        key = (contestant.content, asdict(wanted), *self._settings_key(choice, n_ctx))
-        found = self._job.store.rates(*key)
-        if found is None:
-            self._reporter.note(f"timing {contestant.name}")
-            with LlamaRuntime(source.loadable.path(), source.loadable.settings(n_ctx, 1)) as runtime:
-                found = measure_rates(runtime, wanted)
-            self._job.store.keep_rates(found, *key)
-        return found
+        key = (candidate.digest, asdict(wanted), *self._settings_key(choice, n_ctx))
+        rates = self._job.store.rates(*key)
+        if rates is None:
+            self._reporter.note(f"timing {candidate.name}")
+            with LlamaRuntime(source.model_file.path(), source.model_file.settings(n_ctx, 1)) as runtime:
+                rates = measure_rates(runtime, wanted)
+            self._job.store.keep_rates(rates, *key)
+        return rates
 
     def _settings_key(self, choice: PlannedChoice, n_ctx: int) -> tuple[object, ...]:
         return asdict(self._settings(choice, n_ctx)), self._job.threads
@@ -176,14 +174,14 @@ class _Run:
 class _Source:
     """A file that can be loaded, and how its quality is measured."""
 
-    loadable: Loadable
+    model_file: ModelFile
     quality: Callable[[TextRequest], Quality]
 
 
-def _bare_row(contestant: Contestant, kv_types: KvTypes) -> Row:
+def _bare_row(candidate: Candidate, kv_types: KvTypes) -> Row:
     kv = str(kv_types)
-    path = None if contestant.path is None else str(contestant.path)
-    return Row(contestant.name, kv, False, contestant.file.file_bytes, contestant.bits_per_weight, path=path)
+    path = None if candidate.path is None else str(candidate.path)
+    return Row(candidate.name, kv, False, candidate.file.file_bytes, candidate.bits_per_weight, path=path)
 
 
 def _can_offload(choice: PlannedChoice) -> bool:

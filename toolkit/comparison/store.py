@@ -15,7 +15,7 @@ from toolkit.machine.disk_cache import DiskCache
 from toolkit.machine.gpus import gpu_names
 from toolkit.measures.token_rate import TokenRate
 
-_FORMAT = 2
+_FORMAT = 3
 _MAX_WHOLE = 1 << 53
 Parsed = TypeVar("Parsed")
 
@@ -52,12 +52,12 @@ class ComparisonStore:
         if document is None:
             return None
         try:
-            found: Parsed = typed(kind, document)
+            measurement: Parsed = typed(kind, document)
         except TypeError:
             self.unusable += 1
             return None
         self.reused += 1
-        return found
+        return measurement
 
 
 def _whole(key: tuple[Any, ...]) -> list[Any]:
@@ -70,7 +70,9 @@ def typed(kind: Any, value: Any) -> Any:
     Raises TypeError if it is of another type.
     """
     if get_origin(kind) in (UnionType, Union):
-        return None if value is None else typed(next(one for one in get_args(kind) if one is not NoneType), value)
+        return (
+            None if value is None else typed(next(member for member in get_args(kind) if member is not NoneType), value)
+        )
     if get_origin(kind) is tuple and isinstance(value, list | tuple):
         return tuple(typed(get_args(kind)[0], item) for item in value)
     if is_dataclass(kind) and isinstance(value, dict):

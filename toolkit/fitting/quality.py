@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.comparison.losses import measurement_of
-from toolkit.comparison.quality import BaseModel, Loadable, TextRequest, quality_of
+from toolkit.comparison.figures import measurement_of
+from toolkit.comparison.quality import BaseModel, ModelFile, TextRequest, quality_of
 from toolkit.comparison.rows import Quality
 from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.tensor_plan import plan_conversion
@@ -80,7 +80,7 @@ class QualityMeter:
         """Prepare to measure with chunks of at most `n_ctx` tokens; work files are made in `folder`, whose owner removes them."""
         self._source, self._options, self._n_ctx, self._allow_nan = source, options, n_ctx, allow_nan
         self._scratch = folder
-        self._base = BaseModel(Loadable("the unquantized model", self._base_file, _on_the_cpu), self._scratch)
+        self._base = BaseModel(ModelFile("the unquantized model", self._base_file, _on_the_cpu), self._scratch)
         self._request: TextRequest | None = None
 
     def prepare(self, count_tokens: Callable[[str], int]) -> None:

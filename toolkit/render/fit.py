@@ -41,7 +41,7 @@ def fit_document(result: FitResult) -> dict[str, Any]:
 
 def _quality_document(quality: Proof) -> dict[str, Any]:
     """Return what the file lost, and what that is worth for the use that was named."""
-    loss = quality.file.loss
+    divergence = quality.file.divergence
     return {
         "perplexity": quality.file.perplexity.value,
         "standard_error": quality.file.perplexity.error,
@@ -49,8 +49,8 @@ def _quality_document(quality: Proof) -> dict[str, Any]:
         "tokens": quality.file.tokens,
         "base_perplexity": quality.baseline.perplexity.value,
         "perplexity_increase": quality.increase,
-        "mean_kld": loss.mean.value if loss is not None else None,
-        "same_top_fraction": loss.same_top.value if loss is not None else None,
+        "mean_kld": divergence.mean.value if divergence is not None else None,
+        "same_top_fraction": divergence.same_top.value if divergence is not None else None,
         "verdict": verdict_document(quality.verdict) if quality.verdict is not None else None,
     }
 
@@ -133,14 +133,14 @@ def _allocation(result: FitResult) -> str:
 
 
 def _measurement_lines(result: FitResult) -> list[str]:
-    quality, rates, loss = result.trial.quality, result.trial.rates, result.trial.quality.file.loss
+    quality, rates, divergence = result.trial.quality, result.trial.rates, result.trial.quality.file.divergence
     lines = [
         f"perplexity {quality.file.perplexity.value:.4f} ± {quality.file.perplexity.error:.4f}, unquantized "
         f"{quality.baseline.perplexity.value:.4f}: {quality.increase:+.2%} on {quality.file.tokens:,} tokens"
     ]
-    if loss is not None:
+    if divergence is not None:
         lines.append(
-            f"mean KLD {loss.mean.value:.5f} ± {loss.mean.error:.5f}, same top token {loss.same_top.value:.1%}"
+            f"mean KLD {divergence.mean.value:.5f} ± {divergence.mean.error:.5f}, same top token {divergence.same_top.value:.1%}"
         )
     if quality.verdict is not None:
         lines.append(quality.verdict.sentence)

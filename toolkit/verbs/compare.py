@@ -6,13 +6,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from toolkit.comparison.contestants import (
-    Contestant,
+from toolkit.comparison.candidates import (
+    Candidate,
     Conversions,
-    contestant_from_file,
-    contestant_from_profile,
-    contestants_from_files,
-    contestants_from_profiles,
+    candidate_from_file,
+    candidate_from_profile,
+    candidates_from_files,
+    candidates_from_profiles,
 )
 from toolkit.comparison.machine import measured_on, this_machine
 from toolkit.comparison.quality import TextRequest
@@ -114,8 +114,8 @@ class _Entrants:
     """What takes part, and what it is called."""
 
     name: str
-    contestants: tuple[Contestant, ...]
-    base: Contestant | None
+    candidates: tuple[Candidate, ...]
+    base: Candidate | None
 
 
 @verb(CompareRequest)
@@ -137,7 +137,7 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareResult:
         texts = _texts(request, rules)
         entrants = _entrants(request, reporter, scratch)
         if request.as_chat:
-            texts = _chat_texts(texts, entrants.base or entrants.contestants[0], request.chat_template)
+            texts = _chat_texts(texts, entrants.base or entrants.candidates[0], request.chat_template)
         elif request.chat_template:
             raise InputError("--chat-template is of use with --as-chat only")
         notes = tuple(_notes(entrants, request))
@@ -185,9 +185,7 @@ def _kind_and_name(word: str, rules: VerdictRules) -> tuple[str, str]:
     return GENERAL, word
 
 
-def _chat_texts(
-    texts: tuple[TextRequest, ...], model: Contestant, template: PathName | None
-) -> tuple[TextRequest, ...]:
+def _chat_texts(texts: tuple[TextRequest, ...], model: Candidate, template: PathName | None) -> tuple[TextRequest, ...]:
     """Return the texts with those of chat in a model's own format: the same for all, so that they can be compared."""
     if not any(text.kind == CHAT for text in texts):
         raise InputError(f"--as-chat is for text of chat; give --text {CHAT}=FILE")
@@ -202,7 +200,7 @@ def _entrants(request: CompareRequest, reporter: Reporter, scratch: ExitStack) -
     if request.base is None:
         return entrants
     base = Path(request.base)
-    return replace(entrants, base=contestant_from_file(base, base.name.removesuffix(".gguf")))
+    return replace(entrants, base=candidate_from_file(base, base.name.removesuffix(".gguf")))
 
 
 def _files(request: CompareRequest) -> _Entrants:
@@ -213,14 +211,14 @@ def _files(request: CompareRequest) -> _Entrants:
     strange = next((model for model in models if not model.endswith(".gguf") and not Path(model).is_file()), None)
     if strange is not None:
         raise InputError(f"{strange} is not a GGUF file; give --profiles to compare what can be made of a checkpoint")
-    files = contestants_from_files([Path(model) for model in models])
+    files = candidates_from_files([Path(model) for model in models])
     base = next((file for file in files if file.is_unquantized), None) if request.base is None else None
     return _Entrants(_common_name(files), tuple(files), base)
 
 
-def _common_name(contestants: Sequence[Contestant]) -> str:
+def _common_name(candidates: Sequence[Candidate]) -> str:
     """Return the name that files give to their model, where they agree."""
-    values = [contestant.model.metadata.get("general.name") for contestant in contestants]
+    values = [candidate.model.metadata.get("general.name") for candidate in candidates]
     names = {str(value.value) for value in values if value is not None}
     return names.pop() if len(names) == 1 else "GGUF files"
 
@@ -230,11 +228,11 @@ def _profiles(request: CompareRequest, reporter: Reporter, scratch: ExitStack) -
         raise InputError(f"--profiles are made of one model, but {len(request.models)} are given")
     conversions = _conversions(request, reporter, scratch)
     source = report_warnings(conversions.source, reporter)
-    contestants = contestants_from_profiles(conversions, request.profiles)
+    candidates = candidates_from_profiles(conversions, request.profiles)
     # Nothing of the base is quantized, and it is large.
     plain = replace(conversions, imatrix=None, keep=None)
-    base = contestant_from_profile(plain, unquantized_profile(source)) if request.base is None else None
-    return _Entrants(source.name, tuple(contestants), base)
+    base = candidate_from_profile(plain, unquantized_profile(source)) if request.base is None else None
+    return _Entrants(source.name, tuple(candidates), base)
 
 
 def _conversions(request: CompareRequest, reporter: Reporter, scratch: ExitStack) -> Conversions:
@@ -255,13 +253,13 @@ def _source(path: Path, request: CompareRequest) -> ModelSource:
 
 
 def _job(entrants: _Entrants, texts: tuple[TextRequest, ...], request: CompareRequest, reporter: Reporter) -> Job:
-    first = entrants.base or entrants.contestants[0]
+    first = entrants.base or entrants.candidates[0]
     longest = max(request.context, *(text.n_ctx_seq for text in texts))
     warn_of_long_context(longest, first.model.trained_context, reporter)
     planning = planning_request(request, reporter, explicit=True, runs=True)
     rates = RateSettings(request.n_prompt, request.n_generate, request.repetitions) if request.rates else None
     store = ComparisonStore(cache_folder(), fresh=request.fresh)
-    return Job(entrants.contestants, entrants.base, planning, texts, rates, request.threads, store)
+    return Job(entrants.candidates, entrants.base, planning, texts, rates, request.threads, store)
 
 
 def _notes(entrants: _Entrants, request: CompareRequest) -> list[str]:

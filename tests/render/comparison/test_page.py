@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from itertools import pairwise, product
 
 import pytest
-from made_up_comparison import base_row, comparison, ladder, loss, quality, row
+from made_up_comparison import base_row, comparison, divergence, ladder, quality, row
 
 from toolkit.render.comparison.cells import rates_sentence
 from toolkit.render.comparison.page import page_html, style_sheet
@@ -130,7 +130,7 @@ def test_pictures_have_a_text_alternative_or_are_hidden_from_readers(page: str) 
 
 def test_names_from_outside_are_text_and_never_markup() -> None:
     rows = [replace(one, name=NASTY if one.name == "Q5_K_M" else one.name) for one in ladder()]
-    rows[3] = replace(rows[3], qualities=(replace(quality(loss(0.0108)), text=NASTY),))
+    rows[3] = replace(rows[3], qualities=(replace(quality(divergence(0.0108)), text=NASTY),))
     page = page_html(comparison(rows, model=NASTY, command=NASTY, notes=(NASTY,)))
     outline = Outline(page)
     assert outline.all("script") == []
@@ -193,7 +193,7 @@ def test_a_verdict_that_more_text_could_change_has_a_question_mark_that_is_expla
     assert "question mark" not in certain
     at_the_border = row("IQ4_XS", 4.3, 4.4, 0.05)
     threshold = next(one.good for one in comparison().use.thresholds if one.quantity.name == "mean_kld")
-    open_ = replace(at_the_border, qualities=(quality(loss(0.98 * threshold, error=0.1)),))
+    open_ = replace(at_the_border, qualities=(quality(divergence(0.98 * threshold, error=0.1)),))
     words = Outline(page_html(comparison([*ladder(), open_]))).words
     assert any(word.strip().endswith("?") for word in words)
     assert "Where a verdict has a question mark, more text could change it." in " ".join(words)

@@ -3,7 +3,7 @@ import io
 import json
 from dataclasses import replace
 
-from made_up_comparison import KEY, comparison, ladder, loss, quality, row
+from made_up_comparison import KEY, comparison, divergence, ladder, quality, row
 
 from toolkit.render.comparison import comparison_document, csv_text, markdown_text
 
@@ -49,7 +49,7 @@ def test_comma_separated_values_are_one_line_a_row_with_a_verdict_for_every_use(
 
 
 def test_the_table_for_a_model_card_is_markdown_that_no_name_breaks() -> None:
-    nasty = replace(row("a|b_c*<d>", 4, 4.5, 0.01), qualities=(quality(loss(0.01)),))
+    nasty = replace(row("a|b_c*<d>", 4, 4.5, 0.01), qualities=(quality(divergence(0.01)),))
     text = markdown_text(comparison([*ladder(), nasty]))
     head, rule, *rest = [line for line in text.splitlines() if line.startswith("|")]
     assert head.startswith("| File | Size | Bits | VRAM at 4k | PPL | Mean KLD |")

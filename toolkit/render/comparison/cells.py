@@ -2,7 +2,7 @@
 
 import math
 
-from toolkit.comparison.losses import measurements_of
+from toolkit.comparison.figures import measurements_of
 from toolkit.comparison.rows import Comparison, DeviceMemory, Method, Row
 from toolkit.llama.devices import SIMULATED
 from toolkit.measures.divergence_statistics import Estimate
@@ -46,20 +46,20 @@ def mean_divergence(row: Row) -> str:
     """Return `0.0155 ± 0.0002`, or that the row is what the others are measured against."""
     if row.is_base:
         return "base"
-    return NOTHING if row.loss is None else with_error(row.loss.mean)
+    return NOTHING if row.divergence is None else with_error(row.divergence.mean)
 
 
 def tail_divergence(row: Row) -> str:
     """Return the 99.9th percentile of the divergence."""
-    if row.loss is None:
+    if row.divergence is None:
         return NOTHING
-    tail = row.loss.p999.mean
+    tail = row.divergence.p999.mean
     return f"{tail:.2f}" if tail >= 1 else f"{tail:.2g}"
 
 
 def same_top(row: Row) -> str:
     """Return the share of same top tokens."""
-    return NOTHING if row.loss is None else f"{100 * row.loss.same_top.value:.1f} %"
+    return NOTHING if row.divergence is None else f"{100 * row.divergence.same_top.value:.1f} %"
 
 
 def token_rate(tokens_per_second: float | None) -> str:

@@ -237,33 +237,37 @@ COLUMNS = (
         explanation=lambda _: (
             "Divergence (KLD) is from the unquantized model, in nats a token; ± is the standard error."
         ),
-        figures={"mean_kld": "loss.mean.value", "mean_kld_standard_error": "loss.mean.error"},
+        figures={"mean_kld": "divergence.mean.value", "mean_kld_standard_error": "divergence.mean.error"},
     ),
-    Column(figures={"median_kld": "loss.median", "p99_kld": "loss.p99"}),
+    Column(figures={"median_kld": "divergence.median", "p99_kld": "divergence.p99"}),
     Column(
         "99.9 %",
         "99.9 % KLD",
         "99.9 % KLD",
         cell=lambda view: cells.tail_divergence(view.row),
-        figures={"p999_kld": "loss.p999.mean", "p999_kld_low": "loss.p999.low", "p999_kld_high": "loss.p999.high"},
+        figures={
+            "p999_kld": "divergence.p999.mean",
+            "p999_kld_low": "divergence.p999.low",
+            "p999_kld_high": "divergence.p999.high",
+        },
         json_only=frozenset({"p999_kld_low", "p999_kld_high"}),
     ),
-    Column(figures={"max_kld": "loss.maximum"}),
+    Column(figures={"max_kld": "divergence.maximum"}),
     Column(
         "same top",
         "Same top",
         "Same top",
         cell=lambda view: cells.same_top(view.row),
         figures={
-            "same_top_fraction": "loss.same_top.value",
-            "same_top_fraction_standard_error": "loss.same_top.error",
+            "same_top_fraction": "divergence.same_top.value",
+            "same_top_fraction_standard_error": "divergence.same_top.error",
         },
         json_only=frozenset({"same_top_fraction_standard_error"}),
     ),
     Column(
         figures={
-            "perplexity_ratio": "loss.perplexity_ratio",
-            "log_perplexity_ratio_standard_error": "loss.log_ratio.error",
+            "perplexity_ratio": "divergence.perplexity_ratio",
+            "log_perplexity_ratio_standard_error": "divergence.log_ratio.error",
         },
         json_only=frozenset({"log_perplexity_ratio_standard_error"}),
     ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from toolkit.comparison.losses import DEVIATIONS
+from toolkit.comparison.figures import DEVIATIONS
 from toolkit.comparison.ranking import pareto_rows
 from toolkit.comparison.rows import Comparison, Row
 from toolkit.render.comparison.labels import Box, Marker, place_labels
@@ -127,13 +127,13 @@ def points_of(comparison: Comparison, advised: Row | None) -> list[Point]:
         Point(
             comparison.label(row),
             comparison.cost_bytes(row),
-            max(row.loss.mean.value, row.loss.rounding / 10),
-            row.loss.mean.error,
+            max(row.divergence.mean.value, row.divergence.rounding / 10),
+            row.divergence.mean.error,
             number in front,
             row is advised,
         )
         for number, row in enumerate(comparison.rows)
-        if row.loss is not None and not row.is_base
+        if row.divergence is not None and not row.is_base
     ]
 
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy
 import pytest
-from made_up_comparison import loss, quality
+from made_up_comparison import divergence, quality
 
-from toolkit.comparison.losses import loss_of, measurement_of, measurements_of, percentile_interval
+from toolkit.comparison.figures import divergence_figures, measurement_of, measurements_of, percentile_interval
 from toolkit.comparison.rows import Quality, Row, TextKey
 from toolkit.measures.divergence_statistics import Estimate, TokenScores, summarize
 
@@ -44,23 +44,23 @@ def test_the_error_is_that_between_chunks_where_tokens_of_a_chunk_are_alike() ->
     random = numpy.random.default_rng(4)
     chunks = [scores(random, mean) for mean in (0.01, 0.02, 0.03, 0.04) * 5]
     divergence = summarize(chunks, 512)
-    loss = loss_of(divergence, [chunk.divergence for chunk in chunks])
-    assert loss.mean.value == divergence.divergence.mean.value
-    assert loss.mean.error > 1.3 * divergence.divergence.mean.error
-    assert loss.p999.low < loss.p999.mean < loss.p999.high
+    figures = divergence_figures(divergence, [chunk.divergence for chunk in chunks])
+    assert figures.mean.value == divergence.divergence.mean.value
+    assert figures.mean.error > 1.3 * divergence.divergence.mean.error
+    assert figures.p999.low < figures.p999.mean < figures.p999.high
 
 
 def test_a_row_gives_evidence_with_bounds_to_verdicts() -> None:
     random = numpy.random.default_rng(5)
     chunks = [scores(random, 0.02) for _ in range(40)]
-    loss = loss_of(summarize(chunks, 512), [chunk.divergence for chunk in chunks])
+    figures = divergence_figures(summarize(chunks, 512), [chunk.divergence for chunk in chunks])
     key = TextKey("ab" * 32, 512, 40, "v")
-    quality = Quality("code", "repo.txt", key, 10_200, Estimate(6.0, 0.1), loss)
+    quality = Quality("code", "repo.txt", key, 10_200, Estimate(6.0, 0.1), figures)
     [found] = measurements_of(Row("Q4_K_M", "f16", False, 1, 4.9, qualities=(quality,)))
     assert (found.kind, found.n_ctx_seq, found.chunks) == ("code", 512, 40)
     for measured in found.values.values():
         assert measured.low <= measured.value <= measured.high
-    assert found.values["perplexity_ratio"].value == pytest.approx(math.exp(loss.log_ratio.value))
+    assert found.values["perplexity_ratio"].value == pytest.approx(math.exp(figures.log_ratio.value))
     [without] = measurements_of(
         Row("x", "f16", False, 1, 4.9, qualities=(Quality("code", "t", key, 1, Estimate(6, 1)),))
     )
@@ -68,5 +68,5 @@ def test_a_row_gives_evidence_with_bounds_to_verdicts() -> None:
 
 
 def test_a_ratio_beyond_what_a_float_holds_is_infinite():
-    found = quality(replace(loss(0.01), log_ratio=Estimate(1e300, 0.0)))
+    found = quality(replace(divergence(0.01), log_ratio=Estimate(1e300, 0.0)))
     assert measurement_of(found).values["perplexity_ratio"].high == math.inf

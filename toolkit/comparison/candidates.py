@@ -22,14 +22,14 @@ from toolkit.quant_profile import load_profile
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A file that takes part; `opened` gives it for as long as it is needed."""
+class Candidate:
+    """A file that takes part; `make_file` gives it for as long as it is needed."""
 
     name: str
-    content: str
-    """a digest of all that its bytes depend on"""
+    digest: str
+    """of all that its bytes depend on"""
     model: PlannableModel
-    opened: Callable[[], AbstractContextManager[Path]]
+    make_file: Callable[[], AbstractContextManager[Path]]
     path: Path | None = None
     """where it is, or will stay"""
 
@@ -62,10 +62,10 @@ class Conversions:
     options: ConversionOptions = ConversionOptions()  # noqa: RUF009  # frozen
 
 
-def contestants_from_files(paths: Sequence[Path]) -> list[Contestant]:
-    """Return GGUF files as contestants, each under the shortest name that tells them apart.
+def candidates_from_files(paths: Sequence[Path]) -> list[Candidate]:
+    """Return GGUF files as candidates, each under the shortest name that tells them apart.
 
-    Raises GgufError if one is damaged or no model, InputError if one is given twice.
+    Raises GgufError if one is damaged or is not a model, InputError if one is given twice.
     """
     resolved = [path.resolve() for path in paths]
     twice = next((path for path in paths if resolved.count(path.resolve()) > 1), None)
@@ -73,17 +73,17 @@ def contestants_from_files(paths: Sequence[Path]) -> list[Contestant]:
         raise InputError(f"{twice} is given twice; a file is compared with others")
     stems = [path.name.removesuffix(".gguf") for path in paths]
     names = [str(path) if stems.count(stem) > 1 else stem for path, stem in zip(paths, stems, strict=True)]
-    return [contestant_from_file(path, name) for path, name in zip(paths, names, strict=True)]
+    return [candidate_from_file(path, name) for path, name in zip(paths, names, strict=True)]
 
 
-def contestant_from_file(path: Path, name: str) -> Contestant:
-    """Return one GGUF file, or one set of split files, as a contestant."""
+def candidate_from_file(path: Path, name: str) -> Candidate:
+    """Return one GGUF file, or one set of split files, as a candidate."""
     model, members = model_from_gguf(path), read_gguf(path).paths
-    return Contestant(name, content_digest(members), model, lambda: nullcontext(members[0]), members[0])
+    return Candidate(name, content_digest(members), model, lambda: nullcontext(members[0]), members[0])
 
 
-def contestants_from_profiles(conversions: Conversions, profiles: Sequence[str]) -> list[Contestant]:
-    """Return profiles of one model as contestants; nothing is converted yet.
+def candidates_from_profiles(conversions: Conversions, profiles: Sequence[str]) -> list[Candidate]:
+    """Return profiles of one model as candidates; nothing is converted yet.
 
     Raises ProfileError or ImatrixError if one cannot be made, InputError if one is given twice.
     """
@@ -91,18 +91,20 @@ def contestants_from_profiles(conversions: Conversions, profiles: Sequence[str])
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"--profiles has {twice} twice; give each once")
-    return [contestant_from_profile(conversions, profile) for profile in profiles]
+    return [candidate_from_profile(conversions, profile) for profile in profiles]
 
 
-def contestant_from_profile(conversions: Conversions, profile: str) -> Contestant:
-    """Return one profile of a model as a contestant."""
+def candidate_from_profile(conversions: Conversions, profile: str) -> Candidate:
+    """Return one profile of a model as a candidate."""
     source = conversions.source
     plan = plan_conversion(source, load_profile(profile), conversions.imatrix)
     name = plan.profile.name
     planned = PlannedFile(name, plan.bits_per_weight, plan.file_bytes, plan.metadata, plan.tensors)
     model = PlannableModel(source.name, plan.metadata, (name,), lambda _: planned)
-    kept = conversions.keep / f"{source.name}-{name}.gguf" if conversions.keep is not None else None
-    return Contestant(name, _content_of(plan, conversions), model, partial(_converted, plan, kept, conversions), kept)
+    kept_path = conversions.keep / f"{source.name}-{name}.gguf" if conversions.keep is not None else None
+    return Candidate(
+        name, _content_of(plan, conversions), model, partial(_converted, plan, kept_path, conversions), kept_path
+    )
 
 
 def _content_of(plan: ConversionPlan, conversions: Conversions) -> str:
@@ -120,11 +122,11 @@ def _weight_files(path: Path) -> Sequence[Path]:
 
 
 @contextmanager
-def _converted(plan: ConversionPlan, kept: Path | None, conversions: Conversions) -> Iterator[Path]:
-    if kept is not None:
-        if not _is_there(plan, kept):
-            write_gguf(plan, kept, conversions.options)
-        yield kept
+def _converted(plan: ConversionPlan, kept_path: Path | None, conversions: Conversions) -> Iterator[Path]:
+    if kept_path is not None:
+        if not _is_there(plan, kept_path):
+            write_gguf(plan, kept_path, conversions.options)
+        yield kept_path
         return
     with ScratchFolder() as folder:
         path = folder / f"{conversions.source.name}-{plan.profile.name}.gguf"

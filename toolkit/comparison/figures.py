@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy
 
-from toolkit.comparison.rows import Loss, Quality, Row
+from toolkit.comparison.rows import DivergenceFigures, Quality, Row
 from toolkit.measures.divergence_statistics import Divergence, Doubles, Estimate, mean_of
 from toolkit.measures.paired import Interval
 from toolkit.measures.verdict import Measured, Measurement
@@ -17,10 +17,10 @@ TAIL = 0.999
 _MAX_LOG = math.log(sys.float_info.max)
 
 
-def loss_of(divergence: Divergence, values: Sequence[Doubles]) -> Loss:
+def divergence_figures(divergence: Divergence, values: Sequence[Doubles]) -> DivergenceFigures:
     """Return what is kept of a divergence; `values` are the divergences of every token, chunk by chunk."""
     chunks, percentiles = divergence.per_chunk, divergence.divergence.percentiles
-    return Loss(
+    return DivergenceFigures(
         mean=_wider(divergence.divergence.mean, [chunk.divergence for chunk in chunks]),
         median=percentiles[0.5],
         p99=percentiles[0.99],
@@ -52,15 +52,15 @@ def measurements_of(row: Row) -> tuple[Measurement, ...]:
 
 def measurement_of(quality: Quality) -> Measurement:
     """Return the evidence that one text gives."""
-    loss, key = quality.loss, quality.key
+    figures, key = quality.divergence, quality.key
     values = {}
-    if loss is not None:
-        ratio = _bounds(loss.log_ratio)
+    if figures is not None:
+        ratio = _bounds(figures.log_ratio)
         values = {
-            "mean_kld": _bounds(loss.mean),
-            "p999_kld": Measured(loss.p999.mean, loss.p999.low, loss.p999.high),
-            "same_top": _bounds(loss.same_top),
-            "perplexity_ratio": Measured(loss.perplexity_ratio, _exp(ratio.low), _exp(ratio.high)),
+            "mean_kld": _bounds(figures.mean),
+            "p999_kld": Measured(figures.p999.mean, figures.p999.low, figures.p999.high),
+            "same_top": _bounds(figures.same_top),
+            "perplexity_ratio": Measured(figures.perplexity_ratio, _exp(ratio.low), _exp(ratio.high)),
         }
     return Measurement(quality.kind, quality.text, key.text_sha256, key.n_ctx_seq, key.chunks, values)
 
