@@ -18,8 +18,8 @@ from toolkit.checkpoint.model_config import ModelConfig
 from toolkit.gguf.format import Metadata, float32, string, uint32
 
 HEAD_NORMS = tuple(
-    replace(one, required="use_qk_norm")
-    for one in (
+    replace(tensor, required="use_qk_norm")
+    for tensor in (
         block("self_attn.q_norm", "attn_q_norm", "num_attention_heads", "head"),
         block("self_attn.k_norm", "attn_k_norm", "num_key_value_heads", "head"),
     )

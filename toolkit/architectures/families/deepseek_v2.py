@@ -33,7 +33,7 @@ def _corrects_choice(config: ModelConfig) -> bool:
 
 
 _MIXTURE = tuple(
-    replace(one, required=_corrects_choice) if "e_score" in one.source else one for one in CORRECTED_MIXTURE
+    replace(tensor, required=_corrects_choice) if "e_score" in tensor.source else tensor for tensor in CORRECTED_MIXTURE
 )
 
 DEEPSEEK2 = replace(

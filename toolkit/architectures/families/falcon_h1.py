@@ -68,7 +68,7 @@ _TIMES = {
 }
 # llama.cpp reads this norm under a name without suffix
 FFN_NORM = replace(block("pre_ff_layernorm", "", "embd"), target="blk.{layer}.ffn_norm")
-GATED_NORM = tuple(replace(one, required="mamba_rms_norm") for one in gated_norm("mamba"))
+GATED_NORM = tuple(replace(tensor, required="mamba_rms_norm") for tensor in gated_norm("mamba"))
 TENSORS = (
     TOKEN_EMBD,
     OUTPUT,
@@ -82,9 +82,11 @@ TENSORS = (
 )
 
 
-def _multiplied(one: TensorRule) -> TensorRule:
-    found = next((transform for name, transform in _TIMES.items() if f"{name}.weight" in one.source), one.transform)
-    return replace(one, transform=found)
+def _multiplied(tensor: TensorRule) -> TensorRule:
+    found = next(
+        (transform for name, transform in _TIMES.items() if f"{name}.weight" in tensor.source), tensor.transform
+    )
+    return replace(tensor, transform=found)
 
 
 def _metadata(config: ModelConfig) -> Metadata:
@@ -97,7 +99,7 @@ FALCON_H1 = replace(
     hf_classes=("FalconH1ForCausalLM",),
     compared=frozenset({"FalconH1ForCausalLM"}),
     model_types=("falcon_h1",),
-    tensors=tuple(_multiplied(one) for one in TENSORS),
+    tensors=tuple(_multiplied(tensor) for tensor in TENSORS),
     class_defaults=DEFAULTS
     | HYBRID_DEFAULTS
     | {

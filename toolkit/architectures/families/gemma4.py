@@ -62,10 +62,12 @@ def _has_values(config: ModelConfig, layer: int) -> bool:
 
 
 ATTENTION = (Q, O, Q_NORM, *needed_in_layers((K, K_NORM), has_keys), *needed_in_layers((V,), _has_values))
-PER_LAYER = tuple(replace(one, required="hidden_size_per_layer_input") for one in PER_LAYER_EMBEDDING + PER_LAYER_INPUT)
+PER_LAYER = tuple(
+    replace(tensor, required="hidden_size_per_layer_input") for tensor in PER_LAYER_EMBEDDING + PER_LAYER_INPUT
+)
 MIXTURE = tuple(
-    replace(one, required="enable_moe_block")
-    for one in (
+    replace(tensor, required="enable_moe_block")
+    for tensor in (
         block("router.proj", "ffn_gate_inp", "experts", "embd"),
         bare_block("router.scale", "ffn_gate_inp.scale", "embd"),
         bare_block("router.per_expert_scale", "ffn_down_exps.scale", "experts"),

@@ -26,7 +26,7 @@ GLM4_MOE = replace(
     tensors=AROUND_THE_BLOCKS
     + retargeted(ATTENTION, {"ffn_norm": "post_attention_norm"})
     + biases(QKV, "attention_bias")
-    + tuple(replace(one, required="use_qk_norm") for one in HEAD_NORMS)
+    + tuple(replace(tensor, required="use_qk_norm") for tensor in HEAD_NORMS)
     + dense_first(CORRECTED_MIXTURE)
     + in_layers(NEXT_TOKENS, predicts),
     class_defaults=GLM_DEFAULTS

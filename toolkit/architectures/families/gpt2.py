@@ -26,7 +26,7 @@ CONV1D = (
 
 
 def _conv1d_biases(rules: Rules) -> Rules:
-    outputs = (TensorRule(one.source, one.target, one.shape[::-1]) for one in rules)
+    outputs = (TensorRule(tensor.source, tensor.target, tensor.shape[::-1]) for tensor in rules)
     return biases(tuple(outputs))
 
 

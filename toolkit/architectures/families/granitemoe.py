@@ -17,8 +17,8 @@ EXPERTS = (
 )
 _SHARED = "shared_intermediate_size"
 SHARED_MLP: Rules = tuple(
-    replace(one, required=_SHARED)
-    for one in (
+    replace(tensor, required=_SHARED)
+    for tensor in (
         block("shared_mlp.input_linear", "ffn_gate_shexp", f"2*{_SHARED}", "embd", transform=part(0, 2)),
         block("shared_mlp.input_linear", "ffn_up_shexp", f"2*{_SHARED}", "embd", transform=part(1, 2)),
         block("shared_mlp.output_linear", "ffn_down_shexp", "embd", _SHARED),

@@ -9,7 +9,7 @@ from toolkit.architectures.parts.base import Rules, biases, block, without
 from toolkit.architectures.parts.checks import activation, all_of, setting
 
 _layer = partial(block, within="encoder.layer")
-ATTENTION: Rules = tuple(one for one in BERT_BLOCK if ".attention." in one.source)
+ATTENTION: Rules = tuple(tensor for tensor in BERT_BLOCK if ".attention." in tensor.source)
 GATED = (_layer("mlp.gated_layers", "ffn_up", "2*ff", "embd"),)
 MLP = (
     _layer("mlp.wo", "ffn_down", "embd", "ff"),

@@ -19,7 +19,7 @@ from toolkit.gguf.format import Metadata, uint32
 
 MIXTURE = (
     block("feed_forward.gate", "ffn_gate_inp", "experts", "embd"),
-    *(replace(one, required="use_expert_bias") for one in correction_bias("feed_forward.expert_bias")),
+    *(replace(tensor, required="use_expert_bias") for tensor in correction_bias("feed_forward.expert_bias")),
     *experts("feed_forward.experts", names=MIXTRAL_NAMES),
 )
 

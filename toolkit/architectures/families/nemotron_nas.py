@@ -90,11 +90,11 @@ def _layer_rules(number: int, layer: ModelConfig, config: ModelConfig) -> Rules:
     )
     return tuple(
         replace(
-            one,
-            source=one.source.replace("{layer}", str(number)),
-            target=one.target.replace("{layer}", str(number)),
+            tensor,
+            source=tensor.source.replace("{layer}", str(number)),
+            target=tensor.target.replace("{layer}", str(number)),
         )
-        for one in resized(rules, {"kv": f"{kv_heads}*head", "ff": str(width)})
+        for tensor in resized(rules, {"kv": f"{kv_heads}*head", "ff": str(width)})
     )
 
 
@@ -102,7 +102,7 @@ def _searched(config: ModelConfig) -> Architecture | None:
     if not config.has("block_configs"):
         return None
     full = DECI.fill_in(config)
-    rules = tuple(one for number, layer in enumerate(_layers(full)) for one in _layer_rules(number, layer, full))
+    rules = tuple(tensor for number, layer in enumerate(_layers(full)) for tensor in _layer_rules(number, layer, full))
     return replace(DECI, tensors=AROUND_THE_BLOCKS + rules, metadata=_metadata, check=silu, variant=no_variant)
 
 

@@ -74,7 +74,7 @@ SEPARATE_STATES = (
         "linear_conv_kernel_dim",
         transform=compose(squeeze, value_rows_after_keys),
     ),
-    *(one for one in STATES if "linear_attn.norm" in one.source),
+    *(tensor for tensor in STATES if "linear_attn.norm" in tensor.source),
     block("linear_attn.in_proj_qkv", "attn_qkv", QKV, "embd", transform=value_rows_after_keys),
     block("linear_attn.in_proj_z", "attn_gate", VALUES, "embd", transform=value_rows),
     block("linear_attn.in_proj_a", "ssm_alpha", "linear_num_value_heads", "embd", transform=value_rows),
