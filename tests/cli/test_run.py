@@ -87,7 +87,7 @@ def test_a_template_that_never_ends_or_is_none_is_told_in_one_line(run_command, 
     (line,) = (line for line in done.stderr.splitlines() if not line.startswith("warning: "))
     assert line.startswith("error: the chat template does not take the prompt (")
     assert reason in line
-    assert line.endswith("); --raw goes on without it")
+    assert line.endswith("); --raw continues the prompt without it")
     assert (done.returncode, done.stdout) == (2, "")
 
 
@@ -105,7 +105,7 @@ def test_a_prompt_on_stdin_that_is_no_text_is_told(run_command, demo, tmp_path):
         (("-p", ""), 2, "the prompt is empty"),
         (("--raw", "-p", "a\udcff"), 2, "the prompt is not text in UTF-8"),
         (("--raw", "--system", "x", "-p", "hi"), 2, "--system is a part of the chat format"),
-        (("--raw", "--ctx", "256", "-p", "word " * 400), 2, "leaves no room in a context of 256"),
+        (("--raw", "--ctx", "256", "-p", "word " * 400), 2, "leaves no token free in a context of 256"),
         (("--raw", "-p", "hi", "--ram", "100KiB"), 3, "of RAM beside what can be mapped"),
         ((), 2, "Missing option '-p'"),
     ],

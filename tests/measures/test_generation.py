@@ -76,7 +76,7 @@ def test_a_full_context_ends_the_text(runtime):
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(runtime):
-    with pytest.raises(InputError, match="the prompt has 256 tokens, which leaves no room in a context of 256"):
+    with pytest.raises(InputError, match="the prompt has 256 tokens, which leaves no token free in a context of 256"):
         Generation(runtime, [BOS] * 256, Sampling())
 
 
@@ -97,6 +97,6 @@ def test_a_conversation_begins_with_one_bos_whether_its_template_writes_it_or_no
 
 def test_what_a_template_does_not_take_is_refused_with_its_words(runtime):
     template = "{{ raise_exception('no system role here') }}"
-    message = r"does not take the prompt \(no system role here\); --raw goes on without it"
+    message = r"does not take the prompt \(no system role here\); --raw continues the prompt without it"
     with TemplateRenderer() as renderer, pytest.raises(InputError, match=message):
         chat_prompt(renderer, template, [{"role": "user", "content": "hi"}], SPECIAL)

@@ -52,7 +52,7 @@ def command() -> None:
     show_default=True,
     help="Memory for the sums of --moments; where they take more, the text is read several times.",
 )
-@click.option("--parse-special", is_flag=True, help="Special tokens written in the text are taken for what they are.")
+@click.option("--parse-special", is_flag=True, help="Read special tokens written in the text as special tokens.")
 @force_option
 @with_options(*TEXT_OPTIONS)
 def collect(gguf: Path, output: Path, as_json: bool, **options: Any) -> None:

@@ -12,18 +12,18 @@ _CHILD = "toolkit.measures.template_child"
 
 
 class TemplateRefusalError(Exception):
-    """A template does not accept a conversation, or is no template; the message says what it said, in one line."""
+    """A template does not accept a conversation, or is not a template; the message is the template's own, in one line."""
 
 
 class TemplateLimitError(TemplateRefusalError):
-    """Rendering took more than it may, so nobody knows what the template says."""
+    """Rendering broke a limit, so what the template would write is unknown."""
 
 
 @dataclass(frozen=True)
 class TemplateLimits:
     """What one rendering may take.
 
-    A real template needs a few milliseconds and MiB. Where a system has no limits of processor time or memory, as Windows,
+    A real template needs a few milliseconds and MiB. Where a system has no limits of processor time or memory, such as Windows,
     the clock alone ends a rendering.
     """
 

@@ -1,4 +1,4 @@
-"""Let a model go on with a prompt, token after token."""
+"""Continue a prompt, token by token."""
 
 import codecs
 import time
@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How long to go on, and how to choose: the likeliest token, or at a temperature by chance."""
+    """How many tokens to generate, and how to choose them: the likeliest, or drawn at a temperature."""
 
     n_tokens: int = 256
     temperature: float = 0.0
@@ -52,13 +52,13 @@ class Generation:
     def __init__(
         self, runtime: LlamaRuntime, prompt: Sequence[int], sampling: Sampling, clock: Clock = time.perf_counter
     ) -> None:
-        """Prepare to go on with the tokens of a prompt.
+        """Prepare to continue the tokens of a prompt.
 
-        Raises InputError if they leave no room in the context.
+        Raises InputError if they fill the context.
         """
         if len(prompt) >= runtime.n_ctx:
             raise InputError(
-                f"the prompt has {len(prompt):,} tokens, which leaves no room in a context of {runtime.n_ctx:,}; give a longer --ctx"
+                f"the prompt has {len(prompt):,} tokens, which leaves no token free in a context of {runtime.n_ctx:,}; give a longer --ctx"
             )
         self._runtime, self._prompt, self._sampling, self._clock = runtime, prompt, sampling, clock
         self._random = numpy.random.default_rng(sampling.seed)
@@ -112,5 +112,5 @@ def chat_prompt(
         return renderer.render(template, Conversation("prompt", tuple(messages)), special)
     except TemplateRefusalError as refusal:
         raise InputError(
-            f"the chat template does not take the prompt ({refusal}); --raw goes on without it"
+            f"the chat template does not take the prompt ({refusal}); --raw continues the prompt without it"
         ) from refusal

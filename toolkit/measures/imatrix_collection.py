@@ -43,7 +43,7 @@ class ImatrixCollector:
         self._seen_at: dict[tuple[int, int], list[str]] = {}
 
     def __call__(self, pointer: int, ask: bool, _user_data: object) -> bool:
-        """Answer whether a node is of interest, or take its numbers and answer whether to go on."""
+        """Answer whether a node is of interest, or take its numbers and answer whether the batch continues."""
         node = tensor_at(pointer)
         if ask:
             return self._wants(node)
@@ -54,7 +54,7 @@ class ImatrixCollector:
         """Get ready for the next batch, after one of so many tokens from position `start` of its chunks.
 
         Raises EnvironmentFaultError if it did not reach the weights that the same part of other chunks did: what a text
-        adds to some weights only is no importance of the others.
+        adds to some weights only is not importance of the others.
         """
         seen, self._seen = self._seen, []
         self._seen_in_first = self._seen_in_first or len(seen)

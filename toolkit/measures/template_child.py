@@ -64,7 +64,7 @@ def _answer(environment: ImmutableSandboxedEnvironment, request: Mapping[str, An
     except MemoryError:
         return {"exhausted": ""}
     except UnicodeEncodeError:
-        return {"refused": "it writes half of a surrogate pair, which is no character"}
+        return {"refused": "it writes half of a surrogate pair, which is not a character"}
     except Exception as error:  # whatever jinja2, or Python's compiler, says of what strangers wrote
         return {"refused": _first_words(error)}
     return {"text": text}

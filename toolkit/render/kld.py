@@ -1,19 +1,72 @@
 """A divergence as text and as JSON: every statistic with its error, as llama-perplexity rounds them, and the verdict."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from toolkit.measures.divergence_statistics import Distribution, Divergence, Estimate
+from toolkit.measures.divergence_statistics import Divergence, Estimate
 from toolkit.measures.paired import Answer, Bounds, Verdict
 from toolkit.render.loading import devices_document, text_document
 from toolkit.verbs.kld import KldResult
 
 KEYS = ("mean_kld", "median_kld", "p99_kld", "p999_kld", "max_kld", "same_top_fraction", "perplexity_ratio")
 """null where logits are not finite"""
-_NAMES = {
-    0.999: "p999", 0.99: "p99", 0.95: "p95", 0.9: "p90", 0.75: "p75", 0.5: "median", 0.25: "p25", 0.1: "p10", 0.05: "p05",
-    0.01: "p01", 0.001: "p001",
-}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Statistic:
+    """A statistic by its key in JSON and its title in text; without a title it is in JSON only."""
+
+    key: str
+    title: str
+    of: Callable[[Divergence], Estimate | float]
+    is_share: bool = False
+    """written in per cent in text"""
+
+    def text(self, result: Divergence) -> str:
+        """Return the value as llama-perplexity rounds it."""
+        value = self.of(result)
+        if isinstance(value, float):
+            return f"{value:.6f}"
+        return _percent(value) if self.is_share else _plus_minus(value)
+
+    def document(self, result: Divergence) -> dict[str, float]:
+        """Return the value, with its standard error if it has one."""
+        value = self.of(result)
+        if isinstance(value, float):
+            return {self.key: value}
+        return {self.key: value.value, f"{self.key}_standard_error": value.error}
+
+
+_PERCENTILES = (
+    (0.999, "p999", "99.9 %"), (0.99, "p99", "99 %"), (0.95, "p95", "95 %"), (0.9, "p90", "90 %"), (0.75, "p75", ""),
+    (0.5, "median", "median"), (0.25, "p25", ""), (0.1, "p10", ""), (0.05, "p05", ""), (0.01, "p01", ""), (0.001, "p001", ""),
+)  # fmt: skip
+
+
+def _kld_percentile(fraction: float, name: str, title: str) -> _Statistic:
+    return _Statistic(
+        f"{name}_kld", f"KLD {title}" if title else "", lambda result: result.divergence.percentiles[fraction]
+    )
+
+
+_STATISTICS = (
+    _Statistic("perplexity", "PPL", lambda result: result.perplexity),
+    _Statistic("base_perplexity", "PPL of the base", lambda result: result.base_perplexity),
+    _Statistic("perplexity_ratio", "PPL / PPL of the base", lambda result: result.perplexity_ratio),
+    _Statistic("log_perplexity_ratio", "ln of that", lambda result: result.log_ratio),
+    _Statistic("perplexity_difference", "", lambda result: result.perplexity_difference),
+    _Statistic("correlation", "", lambda result: result.correlation),
+    _Statistic("mean_kld", "KLD mean", lambda result: result.divergence.mean),
+    _Statistic("max_kld", "KLD maximum", lambda result: result.divergence.maximum),
+    *(_kld_percentile(*percentile) for percentile in _PERCENTILES),
+    _Statistic("min_kld", "", lambda result: result.divergence.minimum),
+    _Statistic("mean_delta_p", "Δp mean", lambda result: result.delta_p.mean, is_share=True),
+    _Statistic("rms_delta_p", "Δp RMS", lambda result: result.rms_delta_p, is_share=True),
+    _Statistic("same_top_fraction", "same top token", lambda result: result.same_top, is_share=True),
+)
+"""All statistics in the order of the text; JSON has the same."""
 
 
 def kld_lines(result: KldResult) -> list[str]:
@@ -60,22 +113,10 @@ def verdict_sentence(verdict: Verdict) -> str:
 
 
 def _divergence_document(result: Divergence) -> dict[str, Any]:
-    kld, delta_p = result.divergence, result.delta_p
+    delta_p = result.delta_p
     return {
-        **_pair("mean_kld", kld.mean),
-        **{f"{name}_kld": kld.percentiles[fraction] for fraction, name in _NAMES.items()},
-        "max_kld": kld.maximum,
-        "min_kld": kld.minimum,
-        **_pair("same_top_fraction", result.same_top),
-        **_pair("perplexity_ratio", result.perplexity_ratio),
-        **_pair("log_perplexity_ratio", result.log_ratio),
-        **_pair("perplexity_difference", result.perplexity_difference),
-        **_pair("perplexity", result.perplexity),
-        **_pair("base_perplexity", result.base_perplexity),
-        "correlation": result.correlation,
-        **_pair("mean_delta_p", delta_p.mean),
-        **_pair("rms_delta_p", result.rms_delta_p),
-        "delta_p": {name: delta_p.percentiles[fraction] for fraction, name in _NAMES.items()}
+        **{key: value for statistic in _STATISTICS for key, value in statistic.document(result).items()},
+        "delta_p": {name: delta_p.percentiles[fraction] for fraction, name, _ in _PERCENTILES}
         | {"max": delta_p.maximum, "min": delta_p.minimum},
         "base_rounding": result.rounding,
         "tokens": result.tokens,
@@ -84,25 +125,10 @@ def _divergence_document(result: Divergence) -> dict[str, Any]:
     }
 
 
-def _pair(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_standard_error": estimate.error}
-
-
 def _divergence_lines(result: Divergence) -> list[str]:
-    """Return the statistics as llama-perplexity rounds them."""
-    rows = [
-        ("PPL", _plus_minus(result.perplexity)),
-        ("PPL of the base", _plus_minus(result.base_perplexity)),
-        ("PPL / PPL of the base", _plus_minus(result.perplexity_ratio)),
-        ("ln of that", _plus_minus(result.log_ratio)),
-        ("KLD mean", _plus_minus(result.divergence.mean)),
-        *((f"KLD {name}", f"{value:.6f}") for name, value in _places(result.divergence)),
-        ("Δp mean", _percent(result.delta_p.mean)),
-        ("Δp RMS", _percent(result.rms_delta_p)),
-        ("same top token", _percent(result.same_top)),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return [f"{name:<{width}}  {value}" for name, value in rows] + [
+    titled = [statistic for statistic in _STATISTICS if statistic.title]
+    width = max(len(statistic.title) for statistic in titled)
+    return [f"{statistic.title:<{width}}  {statistic.text(result)}" for statistic in titled] + [
         f"{result.tokens:,} tokens in {result.chunks:,} chunks of {result.n_ctx_seq:,}; the base's log-probabilities are "
         f"stored in 16 bits, exact to {result.rounding:.1e}, so that a model's divergence from itself is not exactly 0"
     ]
@@ -127,13 +153,6 @@ def _bounds(answer: Answer) -> str:
     clipped = f", which {answer.clipped_chunks} exceeded" if answer.clipped_chunks else ""
     bounds = f"{interval.low:.6f} to {interval.high:.6f}"
     return f"{bounds} over the whole text, chunks counted within ±{answer.clip.high:.3g}{clipped}"
-
-
-def _places(distribution: Distribution) -> list[tuple[str, float]]:
-    names = {0.999: "99.9 %", 0.99: "99 %", 0.95: "95 %", 0.9: "90 %", 0.5: "median"}
-    return [("maximum", distribution.maximum)] + [
-        (name, distribution.percentiles[fraction]) for fraction, name in names.items()
-    ]
 
 
 def _plus_minus(estimate: Estimate) -> str:

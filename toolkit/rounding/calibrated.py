@@ -1,8 +1,8 @@
-"""Rows of weights to quant blocks whose errors make up for each other, as far as the type allows.
+"""Round rows of weights to quant blocks whose errors compensate each other, as far as the type allows.
 
-Columns are taken in runs from left to right: ggml's own search gives scales for what earlier errors leave to do, the codes
-of a run are chosen one after the other, and what they are off by is passed on to the columns after them (GPTQ). Then every
-field is moved downhill for as long as that helps. The bytes are ordinary blocks of the type.
+Columns are taken in runs from left to right: ggml's own search gives the scales of a run, its codes are
+chosen one after the other, and their errors are passed on to the columns after them (GPTQ). Then coordinate descent changes
+every field for as long as that lowers the loss. The bytes are ordinary quant blocks of the type.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from toolkit.rounding.quadratic_form import QuadraticForm
 Floats = NDArray[numpy.float32]
 
 COLUMNS = 256
-"""of a run: a quant block of most types; its part of the form stays in the second level of cache"""
+"""columns of a run: those of a quant block of most types; their part of the form fits in the L2 cache"""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Effort:
     """How long to search."""
 
     scale_rounds: int = 3
-    """times that scales are searched for a run of columns, each time on what was rounded before"""
+    """searches for the scales of a run of columns, each on the weights as compensated before"""
     passes: int = 4
-    """times downhill over all columns"""
+    """passes of coordinate descent over all columns"""
     sweeps: int = 2
-    """within a run of columns, each time"""
+    """sweeps over a run of columns in each pass"""
     least_gain: float = 1e-4
-    """share of the loss that a pass must gain for another one to follow"""
+    """share of the loss that a pass must gain, or it is the last"""
 
 
 def round_rows(weights: Floats, type_: TensorType, form: QuadraticForm, effort: Effort | None = None) -> Bytes:

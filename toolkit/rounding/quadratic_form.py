@@ -19,7 +19,7 @@ class QuadraticForm:
 
     @cached_property
     def spread(self) -> Floats:
-        """Return float32 [n, n], upper triangular U with H^-1 = U^T U: U[j] / U[j, j] is how column j's error is made up for.
+        """Return float32 [n, n], upper triangular U with H^-1 = U^T U; U[j] / U[j, j] compensates the error of column j.
 
         Source: GPTQ (Frantar et al., 2022), which takes the Cholesky factor of the inverse.
         """
@@ -39,7 +39,7 @@ class QuadraticForm:
 def damped(moments: Moments, damping: float) -> QuadraticForm:
     """Return a form for second moments float64 [n, n], with a share of their mean diagonal added to it.
 
-    A text of few tokens says too much of how columns move together; and columns that it left at zero cost the mean.
+    A short text overstates how columns move together, and columns that were always zero in it get the mean.
     """
     matrix = moments.copy()
     diagonal = numpy.einsum("ii->i", matrix)

@@ -1,4 +1,4 @@
-"""Which rounding a tensor gets: calibrated where text that was held out says that it helps, ggml's own elsewhere."""
+"""Which rounding a tensor gets: calibrated where it lowers the loss on held-out text, ggml's own elsewhere."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from toolkit.rounding.quadratic_form import QuadraticForm, damped
 Floats = NDArray[numpy.float32]
 
 DAMPINGS = (0.01, 0.03, 0.1, 0.3)
-"""shares of the mean diagonal, of which held-out text chooses one"""
+"""shares of the mean diagonal; the best one on held-out text is taken"""
 LOOK_UP_DAMPING = 0.1
-"""the least for an embedding that is the output as well: its rows are looked up, not only multiplied with"""
+"""the least damping of an embedding that is the output as well: its rows are also looked up"""
 _FORMS_KEPT = 3
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How the rows of one matrix are rounded, and what held-out text said of it."""
+    """How the rows of one matrix are rounded, and how much that gains on held-out text."""
 
     form: QuadraticForm | None
-    """None: as ggml does"""
+    """None where ggml rounds them"""
     damping: float | None
     held_out_ratio: float
     """the loss of sampled rows on held-out text as a share of that of ggml's bytes; 1 where ggml's are kept"""
@@ -47,7 +47,7 @@ class MomentsRounding:
         self._lock = Lock()
 
     def covers(self, name: str, type_: TensorType) -> bool:
-        """Tell whether a tensor of that name and type can be rounded so."""
+        """Tell whether a tensor of that name and type can be rounded by its moments."""
         return can_round(type_) and name in self.moments.shapes
 
     def choices(self) -> dict[tuple[str, int], Rounding]:
@@ -78,15 +78,15 @@ class MomentsRounding:
         """Choose by the loss of a few rows on held-out text; the form is made anew, from all of the text, when it is used."""
         moments = self._forms.moments(tensor.name, matrix)
         floor = LOOK_UP_DAMPING if tensor.name == EMBEDDING else 0.0
-        judge = damped(moments.held_out, floor)
+        held_out = damped(moments.held_out, floor)
         rows = tensor.sample(matrix)
         fitted = damped(moments.fitted, 0.0)
         plain = quantizer.from_float32(rows, tensor.type, fitted.importance)
-        reference = judge.loss(quantizer.to_float32(plain, tensor.type) - rows)
+        reference = held_out.loss(quantizer.to_float32(plain, tensor.type) - rows)
         losses = {}
         for damping in sorted({max(damping, floor) for damping in DAMPINGS}):
             tried = _round_calibrated(rows, tensor.type, damped(moments.fitted, damping))
-            losses[damping] = judge.loss(quantizer.to_float32(tried, tensor.type) - rows)
+            losses[damping] = held_out.loss(quantizer.to_float32(tried, tensor.type) - rows)
         best = min(losses, key=losses.__getitem__)
         if not losses[best] < reference:
             return Rounding(None, None, 1.0)
@@ -118,19 +118,19 @@ class TensorRows:
 class _MatrixMoments:
     """The moments of one matrix's input, and the forms made of them."""
 
-    def __init__(self, found: InputMoments, matrix: int) -> None:
-        self.fitted, self.held_out = (means[matrix] for means in found.means)
-        self._whole = found.whole[matrix]
+    def __init__(self, moments: InputMoments, matrix: int) -> None:
+        self.fitted, self.held_out = (means[matrix] for means in moments.means)
+        self._whole = moments.whole[matrix]
         self._forms: dict[float, QuadraticForm] = {}
         self._lock = Lock()
 
     def form(self, damping: float) -> QuadraticForm:
-        """Return the form of the whole text."""
+        """Return the form of all of the text, held-out chunks included."""
         with self._lock:
             if damping not in self._forms:
                 form = damped(self._whole, damping)
                 if damping:
-                    _ = form.spread  # made once, here, not in every thread that asks for it
+                    _ = form.spread  # made once here, not in every thread that needs it
                 self._forms = {damping: form}
             return self._forms[damping]
 
@@ -148,9 +148,9 @@ class _FormCache:
         key = (self._moments.shapes[name].name, matrix)
         with self._lock:
             if key not in self._kept:
-                found = self._moments.of(name)
-                assert found is not None
-                self._kept[key] = _MatrixMoments(found, matrix)
+                moments = self._moments.of(name)
+                assert moments is not None
+                self._kept[key] = _MatrixMoments(moments, matrix)
             self._kept.move_to_end(key)
             while len(self._kept) > _FORMS_KEPT:
                 self._kept.popitem(last=False)

@@ -1,4 +1,4 @@
-"""What the measuring verbs share: the text that is evaluated, and what is said where logits are not numbers."""
+"""What the measuring verbs share: the text that is evaluated, and the error where logits are not finite."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

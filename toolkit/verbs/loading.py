@@ -184,7 +184,7 @@ def _vram_of(
     if given is None or given == (0,) * len(given):
         return None if given is None else (0,) * len(devices)
     if not devices:
-        reporter.warn("there is no GPU here that llama-cpp-python can use, so --vram is of no use: loaded on the CPU")
+        reporter.warn("there is no GPU here that llama-cpp-python can use, so --vram has no effect: loaded on the CPU")
         return None
     if len(given) != len(devices):
         names = ", ".join(device.name for device in devices)
