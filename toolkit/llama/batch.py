@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from toolkit.llama.native import llama_cpp
 
 Tokens = NDArray[numpy.int32]
+Embeddings = NDArray[numpy.float32]
 
 
 def tokens_at_once(n_sequences: int, n_batch: int, n_ubatch: int) -> int:
@@ -56,6 +57,20 @@ class LlamaBatch:
         self._sequences[:count].reshape(shape)[:] = numpy.arange(shape[0])[:, None]
         self._outputs[:count].reshape(shape)[:] = wanted
         return self._batch
+
+    def embeddings(self, values: Embeddings, position: int) -> Any:
+        """Return a batch of hidden states [sequences, n, n_embd] in place of tokens; all logits are wanted."""
+        shape = values.shape[:2]
+        count = shape[0] * shape[1]
+        batch = type(self._batch)()
+        ctypes.memmove(ctypes.addressof(batch), ctypes.addressof(self._batch), ctypes.sizeof(batch))
+        self._embeddings = numpy.ascontiguousarray(values, numpy.float32)
+        batch.n_tokens, batch.token = count, None
+        batch.embd = self._embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        self._positions[:count].reshape(shape)[:] = numpy.arange(position, position + shape[1])
+        self._sequences[:count].reshape(shape)[:] = numpy.arange(shape[0])[:, None]
+        self._outputs[:count] = 1
+        return batch
 
     def single(self, token: int, position: int) -> Any:
         """Return the batch with one token of the first sequence, whose logits are wanted: in as few steps as can be."""

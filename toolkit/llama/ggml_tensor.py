@@ -53,6 +53,7 @@ def _library() -> Any:
             "ggml_nbytes": (SIZE, (POINTER,)),
             "ggml_backend_buffer_is_host": (ctypes.c_bool, (POINTER,)),
             "ggml_backend_tensor_get": (None, (POINTER, POINTER, SIZE, SIZE)),
+            "ggml_backend_tensor_set": (None, (POINTER, POINTER, SIZE, SIZE)),
         },
     )
     found = library.ggml_tensor_overhead() - _OBJECT_BYTES
@@ -99,3 +100,14 @@ def read_values(pointer: int, dtype: type[Any]) -> NDArray[Any]:
         stored = numpy.empty(n_bytes, numpy.uint8)
         _library().ggml_backend_tensor_get(pointer, stored.ctypes.data, 0, n_bytes)
     return numpy.ndarray(tuple(tensor.ne)[::-1], dtype, stored.data, strides=tuple(tensor.nb)[::-1])
+
+
+def write_bytes(pointer: int, data: NDArray[numpy.uint8]) -> None:
+    """Replace what a tensor holds: all of its bytes, in its type.
+
+    Raises ValueError if they are not as many as it has.
+    """
+    if data.nbytes != _library().ggml_nbytes(pointer):
+        raise ValueError(f"{data.nbytes} bytes for a tensor of {_library().ggml_nbytes(pointer)}")
+    stored = numpy.ascontiguousarray(data)
+    _library().ggml_backend_tensor_set(pointer, stored.ctypes.data, 0, stored.nbytes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.gguf.reader import file_to_load, files_to_load, read_gguf
-from toolkit.llama.batch import LlamaBatch, tokens_at_once
+from toolkit.llama.batch import Embeddings, LlamaBatch, tokens_at_once
 from toolkit.llama.callbacks import Callback, native_code
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
@@ -214,6 +214,15 @@ class LlamaRuntime:
         """Append tokens to the sequence and return float32 [n, n_vocab]: a copy of the logits that were asked for."""
         parts = [logits.copy() for _, logits in self.evaluate_batches(tokens, logits_for)]
         return numpy.concatenate(parts) if parts else numpy.empty((0, self.n_vocab), numpy.float32)
+
+    def feed_embeddings(self, values: Embeddings) -> None:
+        """Forget everything, and evaluate hidden states [sequences, n, n_embd], a batch at most, in place of tokens."""
+        self.clear()
+        self._check_room(values.shape[1])
+        assert self._batch is not None
+        self._decode(self._batch.embeddings(values, 0), values.shape[1])
+        with native_code():
+            self._library.llama_synchronize(self._context)
 
     def ends_text(self, token: int) -> bool:
         """Tell whether a token ends what a model has to say."""

@@ -1,0 +1,364 @@
+"""Calibration in sequence: block after block, every weight is fitted to what the quantized model gives it.
+
+Two models are evaluated side by side, a block at a time: the original, and one whose weights are replaced as soon as they
+are rounded. Between blocks, the hidden states of both lie in files, and so do the rounded weights: memory holds one block of
+each model and the sums of one input, and a run that was killed goes on with the block that it was at.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy
+from numpy.typing import NDArray
+
+from toolkit.calibration.block_model import Blocks, block_count, blocks_for, stored, write_blocks
+from toolkit.calibration.block_runtime import BlockRuntime
+from toolkit.calibration.paired_moments import PairedMoments, PairedSums, sum_bytes
+from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
+from toolkit.errors import InputError
+from toolkit.gguf.format import EMBEDDING, OUTPUT
+from toolkit.gguf.layout import lay_out
+from toolkit.gguf.rows import Bytes, row_count
+from toolkit.importance.moments import InputShape
+from toolkit.llama import quantizer
+from toolkit.machine.host import physical_cores
+from toolkit.machine.load import one_blas_thread
+from toolkit.reporter import SILENT_TASK, Task
+from toolkit.rounding.asymmetric import Choice, Inputs, choose_damping, round_matrix
+from toolkit.rounding.calibrated import can_round
+from toolkit.rounding.row_rounding import LOOK_UP_DAMPING
+
+Tokens = NDArray[numpy.int32]
+Floats = NDArray[numpy.float32]
+_FORMAT = 1
+_SAMPLED = 64
+_TOKENS_AT_ONCE = 2048
+_LOGITS_BYTES = 256 << 20
+"""of a batch, whose number of chunks is limited by it where the blocks have the whole vocabulary"""
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """How a sequence is computed; only `memory_bytes` may change what comes out, and nothing but memory depends on it."""
+
+    memory_bytes: int = 2 << 30
+    """of sums: experts that do not fit are summed up in several passes over the text"""
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The original and the quantized model, as plans."""
+
+    original: ConversionPlan
+    quantized: ConversionPlan
+
+    @property
+    def rounded(self) -> dict[str, TensorPlan]:
+        """Return the tensors that there is something to choose for."""
+        return {
+            tensor.name: tensor
+            for tensor in self.quantized.tensors
+            if can_round(tensor.type) and tensor.source.type is not tensor.type and tensor.worst_difference is None
+        }
+
+
+def calibrate_in_sequence(
+    original: ConversionPlan,
+    quantized: ConversionPlan,
+    chunks: Tokens,
+    folder: Path,
+    settings: SequenceSettings | None = None,
+    task: Task = SILENT_TASK,
+) -> ConversionPlan:
+    """Return the plan `quantized` with the rows of its tensors known: those that were rounded in sequence, in `folder`.
+
+    `chunks` is int32 [chunks, tokens]. What an earlier run of the same arguments left in the folder is used.
+
+    Raises InputError for a model whose blocks cannot be followed, GgufError if llama.cpp refuses it.
+    """
+    settings = settings or SequenceSettings()
+    models = _Models(original, quantized)
+    run = _Run(models, chunks, _Store(folder, _key(models, chunks)), settings, task)
+    with ExitStack() as stack:
+        run.pool = stack.enter_context(ThreadPoolExecutor(settings.threads or physical_cores()))
+        stack.enter_context(one_blas_thread())
+        run.all_blocks()
+    rows = {name: run.store.rows(tensor) for name, tensor in models.rounded.items()}
+    tensors = tuple(stored(each, rows[each.name]) if each.name in rows else each for each in quantized.tensors)
+    return replace(quantized, tensors=tensors, layout=lay_out(quantized.metadata, tensors))
+
+
+def _key(models: _Models, chunks: Tokens) -> str:
+    """Return a digest of all that the result depends on."""
+    digest = hashlib.sha256(str(_FORMAT).encode())
+    for plan in (models.original, models.quantized):
+        digest.update(plan.layout.header)
+        states = [(str(file.path), file.state.st_size, file.state.st_mtime_ns) for file in plan.files]
+        digest.update(repr(states).encode())
+    digest.update(repr(chunks.shape).encode())
+    digest.update(chunks.tobytes())
+    return digest.hexdigest()
+
+
+class _Store:
+    """What survives a killed run: rounded tensors, the hidden states in front of a block, and which block that is."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder
+        self._key = key
+        self.block = 0
+        state = self._read_state()
+        if state is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        else:
+            self.block = state
+        self._commit()
+
+    def _read_state(self) -> int | None:
+        try:
+            state = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        known = isinstance(state, dict) and state.get("key") == self._key and isinstance(state.get("block"), int)
+        return int(state["block"]) if known else None
+
+    def _commit(self) -> None:
+        work = self.folder / f"{_STATE}.part"
+        work.write_text(json.dumps({"key": self._key, "block": self.block}), encoding="utf-8")
+        os.replace(work, self.folder / _STATE)
+
+    def advance(self) -> None:
+        """Remember that a block is done, and drop the states in front of it."""
+        done, self.block = self.block, self.block + 1
+        self._commit()
+        for which in ("original", "quantized"):
+            self.states_path(which, done).unlink(missing_ok=True)
+
+    def states_path(self, which: str, block: int) -> Path:
+        """Return where the hidden states in front of a block lie: float32 [chunks, tokens, n_embd]."""
+        return self.folder / f"{which}-{block}.states.npy"
+
+    def save(self, name: str, rows: Bytes) -> None:
+        """Keep the rows of a tensor."""
+        work = self.folder / "rows.part"
+        rows.tofile(work)
+        os.replace(work, self._rows_path(name))
+
+    def rows(self, tensor: TensorPlan) -> Bytes:
+        """Return the bytes of a tensor."""
+        return numpy.memmap(self._rows_path(tensor.name), numpy.uint8, "r", shape=(tensor.n_bytes,))
+
+    def holds(self, tensor: TensorPlan) -> bool:
+        """Tell whether a tensor is done."""
+        path = self._rows_path(tensor.name)
+        return path.is_file() and path.stat().st_size == tensor.n_bytes
+
+    def _rows_path(self, name: str) -> Path:
+        return self.folder / f"{name}.rows"
+
+
+class _Run:
+    """One run over all blocks."""
+
+    pool: ThreadPoolExecutor
+
+    def __init__(self, models: _Models, chunks: Tokens, store: _Store, settings: SequenceSettings, task: Task) -> None:
+        self.store = store
+        self._models, self._chunks, self._settings, self._task = models, chunks, settings, task
+        self._rounded = models.rounded
+        self._n_blocks = block_count(models.quantized.metadata)
+        self.choices: dict[tuple[str, int], Choice] = {}
+
+    def all_blocks(self) -> None:
+        """Round what every block holds, and the output at the end."""
+        if EMBEDDING in self._rounded and not self.store.holds(self._rounded[EMBEDDING]):
+            self._tied_embedding()
+        for block in range(self.store.block, self._n_blocks):
+            self._one_block(block)
+            self.store.advance()
+            self._task.update(block + 1, self._n_blocks)
+
+    def _one_block(self, block: int) -> None:
+        blocks = blocks_for(self._models.quantized.metadata, block)
+        with (
+            self._loaded(self._models.original, blocks, "original") as original,
+            self._loaded(self._quantized_so_far(), blocks, "quantized") as quantized,
+        ):
+            read = self._states(blocks)
+            original.learn(read("original", read.parts[0]))
+            for shape in quantized.learn(read("quantized", read.parts[0])):
+                if self._is_due(shape, block):
+                    self._one_input(shape, original, quantized, read)
+            if blocks.first == block and block + 1 < self._n_blocks:
+                for which, runtime in (("original", original), ("quantized", quantized)):
+                    self._write_states(which, runtime, read, block + 1)
+
+    def _is_due(self, shape: InputShape, block: int) -> bool:
+        if shape.name in (EMBEDDING, OUTPUT):
+            return shape.name == OUTPUT and block + 1 == self._n_blocks
+        return True
+
+    def _one_input(self, shape: InputShape, original: BlockRuntime, quantized: BlockRuntime, read: "_States") -> None:
+        tensors = [self._rounded[name] for name in shape.weights if name in self._rounded]
+        if not tensors:
+            return
+        rows: dict[str, list[Bytes]] = {tensor.name: [] for tensor in tensors}
+        for matrices in self._passes(shape):
+            sums = PairedSums(matrices, shape.row_length, self.pool)
+            for part in read.parts:
+                x = original.activations(shape.name, read("original", part))
+                z = quantized.activations(shape.name, read("quantized", part))
+                sums.add(part, x, z)
+            for matrix in matrices:
+                moments = [_inputs(part) for part in sums.moments(matrix)]
+                for tensor in tensors:
+                    rows[tensor.name].append(self._rounded_matrix(tensor, matrix, moments))
+        for tensor in tensors:
+            data = numpy.concatenate(rows[tensor.name]).reshape(-1)
+            self.store.save(tensor.name, data)
+            if tensor.name != OUTPUT:
+                quantized.replace_weight(tensor.name, data)
+
+    def _at_once(self, blocks: Blocks) -> int:
+        """Return how many chunks are evaluated at once."""
+        most = _TOKENS_AT_ONCE
+        if blocks.takes_tokens:
+            vocabulary = next(each.shape[0] for each in self._models.quantized.tensors if each.name == EMBEDDING)
+            most = min(most, _LOGITS_BYTES // (4 * vocabulary))
+        return max(1, most // self._chunks.shape[1])
+
+    def _states(self, blocks: Blocks) -> "_States":
+        return _States(self.store, self._chunks, blocks, self._at_once(blocks))
+
+    def _passes(self, shape: InputShape) -> Iterator[Sequence[int]]:
+        at_once = max(1, self._settings.memory_bytes // sum_bytes(shape.row_length))
+        for start in range(0, shape.matrices, at_once):
+            yield range(start, min(start + at_once, shape.matrices))
+
+    def _rounded_matrix(self, tensor: TensorPlan, matrix: int, moments: Sequence[Inputs], least: float = 0.0) -> Bytes:
+        fitted, held_out, whole = moments
+        first = matrix * tensor.rows_per_matrix
+        stored_rows = tensor.source.read_rows(first, first + tensor.rows_per_matrix)
+        weights = quantizer.to_float32(stored_rows, tensor.source.type)
+        sample = weights[:: max(1, len(weights) // _SAMPLED)][:_SAMPLED]
+        choice = choose_damping(sample, tensor.type, fitted, held_out, least)
+        self.choices[tensor.name, matrix] = choice
+        return round_matrix(weights, tensor.type, whole, choice.damping, self.pool)
+
+    def _tied_embedding(self) -> None:
+        """Round an embedding that is the output as well, before anything else: all blocks get its rows.
+
+        Its moments are those of the original, which is evaluated once to its end for them.
+        """
+        tensor = self._rounded[EMBEDDING]
+        for block in range(self._n_blocks):
+            blocks = blocks_for(self._models.original.metadata, block)
+            if (
+                blocks.first == 0
+                and block + 1 < self._n_blocks
+                and blocks_for(self._models.original.metadata, self._n_blocks - 1).first == 0
+            ):
+                continue
+            read = self._states(blocks)
+            with self._loaded(self._models.original, blocks, "original") as original:
+                shapes = original.learn(read("original", read.parts[0]))
+                if block + 1 < self._n_blocks:
+                    self._write_states("original", original, read, block + 1)
+                    continue
+                if not any(shape.name == EMBEDDING for shape in shapes):
+                    self.store.save(EMBEDDING, self._plain(tensor))
+                    return
+                sums = PairedSums(range(1), tensor.shape[-1], self.pool)
+                for part in read.parts:
+                    x = original.activations(EMBEDDING, read("original", part))
+                    sums.add(part, x, x)
+                moments = [replace(_inputs(part), shift=None) for part in sums.moments(0)]
+                rows = self._rounded_matrix(tensor, 0, moments, LOOK_UP_DAMPING)
+                self.store.save(EMBEDDING, rows.reshape(-1))
+
+    def _plain(self, tensor: TensorPlan) -> Bytes:
+        rows = tensor.source.read_rows(0, row_count(tensor.shape))
+        weights = quantizer.to_float32(rows, tensor.source.type)
+        return quantizer.from_float32(weights, tensor.type, tensor.importance).reshape(-1)
+
+    def _quantized_so_far(self) -> ConversionPlan:
+        """Return the quantized model with what is rounded, and zeros where that is still to come."""
+        plan = self._models.quantized
+        tensors = tuple(
+            stored(each, self.store.rows(each) if self.store.holds(each) else numpy.zeros(each.n_bytes, numpy.uint8))
+            if each.name in self._rounded
+            else each
+            for each in plan.tensors
+        )
+        return replace(plan, tensors=tensors)
+
+    @contextmanager
+    def _loaded(self, plan: ConversionPlan, blocks: Blocks, which: str) -> Iterator[BlockRuntime]:
+        path = self.store.folder / f"{which}.gguf"
+        write_blocks(plan, blocks, path)
+        try:
+            chunks = (self._at_once(blocks), self._chunks.shape[1])
+            with BlockRuntime(path, blocks, chunks, self._settings.threads) as runtime:
+                yield runtime
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _write_states(self, which: str, runtime: BlockRuntime, read: "_States", block: int) -> None:
+        path = self.store.states_path(which, block)
+        work = path.with_name(f"{path.name}.part")
+        n_embd = runtime.output(read(which, read.parts[0])).shape[-1]
+        states = numpy.lib.format.open_memmap(work, "w+", numpy.float32, (*self._chunks.shape, n_embd))
+        for part in read.parts:
+            states[part.start : part.stop] = runtime.output(read(which, part)).reshape(len(part), -1, n_embd)
+        states.flush()
+        del states
+        os.replace(work, path)
+
+
+class _States:
+    """What the blocks take, chunk by chunk: tokens, or the hidden states in front of them."""
+
+    def __init__(self, store: _Store, chunks: Tokens, blocks: Blocks, at_once: int) -> None:
+        self._chunks = chunks
+        self.parts = [range(start, min(start + at_once, len(chunks))) for start in range(0, len(chunks), at_once)]
+        """the numbers of the chunks that are evaluated at once"""
+        self._states: dict[str, NDArray[numpy.float32]] = {}
+        self._store, self._blocks = store, blocks
+
+    def __call__(self, which: str, part: range) -> Tokens | Floats:
+        """Return int32 [chunks, tokens] or float32 [chunks, tokens, n_embd]."""
+        if self._blocks.takes_tokens:
+            return self._chunks[part.start : part.stop]
+        if which not in self._states:
+            self._states[which] = numpy.load(self._store.states_path(which, self._blocks.first), mmap_mode="r")
+        return numpy.array(self._states[which][part.start : part.stop])
+
+
+def _inputs(moments: PairedMoments) -> Inputs:
+    return Inputs(moments.second, moments.shift)
+
+
+def cut_chunks(tokens: Sequence[int], length: int, bos_token: int | None, most: int | None = None) -> Tokens:
+    """Return int32 [chunks, length], each beginning with the beginning-of-sequence token if there is one.
+
+    Raises InputError if there are too few to hold one out.
+    """
+    count = min(len(tokens) // length, most or len(tokens))
+    if count < 5:
+        raise InputError(
+            f"{len(tokens):,} tokens give {count} chunks of {length}; calibration needs 5 at least: give more text"
+        )
+    chunks = numpy.array(tokens[: count * length], numpy.int32).reshape(count, length)
+    if bos_token is not None:
+        chunks[:, 0] = bos_token
+    return chunks
