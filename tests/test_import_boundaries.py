@@ -36,6 +36,7 @@ ROOMS = (
     ("demo",),
     ("planning",),
     ("measures",),
+    ("calibration",),
     ("verification",),
     ("lora",),
     ("comparison",),

@@ -16,8 +16,8 @@ from toolkit.errors import InputError
 from toolkit.gguf.rows import Bytes
 from toolkit.importance.moments import InputShape
 from toolkit.llama.ggml_tensor import operation_number, read_values, tensor_at, write_bytes
+from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.llama.runtime_settings import RuntimeSettings
 from toolkit.measures.imatrix_collection import weight_name
 from toolkit.measures.moment_collection import MomentCollector
 
@@ -59,6 +59,17 @@ class _Watcher:
             return False
         return True
 
+    def what_was_taken(self) -> Activations:
+        """Return the numbers of what was wanted.
+
+        Raises InputError if the graph had nothing of that name.
+        """
+        if self.taken is None:
+            raise InputError(
+                f"llama.cpp's graph of this model has no {self.wanted}, so that its blocks cannot be followed"
+            )
+        return self.taken
+
     def _learn(self, pointer: int) -> None:
         node = tensor_at(pointer)
         if node.op in self._products:
@@ -91,9 +102,9 @@ class BlockRuntime(AbstractContextManager["BlockRuntime"]):
         self._blocks = blocks
         self._watcher = _Watcher()
         count = chunks[0] * chunks[1]
-        settings = RuntimeSettings(
+        settings = RunSettings(
             n_ctx=count, n_batch=count, n_ubatch=count, n_parallel=chunks[0], n_threads=n_threads, use_mmap=False,
-            devices=(), n_outputs=count, on_tensor=self._watcher,
+            device_pointers=(), n_outputs=count, on_tensor=self._watcher,
         )  # fmt: skip
         self._runtime = LlamaRuntime(path, settings)
 
@@ -143,13 +154,11 @@ class BlockRuntime(AbstractContextManager["BlockRuntime"]):
     def _wanted(self, name: str, chunks: Tokens | Floats) -> Activations:
         self._watcher.wanted, self._watcher.taken = name, None
         self._evaluate(chunks)
-        if self._watcher.taken is None:
-            raise InputError(f"llama.cpp's graph of this model has no {name}, so that its blocks cannot be followed")
-        return self._watcher.taken
+        return self._watcher.what_was_taken()
 
     def _evaluate(self, chunks: Tokens | Floats) -> None:
         if chunks.dtype == numpy.float32:
             self._runtime.feed_embeddings(chunks.astype(numpy.float32, copy=False))
             return
-        for _ in self._runtime.evaluate_windows(chunks.tolist(), slice(None)):
+        for _ in self._runtime.evaluate_chunks(chunks.tolist(), slice(None)):
             pass

@@ -7,7 +7,6 @@ each model and the sums of one input, and a run that was killed goes on with the
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +31,7 @@ from toolkit.machine.host import physical_cores
 from toolkit.machine.load import one_blas_thread
 from toolkit.reporter import SILENT_TASK, Task
 from toolkit.rounding.asymmetric import Choice, Inputs, choose_damping, round_matrix
-from toolkit.rounding.calibrated import can_round
-from toolkit.rounding.row_rounding import LOOK_UP_DAMPING
+from toolkit.rounding.row_rounding import LOOK_UP_DAMPING, can_round
 
 Tokens = NDArray[numpy.int32]
 Floats = NDArray[numpy.float32]
@@ -71,7 +69,7 @@ class _Models:
         }
 
 
-def calibrate_in_sequence(
+def calibrate_in_sequence(  # noqa: PLR0913, PLR0917  # two models, a text, and how
     original: ConversionPlan,
     quantized: ConversionPlan,
     chunks: Tokens,
@@ -135,7 +133,7 @@ class _Store:
     def _commit(self) -> None:
         work = self.folder / f"{_STATE}.part"
         work.write_text(json.dumps({"key": self._key, "block": self.block}), encoding="utf-8")
-        os.replace(work, self.folder / _STATE)
+        work.replace(self.folder / _STATE)
 
     def advance(self) -> None:
         """Remember that a block is done, and drop the states in front of it."""
@@ -152,7 +150,7 @@ class _Store:
         """Keep the rows of a tensor."""
         work = self.folder / "rows.part"
         rows.tofile(work)
-        os.replace(work, self._rows_path(name))
+        work.replace(self._rows_path(name))
 
     def rows(self, tensor: TensorPlan) -> Bytes:
         """Return the bytes of a tensor."""
@@ -233,9 +231,9 @@ class _Run:
         """Return how many chunks are evaluated at once."""
         most = _TOKENS_AT_ONCE
         if blocks.takes_tokens:
-            vocabulary = next(each.shape[0] for each in self._models.quantized.tensors if each.name == EMBEDDING)
+            vocabulary: int = next(each.shape[0] for each in self._models.quantized.tensors if each.name == EMBEDDING)
             most = min(most, _LOGITS_BYTES // (4 * vocabulary))
-        return max(1, most // self._chunks.shape[1])
+        return max(1, most // int(self._chunks.shape[1]))
 
     def _states(self, blocks: Blocks) -> "_States":
         return _States(self.store, self._chunks, blocks, self._at_once(blocks))
@@ -322,7 +320,7 @@ class _Run:
             states[part.start : part.stop] = runtime.output(read(which, part)).reshape(len(part), -1, n_embd)
         states.flush()
         del states
-        os.replace(work, path)
+        work.replace(path)
 
 
 class _States:

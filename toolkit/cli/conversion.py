@@ -33,6 +33,13 @@ CONVERSION_OPTIONS = (
         help="ggml: the same bytes as llama.cpp. calibrated: the same types with less error on text like that of --moments.",
     ),
     click.option(
+        "--sequential",
+        is_flag=True,
+        help="Calibrate block after block: each weight is fitted to what the quantized blocks before it give for --text.",
+    ),
+    click.option("--text", type=INPUT_NAME, help="Calibration text for --sequential: a file in UTF-8, or `demo`."),
+    click.option("--chunks", type=click.IntRange(min=5), help="Chunks of --text to calibrate on; default: all of it."),
+    click.option(
         "--moments", type=INPUT, help="Second moments for --rounding calibrated, from `imatrix GGUF --moments`."
     ),
     click.option(

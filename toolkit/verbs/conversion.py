@@ -13,12 +13,14 @@ from toolkit.conversion.shards import Shard, ShardLimit, split_plan
 from toolkit.conversion.tensor_plan import ConversionPlan, plan_conversion
 from toolkit.errors import InputError
 from toolkit.gguf.inputs import refuse_input
+from toolkit.gguf.output_file import check_output
 from toolkit.gguf.shard_names import shard_name, shard_path
 from toolkit.importance.moments import open_moments
 from toolkit.model_source import ModelSource
 from toolkit.quant_profile import load_profile, parse_override
 from toolkit.reporter import Reporter
 from toolkit.rounding.row_rounding import MomentsRounding
+from toolkit.verbs.calibrated_sequence import rounded_in_sequence
 from toolkit.verbs.chat_templates import use_chat_template
 from toolkit.verbs.devices import PathName, Size, size_bytes
 from toolkit.verbs.model_names import read_imatrix_for
@@ -37,6 +39,12 @@ class ConversionFields:
     """chat template to write in place of the model's own"""
     rounding: Literal["ggml", "calibrated"] = "ggml"
     """llama.cpp's own bytes, or the same types with less error on text like that of `moments`"""
+    text: str | None = None
+    """calibration text for `sequential`: a file in UTF-8, or `demo`"""
+    sequential: bool = False
+    """calibrated rounding block after block, each weight fitted to what the quantized blocks before it give"""
+    chunks: int | None = None
+    """chunks of `text` to calibrate on; None is all of it"""
     moments: PathName | None = None
     """second moments for calibrated rounding, from `imatrix(..., moments=True)`"""
     tensor_types: Sequence[str] = ()
@@ -95,7 +103,12 @@ def convert_source(
     for path in outputs.paths:
         refuse_input(path)
     started = time.perf_counter()
-    if not fields.dry_run:
+    if not fields.dry_run and fields.sequential:
+        check_output(outputs.paths[0], force=fields.force)
+        with rounded_in_sequence(source, plan, outputs.paths[0], fields, reporter) as plan:
+            outputs = _outputs(plan, outputs.paths[0], fields)
+            _write(plan, outputs, fields, reporter)
+    elif not fields.dry_run:
         _write(plan, outputs, fields, reporter)
     seconds = time.perf_counter() - started
     return ConversionResult(plan, outputs.shards, outputs.paths, not fields.dry_run, seconds)
@@ -143,12 +156,25 @@ def _plan(source: ModelSource, fields: ConversionFields, reporter: Reporter) -> 
 
 
 def _rounding(fields: ConversionFields) -> MomentsRounding | None:
-    if (fields.rounding == "calibrated") is not (fields.moments is not None):
+    calibrated = fields.rounding == "calibrated"
+    if fields.sequential or fields.text is not None:
+        _check_sequential(fields)
+        return None
+    if calibrated is not (fields.moments is not None):
         raise InputError(
             "--rounding calibrated needs --moments FILE, and --moments is for nothing else; make the file with "
             "`gguf-toolkit imatrix MODEL.gguf --text FILE --moments -o FILE`"
         )
     return None if fields.moments is None else MomentsRounding(open_moments(Path(fields.moments)))
+
+
+def _check_sequential(fields: ConversionFields) -> None:
+    if fields.rounding != "calibrated" or not fields.sequential or fields.text is None or fields.moments is not None:
+        raise InputError(
+            "--sequential goes with --rounding calibrated and --text FILE, and without --moments, which it collects by itself"
+        )
+    if fields.split_max_size is not None or fields.split_max_tensors is not None:
+        raise InputError("--sequential writes one file; split it afterwards with `quantize --profile keep`")
 
 
 def _fallback_warning(plan: ConversionPlan) -> tuple[str, ...]:
