@@ -20,7 +20,6 @@ from toolkit.model_source import ModelSource
 from toolkit.quant_profile import load_profile, parse_override
 from toolkit.reporter import Reporter
 from toolkit.rounding.row_rounding import MomentsRounding
-from toolkit.verbs.calibrated_sequence import rounded_in_sequence
 from toolkit.verbs.chat_templates import use_chat_template
 from toolkit.verbs.devices import PathName, Size, size_bytes
 from toolkit.verbs.model_names import read_imatrix_for
@@ -104,6 +103,9 @@ def convert_source(
         refuse_input(path)
     started = time.perf_counter()
     if not fields.dry_run and fields.sequential:
+        # The compiler of the kernels takes long to load, and only calibrated rounding needs it.
+        from toolkit.verbs.calibrated_sequence import rounded_in_sequence
+
         check_output(outputs.paths[0], force=fields.force)
         with rounded_in_sequence(source, plan, outputs.paths[0], fields, reporter) as plan:
             outputs = _outputs(plan, outputs.paths[0], fields)
