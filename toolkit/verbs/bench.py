@@ -16,6 +16,7 @@ from toolkit.planning.token_speed import likely_spilled
 from toolkit.reporter import Reporter, WithoutDetails
 from toolkit.verbs.devices import warn_of_unused_gpu
 from toolkit.verbs.loading import HowToLoad, PlacementFields, load_file
+from toolkit.verbs.values import NotNegative, Positive
 from toolkit.verbs.verb import verb
 
 
@@ -25,19 +26,19 @@ class BenchRequest(PlacementFields):
 
     gguf: Path | str
     _: KW_ONLY
-    n_prompt: Sequence[int] = (512,)
+    n_prompt: Sequence[NotNegative] = (512,)
     """tokens of the prompt"""
-    n_generate: Sequence[int] = (128,)
+    n_generate: Sequence[NotNegative] = (128,)
     """tokens to generate"""
-    n_depth: Sequence[int] = (0,)
+    n_depth: Sequence[NotNegative] = (0,)
     """tokens of context before them"""
-    n_gpu_layers: Sequence[int | None] = (None,)
+    n_gpu_layers: Sequence[NotNegative | None] = (None,)
     """layers on the GPU; None is what fits"""
     kv: Sequence[str] = ("f16",)
     """types of the KV cache, TYPE or TYPE/TYPE for keys and values"""
-    threads: Sequence[int | None] = (None,)
+    threads: Sequence[Positive | None] = (None,)
     """CPU threads; None is the number of physical cores"""
-    repetitions: int = 5
+    repetitions: Positive = 5
 
     @property
     def tests(self) -> list[RateSettings]:

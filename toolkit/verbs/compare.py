@@ -35,6 +35,7 @@ from toolkit.verbs.chat_templates import metadata_with_template
 from toolkit.verbs.devices import PathName, open_memory_source
 from toolkit.verbs.model_names import is_gguf, read_imatrix_for, report_warnings, resolve_source
 from toolkit.verbs.planning import PlanningFields, planning_request, warn_of_long_context
+from toolkit.verbs.values import Positive
 from toolkit.verbs.verb import verb
 
 CHAT = "chat"
@@ -63,15 +64,15 @@ class CompareRequest(PlanningFields):
     """take paragraphs of chat text as turns, in the model's own chat format"""
     chat_template: PathName | None = None
     """chat template in place of the model's own"""
-    n_ctx_seq: int = 512
+    n_ctx_seq: Positive = 512
     """tokens of a chunk"""
-    chunks: int = 40
+    chunks: Positive = 40
     """chunks of each text"""
-    n_prompt: int = 512
+    n_prompt: Positive = 512
     """tokens of the prompt whose rate is measured"""
-    n_generate: int = 128
+    n_generate: Positive = 128
     """tokens to generate"""
-    repetitions: int = 3
+    repetitions: Positive = 3
     """measurements of each token rate"""
     rates: bool = True
     """measure token rates"""
@@ -85,7 +86,7 @@ class CompareRequest(PlanningFields):
     """measure anew what is known from an earlier run"""
     force: bool = False
     """replace existing files in `keep`"""
-    threads: int | None = None
+    threads: Positive | None = None
     """CPU threads; None is the number of physical cores"""
     pre: str | None = None
     """name of the BPE pre-tokenizer, where it is not recognised"""

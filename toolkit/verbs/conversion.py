@@ -23,6 +23,7 @@ from toolkit.rounding.row_rounding import MomentsRounding
 from toolkit.verbs.chat_templates import use_chat_template
 from toolkit.verbs.devices import PathName, Size, size_bytes
 from toolkit.verbs.model_names import read_imatrix_for
+from toolkit.verbs.values import Positive
 from toolkit.verification.file_check import check_finished
 
 
@@ -50,7 +51,7 @@ class ConversionFields:
     """PATTERN=TYPE pairs: types for tensors that match"""
     split_max_size: Size | None = None
     """write several files, none larger than this"""
-    split_max_tensors: int | None = None
+    split_max_tensors: Positive | None = None
     """write several files of so many tensors"""
     dry_run: bool = False
     """plan, and write nothing"""
@@ -58,7 +59,7 @@ class ConversionFields:
     """replace an existing output"""
     allow_nan: bool = False
     """go on although weights are NaN or infinite"""
-    threads: int | None = None
+    threads: Positive | None = None
     """CPU threads; None is the number of physical cores"""
 
 

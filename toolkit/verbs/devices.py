@@ -72,6 +72,8 @@ def size_bytes(size: Size) -> int:
 
     Raises InputError if it cannot be read.
     """
+    if isinstance(size, int) and size < 0:
+        raise InputError(f"a size of {size} bytes is less than nothing")
     return size if isinstance(size, int) else parse_size(size)
 
 

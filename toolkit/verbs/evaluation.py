@@ -13,6 +13,7 @@ from toolkit.measures.evaluation_text import DEMO, EvaluationText, as_chat, name
 from toolkit.verbs.chat_templates import metadata_with_template
 from toolkit.verbs.devices import PathName
 from toolkit.verbs.loading import HowToLoad, LoadFields, how_to_load
+from toolkit.verbs.values import Positive
 
 N_CTX_SEQ = 512
 """llama-perplexity's default"""
@@ -28,9 +29,9 @@ class TextFields(LoadFields):
     """take paragraphs as turns, in the model's own chat format"""
     chat_template: PathName | None = None
     """chat template in place of the model's own"""
-    n_ctx_seq: int | None = None
+    n_ctx_seq: Positive | None = None
     """tokens of a chunk; None is 512, or what saved logits have"""
-    chunks: int | None = None
+    chunks: Positive | None = None
     """chunks to measure on; None is all of the text"""
 
     @property

@@ -33,6 +33,7 @@ from toolkit.verbs.conversion import output_path
 from toolkit.verbs.devices import PathName, open_memory_source
 from toolkit.verbs.model_names import read_imatrix_for, report_warnings, resolve_source
 from toolkit.verbs.planning import PlanningFields, planning_request, warn_of_long_context
+from toolkit.verbs.values import Positive
 from toolkit.verbs.verb import verb
 from toolkit.verification.file_check import check_finished
 
@@ -58,9 +59,9 @@ class FitRequest(PlanningFields):
     """most that the perplexity may grow, in per cent"""
     text: str | None = None
     """text file in UTF-8, `wikitext-2`, or `demo`, which is the default"""
-    chunks: int = 20
+    chunks: Positive = 20
     """chunks to measure on"""
-    repetitions: int = 3
+    repetitions: Positive = 3
     """measurements of each token rate"""
     output: Path | str | None = None
     """file, or folder for a file of the default name; None is the current folder"""
@@ -70,7 +71,7 @@ class FitRequest(PlanningFields):
     """name of the BPE pre-tokenizer, where it is not recognised"""
     norms: Literal["checked", "plain", "shifted"] = "checked"
     """whether norms that llama.cpp wants with 1 added have it already"""
-    threads: int | None = None
+    threads: Positive | None = None
     """CPU threads; None is the number of physical cores"""
     converter: PathName | None = None
     """checkout of llama.cpp whose own converter is run first"""

@@ -43,6 +43,7 @@ from toolkit.verbs.evaluation import (
     naming_bad_weights,
 )
 from toolkit.verbs.loading import HowToLoad, LoadedFile, load_file
+from toolkit.verbs.values import NotNegativeFloat
 from toolkit.verbs.verb import verb
 
 _CHUNKS_TO_DECIDE = 5
@@ -64,11 +65,11 @@ class KldRequest(TextFields):
     """file for the base's logits"""
     force: bool = False
     """replace an existing file"""
-    max_kld: float | None = None
+    max_kld: NotNegativeFloat | None = None
     """threshold of the mean divergence, in nats"""
     max_ppl_increase: float | None = None
     """threshold of the increase of the perplexity, in per cent"""
-    min_same_top: float | None = None
+    min_same_top: NotNegativeFloat | None = None
     """threshold of the share of tokens where both models rank the same first, in per cent"""
     against: PathName | None = None
     """another GGUF file, than which this one should not diverge more"""

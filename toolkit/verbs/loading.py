@@ -27,6 +27,7 @@ from toolkit.planning.load_plan import (
 from toolkit.reporter import Reporter
 from toolkit.units import format_size
 from toolkit.verbs.devices import DeviceFields, open_memory_source, reachable_servers, warn_of_idle_gpu
+from toolkit.verbs.values import NotNegative, Positive
 
 _BATCH = 512
 
@@ -46,11 +47,11 @@ class PlacementFields(DeviceFields):
 class LoadFields(PlacementFields):
     """The fields of every request that loads a model in one way."""
 
-    n_gpu_layers: int | None = None
+    n_gpu_layers: NotNegative | None = None
     """layers on the GPU; None is what fits"""
     kv: str = "f16"
     """type of the KV cache, TYPE or TYPE/TYPE for keys and values"""
-    threads: int | None = None
+    threads: Positive | None = None
     """CPU threads; None is the number of physical cores"""
 
 

@@ -22,6 +22,7 @@ from toolkit.verbs.evaluation import (
     naming_bad_weights,
 )
 from toolkit.verbs.loading import HowToLoad, how_to_load, load_file
+from toolkit.verbs.values import Positive
 from toolkit.verbs.verb import verb
 
 
@@ -31,7 +32,7 @@ class PerplexityRequest(TextFields):
 
     gguf: Path | str
     _: KW_ONLY
-    stride: int | None = None
+    stride: Positive | None = None
     """tokens between the begins of two chunks that overlap; None: chunks do not overlap"""
     save_logits: PathName | None = None
     """file for the logits, which `kld` reads as those of a base"""

@@ -21,6 +21,7 @@ from toolkit.units import parse_count
 from toolkit.verbs.devices import PathName, open_memory_source, warn_of_idle_gpu
 from toolkit.verbs.model_names import is_gguf, report_warnings, resolve_source
 from toolkit.verbs.planning import Count, PlanningFields, planning_request, warn_of_long_context
+from toolkit.verbs.values import Positive, Rate
 from toolkit.verbs.verb import verb
 
 
@@ -42,11 +43,11 @@ class PlanRequest(PlanningFields):
     _: KW_ONLY
     profiles: Sequence[str] = ()
     """only these; none stands for all that are worth planning"""
-    n_parallel: int = 1
+    n_parallel: Positive = 1
     """sequences"""
     kv_unified: bool = False
     """one KV cache for all sequences"""
-    ubatch: int = 512
+    ubatch: Positive = 512
     """tokens that are computed at once"""
     swa_full: bool = False
     """keep all tokens in sliding-window layers"""
@@ -57,9 +58,9 @@ class PlanRequest(PlanningFields):
     max_ctx: bool = False
     """find the longest context that fits"""
     sweep: Sweep | None = None
-    gpu_bandwidth: float | None = None
+    gpu_bandwidth: Rate | None = None
     """GB/s of GPU memory; None asks the driver"""
-    ram_bandwidth: float | None = None
+    ram_bandwidth: Rate | None = None
     """GB/s of RAM; None measures once"""
     device: AskedDevice = "auto"
     """whom to ask for memory"""

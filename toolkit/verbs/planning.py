@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from toolkit.errors import InputError
 from toolkit.llama.ggml_devices import offload_devices
@@ -35,7 +36,7 @@ class PlanningFields(DeviceFields):
     kv: Sequence[str] = ()
     """types of the KV cache, best first; none stands for f16 and q8_0"""
     flash_attention: FlashAttention = "auto"
-    prefer: str = "balance"
+    prefer: Literal["balance", "speed", "quality"] = "balance"
     """where nothing of 4 bits or more fits whole: balance splits Q4_K_M, speed takes a smaller file, quality splits a larger one"""
 
     @property

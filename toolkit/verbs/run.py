@@ -15,6 +15,7 @@ from toolkit.tokenizer.chat_template import default_template, special_texts
 from toolkit.verbs.chat_templates import metadata_with_template
 from toolkit.verbs.devices import PathName, warn_of_unused_gpu
 from toolkit.verbs.loading import LoadedFile, LoadFields, how_to_load, load_file
+from toolkit.verbs.values import NotNegative, NotNegativeFloat, Positive
 from toolkit.verbs.verb import verb
 
 DEFAULT_CONTEXT = 4096
@@ -33,13 +34,13 @@ class RunRequest(LoadFields):
     """chat template in place of the model's own"""
     raw: bool = False
     """continue the prompt as it is, without a chat template"""
-    n_tokens: int = 256
+    n_tokens: Positive = 256
     """tokens to generate, at most"""
-    temperature: float = 0.0
+    temperature: NotNegativeFloat = 0.0
     """0 takes the most likely token"""
-    seed: int = 0
+    seed: NotNegative = 0
     """random seed, for temperatures above 0"""
-    n_ctx_seq: int | None = None
+    n_ctx_seq: Positive | None = None
     """context length; None is the trained one, at most 4096"""
     on_text: Callable[[str], None] | None = None
     """called with every piece of the answer as it comes"""

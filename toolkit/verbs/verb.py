@@ -1,13 +1,13 @@
 """What makes a function of a request a verb: it can be called with the fields of the request as well."""
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, get_origin, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from toolkit.gguf.inputs import remembering_inputs
 from toolkit.reporter import LOGGING, Reporter
+from toolkit.verbs.values import check_values
 
 Fields = ParamSpec("Fields")
 Request = TypeVar("Request")
@@ -39,20 +39,11 @@ class Verb(Generic[Fields, Request, Result]):
         """Run the verb for a request, or for the request that these fields make."""
         with remembering_inputs():
             if args and isinstance(args[0], self.request_type):  # type: ignore[arg-type]  # it is a class in every use
-                _refuse_single_values(args[0])
+                check_values(args[0])
                 return self._run(*args, **({"reporter": LOGGING} if len(args) == 1 else {}) | kwargs)
             request = self.request_type(*args, **kwargs)
-            _refuse_single_values(request)
+            check_values(request)
             return self._run(request, LOGGING)
-
-
-def _refuse_single_values(request: Any) -> None:
-    """Raise TypeError where a field that takes several values has one: a string would be read letter by letter."""
-    for field in fields(request):
-        value = getattr(request, field.name)
-        takes_several = get_origin(field.type) in (Sequence, tuple)
-        if takes_several and (isinstance(value, str) or not isinstance(value, Iterable)):
-            raise TypeError(f"{field.name} takes several values; write {field.name}=[{value!r}]")
 
 
 def verb(
