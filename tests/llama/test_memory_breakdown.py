@@ -14,7 +14,7 @@ from toolkit.llama.log import llama_log
 from toolkit.llama.native import llama_cpp
 from toolkit.llama.run_settings import RunSettings
 from toolkit.llama.runtime import LlamaRuntime
-from toolkit.measures.perplexity import cut_windows
+from toolkit.measures.chunks import cut_chunks
 from toolkit.memory.estimate import estimate
 from toolkit.memory.loaded_model import LoadedModel
 from toolkit.memory.plannable import model_from_source
@@ -56,15 +56,15 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("n_ctx", "n_parallel", "batch", "outputs"),
     [(64, 1, 64, 31), (256, 1, 64, 64), (64, 4, 64, 64), (24, 5, 64, 55), (16, 3, 48, 21), (100, 2, 64, 64)],
 )
-def test_windows_take_the_logits_that_were_counted_before(wide_model, n_ctx, n_parallel, batch, outputs):
+def test_chunks_take_the_logits_that_were_counted_before(wide_model, n_ctx, n_parallel, batch, outputs):
     settings = RunSettings(n_ctx=n_ctx * n_parallel, n_batch=batch, n_ubatch=batch, n_threads=1, n_parallel=n_parallel)
     scored = range(n_ctx // 2, n_ctx - 1)
     counted = most_outputs(scored, n_parallel, batch, batch)
     with LlamaRuntime(wide_model, settings) as runtime:
-        windows = cut_windows([5] * 2 * n_ctx * n_parallel, n_ctx)
+        chunks = cut_chunks([5] * 2 * n_ctx * n_parallel, n_ctx)
         before = runtime.footprint().host_bytes
-        group = [windows.window(index, None) for index in range(n_parallel)]
-        for _ in runtime.evaluate_windows(group, windows.scored):
+        group = [chunks.input_tokens(index, None) for index in range(n_parallel)]
+        for _ in runtime.evaluate_chunks(group, chunks.scored):
             pass
         after, given, n_vocab = runtime.footprint(), allocated_for_logits(runtime), runtime.n_vocab
     [host] = after.devices
@@ -75,7 +75,7 @@ def test_windows_take_the_logits_that_were_counted_before(wide_model, n_ctx, n_p
     assert after.host_bytes - before == (outputs - n_parallel) * n_vocab * 4
 
 
-def test_two_windows_at_the_end_may_fill_a_batch_better_than_three_before() -> None:
+def test_two_chunks_at_the_end_may_fill_a_batch_better_than_three_before() -> None:
     assert most_outputs(range(512, 1023), 3, 512, 512) == 512
     assert most_outputs(range(-1, 0), 7, 512, 512) == 7
     assert most_outputs((), 7, 512, 512) == 0
