@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 from made_up_comparison import comparison, ladder
 
@@ -27,6 +28,15 @@ def test_every_column_stands_in_the_forms_that_it_has_a_heading_or_a_key_for() -
     [header, *_] = csv.reader(io.StringIO(csv_text(made)))
     keys = [key for column in COLUMNS for key in column.csv_keys]
     assert header == keys + [f"verdict_{use.name}" for use in made.rules.use_cases]
+
+
+def test_without_a_plan_of_memory_its_numbers_are_left_out_and_the_csv_has_empty_cells() -> None:
+    made = comparison([replace(ladder()[4], memory=None)])
+    row = comparison_document(made)["rows"][0]
+    assert (row["n_gpu_layers"], row["fits"], row["devices"]) == (None, None, [])
+    assert {"gpu_bytes", "answered_by", "n_layers", "fits_whole", "missing_bytes"}.isdisjoint(row)
+    [line] = csv.DictReader(io.StringIO(csv_text(made)))
+    assert (line["gpu_bytes"], line["n_gpu_layers"]) == ("", "")
 
 
 def test_no_key_is_given_twice_and_what_the_csv_leaves_out_is_there() -> None:

@@ -126,11 +126,15 @@ class Column:
     """the same from a Quality: the row has those of the first text, and `texts` those of each"""
     json_only: frozenset[str] = frozenset()
     """keys that the CSV leaves out"""
+    absent_without_value: frozenset[str] = frozenset()
+    """keys that JSON leaves out, in place of a null"""
 
     def document(self, view: RowView) -> dict[str, Any]:
         """Return what JSON says of a row."""
         values = {key: path(view) if callable(path) else _value(view, path) for key, path in self.values.items()}
-        return values | self.figures_of(view.row.quality)
+        left_out = {key for key in self.absent_without_value if values[key] is None}
+        known = {key: value for key, value in values.items() if key not in left_out}
+        return known | self.figures_of(view.row.quality)
 
     def figures_of(self, quality: Quality | None) -> dict[str, Any]:
         """Return what JSON says of one text."""
@@ -167,8 +171,8 @@ def _text_document(quality: Quality) -> dict[str, Any]:
 
 
 def _difference_document(view: RowView) -> dict[str, Any] | None:
-    found = view.difference
-    return None if found is None else {"answer": found.answer, **asdict(found.by)}
+    difference = view.difference
+    return None if difference is None else {"answer": difference.answer, **asdict(difference.by)}
 
 
 COLUMNS = (
@@ -209,6 +213,7 @@ COLUMNS = (
             "devices": lambda view: [asdict(device) for device in view.row.memory.devices] if view.row.memory else [],
         },
         json_only=frozenset({"answered_by", "devices"}),
+        absent_without_value=frozenset({"gpu_bytes", "answered_by"}),
     ),
     Column(
         "layers",
@@ -221,6 +226,7 @@ COLUMNS = (
             "missing_bytes": "row.memory.missing_bytes",
         },
         json_only=frozenset({"n_layers", "fits_whole", "missing_bytes"}),
+        absent_without_value=frozenset({"n_layers", "fits_whole", "missing_bytes"}),
     ),
     Column(
         "PPL",

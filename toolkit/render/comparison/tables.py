@@ -20,7 +20,7 @@ def csv_text(comparison: Comparison) -> str:
     writer.writerow([*keys, *(f"verdict_{use}" for use in uses)])
     for row in comparison_document(comparison)["rows"]:
         levels = {verdict["use"]: verdict["level"] for verdict in row["verdicts"]}
-        writer.writerow([*(_csv_cell(row[key]) for key in keys), *(levels.get(use, "") for use in uses)])
+        writer.writerow([*(_csv_cell(row.get(key)) for key in keys), *(levels.get(use, "") for use in uses)])
     return out.getvalue()
 
 
