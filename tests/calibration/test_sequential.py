@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy
 import pytest
 
-from toolkit.calibration import sequential
 from toolkit.calibration.block_model import Blocks, blocks_for, write_blocks
 from toolkit.calibration.block_runtime import Activations, BlockRuntime
 from toolkit.calibration.paired_moments import PairedSums
 from toolkit.calibration.sequential import SequenceSettings, calibrate_in_sequence, cut_chunks
+from toolkit.calibration.store import Store
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import InputError
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes_with_any_number_of_thread
 
     whole = rounded("whole", 1)
     done = []
-    advance = sequential._Store.advance
+    advance = Store.advance
 
     def killed(store):
         advance(store)
@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes_with_any_number_of_thread
         if len(done) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sequential._Store, "advance", killed)
+    monkeypatch.setattr(Store, "advance", killed)
     with pytest.raises(KeyboardInterrupt):
         rounded("parts", 2)
     assert rounded("parts", 2) == whole

@@ -6,8 +6,6 @@ each model and the sums of one input, and a run that was killed goes on with the
 """
 
 import hashlib
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
-from numpy.typing import NDArray
 
 from toolkit.calibration.block_model import Blocks, block_count, blocks_for, stored, write_blocks
 from toolkit.calibration.block_runtime import BlockRuntime
 from toolkit.calibration.paired_moments import PairedMoments, PairedSums, sum_bytes
+from toolkit.calibration.store import States, Store, Tokens
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import InputError
 from toolkit.gguf.format import EMBEDDING, OUTPUT
@@ -33,14 +31,11 @@ from toolkit.reporter import SILENT_TASK, Task
 from toolkit.rounding.asymmetric import Choice, Inputs, choose_damping, round_matrix
 from toolkit.rounding.row_rounding import LOOK_UP_DAMPING, can_round
 
-Tokens = NDArray[numpy.int32]
-Floats = NDArray[numpy.float32]
 _FORMAT = 1
 _SAMPLED = 64
 _TOKENS_AT_ONCE = 2048
 _LOGITS_BYTES = 256 << 20
 """of a batch, whose number of chunks is limited by it where the blocks have the whole vocabulary"""
-_STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ def calibrate_in_sequence(  # noqa: PLR0913, PLR0917  # two models, a text, and 
     """
     settings = settings or SequenceSettings()
     models = _Models(original, quantized)
-    run = _Run(models, chunks, _Store(folder, _key(models, chunks)), settings, task)
+    run = _Run(models, chunks, Store(folder, _key(models, chunks)), settings, task)
     with ExitStack() as stack:
         run.pool = stack.enter_context(ThreadPoolExecutor(settings.threads or physical_cores()))
         stack.enter_context(one_blas_thread())
@@ -107,70 +102,12 @@ def _key(models: _Models, chunks: Tokens) -> str:
     return digest.hexdigest()
 
 
-class _Store:
-    """What survives a killed run: rounded tensors, the hidden states in front of a block, and which block that is."""
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder = folder
-        self._key = key
-        self.block = 0
-        state = self._read_state()
-        if state is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        else:
-            self.block = state
-        self._commit()
-
-    def _read_state(self) -> int | None:
-        try:
-            state = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        known = isinstance(state, dict) and state.get("key") == self._key and isinstance(state.get("block"), int)
-        return int(state["block"]) if known else None
-
-    def _commit(self) -> None:
-        work = self.folder / f"{_STATE}.part"
-        work.write_text(json.dumps({"key": self._key, "block": self.block}), encoding="utf-8")
-        work.replace(self.folder / _STATE)
-
-    def advance(self) -> None:
-        """Remember that a block is done, and drop the states in front of it."""
-        done, self.block = self.block, self.block + 1
-        self._commit()
-        for which in ("original", "quantized"):
-            self.states_path(which, done).unlink(missing_ok=True)
-
-    def states_path(self, which: str, block: int) -> Path:
-        """Return where the hidden states in front of a block lie: float32 [chunks, tokens, n_embd]."""
-        return self.folder / f"{which}-{block}.states.npy"
-
-    def save(self, name: str, rows: Bytes) -> None:
-        """Keep the rows of a tensor."""
-        work = self.folder / "rows.part"
-        rows.tofile(work)
-        work.replace(self._rows_path(name))
-
-    def rows(self, tensor: TensorPlan) -> Bytes:
-        """Return the bytes of a tensor."""
-        return numpy.memmap(self._rows_path(tensor.name), numpy.uint8, "r", shape=(tensor.n_bytes,))
-
-    def holds(self, tensor: TensorPlan) -> bool:
-        """Tell whether a tensor is done."""
-        path = self._rows_path(tensor.name)
-        return path.is_file() and path.stat().st_size == tensor.n_bytes
-
-    def _rows_path(self, name: str) -> Path:
-        return self.folder / f"{name}.rows"
-
-
 class _Run:
     """One run over all blocks."""
 
     pool: ThreadPoolExecutor
 
-    def __init__(self, models: _Models, chunks: Tokens, store: _Store, settings: SequenceSettings, task: Task) -> None:
+    def __init__(self, models: _Models, chunks: Tokens, store: Store, settings: SequenceSettings, task: Task) -> None:
         self.store = store
         self._models, self._chunks, self._settings, self._task = models, chunks, settings, task
         self._rounded = models.rounded
@@ -206,7 +143,7 @@ class _Run:
             return shape.name == OUTPUT and block + 1 == self._n_blocks
         return True
 
-    def _one_input(self, shape: InputShape, original: BlockRuntime, quantized: BlockRuntime, read: "_States") -> None:
+    def _one_input(self, shape: InputShape, original: BlockRuntime, quantized: BlockRuntime, read: States) -> None:
         tensors = [self._rounded[name] for name in shape.weights if name in self._rounded]
         if not tensors:
             return
@@ -235,8 +172,8 @@ class _Run:
             most = min(most, _LOGITS_BYTES // (4 * vocabulary))
         return max(1, most // int(self._chunks.shape[1]))
 
-    def _states(self, blocks: Blocks) -> "_States":
-        return _States(self.store, self._chunks, blocks, self._at_once(blocks))
+    def _states(self, blocks: Blocks) -> States:
+        return States(self.store, self._chunks, blocks, self._at_once(blocks))
 
     def _passes(self, shape: InputShape) -> Iterator[Sequence[int]]:
         at_once = max(1, self._settings.memory_bytes // sum_bytes(shape.row_length))
@@ -311,7 +248,7 @@ class _Run:
         finally:
             path.unlink(missing_ok=True)
 
-    def _write_states(self, which: str, runtime: BlockRuntime, read: "_States", block: int) -> None:
+    def _write_states(self, which: str, runtime: BlockRuntime, read: States, block: int) -> None:
         path = self.store.states_path(which, block)
         work = path.with_name(f"{path.name}.part")
         n_embd = runtime.output(read(which, read.parts[0])).shape[-1]
@@ -321,25 +258,6 @@ class _Run:
         states.flush()
         del states
         work.replace(path)
-
-
-class _States:
-    """What the blocks take, chunk by chunk: tokens, or the hidden states in front of them."""
-
-    def __init__(self, store: _Store, chunks: Tokens, blocks: Blocks, at_once: int) -> None:
-        self._chunks = chunks
-        self.parts = [range(start, min(start + at_once, len(chunks))) for start in range(0, len(chunks), at_once)]
-        """the numbers of the chunks that are evaluated at once"""
-        self._states: dict[str, NDArray[numpy.float32]] = {}
-        self._store, self._blocks = store, blocks
-
-    def __call__(self, which: str, part: range) -> Tokens | Floats:
-        """Return int32 [chunks, tokens] or float32 [chunks, tokens, n_embd]."""
-        if self._blocks.takes_tokens:
-            return self._chunks[part.start : part.stop]
-        if which not in self._states:
-            self._states[which] = numpy.load(self._store.states_path(which, self._blocks.first), mmap_mode="r")
-        return numpy.array(self._states[which][part.start : part.stop])
 
 
 def _inputs(moments: PairedMoments) -> Inputs:

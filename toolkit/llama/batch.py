@@ -19,6 +19,13 @@ def tokens_at_once(n_sequences: int, n_batch: int, n_ubatch: int) -> int:
     return n_batch if n_sequences == 1 else n_ubatch // n_sequences
 
 
+def wanted_positions(count: int, logits_for: slice) -> NDArray[numpy.bool_]:
+    """Return bool [count], True where logits are wanted."""
+    wanted = numpy.zeros(count, numpy.bool_)
+    wanted[logits_for] = True
+    return wanted
+
+
 def most_outputs(wanted: Sequence[int], n_sequences: int, n_batch: int, n_ubatch: int) -> int:
     """Return the most logits in a batch of up to so many sequences, where the same positions are wanted of each."""
 

@@ -100,3 +100,8 @@ class Callback:
         except BaseException as error:  # nothing may be raised through native code
             _WAITING.exceptions.append(error)
         return None if self._otherwise is None else self._otherwise(*arguments)
+
+
+def ends_the_graph(_pointer: int, ask: bool, _user_data: object) -> bool:
+    """Answer so that ggml computes as little more as can be: the node that it asks about, and none after that."""
+    return ask

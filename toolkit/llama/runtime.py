@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from toolkit.errors import EnvironmentFaultError, InputError
 from toolkit.gguf.reader import file_to_load, files_to_load, read_gguf
-from toolkit.llama.batch import Embeddings, LlamaBatch, tokens_at_once
-from toolkit.llama.callbacks import Callback, native_code
+from toolkit.llama.batch import Embeddings, LlamaBatch, tokens_at_once, wanted_positions
+from toolkit.llama.callbacks import Callback, ends_the_graph, native_code
 from toolkit.llama.evaluation import Logits
 from toolkit.llama.footprint import BufferBytes, Footprint, by_device
 from toolkit.llama.log import llama_log
@@ -85,7 +85,7 @@ class LlamaRuntime:
         parameters.n_threads = parameters.n_threads_batch = self.settings.n_threads or physical_cores()
         if self.settings.on_tensor is not None:
             callback = library.ggml_backend_sched_eval_callback
-            self._on_tensor = Callback(callback, self.settings.on_tensor, _ends_the_graph)
+            self._on_tensor = Callback(callback, self.settings.on_tensor, ends_the_graph)
             parameters.cb_eval = self._on_tensor.pointer
         check_unchanged(self._files)
         with native_code():
@@ -187,14 +187,14 @@ class LlamaRuntime:
             self._check_room(1)
             self._decode(self._batch.single(tokens[0], self._position), 1)
         else:
-            for _ in self._evaluate(tokens, _wanted(len(tokens), LAST)):
+            for _ in self._evaluate(tokens, wanted_positions(len(tokens), LAST)):
                 pass
         with native_code():
             self._library.llama_synchronize(self._context)
 
     def evaluate_batches(self, tokens: Sequence[int], logits_for: slice = LAST) -> Iterator[tuple[int, Logits]]:
         """Append tokens; yield (index into tokens, logits [n, n_vocab]), each a view valid until the next one."""
-        for start, count in self._evaluate(tokens, _wanted(len(tokens), logits_for)):
+        for start, count in self._evaluate(tokens, wanted_positions(len(tokens), logits_for)):
             yield start, self._logits(count)
 
     def evaluate_chunks(self, chunks: Sequence[Sequence[int]], logits_for: slice) -> Iterator[tuple[int, int, Logits]]:
@@ -204,7 +204,7 @@ class LlamaRuntime:
         llama-perplexity, which hands over all tokens at once; but only the logits of one graph are held.
         """
         self.clear()
-        wanted = _wanted(len(chunks[0]), logits_for)
+        wanted = wanted_positions(len(chunks[0]), logits_for)
         for start, count in self._evaluate(chunks, wanted):
             logits = self._logits(len(chunks) * count).reshape(len(chunks), count, self.n_vocab)
             for index, rows in enumerate(logits):
@@ -293,14 +293,3 @@ class LlamaRuntime:
         if not pointer:
             raise InputError(f"{self.path.name} gives no logits; it is no model that predicts the next token")
         return numpy.ctypeslib.as_array(pointer, shape=(count, self.n_vocab))
-
-
-def _ends_the_graph(_pointer: int, ask: bool, _user_data: object) -> bool:
-    """Answer so that ggml computes as little more as can be: the node that it asks about, and none after that."""
-    return ask
-
-
-def _wanted(count: int, logits_for: slice) -> NDArray[numpy.bool_]:
-    wanted = numpy.zeros(count, numpy.bool_)
-    wanted[logits_for] = True
-    return wanted

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.calibration.block_model import blocks_for, write_blocks
-from toolkit.calibration.sequential import SequenceSettings, Tokens, calibrate_in_sequence, cut_chunks
+from toolkit.calibration.sequential import SequenceSettings, calibrate_in_sequence, cut_chunks
+from toolkit.calibration.store import Tokens
 from toolkit.conversion.tensor_plan import CALIBRATED, ROUNDING, ConversionPlan, plan_conversion
 from toolkit.gguf.format import string
 from toolkit.gguf.layout import lay_out
