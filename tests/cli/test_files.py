@@ -13,9 +13,9 @@ from toolkit.cli.files import InputName, InputPath, OutputPath, SourceName
 from toolkit.errors import InputError, OutputError
 
 NAME_NO_FILE = {
-    "architectures: text", "base_kv", "bench: n_depth", "bench: n_generate", "bench: n_gpu_layers", "bench: n_prompt", "kv", "model_name",
+    "architectures list: text", "architectures show: name", "base_kv", "bench: n_depth", "bench: n_generate", "bench: n_gpu_layers", "bench: n_prompt", "kv", "model_name",
     "override_tensor", "pre", "prompt",
-    "rpc", "system", "tensor_types", "threads", "use", "vram", "words",
+    "rpc", "schema: document", "system", "tensor_types", "threads", "use", "vram", "words",
 }  # fmt: skip
 """Parameters whose text is never a file's name; a new one belongs here, or has one of the types that say what it is."""
 

@@ -33,5 +33,7 @@ def test_numbers_that_json_does_not_know_are_null():
 
 
 def test_a_document_that_there_is_not_is_named_with_those_that_there_are():
-    with pytest.raises(InputError, match="there is no document 'plans'; documents are architectures, bench, "):
+    with pytest.raises(
+        InputError, match="there is no document 'plans'; documents are architecture, architectures, bench, "
+    ):
         document_schema("plans")
