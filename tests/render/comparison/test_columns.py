@@ -10,8 +10,9 @@ from dataclasses import replace
 from made_up_comparison import comparison, ladder
 
 from toolkit.render.comparison import comparison_document, comparison_lines, csv_text, markdown_text
-from toolkit.render.comparison.columns import COLUMNS, ComparisonView
+from toolkit.render.comparison.columns import COLUMNS
 from toolkit.render.comparison.page import page_of
+from toolkit.render.comparison.view import ComparisonView
 
 
 def test_every_column_stands_in_the_forms_that_it_has_a_heading_or_a_key_for() -> None:

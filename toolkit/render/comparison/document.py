@@ -4,7 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from toolkit.comparison.rows import Comparison
-from toolkit.render.comparison.columns import COLUMNS, ComparisonView
+from toolkit.render.comparison.columns import COLUMNS
+from toolkit.render.comparison.view import ComparisonView
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from toolkit.render.comparison.bars import (
     prompt_rate,
     rate_bars,
 )
-from toolkit.render.comparison.columns import COLUMNS, Column, ComparisonView, RowView
+from toolkit.render.comparison.columns import COLUMNS, Column
 from toolkit.render.comparison.method import (
     Entry,
     Thresholds,
@@ -33,6 +33,7 @@ from toolkit.render.comparison.method import (
     verdicts,
 )
 from toolkit.render.comparison.picture import NARROW, WIDE, Picture, draw, points_of
+from toolkit.render.comparison.view import ComparisonView, RowView
 from toolkit.render.templates import rendered
 from toolkit.units import format_size
 

@@ -6,8 +6,9 @@ import io
 from toolkit.comparison.ranking import pareto_rows
 from toolkit.comparison.rows import Comparison
 from toolkit.render.comparison import cells
-from toolkit.render.comparison.columns import COLUMNS, ComparisonView, RowView
+from toolkit.render.comparison.columns import COLUMNS
 from toolkit.render.comparison.document import comparison_document
+from toolkit.render.comparison.view import ComparisonView, RowView
 from toolkit.visible_text import visible
 
 

@@ -5,7 +5,8 @@ from toolkit.comparison.rows import Comparison
 from toolkit.measures.paired import ALPHA
 from toolkit.measures.verdict_rules import Level
 from toolkit.render.comparison import cells
-from toolkit.render.comparison.columns import COLUMNS, ComparisonView, RowView
+from toolkit.render.comparison.columns import COLUMNS
+from toolkit.render.comparison.view import ComparisonView, RowView
 from toolkit.render.tables import table_lines
 
 
