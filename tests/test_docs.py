@@ -1,6 +1,8 @@
 """What the README says of the command line is true of it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,10 @@ def test_the_code_comes_with_its_licence_and_version():
 
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
     assert f'version = "{toolkit.__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_table_and_the_pages_of_commands_are_what_the_commands_say():
+    done = subprocess.run(
+        [sys.executable, "scripts/make_docs", "--check"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

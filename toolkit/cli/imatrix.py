@@ -40,7 +40,7 @@ def command() -> None:
     """
 
 
-@command.command(name=COLLECT)
+@command.command(name=COLLECT, short_help="Collect an importance matrix, or second moments, from a text.")
 @click.argument("gguf", type=INPUT)
 @click.option("--output", "-o", type=OUTPUT, required=True, help="File to write, in GGUF format.")
 @click.option("--process-output", is_flag=True, help="Collect for output.weight as well.")
@@ -66,7 +66,7 @@ def collect(gguf: Path, output: Path, as_json: bool, **options: Any) -> None:
     _show_written(imatrix(ImatrixRequest(gguf, output, **options), console(as_json=as_json)), as_json=as_json)
 
 
-@command.command(name="show")
+@command.command(name="show", short_help="Show what an importance matrix covers.")
 @click.argument("file", type=INPUT)
 @click.option("--model", type=INPUT, help="GGUF file: say which of its tensors are covered.")
 @json_option
@@ -79,7 +79,7 @@ def show_contents(file: Path, model: Path | None, as_json: bool) -> None:
     show("imatrix-show", contents_document(contents) if as_json else contents_lines(contents))
 
 
-@command.command()
+@command.command(short_help="Add up importance matrices of one model.")
 @click.argument("files", nargs=-1, required=True, type=INPUT)
 @click.option("--output", "-o", type=OUTPUT, required=True, help="File to write, in GGUF format.")
 @force_option
