@@ -635,6 +635,7 @@ COMMANDS = (
         0.05,
     ),
     Target("command architectures", _command("architectures", "--refused", files=_profile_file), 0.01),
+    Target("command schema", _command("schema", "plan", files=_profile_file), 0.01),
     _loading("plan", "plan", "{}/a.gguf", "--vram", "1GiB", "--no-cache"),
     _loading("verify", "verify", "{}/a.gguf", "--source", "{}/a.gguf", "--no-run"),
     _loading("run", "run", "{}/a.gguf", "-p", "a", "-n", "1", "--raw"),
