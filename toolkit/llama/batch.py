@@ -65,7 +65,7 @@ class LlamaBatch:
         self._outputs[:count].reshape(shape)[:] = wanted
         return self._batch
 
-    def embeddings(self, values: Embeddings, position: int) -> Any:
+    def embeddings(self, values: Embeddings) -> Any:
         """Return a batch of hidden states [sequences, n, n_embd] in place of tokens; all logits are wanted."""
         shape = values.shape[:2]
         count = shape[0] * shape[1]
@@ -74,7 +74,7 @@ class LlamaBatch:
         self._embeddings = numpy.ascontiguousarray(values, numpy.float32)
         batch.n_tokens, batch.token = count, None
         batch.embd = self._embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        self._positions[:count].reshape(shape)[:] = numpy.arange(position, position + shape[1])
+        self._positions[:count].reshape(shape)[:] = numpy.arange(shape[1])
         self._sequences[:count].reshape(shape)[:] = numpy.arange(shape[0])[:, None]
         self._outputs[:count] = 1
         return batch

@@ -220,7 +220,7 @@ class LlamaRuntime:
         self.clear()
         self._check_room(values.shape[1])
         assert self._batch is not None
-        self._decode(self._batch.embeddings(values, 0), values.shape[1])
+        self._decode(self._batch.embeddings(values), values.shape[1])
         with native_code():
             self._library.llama_synchronize(self._context)
 
