@@ -8,6 +8,7 @@ import click
 from toolkit.cli.chat_templates import renders_chat_template
 from toolkit.cli.common import COUNT, SIZE, Function, json_option
 from toolkit.cli.files import INPUT, INPUT_NAME
+from toolkit.errors import InputError
 
 Option = Callable[[Function], Function]
 
@@ -91,6 +92,10 @@ def parse_kv_list(_context: click.Context, _parameter: click.Parameter, values: 
     parts = [part.strip().lower() for value in values for part in value.split(",") if part.strip()]
     for part in parts:
         KvTypes.parse(part)
+    if values and not parts:
+        raise InputError(
+            f"--kv {values[0]!r} names no type; write one such as f16, or several with commas between them"
+        )
     return tuple(dict.fromkeys(parts))
 
 
