@@ -5,7 +5,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -473,7 +473,9 @@ def _command(
         arguments = [word.replace("{}", str(folder)) for word in words]
         if random.random() < 0.2:
             arguments = _other_arguments(arguments, random)
-        _call(arguments)
+        # A word in the place of an output is written to.
+        with chdir(folder):
+            _call(arguments)
 
     return make
 
