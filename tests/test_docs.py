@@ -48,7 +48,11 @@ def test_exit_codes_of_the_help_and_the_readme_agree():
     shown = CliRunner(catch_exceptions=False).invoke(cli, ["--help"]).output
     in_help = dict(re.findall(r"^\s+(\d+)\s\s(.+)$", shown, re.MULTILINE))
     in_readme = dict(re.findall(r"^\| (\d+) \| (.+?) \|$", README, re.MULTILINE))
+    in_help |= dict(re.findall(r"^\s+(\d+, \d+, \d+)\s\s(.+)$", shown, re.MULTILINE))
+    in_readme |= dict(re.findall(r"^\| (\d+, \d+, \d+) \| (.+?) \|$", README, re.MULTILINE))
     assert in_help.keys() == in_readme.keys() != set()
+    for code, meaning in in_help.items():
+        assert in_readme[code].startswith(meaning), code
 
 
 def test_the_code_comes_with_its_licence_and_version():

@@ -39,7 +39,11 @@ def test_more_error_is_allowed_where_the_importance_is_small(name):
     def weighted(result):
         return float((importance * (result - values) ** 2).mean())
 
-    assert weighted(with_matrix) <= weighted(without)
+    if name == "MXFP4":
+        # ggml has no use for importance in this type.
+        assert weighted(with_matrix) == weighted(without)
+    else:
+        assert weighted(with_matrix) < weighted(without)
 
 
 def test_rows_of_the_same_type_are_not_touched():
