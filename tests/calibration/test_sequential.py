@@ -10,6 +10,7 @@ from toolkit.calibration.block_runtime import Activations, BlockRuntime
 from toolkit.calibration.paired_moments import PairedSums
 from toolkit.calibration.sequential import SequenceSettings, calibrate_in_sequence, cut_chunks
 from toolkit.calibration.store import Store
+from toolkit.conversion.convert import converted_rows
 from toolkit.conversion.tensor_plan import plan_conversion
 from toolkit.demo import demo_checkpoint
 from toolkit.errors import InputError
@@ -96,6 +97,10 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes_with_any_number_of_thread
         }
 
     whole = rounded("whole", 1)
+    stock = {
+        tensor.name: converted_rows(tensor, 0, 4).tobytes() for tensor in quantized.tensors if tensor.name in whole
+    }
+    assert {name for name, rows in whole.items() if rows != stock[name]} == stock.keys()
     done = []
     advance = Store.advance
 

@@ -1,5 +1,7 @@
 """`convert --sequential` from a text to a file, and what it refuses."""
 
+import json
+
 import pytest
 
 
@@ -11,6 +13,12 @@ def test_a_file_is_calibrated_in_sequence_and_nothing_is_left_beside_it(run_comm
     assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
     checked = run_command("verify", output, "--source", "demo", "--no-run")
     assert checked.returncode == 0, checked.stdout
+    stock, base = tmp_path / "stock.gguf", tmp_path / "base.gguf"
+    run_command("convert", "demo", stock, "-p", "q2_k")
+    run_command("convert", "demo", base, "-p", "bf16")
+    measured = [run_command("kld", path, "--base", base, "--chunks", "5", "--json") for path in (output, stock)]
+    calibrated, plain = (json.loads(done.stdout)["mean_kld"] for done in measured)
+    assert calibrated < 0.8 * plain
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,7 @@ class _Models:
     def rounded(self) -> dict[str, TensorPlan]:
         """Return the tensors that there is something to choose for."""
         return {
-            tensor.name: tensor
-            for tensor in self.quantized.tensors
-            if can_round(tensor.type) and tensor.source.type is not tensor.type and tensor.worst_difference is None
+            tensor.name: tensor for tensor in self.quantized.tensors if can_round(tensor.type) and tensor.is_converted
         }
 
 

@@ -44,6 +44,11 @@ class TensorPlan:
     """what rounds its rows in place of ggml"""
 
     @property
+    def is_converted(self) -> bool:
+        """Tell whether its weights become another type, instead of being taken over as they are."""
+        return self.source.type is not self.type and not self.kept
+
+    @property
     def n_bytes(self) -> int:
         """Return the bytes of the tensor's data."""
         return self.type.tensor_bytes(self.shape)
@@ -205,8 +210,7 @@ def _plan(name: str, rows: RowSource, choice: TypeChoice, imatrix: Imatrix | Non
 
 
 def _calibrated(plan: TensorPlan, rounding: MomentsRounding) -> TensorPlan:
-    converted = plan.source.type is not plan.type and not plan.kept
-    return replace(plan, rounding=rounding) if converted and rounding.covers(plan.name, plan.type) else plan
+    return replace(plan, rounding=rounding) if plan.is_converted and rounding.covers(plan.name, plan.type) else plan
 
 
 def _file_type(source: ModelSource, profile: QuantProfile, plans: Sequence[TensorPlan]) -> int:
