@@ -92,9 +92,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes_with_any_number_of_thread
 
     def rounded(folder, threads):
         plan = calibrate_in_sequence(original, quantized, chunks, tmp_path / folder, SequenceSettings(threads=threads))
-        return {
-            tensor.name: tensor.source.read_rows(0, 4).tobytes() for tensor in plan.tensors if tensor.type.quantized
-        }
+        return {tensor.name: converted_rows(tensor, 0, 4).tobytes() for tensor in plan.tensors if tensor.type.quantized}
 
     whole = rounded("whole", 1)
     stock = {
