@@ -33,13 +33,16 @@ def chunks():
     return numpy.random.default_rng(0).integers(3, 2000, (5, CHUNK)).astype(numpy.int32)
 
 
-def test_a_block_by_itself_gives_the_hidden_states_that_it_gives_in_the_whole_model(source, chunks, tmp_path):
-    plan = plan_conversion(source, load_profile("bf16"))
-    states = chunks[:1]
+@pytest.mark.parametrize("case", ["demo", "llama3", "mixtral", "qwen2", "qwen2_moe", "qwen3"])
+def test_a_block_by_itself_gives_the_hidden_states_that_it_gives_in_the_whole_model(case, kit_checkpoint, tmp_path):
+    source = source_from_checkpoint(demo_checkpoint() if case == "demo" else kit_checkpoint(case))
+    chunks = numpy.random.default_rng(0).integers(3, 200, (1, CHUNK)).astype(numpy.int32)
+    plan = plan_conversion(source, load_profile("f32"))
+    states = chunks
     for block in range(2):
         alone, whole = blocks_for(plan.metadata, block), Blocks(0, block)
         given = []
-        for blocks, inputs in ((alone, states), (whole, chunks[:1])):
+        for blocks, inputs in ((alone, states), (whole, chunks)):
             write_blocks(plan, blocks, tmp_path / "b.gguf")
             with BlockRuntime(tmp_path / "b.gguf", blocks, (1, CHUNK)) as runtime:
                 shapes = runtime.learn(inputs)

@@ -11,7 +11,7 @@ from pathlib import Path
 from toolkit.conversion.convert import ConversionOptions, write_gguf
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import InputError
-from toolkit.gguf.format import EMBEDDING, OUTPUT, Metadata, MetadataValue, uint32
+from toolkit.gguf.format import EMBEDDING, OUTPUT, Metadata, MetadataValue, ModelKeys, uint32
 from toolkit.gguf.ggml_types import TensorType
 from toolkit.gguf.layout import lay_out
 from toolkit.gguf.rows import Bytes, RowSource, StoredRows
@@ -19,8 +19,11 @@ from toolkit.memory.skeleton import without_vocabulary
 
 BLOCK_NAME = re.compile(r"blk\.(\d+)\.")
 _FEW_TOKENS = 32
-ALONE = frozenset({"llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "olmo2", "phi3", "internlm2", "mellum"})
-"""Architectures whose blocks compute the same wherever they stand, and that take hidden states as they are."""
+ALONE = frozenset({"llama", "qwen2", "qwen2moe", "qwen3"})
+"""Architectures whose blocks compute the same wherever they stand, and that take hidden states as they are.
+
+One whose sliding window comes and goes with the number of a block, as Olmo 3's, is none of them.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,23 @@ def block_count(metadata: Metadata) -> int:
 
     Raises InputError if the metadata does not say.
     """
-    value = metadata.get(f"{_architecture(metadata)}.block_count")
-    if value is None or not isinstance(value.value, int):
+    count = ModelKeys(metadata).integer("block_count")
+    if count is None:
         raise InputError("the model does not say how many blocks it has, so they cannot be calibrated one by one")
-    return value.value
+    return count
 
 
 def blocks_for(metadata: Metadata, block: int) -> Blocks:
     """Return the least blocks that have to be evaluated for one of them: itself, or all up to it."""
-    return Blocks(block if _architecture(metadata) in ALONE else 0, block)
+    return Blocks(block if ModelKeys(metadata).architecture in ALONE else 0, block)
+
+
+def blocks_to_the_end(metadata: Metadata) -> list[Blocks]:
+    """Return what has to be evaluated, one after the other, for the last block: each block, or all at once."""
+    last = block_count(metadata) - 1
+    if blocks_for(metadata, last).takes_tokens:
+        return [Blocks(0, last)]
+    return [blocks_for(metadata, block) for block in range(last + 1)]
 
 
 def write_blocks(plan: ConversionPlan, blocks: Blocks, path: Path) -> None:
@@ -83,17 +94,13 @@ def write_blocks(plan: ConversionPlan, blocks: Blocks, path: Path) -> None:
 
 def _metadata(metadata: Metadata, blocks: Blocks) -> Metadata:
     """Return the keys for some blocks: their number, and their part of every list that has a value a block."""
-    architecture, count = _architecture(metadata), block_count(metadata)
+    architecture, count = ModelKeys(metadata).architecture, block_count(metadata)
     changed = {f"{architecture}.block_count": uint32(blocks.last - blocks.first + 1)}
     for key, value in metadata.items():
         if key.startswith(f"{architecture}.") and isinstance(value.value, tuple) and len(value.value) == count:
             part = value.value[blocks.first : blocks.last + 1]
             changed[key] = MetadataValue(value.type, part, value.item_type)
     return metadata | changed
-
-
-def _architecture(metadata: Metadata) -> str:
-    return str(metadata["general.architecture"].value)
 
 
 def _few_tokens(tensor: TensorPlan) -> TensorPlan:

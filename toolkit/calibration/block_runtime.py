@@ -114,11 +114,6 @@ class BlockRuntime(AbstractContextManager["BlockRuntime"]):
     def __exit__(self, *_: object) -> None:
         self._runtime.close()
 
-    @property
-    def runtime(self) -> LlamaRuntime:
-        """Return the loaded file."""
-        return self._runtime
-
     def learn(self, chunks: Tokens | Floats) -> tuple[InputShape, ...]:
         """Return the inputs of the last block's weights and of the output's, in the order of the graph, by their names outside."""
         self._watcher.wanted = None

@@ -5,29 +5,17 @@ With x the input in the original and z the one in the quantized model: H = mean 
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy
 from numpy.typing import NDArray
 
 from toolkit.calibration.block_runtime import Activations
+from toolkit.measures.moment_collection import HELD_OUT_EVERY
+from toolkit.rounding.asymmetric import Inputs
 
 Floats = NDArray[numpy.float32]
 Doubles = NDArray[numpy.float64]
-HELD_OUT_EVERY = 5
-"""one chunk in so many is held out"""
 _PANEL = 256
-
-
-@dataclass(frozen=True)
-class PairedMoments:
-    """What one matrix is fitted to, or judged by."""
-
-    second: Doubles = field(repr=False)
-    """H, float64 [n, n]"""
-    shift: Doubles | None = field(repr=False)
-    """C, float64 [n, n]; None where both models have the same input"""
-    tokens: int
 
 
 class PairedSums:
@@ -58,16 +46,16 @@ class PairedSums:
         self._add_product(self._shift[half, place], x - z, z)
         self._tokens[half, place] += len(z)
 
-    def moments(self, matrix: int) -> tuple[PairedMoments, PairedMoments, PairedMoments]:
+    def moments(self, matrix: int) -> tuple[Inputs, Inputs, Inputs]:
         """Return those of the fitted chunks, of those held out, and of all."""
         place = self._places[matrix]
         second, shift, tokens = self._second[:, place], self._shift[:, place], self._tokens[:, place]
         parts = [
-            PairedMoments(second[half] / max(1, tokens[half]), shift[half] / max(1, tokens[half]), int(tokens[half]))
+            Inputs(second[half] / max(1, tokens[half]), shift[half] / max(1, tokens[half]), int(tokens[half]))
             for half in range(2)
         ]
         count = max(1, int(tokens.sum()))
-        return parts[0], parts[1], PairedMoments(second.sum(0) / count, shift.sum(0) / count, int(tokens.sum()))
+        return parts[0], parts[1], Inputs(second.sum(0) / count, shift.sum(0) / count, int(tokens.sum()))
 
     def _add_product(self, total: Doubles, left: Floats, right: Floats) -> None:
         # Panels of one size, so that the sums do not depend on how many threads there are.

@@ -8,15 +8,15 @@ each model and the sums of one input, and a run that was killed goes on with the
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
 
-from toolkit.calibration.block_model import Blocks, block_count, blocks_for, stored, write_blocks
+from toolkit.calibration.block_model import Blocks, block_count, blocks_for, blocks_to_the_end, stored, write_blocks
 from toolkit.calibration.block_runtime import BlockRuntime
-from toolkit.calibration.paired_moments import PairedMoments, PairedSums, sum_bytes
+from toolkit.calibration.paired_moments import PairedSums, sum_bytes
 from toolkit.calibration.store import States, Store, Tokens
 from toolkit.conversion.tensor_plan import ConversionPlan, TensorPlan
 from toolkit.errors import InputError
@@ -27,8 +27,10 @@ from toolkit.importance.moments import InputShape
 from toolkit.llama import quantizer
 from toolkit.machine.host import physical_cores
 from toolkit.machine.load import one_blas_thread
+from toolkit.measures.chunks import Chunks
+from toolkit.measures.moment_collection import HELD_OUT_EVERY
 from toolkit.reporter import SILENT_TASK, Task
-from toolkit.rounding.asymmetric import Choice, Inputs, choose_damping, round_matrix
+from toolkit.rounding.asymmetric import Inputs, choose_damping, round_matrix
 from toolkit.rounding.row_rounding import LOOK_UP_DAMPING, can_round
 
 _FORMAT = 1
@@ -78,12 +80,10 @@ def calibrate_in_sequence(  # noqa: PLR0913, PLR0917  # two models, a text, and 
     """
     settings = settings or SequenceSettings()
     models = _Models(original, quantized)
-    run = _Run(models, chunks, Store(folder, _key(models, chunks)), settings, task)
-    with ExitStack() as stack:
-        run.pool = stack.enter_context(ThreadPoolExecutor(settings.threads or physical_cores()))
-        stack.enter_context(one_blas_thread())
-        run.all_blocks()
-    rows = {name: run.store.rows(tensor) for name, tensor in models.rounded.items()}
+    store = Store(folder, _key(models, chunks))
+    with ThreadPoolExecutor(settings.threads or physical_cores()) as pool, one_blas_thread():
+        _Run(models, chunks, store, settings, pool).all_blocks(task)
+    rows = {name: store.rows(tensor) for name, tensor in models.rounded.items()}
     tensors = tuple(stored(each, rows[each.name]) if each.name in rows else each for each in quantized.tensors)
     return replace(quantized, tensors=tensors, layout=lay_out(quantized.metadata, tensors))
 
@@ -103,23 +103,24 @@ def _key(models: _Models, chunks: Tokens) -> str:
 class _Run:
     """One run over all blocks."""
 
-    pool: ThreadPoolExecutor
-
-    def __init__(self, models: _Models, chunks: Tokens, store: Store, settings: SequenceSettings, task: Task) -> None:
-        self.store = store
-        self._models, self._chunks, self._settings, self._task = models, chunks, settings, task
+    def __init__(  # what is rounded, and with what
+        self, models: _Models, chunks: Tokens, store: Store, settings: SequenceSettings, pool: ThreadPoolExecutor
+    ) -> None:
+        self._models, self._chunks, self._store, self._settings, self._pool = models, chunks, store, settings, pool
         self._rounded = models.rounded
         self._n_blocks = block_count(models.quantized.metadata)
-        self.choices: dict[tuple[str, int], Choice] = {}
+        self._vocabulary, self._n_embd = next(
+            tensor.shape for tensor in models.quantized.tensors if tensor.name == EMBEDDING
+        )
 
-    def all_blocks(self) -> None:
+    def all_blocks(self, task: Task) -> None:
         """Round what every block holds, and the output at the end."""
-        if EMBEDDING in self._rounded and not self.store.holds(self._rounded[EMBEDDING]):
+        if EMBEDDING in self._rounded and not self._store.holds(self._rounded[EMBEDDING]):
             self._tied_embedding()
-        for block in range(self.store.block, self._n_blocks):
+        for block in range(self._store.block, self._n_blocks):
             self._one_block(block)
-            self.store.advance()
-            self._task.update(block + 1, self._n_blocks)
+            self._store.advance()
+            task.update(block + 1, self._n_blocks)
 
     def _one_block(self, block: int) -> None:
         blocks = blocks_for(self._models.quantized.metadata, block)
@@ -128,7 +129,6 @@ class _Run:
             self._loaded(self._quantized_so_far(), blocks, "quantized") as quantized,
         ):
             read = self._states(blocks)
-            original.learn(read("original", read.parts[0]))
             for shape in quantized.learn(read("quantized", read.parts[0])):
                 if self._is_due(shape, block):
                     self._one_input(shape, original, quantized, read)
@@ -147,18 +147,17 @@ class _Run:
             return
         rows: dict[str, list[Bytes]] = {tensor.name: [] for tensor in tensors}
         for matrices in self._passes(shape):
-            sums = PairedSums(matrices, shape.row_length, self.pool)
+            sums = PairedSums(matrices, shape.row_length, self._pool)
             for part in read.parts:
                 x = original.activations(shape.name, read("original", part))
                 z = quantized.activations(shape.name, read("quantized", part))
                 sums.add(part, x, z)
             for matrix in matrices:
-                moments = [_inputs(part) for part in sums.moments(matrix)]
                 for tensor in tensors:
-                    rows[tensor.name].append(self._rounded_matrix(tensor, matrix, moments))
+                    rows[tensor.name].append(self._rounded_matrix(tensor, matrix, sums.moments(matrix)))
         for tensor in tensors:
             data = numpy.concatenate(rows[tensor.name]).reshape(-1)
-            self.store.save(tensor.name, data)
+            self._store.save(tensor.name, data)
             if tensor.name != OUTPUT:
                 quantized.replace_weight(tensor.name, data)
 
@@ -166,12 +165,11 @@ class _Run:
         """Return how many chunks are evaluated at once."""
         most = _TOKENS_AT_ONCE
         if blocks.takes_tokens:
-            vocabulary: int = next(each.shape[0] for each in self._models.quantized.tensors if each.name == EMBEDDING)
-            most = min(most, _LOGITS_BYTES // (4 * vocabulary))
+            most = min(most, _LOGITS_BYTES // (4 * self._vocabulary))
         return max(1, most // int(self._chunks.shape[1]))
 
     def _states(self, blocks: Blocks) -> States:
-        return States(self.store, self._chunks, blocks, self._at_once(blocks))
+        return States(self._store, self._chunks, blocks, self._at_once(blocks))
 
     def _passes(self, shape: InputShape) -> Iterator[Sequence[int]]:
         at_once = max(1, self._settings.memory_bytes // sum_bytes(shape.row_length))
@@ -185,8 +183,7 @@ class _Run:
         weights = quantizer.to_float32(stored_rows, tensor.source.type)
         sample = weights[:: max(1, len(weights) // _SAMPLED)][:_SAMPLED]
         choice = choose_damping(sample, tensor.type, fitted, held_out, least)
-        self.choices[tensor.name, matrix] = choice
-        return round_matrix(weights, tensor.type, whole, choice.damping, self.pool)
+        return round_matrix(weights, tensor.type, whole, choice.damping, self._pool)
 
     def _tied_embedding(self) -> None:
         """Round an embedding that is the output as well, before anything else: all blocks get its rows.
@@ -194,30 +191,24 @@ class _Run:
         Its moments are those of the original, which is evaluated once to its end for them.
         """
         tensor = self._rounded[EMBEDDING]
-        for block in range(self._n_blocks):
-            blocks = blocks_for(self._models.original.metadata, block)
-            if (
-                blocks.first == 0
-                and block + 1 < self._n_blocks
-                and blocks_for(self._models.original.metadata, self._n_blocks - 1).first == 0
-            ):
-                continue
+        for blocks in blocks_to_the_end(self._models.original.metadata):
             read = self._states(blocks)
             with self._loaded(self._models.original, blocks, "original") as original:
-                shapes = original.learn(read("original", read.parts[0]))
-                if block + 1 < self._n_blocks:
-                    self._write_states("original", original, read, block + 1)
-                    continue
-                if not any(shape.name == EMBEDDING for shape in shapes):
-                    self.store.save(EMBEDDING, self._plain(tensor))
-                    return
-                sums = PairedSums(range(1), tensor.shape[-1], self.pool)
-                for part in read.parts:
-                    x = original.activations(EMBEDDING, read("original", part))
-                    sums.add(part, x, x)
-                moments = [replace(_inputs(part), shift=None) for part in sums.moments(0)]
-                rows = self._rounded_matrix(tensor, 0, moments, LOOK_UP_DAMPING)
-                self.store.save(EMBEDDING, rows.reshape(-1))
+                if blocks.last + 1 < self._n_blocks:
+                    self._write_states("original", original, read, blocks.last + 1)
+                else:
+                    self._store.save(EMBEDDING, self._rounded_embedding(tensor, original, read).reshape(-1))
+            self._store.states_path("original", blocks.first).unlink(missing_ok=True)
+
+    def _rounded_embedding(self, tensor: TensorPlan, original: BlockRuntime, read: States) -> Bytes:
+        if not any(shape.name == EMBEDDING for shape in original.learn(read("original", read.parts[0]))):
+            return self._plain(tensor)
+        sums = PairedSums(range(1), tensor.shape[-1], self._pool)
+        for part in read.parts:
+            x = original.activations(EMBEDDING, read("original", part))
+            sums.add(part, x, x)
+        moments = [replace(part, shift=None) for part in sums.moments(0)]
+        return self._rounded_matrix(tensor, 0, moments, LOOK_UP_DAMPING)
 
     def _plain(self, tensor: TensorPlan) -> Bytes:
         rows = tensor.source.read_rows(0, row_count(tensor.shape))
@@ -228,7 +219,7 @@ class _Run:
         """Return the quantized model with what is rounded, and zeros where that is still to come."""
         plan = self._models.quantized
         tensors = tuple(
-            stored(each, self.store.rows(each) if self.store.holds(each) else numpy.zeros(each.n_bytes, numpy.uint8))
+            stored(each, self._store.rows(each) if self._store.holds(each) else numpy.zeros(each.n_bytes, numpy.uint8))
             if each.name in self._rounded
             else each
             for each in plan.tensors
@@ -237,7 +228,7 @@ class _Run:
 
     @contextmanager
     def _loaded(self, plan: ConversionPlan, blocks: Blocks, which: str) -> Iterator[BlockRuntime]:
-        path = self.store.folder / f"{which}.gguf"
+        path = self._store.folder / f"{which}.gguf"
         write_blocks(plan, blocks, path)
         try:
             chunks = (self._at_once(blocks), self._chunks.shape[1])
@@ -247,19 +238,14 @@ class _Run:
             path.unlink(missing_ok=True)
 
     def _write_states(self, which: str, runtime: BlockRuntime, read: States, block: int) -> None:
-        path = self.store.states_path(which, block)
+        path = self._store.states_path(which, block)
         work = path.with_name(f"{path.name}.part")
-        n_embd = runtime.output(read(which, read.parts[0])).shape[-1]
-        states = numpy.lib.format.open_memmap(work, "w+", numpy.float32, (*self._chunks.shape, n_embd))
+        states = numpy.lib.format.open_memmap(work, "w+", numpy.float32, (*self._chunks.shape, self._n_embd))
         for part in read.parts:
-            states[part.start : part.stop] = runtime.output(read(which, part)).reshape(len(part), -1, n_embd)
+            states[part.start : part.stop] = runtime.output(read(which, part)).reshape(len(part), -1, self._n_embd)
         states.flush()
         del states
         work.replace(path)
-
-
-def _inputs(moments: PairedMoments) -> Inputs:
-    return Inputs(moments.second, moments.shift)
 
 
 def cut_chunks(tokens: Sequence[int], length: int, bos_token: int | None, most: int | None = None) -> Tokens:
@@ -268,11 +254,9 @@ def cut_chunks(tokens: Sequence[int], length: int, bos_token: int | None, most: 
     Raises InputError if there are too few to hold one out.
     """
     count = min(len(tokens) // length, most or len(tokens))
-    if count < 5:
+    if count < HELD_OUT_EVERY:
         raise InputError(
-            f"{len(tokens):,} tokens give {count} chunks of {length}; calibration needs 5 at least: give more text"
+            f"{len(tokens):,} tokens give {count} chunks of {length}; calibration needs {HELD_OUT_EVERY} at least: give more text"
         )
-    chunks = numpy.array(tokens[: count * length], numpy.int32).reshape(count, length)
-    if bos_token is not None:
-        chunks[:, 0] = bos_token
-    return chunks
+    chunks = Chunks(tokens, length, count)
+    return numpy.array([chunks.input_tokens(index, bos_token) for index in range(count)], numpy.int32)

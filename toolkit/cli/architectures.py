@@ -2,7 +2,7 @@
 
 import click
 
-from toolkit.cli.common import json_option, note, show
+from toolkit.cli.common import json_option, show
 from toolkit.cli.reporter import CONSOLE
 
 EXAMPLE = """
@@ -52,7 +52,9 @@ def list_(text: str | None, refused: bool, as_json: bool) -> None:
         return
     show("architectures", refused_lines(result) if refused else architectures_lines(result))
     if result.refused and not refused:
-        note(f"{len(result.refused)} more classes that llama.cpp's converter knows are refused; --refused lists them")
+        CONSOLE.note(
+            f"{len(result.refused)} more classes that llama.cpp's converter knows are refused; --refused lists them"
+        )
 
 
 @command.command(name="show")

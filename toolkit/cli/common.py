@@ -1,4 +1,4 @@
-"""What every command shares: parameter types, the JSON envelope, and where messages go."""
+"""What every command shares: parameter types, and how results are printed."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from toolkit.cli.output import echo, echo_json, tell
+from toolkit.cli.output import echo, echo_json
 from toolkit.errors import InputError
 from toolkit.units import parse_count, parse_size
 
@@ -66,13 +66,3 @@ def show(schema: str, content: dict[str, Any] | Sequence[str]) -> None:
         return
     for line in content:
         echo(line)
-
-
-def note(message: str) -> None:
-    """Tell the user something on stderr."""
-    tell(message)
-
-
-def warn(message: str) -> None:
-    """Warn the user on stderr."""
-    tell(f"warning: {message}")

@@ -57,11 +57,15 @@ def repetitions_option(default: int) -> Option[Any]:
     )
 
 
-def add_options(function: Function, options: tuple[Option[Any], ...]) -> Function:
-    """Add options in the order in which help lists them."""
-    for option in reversed(options):
-        function = option(function)
-    return function
+def with_options(*options: Option[Any]) -> Callable[[Function], Function]:
+    """Return a decorator that adds options in the order in which help lists them."""
+
+    def decorated(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated
 
 
 def local_files_option(function: Function) -> Function:
@@ -170,8 +174,3 @@ TEXT_OPTIONS: tuple[Option[Any], ...] = (
     json_option,
 )
 """The fields of `TextFields`, and `--json`."""
-
-
-def with_options(*options: Option[Any]) -> Callable[[Function], Function]:
-    """Return a decorator that adds options in the order in which help lists them."""
-    return lambda function: add_options(function, options)

@@ -6,7 +6,7 @@ Source: GPTAQ (Li et al., 2025), which calls this asymmetric calibration.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from toolkit.gguf.rows import Bytes
 from toolkit.llama import quantizer
 from toolkit.rounding.calibrated import round_rows
 from toolkit.rounding.quadratic_form import QuadraticForm, damped
-from toolkit.rounding.row_rounding import DAMPINGS
+from toolkit.rounding.row_rounding import best_damping
 
 Floats = NDArray[numpy.float32]
 Doubles = NDArray[numpy.float64]
@@ -27,8 +27,11 @@ WEIGHTS_PER_RUN = 1 << 18
 class Inputs:
     """Moments of the inputs of one matrix: `second` is H, `shift` is C, both float64 [n, n]."""
 
-    second: Doubles
-    shift: Doubles | None
+    second: Doubles = field(repr=False)
+    shift: Doubles | None = field(repr=False)
+    """None where both models have the same input"""
+    tokens: int = 0
+    """how many they are the means of"""
 
     def form(self, damping: float) -> QuadraticForm:
         """Return the form of H, with a share of its mean diagonal added."""
@@ -65,15 +68,14 @@ def choose_damping(sample: Floats, type_: TensorType, fitted: Inputs, held_out: 
     plain = _plain(sample, type_, fitted)
     reference = held_out.loss(sample, plain)
     own = max(Inputs(held_out.second, None).loss(sample, plain), float(numpy.finfo(numpy.float64).tiny))
-    losses = {}
-    for damping in sorted({max(damping, least) for damping in DAMPINGS}):
+
+    def loss(damping: float) -> float:
         form = fitted.form(damping)
         tried = round_rows(fitted.targets(sample, form), type_, form)
-        losses[damping] = held_out.loss(sample, quantizer.to_float32(tried, type_))
-    best = min(losses, key=losses.__getitem__)
-    if not losses[best] < reference:
-        return Choice(None, 0.0)
-    return Choice(best, (reference - losses[best]) / own)
+        return held_out.loss(sample, quantizer.to_float32(tried, type_))
+
+    damping, best = best_damping(loss, reference, least)
+    return Choice(damping, (reference - best) / own)
 
 
 def round_matrix(

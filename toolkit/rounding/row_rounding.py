@@ -83,14 +83,20 @@ class MomentsRounding:
         fitted = damped(moments.fitted, 0.0)
         plain = quantizer.from_float32(rows, tensor.type, fitted.importance)
         reference = held_out.loss(quantizer.to_float32(plain, tensor.type) - rows)
-        losses = {}
-        for damping in sorted({max(damping, floor) for damping in DAMPINGS}):
+
+        def loss(damping: float) -> float:
             tried = _round_calibrated(rows, tensor.type, damped(moments.fitted, damping))
-            losses[damping] = held_out.loss(quantizer.to_float32(tried, tensor.type) - rows)
-        best = min(losses, key=losses.__getitem__)
-        if not losses[best] < reference:
-            return Rounding(None, None, 1.0)
-        return Rounding(None, best, losses[best] / reference)
+            return held_out.loss(quantizer.to_float32(tried, tensor.type) - rows)
+
+        damping, best = best_damping(loss, reference, floor)
+        return Rounding(None, damping, 1.0 if damping is None else best / reference)
+
+
+def best_damping(loss: Callable[[float], float], reference: float, least: float) -> tuple[float | None, float]:
+    """Return the damping, `least` or more, whose loss is lowest, and that loss; None where it is not below `reference`."""
+    losses = {damping: loss(damping) for damping in sorted({max(damping, least) for damping in DAMPINGS})}
+    best = min(losses, key=losses.__getitem__)
+    return (best, losses[best]) if losses[best] < reference else (None, reference)
 
 
 def can_round(type_: TensorType) -> bool:
