@@ -43,7 +43,7 @@ class ConversionFields:
     """calibration text for `sequential`: a file in UTF-8, or `demo`"""
     sequential: bool = False
     """calibrated rounding block after block, each weight fitted to what the quantized blocks before it give"""
-    chunks: int | None = None
+    chunks: Positive | None = None
     """chunks of `text` to calibrate on; None is all of it"""
     moments: PathName | None = None
     """second moments for calibrated rounding, from `imatrix(..., moments=True)`"""
