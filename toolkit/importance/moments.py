@@ -224,8 +224,8 @@ def _metadata(header: MomentsHeader) -> Metadata:
     }
 
 
-def merge_moments(files: Sequence[MomentsFile], path: Path, *, force: bool = False) -> None:
-    """Write the moments of all texts together.
+def merge_moments(files: Sequence[MomentsFile], path: Path, *, force: bool = False) -> MomentsHeader:
+    """Write the moments of all texts together; return what the file says of them.
 
     Raises ImatrixError if two files are of different models, and what writing raises.
     """
@@ -234,7 +234,9 @@ def merge_moments(files: Sequence[MomentsFile], path: Path, *, force: bool = Fal
         if other.shapes != first.shapes:
             raise ImatrixError(f"{other.file.path} and {first.file.path} hold moments of different models")
     datasets = tuple(name for file in files for name in file.datasets)
-    write_moments(path, MomentsHeader(first.inputs, datasets, first.chunk_size), _merged(files), force=force)
+    header = MomentsHeader(first.inputs, datasets, first.chunk_size)
+    write_moments(path, header, _merged(files), force=force)
+    return header
 
 
 def _merged(files: Sequence[MomentsFile]) -> Iterator[InputMoments]:

@@ -64,25 +64,26 @@ def imatrix(request: ImatrixRequest, reporter: Reporter) -> ImatrixResult:
     Raises GgufError for a file that llama.cpp refuses, TextError for a text that is too short, DoesNotFitError if the model
     does not fit, QualityError for values that are NaN or infinite, InputError or OutputError for an output that cannot be written.
     """
-    gguf, output, started = Path(request.gguf), Path(request.output), time.perf_counter()
-    check_output(output, force=request.force)
+    started = time.perf_counter()
+    check_output(Path(request.output), force=request.force)
     if request.text is None:
         reporter.warn(
             "the text is Python's manual, good for trying out; give --text FILE of the kind that the model is for"
         )
-    text = evaluation_text(request, gguf)
+    text = evaluation_text(request, Path(request.gguf))
     calibration = Calibration(text, request.chunk_tokens, request.chunks, request.process_output, request.parse_special)
     collect = _collect_moments if request.moments else _collect_sums
-    return collect(gguf, output, calibration, request, reporter, started)
+    return collect(request, calibration, reporter, started)
 
 
-def _collect_sums(  # noqa: PLR0913, PLR0917  # a request with what was made of it
-    gguf: Path, output: Path, calibration: Calibration, request: ImatrixRequest, reporter: Reporter, started: float
+def _collect_sums(
+    request: ImatrixRequest, calibration: Calibration, reporter: Reporter, started: float
 ) -> ImatrixResult:
+    output = Path(request.output)
     n_ctx_seq, collector = request.chunk_tokens, ImatrixCollector(process_output=request.process_output)
     how = load_for_chunks(request, n_ctx_seq, request.chunks, range(n_ctx_seq))
     with (
-        load_file(gguf, replace(how, on_tensor=collector), n_ctx_seq, reporter) as loaded,
+        load_file(Path(request.gguf), replace(how, on_tensor=collector), n_ctx_seq, reporter) as loaded,
         reporter.task("imatrix") as task,
     ):
         sums, devices = collect_with(loaded.runtime, collector, calibration, task), loaded.devices
@@ -91,13 +92,14 @@ def _collect_sums(  # noqa: PLR0913, PLR0917  # a request with what was made of 
     return ImatrixResult(output, sums, None, sums.chunks, devices, time.perf_counter() - started)
 
 
-def _collect_moments(  # noqa: PLR0913, PLR0917  # a request with what was made of it
-    gguf: Path, output: Path, calibration: Calibration, request: ImatrixRequest, reporter: Reporter, started: float
+def _collect_moments(
+    request: ImatrixRequest, calibration: Calibration, reporter: Reporter, started: float
 ) -> ImatrixResult:
+    output = Path(request.output)
     n_ctx_seq, collector = request.chunk_tokens, MomentCollector()
     how = load_for_chunks(request, n_ctx_seq, 1, range(n_ctx_seq))
     with (
-        load_file(gguf, replace(how, on_tensor=collector), n_ctx_seq, reporter) as loaded,
+        load_file(Path(request.gguf), replace(how, on_tensor=collector), n_ctx_seq, reporter) as loaded,
         reporter.task("moments") as task,
     ):
         run, devices = start_moments(loaded.runtime, collector, calibration), loaded.devices
@@ -113,10 +115,7 @@ def merge_imatrices(files: Sequence[Path], output: Path, reporter: Reporter, *, 
     """
     started = time.perf_counter()
     if all(map(is_moments, files)):
-        moments = [open_moments(file) for file in files]
-        merge_moments(moments, output, force=force)
-        datasets = tuple(name for file in moments for name in file.datasets)
-        header = MomentsHeader(moments[0].inputs, datasets, moments[0].chunk_size)
+        header = merge_moments([open_moments(file) for file in files], output, force=force)
         return ImatrixResult(output, None, header, 0, (), time.perf_counter() - started)
     sums = merge_sums([read_sums(file) for file in files])
     write_imatrix(sums, output, force=force)
